@@ -1,0 +1,57 @@
+# Two environments, each made by its own stamp: .venv serves (no torch), .venv-dev trains, tests and lints.
+# uv is installed from the package index into each; it resolves and installs in seconds.
+PYTHON ?= python3
+SERVE := .venv/bin
+DEV := .venv-dev/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint types bench constraints clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
+
+demo: .venv/.ready  ## set up, start the gateway, classify clips it never saw, draw what it looked at
+	@$(SERVE)/python examples/demo.py
+
+serve: .venv/.ready  ## set up and serve the shipped model on http://127.0.0.1:8000 (see /docs)
+	$(SERVE)/sefar serve
+
+test: .venv-dev/.ready  ## set up and run every test
+	$(DEV)/pytest
+
+lint: .venv-dev/.ready  ## ruff: rules and format
+	$(DEV)/ruff check .
+	$(DEV)/ruff format --check .
+
+types: .venv-dev/.ready  ## mypy --strict on what we serve and what clients import
+	$(DEV)/mypy
+
+bench: .venv-dev/.ready  ## the headline figures, each A against B in one run
+	$(DEV)/python benchmarks/decode.py
+	$(DEV)/python benchmarks/serve.py
+
+constraints: .venv-dev/.ready  ## pin the newest versions that resolve, without naming an index
+	@echo "# Every version the project is tested with. Made by 'make constraints' from pyproject.toml; do not edit by hand." > constraints.txt.new
+	@$(DEV)/uv pip compile pyproject.toml --extra dev --extra train --extra triton --universal --python-version 3.11 \
+	  --fork-strategy fewest --no-header --no-annotate --no-emit-index-url -q >> constraints.txt.new
+	@mv constraints.txt.new constraints.txt
+
+.venv/.ready: pyproject.toml constraints.txt
+	@echo "Setting up the serving environment in .venv (no torch)"
+	@$(call make-venv,.venv,.[cpu$(comma)synth])
+
+.venv-dev/.ready: pyproject.toml constraints.txt
+	@echo "Setting up the development environment in .venv-dev (with torch: several GB the first time)"
+	@$(call make-venv,.venv-dev,.[dev$(comma)train])
+
+comma := ,
+define make-venv
+$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; run: make PYTHON=python3.11 ...")'
+test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+test -x $(1)/bin/uv || $(1)/bin/python -m pip install -q --disable-pip-version-check uv
+$(1)/bin/uv pip install -q --python $(1)/bin/python -c constraints.txt -e '$(2)'
+touch $@
+endef
+
+clean:  ## remove the environments and everything generated
+	rm -rf .venv .venv-dev demo data runs dist build

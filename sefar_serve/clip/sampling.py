@@ -1,0 +1,139 @@
+"""Which frames of a clip the model sees: the dual-level temporal elements of SeFAR (section 3.1 of the paper).
+
+A clip becomes M short *fine* elements and one *context* element. The context carries what happens
+over the whole clip, forward or backward; the fine elements carry detail. This module only chooses
+frame numbers, so that training, serving and batch extraction cannot disagree about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Layout = Literal["interleaved", "local"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many frames each temporal element takes, and from where.
+
+    Attributes:
+        sample_frames: frames per element, the fine elements first and the context last,
+            e.g. ``(2, 2, 4)``: two fine elements of 2 frames and a context of 4. At least two elements.
+        layout: ``interleaved`` deals the clip's segments out to the elements in turn (the authors'
+            release); ``local`` takes each fine element as adjacent frames at the centre of its own
+            window (the paper's prose: a fine element is a short clip).
+    """
+
+    sample_frames: tuple[int, ...] = (2, 2, 4)
+    layout: Layout = "interleaved"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sample_frames", tuple(int(n) for n in self.sample_frames))
+        if len(self.sample_frames) < 2:
+            raise ValueError(
+                f"sample_frames {self.sample_frames} needs at least one fine element and the context, "
+                "e.g. (2, 2, 4)"
+            )
+        if min(self.sample_frames) < 1:
+            raise ValueError(f"every element of sample_frames {self.sample_frames} needs at least one frame")
+        if self.layout not in get_args(Layout):
+            raise ValueError(f"layout {self.layout!r} is not one of {', '.join(get_args(Layout))}")
+
+    @property
+    def frames(self) -> int:
+        """F, the number of frames in all."""
+        return sum(self.sample_frames)
+
+    @property
+    def elements(self) -> int:
+        """E, the number of elements: M fine ones and the context."""
+        return len(self.sample_frames)
+
+    @property
+    def element_of_frame(self) -> NDArray[np.int64]:
+        """Element number of each of the F positions, int64 (F,); the context is E - 1."""
+        return np.repeat(np.arange(self.elements), self.sample_frames)
+
+
+def interleaved_segments(sample_frames: Sequence[int]) -> list[list[int]]:
+    """Deal F equal segments of a clip out to its elements.
+
+    Walking the elements from last (the context) to first, an element of n frames takes segment j
+    when j is free and j >= taken * F / n, where taken counts what this element has so far.
+
+    Args:
+        sample_frames: frames per element, context last.
+
+    Returns:
+        For each element its ascending segment numbers; together every number in [0, F) once.
+    """
+    total = sum(sample_frames)
+    free = [True] * total
+    dealt: list[list[int]] = []
+    for n in reversed(sample_frames):
+        taken: list[int] = []
+        for j in range(total):
+            # Integers, because j >= taken * F / n in floats is off by one where F / n is not exact.
+            if len(taken) < n and free[j] and j * n >= len(taken) * total:
+                taken.append(j)
+                free[j] = False
+        # Uneven counts, e.g. (3, 4), can leave an element short of late segments; it then takes
+        # the free ones nearest the end, so that every segment is used exactly once.
+        for j in reversed(range(total)):
+            if len(taken) < n and free[j]:
+                taken.append(j)
+                free[j] = False
+        dealt.append(sorted(taken))
+    return dealt[::-1]
+
+
+def _segment_frames(
+    segments: NDArray[np.int64], count: int, frames: int, rng: np.random.Generator | None
+) -> NDArray[np.int64]:
+    """One frame number from each of the given ones of ``count`` equal segments of [0, frames)."""
+    if rng is None:
+        return (2 * segments + 1) * frames // (2 * count)
+    low = segments * frames // count
+    high = np.maximum((segments + 1) * frames // count, low + 1)
+    return rng.integers(low, high)
+
+
+def sample_indices(
+    frame_count: int, sampling: Sampling, rng: np.random.Generator | None = None
+) -> NDArray[np.int64]:
+    """Choose the F frames of a clip, in the order the model takes them: [fine_1 | … | fine_M | context].
+
+    Args:
+        frame_count: number of frames in the clip, at least 1. With fewer than F, frames repeat.
+        sampling: elements and layout.
+        rng: source of randomness in training (a random frame inside each segment, a random position
+            inside each window); None at inference, where the middle is taken, so that an answer is
+            reproducible.
+
+    Returns:
+        Frame numbers int64 (F,), each in [0, frame_count), ascending inside every element.
+
+    Raises:
+        ValueError: if frame_count is less than 1.
+    """
+    if frame_count < 1:
+        raise ValueError(f"a clip of {frame_count} frames cannot be sampled; at least one is needed")
+    total = sampling.frames
+    if sampling.layout == "interleaved":
+        chosen = _segment_frames(np.arange(total), total, frame_count, rng)
+        order = [j for element in interleaved_segments(sampling.sample_frames) for j in element]
+        return chosen[order]
+    pieces = []
+    fine = sampling.sample_frames[:-1]
+    for window, n in enumerate(fine):
+        centre = _segment_frames(np.array([window]), len(fine), frame_count, rng)[0]
+        start = min(max(int(centre) - n // 2, 0), max(frame_count - n, 0))
+        pieces.append(np.minimum(np.arange(start, start + n), frame_count - 1))
+    context = sampling.sample_frames[-1]
+    pieces.append(_segment_frames(np.arange(context), context, frame_count, rng))
+    return np.concatenate(pieces)

@@ -1,0 +1,117 @@
+"""What a SeFAR model says about itself, kept inside its ONNX file.
+
+Whoever serves a model needs its labels, its sampling and its preprocessing. They are written into
+the file's metadata at export and read from there at load, so no side file can go stale.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sefar_serve.clip.sampling import Layout, Sampling
+
+PREFIX = "sefar."
+"""Every key of ours in the ONNX metadata starts with it; the values are JSON."""
+
+
+class MetadataError(ValueError):
+    """An ONNX file does not describe itself as a SeFAR model."""
+
+
+class ModelMetadata(BaseModel):
+    """A model's own description.
+
+    Attributes:
+        name: name users address it by, e.g. ``sefar-synthgym-tiny``.
+        version: version of the weights, e.g. ``1``.
+        dataset: what it was trained on, for people to read.
+        sample_frames: frames per temporal element, fine ones first, context last.
+        layout: where the elements' frames come from, see `sefar_serve.clip.sampling`.
+        resize: short side in pixels that frames are scaled to.
+        size: side in pixels of the central square cut from the scaled frame; at most `resize`.
+        mean: per RGB channel, on [0, 1], subtracted inside the graph.
+        std: per RGB channel, on [0, 1], divided by inside the graph.
+        labels: class names, line n of the label file is class n.
+        attributes: for each class its machine-readable attributes, e.g. ``{"direction": "forward"}``;
+            empty where the data set has none.
+        opposites: for each class the class that is its exact opposite in time, or None; empty
+            where the data set has none.
+        embedding_dim: width of the ``embedding`` output.
+        token_dim: width D of the ``tokens`` output.
+        mc_samples: T, the number of Monte-Carlo head samples in ``mc_logits``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    dataset: str
+    sample_frames: tuple[int, ...]
+    layout: Layout = "interleaved"
+    resize: int = Field(ge=1)
+    size: int = Field(ge=1)
+    mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
+    std: tuple[float, float, float] = (0.225, 0.225, 0.225)
+    labels: tuple[str, ...] = Field(min_length=1)
+    attributes: tuple[dict[str, str | float], ...] = ()
+    opposites: tuple[int | None, ...] = ()
+    embedding_dim: int = Field(default=256, ge=1)
+    token_dim: int = Field(ge=1)
+    mc_samples: int = Field(default=10, ge=2)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelMetadata:
+        _ = self.sampling  # raises ValueError on impossible elements
+        if self.size > self.resize:
+            raise ValueError(f"size {self.size} is larger than resize {self.resize}")
+        for field in ("attributes", "opposites"):
+            count = len(getattr(self, field))
+            if count not in (0, len(self.labels)):
+                raise ValueError(f"{count} {field} for {len(self.labels)} labels")
+        return self
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampling as `sefar_serve.clip` takes it."""
+        return Sampling(self.sample_frames, self.layout)
+
+    @property
+    def frames_shape(self) -> tuple[int, int, int, int]:
+        """Shape (F, H, W, 3) of one clip's uint8 frames."""
+        return (sum(self.sample_frames), self.size, self.size, 3)
+
+    def to_props(self) -> dict[str, str]:
+        """The ONNX ``metadata_props`` entries: one JSON value a key."""
+        return {PREFIX + key: json.dumps(value) for key, value in self.model_dump(mode="json").items()}
+
+    @classmethod
+    def from_props(cls, props: Mapping[str, str], source: str) -> ModelMetadata:
+        """Read the description back.
+
+        Args:
+            props: the ONNX file's metadata, foreign keys allowed.
+            source: the file's name, for error messages.
+
+        Raises:
+            MetadataError: if keys of ours are missing, malformed or contradict each other.
+        """
+        fields: dict[str, Any] = {}
+        for key, value in props.items():
+            if key.startswith(PREFIX):
+                try:
+                    fields[key.removeprefix(PREFIX)] = json.loads(value)
+                except json.JSONDecodeError as error:
+                    raise MetadataError(f"{source}: metadata {key} is not JSON: {error}") from error
+        if not fields:
+            raise MetadataError(
+                f"{source} carries no {PREFIX}* metadata; export it with `sefar export`, which writes them"
+            )
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'model'}: {e['msg']}" for e in error.errors())
+            raise MetadataError(f"{source}: metadata does not describe a SeFAR model: {wrong}") from error
