@@ -1,0 +1,5 @@
+"""The HTTP gateway: `create_app` makes the application, `sefar_serve.server` runs it."""
+
+from sefar_serve.api.app import create_app
+
+__all__ = ["create_app"]

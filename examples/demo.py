@@ -1,0 +1,154 @@
+"""The whole product in one run: new clips, a real gateway, labels, embeddings, a picture.
+
+Renders clips of SynthGym's gymnast from a seed that neither training nor testing used, starts the
+gateway, sends it the files over HTTP, and prints what it answers. Run it with `make demo`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from sefar_client import Classification, Client, Embedding
+from sefar_training.synthgym import CLASSES, ActionClass, clip_seed, encode_clip, render_clip
+
+from sefar_serve.console import frames_text
+from sefar_serve.schemas import SourceFrame
+from sefar_serve.sheet import SheetClip, contact_sheet
+
+READY_WITHIN = 60.0
+"""Seconds the gateway gets to start."""
+
+console = Console()
+
+
+def render(folder: Path, seed: int, count: int) -> list[tuple[Path, ActionClass]]:
+    """Write `count` clips of classes spread over the data set; returns each with its true class."""
+    folder.mkdir(parents=True, exist_ok=True)
+    step = max(len(CLASSES) // count, 1)
+    clips = []
+    for action in CLASSES[seed % step :: step][:count]:
+        path = folder / f"clip_{action.index:02d}.mp4"
+        encode_clip(render_clip(action, clip_seed(seed, "demo", action, 0), "standard"), path)
+        clips.append((path, action))
+    return clips
+
+
+@contextmanager
+def gateway(log: Path) -> Iterator[str]:
+    """A gateway in a process of its own on a free port, stopped at the end; gives its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sefar_serve", "serve", "--port", str(port)], stdout=output, stderr=output
+        )
+        try:
+            with Client(url) as client:
+                deadline = time.monotonic() + READY_WITHIN
+                while not client.ready():
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise SystemExit(f"the gateway did not start; its log:\n{log.read_text()}")
+                    time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def show(clips: Sequence[tuple[Path, ActionClass]], answers: Sequence[Classification]) -> int:
+    """Print truth against answer; returns how many are right."""
+    table = Table("clip", "what it shows", "what the model says", "score", "η", "")
+    right = 0
+    for (path, action), answer in zip(clips, answers, strict=True):
+        best = answer["labels"][0]
+        correct = best["index"] == action.index
+        right += correct
+        table.add_row(
+            path.name,
+            action.name,
+            best["label"],
+            f"{best['score']:.0%}",
+            f"{answer['reliability']:.2f}",
+            "[green]right[/]" if correct else "[red]wrong[/]",
+        )
+    console.print(table)
+    console.print(
+        f"{right} of {len(clips)} right; chance is 1 in {len(CLASSES)}. η says how far to trust each.\n"
+    )
+    return right
+
+
+def main() -> None:
+    """Run the demo."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--out", type=Path, default=Path("demo"), help="folder for clips and pictures")
+    options.add_argument("--seed", type=int, default=7, help="another seed, other clips")
+    options.add_argument("--clips", type=int, default=8, help="how many")
+    arguments = options.parse_args()
+
+    console.rule("1. Clips that the model never saw")
+    clips = render(arguments.out / "clips", arguments.seed, arguments.clips)
+    console.print(f"{len(clips)} videos in {arguments.out / 'clips'}\n")
+
+    console.rule("2. A gateway, and the videos sent to it over HTTP")
+    paths = [path for path, _ in clips]
+    with gateway(arguments.out / "gateway.log") as url, Client(url) as client:
+        console.print(f"POST {url}/v1/classify and /v1/embeddings, {len(paths)} files each")
+        classified = client.classify(paths, top_k=3)
+        embedded = client.embed(paths, include=["embedding", "tokens"])
+    answers = [item for item in classified["data"] if item["object"] == "classification"]
+    vectors = [item for item in embedded["data"] if item["object"] == "embedding"]
+    console.print(f"answered by {classified['model']}, version {classified['version']}\n")
+
+    console.rule("3. Labels")
+    show(clips, answers)
+
+    console.rule("4. Where each clip's 8 frames came from")
+    for answer in answers:
+        frames = [SourceFrame(**frame) for frame in answer["clip"]["frames"]]
+        console.print(f"{answer['name']}: of {answer['clip']['frame_count']} frames: {frames_text(frames)}")
+
+    console.print()
+    console.rule("5. Embeddings")
+    print_embeddings(vectors)
+
+    sheet = contact_sheet(
+        [
+            SheetClip(
+                path,
+                f"{action.name}   →   {answer['labels'][0]['label']}",
+                [SourceFrame(**frame) for frame in answer["clip"]["frames"]],
+                answer["clip"]["duration"],
+            )
+            for (path, action), answer in zip(clips, answers, strict=True)
+        ],
+        arguments.out / "contact_sheet.png",
+    )
+    console.rule("6. The picture")
+    console.print(f"{sheet}: what the model looked at, context and fine elements along the timeline")
+    console.print("\nNext: [bold]make serve[/], then open http://127.0.0.1:8000/docs, or")
+    console.print(f"      [bold].venv/bin/sefar classify {paths[0]}[/]")
+
+
+def print_embeddings(items: Sequence[Embedding]) -> None:
+    """The beginning of each vector."""
+    for item in items:
+        vector, tokens = item["embedding"], item["tokens"]
+        if isinstance(vector, list) and tokens:
+            head = ", ".join(f"{value:+.2f}" for value in vector[:6])
+            console.print(f"{item['name']}: {len(vector)} values [{head}, …], {len(tokens)} element tokens")
+
+
+if __name__ == "__main__":
+    main()

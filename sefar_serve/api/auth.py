@@ -1,0 +1,47 @@
+"""API keys: when any is set, everything but the probes needs one."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sefar_serve.api.errors import problem
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+
+
+class ApiKeyMiddleware:
+    """Answers 401 unless the request carries ``Authorization: Bearer KEY``.
+
+    Args:
+        app: what it guards.
+        keys: the keys that open it.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+        self._app = app
+        self._keys = [key.encode() for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve or refuse."""
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._known(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        refusal = problem(
+            401,
+            "invalid_api_key",
+            "send a valid key as 'Authorization: Bearer KEY'",
+            WWW_Authenticate="Bearer",
+        )
+        await refusal.response()(scope, receive, send)
+
+    def _known(self, headers: Headers) -> bool:
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return False
+        # Every key is compared, in constant time, so that the answer's timing tells nothing of them.
+        matches = [hmac.compare_digest(key.encode(), known) for known in self._keys]
+        return any(matches)

@@ -1,0 +1,65 @@
+"""What the gateway counts and times, for Prometheus; seconds throughout.
+
+One registry per application, so that two in one process (as in tests) do not mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from sefar_serve.recognition import Recognised, Recognizer
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """The gateway's metrics.
+
+    Args:
+        recognizer: its queues are read whenever the metrics are.
+    """
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "sefar_requests_total", "Requests answered", ["route", "status"], registry=self.registry
+        )
+        self.request_seconds = self._seconds("sefar_request_seconds", "Whole requests", ["route"])
+        self.clips = Counter("sefar_clips_total", "Videos by outcome", ["outcome"], registry=self.registry)
+        self.rejected = Counter(
+            "sefar_rejected_total", "Requests refused before any work", ["reason"], registry=self.registry
+        )
+        self.decode_seconds = self._seconds("sefar_decode_seconds", "Opening and decoding one video")
+        self.queue_seconds = self._seconds("sefar_queue_seconds", "One clip's wait for the model")
+        self.inference_seconds = self._seconds("sefar_inference_seconds", "One batch in the model")
+        self.batch_size = Histogram(
+            "sefar_batch_size", "Clips sharing a clip's batch", buckets=_BATCHES, registry=self.registry
+        )
+        self._gauge("sefar_queue_depth", "Clips waiting for the model", lambda: recognizer.engine.queue_depth)
+        self._gauge("sefar_decoding", "Videos decoding or waiting to", lambda: recognizer.decoding)
+
+    def _seconds(self, name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
+        return Histogram(name, text, labels, buckets=_SECONDS, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, read: object) -> None:
+        Gauge(name, text, registry=self.registry).set_function(read)  # type: ignore[arg-type]
+
+    def observe(self, results: Sequence[Recognised | Exception]) -> None:
+        """Count what became of a request's videos."""
+        for result in results:
+            if isinstance(result, Exception):
+                self.clips.labels(getattr(result, "code", type(result).__name__)).inc()
+                continue
+            self.clips.labels("ok").inc()
+            self.decode_seconds.observe(result.decode_seconds)
+            for window in result.windows:
+                self.queue_seconds.observe(window.prediction.queue_seconds)
+                self.inference_seconds.observe(window.prediction.inference_seconds)
+                self.batch_size.observe(window.prediction.batch_size)
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self.registry)

@@ -1,0 +1,106 @@
+"""Around every request: its id, its timing headers, its line in the log, its place in the metrics."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sefar_serve.api.metrics import Metrics
+from sefar_serve.recognition import Recognised
+
+log = logging.getLogger("sefar_serve.access")
+
+_USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+@dataclass
+class Timings:
+    """What the stages of one request took, in seconds; of several videos the slowest counts."""
+
+    decode: float | None = None
+    queue: float | None = None
+    inference: float | None = None
+
+    def take(self, results: Sequence[Recognised | Exception]) -> None:
+        """Read the stages off a request's results."""
+        found = [result for result in results if isinstance(result, Recognised)]
+        if found:
+            self.decode = max(result.decode_seconds for result in found)
+            self.queue = max(result.queue_seconds for result in found)
+            self.inference = max(result.inference_seconds for result in found)
+
+    def headers(self) -> dict[str, str]:
+        """The timing headers, in milliseconds."""
+        stages = {"decode": self.decode, "queue": self.queue, "inference": self.inference}
+        return {f"x-{name}-time": f"{1000 * s:.2f}" for name, s in stages.items() if s is not None}
+
+
+class ObserveMiddleware:
+    """Wraps the application; see the module.
+
+    Args:
+        app: what it wraps.
+        metrics: where requests are counted.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request and note what it was."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        offered = Headers(scope=scope).get("x-request-id", "")
+        # An id goes into logs and headers as it is, so only a harmless one is taken over.
+        request_id = offered if _USABLE_ID.fullmatch(offered) else uuid.uuid4().hex
+        timings = Timings()
+        scope.setdefault("state", {}).update(request_id=request_id, timings=timings)
+        status = 500
+
+        async def observed_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["x-total-time"] = f"{1000 * (time.perf_counter() - started):.2f}"
+                headers.update(timings.headers())
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed_send)
+        finally:
+            seconds = time.perf_counter() - started
+            # The template, never the path itself: paths are the client's to invent, label values are not.
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.request_seconds.labels(route).observe(seconds)
+            probe = route in ("/healthz", "/readyz", "/metrics") and status < 400
+            log.log(
+                logging.DEBUG if probe else logging.INFO,
+                "%s %s %d",
+                scope["method"],
+                scope["path"],
+                status,
+                extra={
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "total_ms": round(1000 * seconds, 2),
+                    **{
+                        name.removeprefix("x-").removesuffix("-time") + "_ms": float(value)
+                        for name, value in timings.headers().items()
+                    },
+                },
+            )

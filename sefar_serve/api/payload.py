@@ -1,0 +1,237 @@
+"""Reading requests: the same videos and options as multipart form, raw body, or JSON with data URLs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import tempfile
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.types import Message
+
+from sefar_serve.api.errors import ApiError, validation_problem
+from sefar_serve.clip import ClipError
+from sefar_serve.recognition import ClipInput, Span
+
+SPOOL_BYTES = 8 * 1024 * 1024
+"""Raw bodies up to this size stay in memory; larger ones go to a temporary file as they arrive."""
+
+FILE_FIELDS = ("file", "files", "file[]", "files[]")
+
+
+class DataUrlError(ClipError):
+    """A data URL that does not carry base64 data."""
+
+    code = "invalid_data_url"
+
+
+class ClipOptions(BaseModel):
+    """What every request about videos may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="name of the model; the served one by default")
+    start: float | None = Field(None, ge=0, description="seconds; the clip begins here")
+    end: float | None = Field(None, gt=0, description="seconds; the clip ends here")
+    window: float | None = Field(
+        None, gt=0, description="seconds; sliding windows of this length give a timeline"
+    )
+    stride: float | None = Field(None, gt=0, description="seconds between windows; half a window by default")
+    modality: Literal["video"] = Field("video", description="accepted for compatibility")
+    user: str | None = Field(None, description="accepted for compatibility, not used")
+
+    @property
+    def span(self) -> Span:
+        """Which part of each video to look at."""
+        return Span(self.start, self.end, self.window, self.stride)
+
+
+class ClassifyOptions(ClipOptions):
+    """Options of POST /v1/classify."""
+
+    top_k: int = Field(5, ge=1, le=10_000, description="number of labels")
+    attributes: bool = Field(True, description="whether labels carry their machine-readable attributes")
+    raw_scores: bool = Field(False, description="whether labels carry their logits")
+
+
+def _split_commas(value: object) -> object:
+    """A comma-separated field, or several of them as a repeated query parameter gives, as one tuple."""
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        return value
+    return tuple(name.strip() for part in parts for name in str(part).split(","))
+
+
+class EmbedOptions(ClipOptions):
+    """Options of POST /v1/embeddings."""
+
+    include: Annotated[
+        tuple[Literal["embedding", "tokens"], ...], BeforeValidator(_split_commas), Field(min_length=1)
+    ] = Field(("embedding",), description="embedding, tokens, or both separated by a comma")
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="base64 is little-endian float32, as OpenAI's"
+    )
+    dimensions: int | None = Field(None, ge=1, description="must be the model's own width when given")
+
+
+Options = TypeVar("Options", bound=ClipOptions)
+
+
+async def read_request(
+    request: Request, query: Options, *, max_bytes: int, max_clips: int
+) -> tuple[list[ClipInput], Options]:
+    """Read a request whatever its form.
+
+    Query parameters count in every form; those in the body win.
+
+    Args:
+        request: its body not yet read.
+        query: the options that its query gives.
+        max_bytes: largest body.
+        max_clips: most videos.
+
+    Raises:
+        ApiError: 400 for malformed or missing parts, 413 for too large a body or too many clips.
+    """
+    request = _capped(request, max_bytes)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    fields = query.model_dump(exclude_unset=True)
+    if kind == "multipart/form-data":
+        inputs, more = await _read_multipart(request, max_clips)
+    elif kind == "application/json":
+        inputs, more = await _read_json(request)
+    else:
+        inputs, more = [await _read_raw(request)], {}
+    if len(inputs) > max_clips:
+        raise ApiError(
+            413,
+            "too_many_clips",
+            f"{len(inputs)} clips in one request, at most {max_clips} are allowed",
+            "input",
+        )
+    try:
+        return inputs, type(query)(**(fields | more))
+    except ValidationError as error:
+        for item in inputs:
+            item.close()
+        told = validation_problem(error.errors())
+        raise ApiError(told.status, told.body.code, told.body.message, told.body.param) from error
+
+
+def _capped(request: Request, max_bytes: int) -> Request:
+    """The same request, whose body ends in a 413 once it passes the limit."""
+    declared = request.headers.get("content-length", "0")
+    message = f"the request is larger than {max_bytes} bytes; send fewer or shorter clips"
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise ApiError(413, "body_too_large", message)
+    seen = 0
+
+    async def receive() -> Message:
+        nonlocal seen
+        part = await request.receive()
+        seen += len(part.get("body", b""))
+        if seen > max_bytes:
+            raise ApiError(413, "body_too_large", message)
+        return part
+
+    return Request(request.scope, receive)
+
+
+async def _read_multipart(request: Request, max_clips: int) -> tuple[list[ClipInput], dict[str, Any]]:
+    try:
+        form = await request.form(
+            max_files=max_clips, max_fields=max_clips + 64, max_part_size=64 * 1024 * 1024
+        )
+    except MultiPartException as error:
+        raise ApiError(
+            400, "invalid_multipart", f"the multipart form cannot be read: {error.message}"
+        ) from error
+    inputs: list[ClipInput] = []
+    fields: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if name not in FILE_FIELDS:
+                raise ApiError(400, "invalid_parameter", f"{name}: send videos as field 'file'", name)
+            inputs.append(_uploaded(value, len(inputs)))
+        elif name == "input":
+            inputs.append(_data_url(value, len(inputs)))
+        else:
+            fields[name] = value
+    if not inputs:
+        raise ApiError(
+            400, "missing_input", "no video in the form; send at least one as field 'file'", "file"
+        )
+    return inputs, fields
+
+
+def _uploaded(upload: UploadFile, index: int) -> ClipInput:
+    return ClipInput(upload.filename or f"file {index}", lambda: upload.file, upload.file.close)
+
+
+async def _read_json(request: Request) -> tuple[list[ClipInput], dict[str, Any]]:
+    raw = await request.body()
+    try:
+        # A body of many base64 megabytes takes long to parse, and others are waiting for the loop.
+        fields = await run_in_threadpool(json.loads, raw)
+    except ValueError as error:
+        raise ApiError(400, "invalid_json", f"the body is not JSON: {error}") from error
+    if not isinstance(fields, Mapping):
+        raise ApiError(
+            400, "invalid_json", 'the body must be a JSON object, e.g. {"input": "data:video/mp4;base64,…"}'
+        )
+    given = fields.get("input")
+    urls = [given] if isinstance(given, str) else given
+    if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
+        raise ApiError(400, "missing_input", "input must be a data URL or a list of them", "input")
+    inputs = [_data_url(url, index) for index, url in enumerate(urls)]
+    return inputs, {key: value for key, value in fields.items() if key != "input"}
+
+
+def _data_url(url: str, index: int) -> ClipInput:
+    if url[:8].lower().startswith(("http://", "https://")):
+        raise ApiError(
+            400,
+            "url_not_allowed",
+            "this server does not fetch URLs; send the video as a file or a data URL",
+            "input",
+        )
+    name = f"input[{index}]"
+    return ClipInput(name, lambda: decode_data_url(url, name))
+
+
+def decode_data_url(url: str, name: str) -> bytes:
+    """The bytes of a base64 data URL (RFC 2397).
+
+    Args:
+        url: e.g. ``data:video/mp4;base64,AAAA``.
+        name: for error messages.
+
+    Raises:
+        DataUrlError: if it is not a data URL in base64.
+    """
+    header, comma, data = url.partition(",")
+    if not header.startswith("data:") or not comma or not header.endswith(";base64"):
+        raise DataUrlError(f"{name} is not a base64 data URL; it should begin with data:video/mp4;base64,")
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise DataUrlError(f"{name}: the data URL's base64 is broken: {error}") from error
+
+
+async def _read_raw(request: Request) -> ClipInput:
+    spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - closed with the input
+    try:
+        async for chunk in request.stream():
+            spool.write(chunk)
+    except BaseException:
+        spool.close()
+        raise
+    spool.seek(0)
+    return ClipInput("body", lambda: spool, spool.close)

@@ -1,0 +1,33 @@
+"""Logging set up once, by whoever owns the process: one JSON object a line, or plain text."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from pythonjsonlogger.json import JsonFormatter
+
+
+def configure_logging(level: str, style: Literal["json", "text"]) -> None:
+    """Send every log record to standard error.
+
+    Args:
+        level: least level shown, e.g. ``info``.
+        style: ``json`` for machines, ``text`` for people.
+    """
+    handler = logging.StreamHandler()
+    if style == "json":
+        handler.setFormatter(
+            JsonFormatter(
+                "{asctime}{levelname}{name}{message}",
+                style="{",
+                rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+                datefmt="%Y-%m-%dT%H:%M:%S%z",
+            )
+        )
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # httpx tells every request of ours at INFO, and uvicorn's access lines repeat our own.
+    for name in ("httpx", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,251 @@
+"""From videos to predictions: decode in a thread pool, infer in the engine.
+
+The gateway and the command line both go through `Recognizer`, so they cannot disagree. It speaks
+of clips and predictions only; `sefar_serve.answers` turns them into what users see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple
+
+from sefar_serve.clip import Clip, ClipLimits, VideoSource, load_clip, load_windows
+from sefar_serve.engine import Engine, EngineOverloadedError, Prediction
+
+
+@dataclass(frozen=True)
+class ClipInput:
+    """One video to look at.
+
+    Attributes:
+        name: for answers and error messages.
+        open: gives the video; called in a decoding thread, so it may read, decode base64, and raise
+            `sefar_serve.clip.ClipError`.
+        close: gives back what `open` gave; called once nobody reads it any more.
+    """
+
+    name: str
+    open: Callable[[], VideoSource]
+    close: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which part of a video, and whether as one clip or as sliding windows.
+
+    Attributes:
+        start: seconds; None for the beginning.
+        end: seconds; None for the end.
+        window: seconds of each sliding window; None takes the span as one clip.
+        stride: seconds between the starts of windows; None for half a window.
+    """
+
+    start: float | None = None
+    end: float | None = None
+    window: float | None = None
+    stride: float | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """One clip of a video with its prediction; times in seconds."""
+
+    start: float
+    end: float
+    clip: Clip
+    prediction: Prediction
+
+
+class _Decoded(NamedTuple):
+    times: list[tuple[float, float]]
+    clips: list[Clip]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """Everything found in one video: one window, or several when sliding windows were asked for.
+
+    Attributes:
+        name: of the input.
+        windows: in order of time, at least one.
+        decode_seconds: time spent opening and decoding, waiting for a thread not included.
+    """
+
+    name: str
+    windows: tuple[Window, ...]
+    decode_seconds: float
+
+    @property
+    def queue_seconds(self) -> float:
+        """Longest wait of a window for the model."""
+        return max(window.prediction.queue_seconds for window in self.windows)
+
+    @property
+    def inference_seconds(self) -> float:
+        """Time in the model; windows that shared a batch shared it."""
+        return sum(
+            window.prediction.inference_seconds / window.prediction.batch_size for window in self.windows
+        )
+
+
+class Recognizer:
+    """Decodes and infers, many videos at a time, within fixed bounds.
+
+    Args:
+        engine: started by `start` and closed by `close`.
+        decode_threads: videos decoded at the same time.
+        max_decoding: most videos decoding or waiting to; more are refused before any work.
+        limits: on each video.
+        max_windows: most sliding windows in one video.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        decode_threads: int = 1,
+        max_decoding: int = 128,
+        limits: ClipLimits | None = None,
+        max_windows: int = 512,
+    ) -> None:
+        self.engine = engine
+        self._limits = limits if limits is not None else ClipLimits()
+        self._max_windows = max_windows
+        self._max_decoding = max_decoding
+        self._decoding = 0
+        self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="sefar-decode")
+
+    @property
+    def decoding(self) -> int:
+        """Videos being decoded or waiting to be."""
+        return self._decoding
+
+    async def start(self) -> None:
+        """Start the engine."""
+        await self.engine.start()
+
+    async def close(self) -> None:
+        """Let running work end, then stop engine and threads."""
+        await self.engine.close()
+        await asyncio.to_thread(self._pool.shutdown, wait=True)
+
+    async def __aenter__(self) -> Recognizer:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def recognise(
+        self, inputs: Sequence[ClipInput], span: Span = Span()
+    ) -> list[Recognised | Exception]:
+        """Look at several videos at once.
+
+        Args:
+            inputs: the videos.
+            span: which part of each.
+
+        Returns:
+            In order of `inputs`, what was found or the exception that this one video ended with
+            (`ClipError`, `EngineError`); one bad video does not fail the others.
+
+        Raises:
+            EngineOverloadedError: too many videos are being decoded; nothing was started.
+        """
+        if self._decoding + len(inputs) > self._max_decoding:
+            for item in inputs:
+                item.close()
+            raise EngineOverloadedError(
+                f"{self._decoding} videos are being decoded or wait to be, {len(inputs)} more are too many; "
+                "try again later"
+            )
+        decodes = [self._submit_decode(item, span) for item in inputs]
+        found = await asyncio.gather(
+            *(self._one(item, decode) for item, decode in zip(inputs, decodes, strict=True)),
+            return_exceptions=True,
+        )
+        for result in found:
+            if isinstance(result, BaseException) and not isinstance(result, Exception):
+                raise result
+        return [result for result in found if isinstance(result, (Recognised, Exception))]
+
+    def _submit_decode(self, item: ClipInput, span: Span) -> Future[_Decoded]:
+        loop = asyncio.get_running_loop()
+        self._decoding += 1
+        future = self._pool.submit(self._decode, item, span)
+
+        # The place is given back when the thread is done with the video, not when the caller stops
+        # waiting: a timed-out request must not let another video in beside the one still decoding.
+        def release(_: object) -> None:
+            item.close()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._release)
+
+        future.add_done_callback(release)
+        return future
+
+    def _release(self) -> None:
+        self._decoding -= 1
+
+    async def _one(self, item: ClipInput, decode: Future[_Decoded]) -> Recognised:
+        # Cancelling the wrapper cancels a decode that has not started, which then costs nothing.
+        times, clips, seconds = await asyncio.wrap_future(decode)
+        # A long video must not fill the engine's queue alone and have itself refused.
+        places = asyncio.Semaphore(32)
+
+        async def infer(clip: Clip) -> Prediction:
+            async with places:
+                return await self.engine.infer(clip.frames)
+
+        tasks = [asyncio.create_task(infer(clip)) for clip in clips]
+        try:
+            predictions = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        windows = tuple(
+            Window(start, end, clip, prediction)
+            for (start, end), clip, prediction in zip(times, clips, predictions, strict=True)
+        )
+        return Recognised(item.name, windows, seconds)
+
+    def _decode(self, item: ClipInput, span: Span) -> _Decoded:
+        started = time.perf_counter()
+        meta = self.engine.metadata
+        source = item.open()
+        if span.window is None:
+            clip = load_clip(
+                source,
+                meta.sampling,
+                resize=meta.resize,
+                size=meta.size,
+                start=span.start,
+                end=span.end,
+                name=item.name,
+                limits=self._limits,
+            )
+            times = [(span.start or 0.0, span.end if span.end is not None else clip.duration)]
+            clips = [clip]
+        else:
+            times, clips = load_windows(
+                source,
+                meta.sampling,
+                resize=meta.resize,
+                size=meta.size,
+                window=span.window,
+                stride=span.stride if span.stride is not None else span.window / 2,
+                start=span.start,
+                end=span.end,
+                max_windows=self._max_windows,
+                name=item.name,
+                limits=self._limits,
+            )
+        return _Decoded(times, clips, time.perf_counter() - started)

@@ -1,0 +1,114 @@
+"""Every knob of the service: one name each as flag, environment variable (SEFAR_*) and file entry."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from sefar_serve.clip import ClipLimits
+
+MIB = 1024 * 1024
+
+
+def shipped_model() -> Path:
+    """The model that comes with the product: in the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    relative = Path("model_repository/sefar_encoder/1/model.onnx")
+    installed = package / relative
+    return installed if installed.is_file() else package.parent / relative
+
+
+class Settings(BaseSettings):
+    """Settings of the gateway and its in-process engine.
+
+    Order of precedence: flags, environment (``SEFAR_MAX_BATCH=4``), the TOML file that
+    ``SEFAR_CONFIG`` names (``max_batch = 4``), defaults.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SEFAR_",
+        extra="forbid",
+        frozen=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_prog_name="sefar serve",
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        protected_namespaces=(),
+    )
+
+    model: Path = Field(default_factory=shipped_model, description="ONNX file to serve")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="comma-separated keys; with any set, all but the probes need `Authorization: Bearer KEY`",
+    )
+
+    max_batch: int = Field(8, ge=1, description="most clips in one inference")
+    max_wait_ms: float = Field(1.0, ge=0, description="milliseconds a batch waits to fill")
+    max_queue: int = Field(256, ge=1, description="most clips waiting for the model; beyond it, 429")
+    inference_threads: int = Field(0, ge=0, description="threads of one inference; 0 takes every core")
+    decode_threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, description="videos decoded at the same time"
+    )
+    max_decoding: int = Field(128, ge=1, description="most videos decoding or waiting to; beyond it, 429")
+
+    max_body_bytes: int = Field(256 * MIB, ge=1, description="largest request; beyond it, 413")
+    max_clips: int = Field(64, ge=1, description="most clips in one request")
+    max_pixels: int = Field(8192 * 4320, ge=1, description="most pixels in a frame")
+    max_duration: float = Field(4 * 3600.0, gt=0, description="longest video in seconds")
+    max_frames: int = Field(1_000_000, ge=1, description="most frames in a video")
+    max_windows: int = Field(512, ge=1, description="most sliding windows in one video")
+    request_timeout: float = Field(120.0, gt=0, description="seconds after which a request ends with 504")
+    shutdown_grace: int = Field(30, ge=0, description="seconds that running requests get to finish")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_format: Literal["json", "text"] = Field("json", description="one JSON object a line, or plain text")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        return (
+            tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+        )
+
+    @property
+    def clip_limits(self) -> ClipLimits:
+        """The limits on one video, as `sefar_serve.clip` takes them."""
+        return ClipLimits(
+            max_bytes=self.max_body_bytes,
+            max_pixels=self.max_pixels,
+            max_duration=self.max_duration,
+            max_frames=self.max_frames,
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags and environment first, then the file that SEFAR_CONFIG names, if any."""
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        config = os.environ.get("SEFAR_CONFIG")
+        if config is None:
+            return sources
+        if not Path(config).is_file():
+            raise FileNotFoundError(f"SEFAR_CONFIG names {config}, and there is no such file")
+        return (*sources, TomlConfigSettingsSource(settings_cls, toml_file=config))

@@ -1,0 +1,28 @@
+"""A gateway over the fake engine, made by a factory so that each test says what is special about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from sefar_serve.api import create_app
+from sefar_serve.engine import FakeEngine
+from sefar_serve.settings import Settings
+
+Gateway = Callable[..., TestClient]
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    """`gateway(engine=…, **settings)` gives a client of a started application."""
+    with ExitStack() as running:
+
+        def make(engine: FakeEngine | None = None, **settings: Any) -> TestClient:
+            app = create_app(Settings(decode_threads=2, **settings), engine or FakeEngine())
+            return running.enter_context(TestClient(app, raise_server_exceptions=False))
+
+        yield make

@@ -1,0 +1,108 @@
+"""POST /v1/classify: the three forms of a request, the options, several clips, windows."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from conftest import encode_grey_clip
+
+from sefar_serve.engine import FAKE_METADATA
+
+LABELS = FAKE_METADATA.labels
+
+
+def data_url(video: bytes) -> str:
+    return "data:video/mp4;base64," + base64.b64encode(video).decode()
+
+
+def test_multipart(gateway, dark_clip: bytes) -> None:
+    answer = gateway().post("/v1/classify", files={"file": ("dark.mp4", dark_clip)}, data={"top_k": "2"})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["model"], body["version"], body["usage"]["clips"]) == ("fake", "0", 1)
+    [item] = body["data"]
+    assert item["name"] == "dark.mp4"
+    assert [label["label"] for label in item["labels"]] == [LABELS[0], LABELS[1]]
+    assert item["labels"][0]["attributes"] == {"direction": "forward"}
+    assert item["labels"][0]["score"] > 0.9
+    assert 0 < item["reliability"] <= 1
+    assert item["timeline"] is None
+
+
+def test_raw_body_with_options_in_the_query(gateway, bright_clip: bytes) -> None:
+    answer = gateway().post(
+        "/v1/classify?top_k=1&raw_scores=true&attributes=false",
+        content=bright_clip,
+        headers={"content-type": "video/mp4"},
+    )
+    [item] = answer.json()["data"]
+    [label] = item["labels"]
+    assert (label["label"], label["logit"], label["attributes"]) == (LABELS[2], 5.0, {})
+
+
+def test_curl_data_binary_counts_as_a_raw_body(gateway, bright_clip: bytes) -> None:
+    answer = gateway().post(
+        "/v1/classify", content=bright_clip, headers={"content-type": "application/x-www-form-urlencoded"}
+    )
+    assert answer.json()["data"][0]["labels"][0]["label"] == LABELS[2]
+
+
+def test_json_with_several_data_urls_in_order(gateway, dark_clip: bytes, bright_clip: bytes) -> None:
+    urls = [data_url(clip) for clip in (bright_clip, dark_clip, bright_clip)]
+    answer = gateway().post("/v1/classify", json={"input": urls, "top_k": 1, "model": "fake"})
+    assert [item["labels"][0]["index"] for item in answer.json()["data"]] == [2, 0, 2]
+    assert [item["index"] for item in answer.json()["data"]] == [0, 1, 2]
+
+
+def test_the_answer_says_where_each_frame_came_from(gateway, dark_clip: bytes) -> None:
+    [item] = gateway().post("/v1/classify", files={"file": dark_clip}).json()["data"]
+    clip = item["clip"]
+    assert (clip["frame_count"], clip["width"], clip["height"]) == (24, 64, 64)
+    frames = clip["frames"]
+    assert [f["element"] for f in frames] == ["fine_1"] * 2 + ["fine_2"] * 2 + ["context"] * 4
+    assert [f["index"] for f in frames] == [10, 22, 4, 16, 1, 7, 13, 19]
+    assert [f["time"] for f in frames] == pytest.approx([f["index"] / 25 for f in frames])
+
+
+def test_start_and_end_choose_a_part(gateway) -> None:
+    clip = encode_grey_clip([20] * 25 + [230] * 25)
+    client = gateway()
+    for start, expected in ((0.0, 0), (1.0, 2)):
+        fields = {"start": str(start), "end": str(start + 1)}
+        [item] = client.post("/v1/classify", files={"file": clip}, data=fields).json()["data"]
+        assert item["labels"][0]["index"] == expected
+        assert item["clip"]["frame_count"] == 25
+
+
+def test_windows_give_a_timeline(gateway) -> None:
+    clip = encode_grey_clip([20] * 50 + [230] * 50)
+    fields = {"window": "1", "stride": "1"}
+    [item] = gateway().post("/v1/classify", files={"file": clip}, data=fields).json()["data"]
+    assert [w["labels"][0]["index"] for w in item["timeline"]] == [0, 0, 2, 2]
+    assert [w["start"] for w in item["timeline"]] == pytest.approx([0, 1, 2, 3])
+
+
+def test_too_many_windows_say_which_stride_would_fit(gateway) -> None:
+    clip = encode_grey_clip([20] * 50)
+    answer = gateway(max_windows=3).post(
+        "/v1/classify", files={"file": clip}, data={"window": "0.2", "stride": "0.1"}
+    )
+    assert answer.status_code == 413
+    assert "stride" in answer.json()["error"]["message"]
+
+
+def test_one_bad_clip_does_not_fail_the_others(gateway, dark_clip: bytes, bright_clip: bytes) -> None:
+    files = [("file", dark_clip), ("file", b"not a video"), ("file", b""), ("file", bright_clip)]
+    answer = gateway().post("/v1/classify", files=files)
+    assert answer.status_code == 200
+    first, bad, empty, last = answer.json()["data"]
+    assert (first["labels"][0]["index"], last["labels"][0]["index"]) == (0, 2)
+    assert (bad["object"], bad["index"], bad["error"]["code"]) == ("error", 1, "not_a_video")
+    assert empty["error"]["code"] == "empty_video"
+    assert answer.json()["usage"]["clips"] == 2
+
+
+def test_a_clip_shorter_than_the_models_frames_is_answered(gateway) -> None:
+    answer = gateway().post("/v1/classify", files={"file": encode_grey_clip([230] * 3)})
+    assert answer.json()["data"][0]["labels"][0]["index"] == 2

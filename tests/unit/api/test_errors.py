@@ -1,0 +1,141 @@
+"""Every refusal has its status, the one shape, and words that help."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from sefar_serve.engine import (
+    EngineOverloadedError,
+    EngineUnavailableError,
+    FakeEngine,
+    InferenceError,
+)
+
+
+def error_of(answer, status: int) -> dict[str, str]:
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error"}
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 422, "empty_video"),
+        (b"just some words, no video at all\n" * 50, 415, "not_a_video"),
+        (bytes(range(256)) * 40, 415, "not_a_video"),
+    ],
+)
+def test_bad_videos(gateway, content: bytes, status: int, code: str) -> None:
+    client = gateway()
+    error = error_of(client.post("/v1/classify", content=content), status)
+    assert (error["code"], error["type"], error["param"]) == (code, "invalid_request_error", "input")
+    assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({}, "missing_input"),
+        ({"input": []}, "missing_input"),
+        ({"input": 5}, "missing_input"),
+        ({"input": "https://example.com/a.mp4"}, "url_not_allowed"),
+        ({"input": "hello"}, "invalid_data_url"),
+        ({"input": "data:video/mp4;base64,@@@"}, "invalid_data_url"),
+        ({"input": "data:video/mp4;base64,AAAA", "top_k": 0}, "invalid_parameter"),
+        ({"input": "data:video/mp4;base64,AAAA", "topk": 3}, "invalid_parameter"),
+        ({"input": "data:video/mp4;base64,AAAA", "start": "soon"}, "invalid_parameter"),
+        ([1], "invalid_json"),
+    ],
+)
+def test_bad_json(gateway, body: object, code: str) -> None:
+    assert error_of(gateway().post("/v1/classify", json=body), 400)["code"] == code
+
+
+def test_not_json_at_all(gateway) -> None:
+    answer = gateway().post("/v1/classify", content=b"{", headers={"content-type": "application/json"})
+    assert error_of(answer, 400)["code"] == "invalid_json"
+
+
+def test_unknown_parameters_are_named(gateway, dark_clip: bytes) -> None:
+    for answer in (
+        gateway().post("/v1/classify?topk=3", content=dark_clip),
+        gateway().post("/v1/classify", files={"file": dark_clip}, data={"topk": "3"}),
+    ):
+        assert error_of(answer, 400)["param"] == "topk"
+
+
+def test_a_form_without_a_file(gateway) -> None:
+    answer = gateway().post("/v1/classify", files={"video": b"x"})
+    assert "file" in error_of(answer, 400)["message"]
+
+
+def test_span_outside_the_video(gateway, dark_clip: bytes) -> None:
+    error = error_of(gateway().post("/v1/classify?start=50", content=dark_clip), 400)
+    assert error["code"] == "invalid_span"
+
+
+def test_unknown_model(gateway, dark_clip: bytes) -> None:
+    error = error_of(gateway().post("/v1/classify?model=gpt", content=dark_clip), 404)
+    assert (error["code"], error["param"]) == ("model_not_found", "model")
+
+
+def test_too_large_with_and_without_a_declared_length(gateway) -> None:
+    client = gateway(max_body_bytes=1000)
+    assert error_of(client.post("/v1/classify", content=b"x" * 2000), 413)["code"] == "body_too_large"
+    streamed = client.post("/v1/classify", content=(b"x" * 100 for _ in range(20)))
+    assert error_of(streamed, 413)["code"] == "body_too_large"
+
+
+def test_too_many_clips(gateway, dark_clip: bytes) -> None:
+    url = "data:video/mp4;base64," + base64.b64encode(dark_clip).decode()
+    answer = gateway(max_clips=2).post("/v1/classify", json={"input": [url] * 3})
+    assert error_of(answer, 413)["code"] == "too_many_clips"
+
+
+def test_unknown_route_and_wrong_method(gateway) -> None:
+    assert error_of(gateway().get("/v2/classify"), 404)["code"] == "not_found"
+    assert error_of(gateway().get("/v1/classify"), 405)["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "retry"),
+    [
+        (EngineOverloadedError("full", retry_after=7), 429, "7"),
+        (EngineUnavailableError("gone"), 503, "1"),
+        (InferenceError("bad clip"), 500, None),
+        (RuntimeError("secret detail"), 500, None),
+    ],
+)
+def test_engine_failures(
+    gateway, dark_clip: bytes, failure: Exception, status: int, retry: str | None
+) -> None:
+    engine = FakeEngine()
+    client = gateway(engine)
+    engine.failure = failure
+    answer = client.post("/v1/classify", content=dark_clip)
+    error_of(answer, status)
+    assert answer.headers.get("retry-after") == retry
+    assert "secret" not in answer.text
+    engine.failure = None
+    assert client.post("/v1/classify", content=dark_clip).status_code == 200
+
+
+def test_a_request_that_takes_too_long_is_ended(gateway, dark_clip: bytes) -> None:
+    engine = FakeEngine(delay=30)
+    answer = gateway(engine, request_timeout=0.2).post("/v1/classify", content=dark_clip)
+    assert error_of(answer, 504)["code"] == "timeout"
+    assert engine.running == 0
+
+
+def test_more_videos_than_may_wait_are_refused_before_work(gateway, dark_clip: bytes) -> None:
+    engine = FakeEngine()
+    answer = gateway(engine, max_decoding=2).post("/v1/classify", files=[("file", dark_clip)] * 3)
+    assert error_of(answer, 429)["code"] == "overloaded"
+    assert answer.headers["retry-after"]
+    assert engine.calls == 0

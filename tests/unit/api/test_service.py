@@ -1,0 +1,90 @@
+"""What surrounds the answers: probes, models, metrics, ids, timing headers, keys, OpenAPI."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from sefar_serve.engine import EngineUnavailableError, FakeEngine
+
+
+def test_probes(gateway) -> None:
+    engine = FakeEngine()
+    client = gateway(engine)
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready", "model": "fake", "version": "0"}
+    engine.failure = EngineUnavailableError("gone")
+    assert client.get("/healthz").status_code == 200
+    unready = client.get("/readyz")
+    assert (unready.status_code, unready.headers["retry-after"]) == (503, "1")
+
+
+def test_models(gateway) -> None:
+    [model] = gateway().get("/v1/models").json()["data"]
+    assert (model["id"], model["object"], len(model["labels"])) == ("fake", "model", 3)
+
+
+def test_metrics_count_requests_clips_and_stages(gateway, dark_clip: bytes) -> None:
+    client = gateway()
+    client.post("/v1/classify", files=[("file", dark_clip), ("file", b"junk" * 99)])
+    client.get("/nowhere/at/all")
+    text = client.get("/metrics").text
+    for line in (
+        'sefar_requests_total{route="/v1/classify",status="200"} 1.0',
+        'sefar_requests_total{route="unmatched",status="404"} 1.0',
+        'sefar_clips_total{outcome="ok"} 1.0',
+        'sefar_clips_total{outcome="not_a_video"} 1.0',
+        "sefar_decode_seconds_count 1.0",
+        "sefar_inference_seconds_count 1.0",
+        "sefar_queue_depth 0.0",
+        "sefar_decoding 0.0",
+    ):
+        assert line in text
+
+
+def test_request_ids_are_echoed_or_made(gateway) -> None:
+    client = gateway()
+    assert client.get("/healthz", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    made = client.get("/healthz", headers={"x-request-id": "bad id\twith space"}).headers["x-request-id"]
+    assert len(made) == 32
+
+
+def test_timing_headers(gateway, dark_clip: bytes) -> None:
+    headers = gateway().post("/v1/classify", content=dark_clip).headers
+    for stage in ("total", "decode", "queue", "inference"):
+        assert float(headers[f"x-{stage}-time"]) >= 0
+
+
+def test_the_log_has_one_line_a_request(gateway, dark_clip: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="sefar_serve.access"):
+        gateway().post("/v1/classify", content=dark_clip, headers={"x-request-id": "r1"})
+    [record] = [r for r in caplog.records if r.name == "sefar_serve.access"]
+    assert (record.request_id, record.route, record.status) == ("r1", "/v1/classify", 200)
+    assert record.decode_ms > 0
+
+
+def test_keys_guard_everything_but_the_probes(gateway, dark_clip: bytes) -> None:
+    client = gateway(api_keys="first,second")
+    assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+    for path in ("/v1/models", "/metrics", "/docs", "/openapi.json", "/nowhere"):
+        refused = client.get(path)
+        assert refused.status_code == 401, path
+        assert refused.json()["error"]["type"] == "authentication_error"
+        assert refused.headers["x-request-id"]
+    assert client.post("/v1/classify", content=dark_clip).status_code == 401
+    for header in ("Bearer third", "Basic first", "first", "Bearer ", "Bearer ключ".encode()):
+        assert client.get("/v1/models", headers={"authorization": header}).status_code == 401
+    for key in ("first", "second"):
+        allowed = client.get("/v1/models", headers={"authorization": f"Bearer {key}"})
+        assert allowed.status_code == 200
+
+
+def test_openapi_describes_the_three_forms_and_the_options(gateway) -> None:
+    spec = gateway().get("/openapi.json").json()
+    post = spec["paths"]["/v1/classify"]["post"]
+    forms = post["requestBody"]["content"]
+    assert {"multipart/form-data", "application/json", "application/octet-stream"} <= set(forms)
+    assert {"top_k", "start", "end", "window", "stride"} <= {p["name"] for p in post["parameters"]}
+    assert "input" in forms["application/json"]["schema"]["properties"]
+    assert {"400", "413", "415", "422", "429", "503", "504"} <= set(post["responses"])
