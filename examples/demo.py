@@ -17,12 +17,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from sefar_client import Classification, Client, Embedding
-from sefar_training.synthgym import CLASSES, ActionClass, clip_seed, encode_clip, render_clip
 
+from sefar_client import Classification, Client, Embedding
 from sefar_serve.console import frames_text
 from sefar_serve.schemas import SourceFrame
 from sefar_serve.sheet import SheetClip, contact_sheet
+from sefar_training.synthgym import CLASSES, ActionClass, clip_seed, encode_clip, render_clip
 
 READY_WITHIN = 60.0
 """Seconds the gateway gets to start."""

@@ -1,4 +1,4 @@
-"""Which frames of a clip the model sees: the dual-level temporal elements of SeFAR (section 3.1 of the paper).
+"""Which frames of a clip the model sees: the dual-level temporal elements of SeFAR (paper, section 3.1).
 
 A clip becomes M short *fine* elements and one *context* element. The context carries what happens
 over the whole clip, forward or backward; the fine elements carry detail. This module only chooses

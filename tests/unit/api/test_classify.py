@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from conftest import encode_grey_clip
+from grey_clips import encode_grey_clip
 
 from sefar_serve.engine import FAKE_METADATA
 

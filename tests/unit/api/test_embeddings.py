@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import numpy as np
-from conftest import encode_grey_clip
+from grey_clips import encode_grey_clip
 
 
 def test_floats_by_default(gateway, bright_clip: bytes) -> None:

@@ -1,0 +1,17 @@
+"""Fixtures of the end-to-end tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from e2e_gateway import GatewayProcess, start_gateway
+
+
+@pytest.fixture(scope="session")
+def running_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A real gateway process with the shipped model, shared by the session."""
+    gateway = start_gateway(tmp_path_factory.mktemp("gateway") / "log")
+    yield gateway
+    gateway.process.terminate()
+    assert gateway.process.wait(30) == 0, gateway.log.read_text()

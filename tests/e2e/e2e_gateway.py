@@ -1,0 +1,47 @@
+"""Starts the gateway as users do: `sefar serve` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sefar_client import Client
+
+
+@dataclass
+class GatewayProcess:
+    """A running `sefar serve`."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+def start_gateway(log: Path, *flags: str, env: dict[str, str] | None = None) -> GatewayProcess:
+    """Start `sefar serve` on a free port and wait until it is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sefar_serve", "serve", "--port", str(port), *flags],
+            stdout=output,
+            stderr=output,
+            env=os.environ | (env or {}),
+        )
+    url = f"http://127.0.0.1:{port}"
+    with Client(url) as client:
+        for _ in range(600):
+            if client.ready():
+                return GatewayProcess(url, process, log)
+            if process.poll() is not None:
+                break
+            time.sleep(0.1)
+    process.kill()
+    process.wait()
+    raise AssertionError(log.read_text())

@@ -1,0 +1,120 @@
+"""The gateway as users run it: a process, real files over HTTP, bad files in between, a clean stop."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+
+import av
+import httpx
+import numpy as np
+import pytest
+from e2e_gateway import GatewayProcess, start_gateway
+from grey_clips import encode_grey_clip
+
+from sefar_client import Client, GatewayError
+
+
+def audio_only() -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def test_every_real_video_classifies_over_http(running_gateway: GatewayProcess, shared_data: Path) -> None:
+    videos = sorted((shared_data / "videos").iterdir())
+    with Client(running_gateway.url) as client:
+        together = client.classify(videos, top_k=3)["data"]
+        for video, item in zip(videos, together, strict=True):
+            assert item["object"] == "classification", item
+            assert item["name"] == video.name
+            assert len(item["labels"]) == 3
+            assert 0 < item["reliability"] <= 1
+            [alone] = client.classify(video.read_bytes(), top_k=3)["data"]
+            assert alone["object"] == "classification"
+            assert alone["clip"] == item["clip"]
+            assert [x["index"] for x in alone["labels"]] == [x["index"] for x in item["labels"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "status", "code"),
+    [
+        ("empty.mp4", b"", 422, {"empty_video"}),
+        ("text.mp4", b"These are words and not a video.\n" * 99, 415, {"not_a_video"}),
+        ("truncated.mp4", encode_grey_clip([90] * 24)[:600], 415, {"not_a_video", "undecodable_video"}),
+        ("audio.mp4", audio_only(), 415, {"no_video_stream"}),
+    ],
+)
+def test_bad_files_get_their_status_and_the_server_goes_on(
+    running_gateway: GatewayProcess, name: str, content: bytes, status: int, code: set[str], tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with Client(running_gateway.url) as client:
+        with pytest.raises(GatewayError) as refused:
+            client.classify(file)
+        assert refused.value.code in code
+        assert refused.value.status == (422 if refused.value.code == "undecodable_video" else status)
+        assert name in str(refused.value)
+        [item] = client.classify(encode_grey_clip([90] * 3))["data"]  # a 3-frame video is fine
+        assert item["object"] == "classification"
+        assert client.ready()
+
+
+def test_the_real_model_answers_alike_alone_and_in_a_crowd(running_gateway: GatewayProcess) -> None:
+    clips = [encode_grey_clip(list(range(level, level + 48))) for level in (0, 60, 120, 180)]
+    with Client(running_gateway.url) as client:
+        alone = [client.embed(clip)["data"][0] for clip in clips]
+        together = client.embed(clips * 8)["data"]
+    for i, item in enumerate(together):
+        assert item["object"] == "embedding"
+        np.testing.assert_allclose(item["embedding"], alone[i % 4]["embedding"], atol=1e-4)
+
+
+def test_large_uploads_pass(running_gateway: GatewayProcess) -> None:
+    clip = encode_grey_clip([90] * 10)
+    padding = 30_000_000
+    box = (padding + 8).to_bytes(4, "big") + b"free" + bytes(padding)  # an MP4 box that readers skip
+    with Client(running_gateway.url) as client:
+        [item] = client.classify(clip + box)["data"]
+    assert item["object"] == "classification"
+    assert item["clip"]["frame_count"] == 10
+
+
+def test_logs_are_json_lines(running_gateway: GatewayProcess) -> None:
+    httpx.get(running_gateway.url + "/v1/models", headers={"x-request-id": "find-me"})
+    for _ in range(100):
+        lines = [json.loads(line) for line in running_gateway.log.read_text().splitlines()]
+        found = [line for line in lines if line.get("request_id") == "find-me"]
+        if found:
+            break
+        time.sleep(0.05)
+    assert (found[0]["status"], found[0]["route"], found[0]["level"]) == (200, "/v1/models", "INFO")
+
+
+def test_sigterm_lets_running_requests_finish(tmp_path: Path) -> None:
+    # The model waits a second for company, so the request is surely under way when the signal comes.
+    gateway = start_gateway(tmp_path / "log", "--max-wait-ms", "1000")
+    answers = []
+
+    def ask() -> None:
+        with Client(gateway.url) as client:
+            answers.append(client.classify(encode_grey_clip([90] * 10)))
+
+    request = threading.Thread(target=ask)
+    request.start()
+    time.sleep(0.4)
+    gateway.process.send_signal(signal.SIGTERM)
+    request.join(30)
+    assert gateway.process.wait(30) == 0, gateway.log.read_text()
+    assert answers
+    assert answers[0]["data"][0]["object"] == "classification"

@@ -1,0 +1,53 @@
+"""One name for each setting, in flags, environment and file, in this order of precedence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from sefar_serve.settings import Settings, shipped_model
+
+
+def test_flags_win_over_environment_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "sefar.toml"
+    config.write_text("max_batch = 2\nmax_queue = 3\nport = 4\n")
+    monkeypatch.setenv("SEFAR_CONFIG", str(config))
+    monkeypatch.setenv("SEFAR_MAX_QUEUE", "30")
+    monkeypatch.setenv("SEFAR_PORT", "40")
+    settings = Settings(_cli_parse_args=["--port", "400"])
+    assert (settings.max_batch, settings.max_queue, settings.port) == (2, 30, 400)
+
+
+def test_a_missing_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEFAR_CONFIG", "/no/such.toml")
+    with pytest.raises(FileNotFoundError, match=r"/no/such\.toml"):
+        Settings()
+
+
+def test_keys_come_separated_by_commas_and_stay_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEFAR_API_KEYS", "one, two,")
+    settings = Settings()
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+    assert "one" not in repr(settings)
+
+
+@pytest.mark.parametrize("wrong", [{"max_batch": 0}, {"port": 70000}, {"device": "tpu"}, {"max_bach": 2}])
+def test_impossible_values_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Settings(**wrong)
+
+
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        Settings(_cli_parse_args=["--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    for name, field in Settings.model_fields.items():
+        assert "--" + name.replace("_", "-") in shown
+        assert field.description
+
+
+def test_the_shipped_model_is_there() -> None:
+    assert shipped_model().is_file()
