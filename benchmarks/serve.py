@@ -148,9 +148,7 @@ def make_clips(count: int) -> list[bytes]:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--model", type=Path, help="ONNX file [default: the shipped model]")
     options.add_argument("--clips", type=Path, help="folder of videos [default: SynthGym clips made now]")
     options.add_argument("--count", type=int, default=192, help="clips per job and round")
@@ -222,9 +220,7 @@ def main() -> None:
     decode_pool.shutdown()
 
     count = len(bodies)
-    table = Table(
-        "job", "clips/s", "CPU ms a clip", title=f"{count} clips, {arguments.rounds} rounds, medians"
-    )
+    table = Table("job", "clips/s", "CPU ms a clip", title=f"{count} clips, {arguments.rounds} rounds, medians")
     for name in jobs:
         table.add_row(
             name,

@@ -83,9 +83,7 @@ def show(clips: Sequence[tuple[Path, ActionClass]], answers: Sequence[Classifica
             "[green]right[/]" if correct else "[red]wrong[/]",
         )
     console.print(table)
-    console.print(
-        f"{right} of {len(clips)} right; chance is 1 in {len(CLASSES)}. η says how far to trust each.\n"
-    )
+    console.print(f"{right} of {len(clips)} right; chance is 1 in {len(CLASSES)}. η says how far to trust each.\n")
     return right
 
 

@@ -92,9 +92,7 @@ def embedding(
         timeline = []
         for window in found.windows:
             one, several = vectors([window])
-            timeline.append(
-                WindowEmbedding(start=window.start, end=window.end, embedding=one, tokens=several)
-            )
+            timeline.append(WindowEmbedding(start=window.start, end=window.end, embedding=one, tokens=several))
     return Embedding(
         index=index,
         name=found.name,
@@ -146,9 +144,7 @@ def clip_info(clip: Clip, meta: ModelMetadata) -> ClipInfo:
                 time=float(time),
                 element="context" if element == context else f"fine_{element + 1}",
             )
-            for index, time, element in zip(
-                clip.indices, clip.times, meta.sampling.element_of_frame, strict=True
-            )
+            for index, time, element in zip(clip.indices, clip.times, meta.sampling.element_of_frame, strict=True)
         ],
         corrupt_frames=list(clip.corrupt),
         warnings=list(clip.warnings),

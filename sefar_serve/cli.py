@@ -32,9 +32,7 @@ app = typer.Typer(
 )
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="video files", show_default=False)]
-ModelOption = Annotated[
-    Path, typer.Option("--model", "-m", help="ONNX file", show_default="the shipped model")
-]
+ModelOption = Annotated[Path, typer.Option("--model", "-m", help="ONNX file", show_default="the shipped model")]
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="use the gateway there instead of a model in this process")
 ]
@@ -52,9 +50,7 @@ StrideOption = Annotated[
 Item = TypeVar("Item", bound=BaseModel)
 
 
-@app.command(
-    add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
-)
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(ctx: typer.Context) -> None:
     """Run the HTTP gateway; `sefar serve --help` lists every setting."""
     from sefar_serve.server import serve as run
@@ -102,9 +98,7 @@ def classify(
 @app.command()
 def embed(
     files: Files,
-    include: Annotated[
-        str, typer.Option("--include", help="embedding, tokens, or embedding,tokens")
-    ] = "embedding",
+    include: Annotated[str, typer.Option("--include", help="embedding, tokens, or embedding,tokens")] = "embedding",
     start: StartOption = None,
     end: EndOption = None,
     window: WindowOption = None,
@@ -121,9 +115,7 @@ def embed(
     span = Span(start, end, window, stride)
 
     def local(index: int, found: Recognised, recognizer: Recognizer) -> Embedding:
-        return answers.embedding(
-            found, recognizer.engine.metadata, index=index, include=wanted, as_base64=False
-        )
+        return answers.embedding(found, recognizer.engine.metadata, index=index, include=wanted, as_base64=False)
 
     if url is None:
         items = _locally(files, model, span, local)
@@ -160,9 +152,7 @@ def synth(
     out: Annotated[Path, typer.Argument(help="folder to write the data set to")],
     preset: Annotated[str, typer.Option("--preset", help="easy or standard")] = "standard",
     seed: Annotated[int, typer.Option("--seed", min=0, help="the same seed gives the same bytes")] = 0,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="processes [default: cores]")
-    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="processes [default: cores]")] = None,
 ) -> None:
     """Make SynthGym, the embedded data set: videos, labels, attributes, lists, contact sheets."""
     synthgym = _training_module("sefar_training.synthgym", extra="synth")
@@ -312,9 +302,7 @@ def _item_error(index: int, name: str, error: Exception) -> ItemError:
 
     if isinstance(error, OSError):
         code = "file_not_found" if isinstance(error, FileNotFoundError) else "unreadable_file"
-        body = ErrorBody(
-            message=f"{name}: {error.strerror or error}", type="file_error", param=None, code=code
-        )
+        body = ErrorBody(message=f"{name}: {error.strerror or error}", type="file_error", param=None, code=code)
     else:
         body = problem_of(error).body
     return ItemError(index=index, name=name, error=body)

@@ -40,9 +40,7 @@ def print_classifications(items: Sequence[Classification | ItemError]) -> None:
     with_time = len(table.columns) == 6
     for item in items:
         if isinstance(item, ItemError):
-            table.add_row(
-                item.name, *[""] * with_time, f"[red]{item.error.code}[/]", "", "", item.error.message
-            )
+            table.add_row(item.name, *[""] * with_time, f"[red]{item.error.code}[/]", "", "", item.error.message)
             continue
         for window in item.timeline or [None]:
             labels = window.labels if window else item.labels

@@ -113,7 +113,5 @@ class ModelMetadata(BaseModel):
         try:
             return cls(**fields)
         except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'model'}: {e['msg']}" for e in error.errors()
-            )
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'model'}: {e['msg']}" for e in error.errors())
             raise MetadataError(f"{source}: metadata does not describe a SeFAR model: {wrong}") from error

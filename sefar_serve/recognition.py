@@ -89,9 +89,7 @@ class Recognised:
     @property
     def inference_seconds(self) -> float:
         """Time in the model; windows that shared a batch shared it."""
-        return sum(
-            window.prediction.inference_seconds / window.prediction.batch_size for window in self.windows
-        )
+        return sum(window.prediction.inference_seconds / window.prediction.batch_size for window in self.windows)
 
 
 class Recognizer:
@@ -144,9 +142,7 @@ class Recognizer:
     ) -> None:
         await self.close()
 
-    async def recognise(
-        self, inputs: Sequence[ClipInput], span: Span = Span()
-    ) -> list[Recognised | Exception]:
+    async def recognise(self, inputs: Sequence[ClipInput], span: Span = Span()) -> list[Recognised | Exception]:
         """Look at several videos at once.
 
         Args:

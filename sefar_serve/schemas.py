@@ -84,9 +84,7 @@ class Embedding(BaseModel):
     index: int
     name: str
     embedding: Vector | None = Field(None, description="the clip embedding, when asked for")
-    tokens: list[Vector] | None = Field(
-        None, description="one vector per element, the context last, when asked for"
-    )
+    tokens: list[Vector] | None = Field(None, description="one vector per element, the context last, when asked for")
     clip: ClipInfo
     timeline: list[WindowEmbedding] | None = None
 

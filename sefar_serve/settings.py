@@ -81,9 +81,7 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
-        return (
-            tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
-        )
+        return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
 
     @property
     def clip_limits(self) -> ClipLimits:

@@ -29,9 +29,7 @@ class Client:
         timeout: seconds for each request.
     """
 
-    def __init__(
-        self, base_url: str, *, api_key: str | None = None, timeout: float = DEFAULT_TIMEOUT
-    ) -> None:
+    def __init__(self, base_url: str, *, api_key: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
         self._http = httpx.Client(base_url=base_url, headers=_headers(api_key), timeout=timeout)
 
     def classify(self, videos: Video | Sequence[Video], **options: Any) -> ClassifyResponse:
@@ -101,9 +99,7 @@ class AsyncClient:
         timeout: seconds for each request.
     """
 
-    def __init__(
-        self, base_url: str, *, api_key: str | None = None, timeout: float = DEFAULT_TIMEOUT
-    ) -> None:
+    def __init__(self, base_url: str, *, api_key: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
         self._http = httpx.AsyncClient(base_url=base_url, headers=_headers(api_key), timeout=timeout)
 
     async def classify(self, videos: Video | Sequence[Video], **options: Any) -> ClassifyResponse:
@@ -137,9 +133,7 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _post(
-        self, path: str, videos: Video | Sequence[Video], options: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    async def _post(self, path: str, videos: Video | Sequence[Video], options: Mapping[str, Any]) -> dict[str, Any]:
         with ExitStack() as opened:
             return _answer(await self._http.post(path, files=_files(videos, opened), data=_fields(options)))
 
@@ -148,9 +142,7 @@ def _headers(api_key: str | None) -> dict[str, str]:
     return {"authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def _files(
-    videos: Video | Sequence[Video], opened: ExitStack
-) -> list[tuple[str, tuple[str, BinaryIO | bytes]]]:
+def _files(videos: Video | Sequence[Video], opened: ExitStack) -> list[tuple[str, tuple[str, BinaryIO | bytes]]]:
     """Multipart parts; files are streamed from disk, and closed with `opened`."""
     several = [videos] if isinstance(videos, (str, Path, bytes)) else videos
     parts: list[tuple[str, tuple[str, BinaryIO | bytes]]] = []

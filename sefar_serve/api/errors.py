@@ -101,9 +101,7 @@ def problem_of(error: Exception) -> Problem:
             return validation_problem(error.errors())
         case _:
             log.error("unforeseen error", exc_info=error)
-            return problem(
-                500, "internal_error", "an error of the server; the log has it under the request's id"
-            )
+            return problem(500, "internal_error", "an error of the server; the log has it under the request's id")
 
 
 def validation_problem(errors: object) -> Problem:

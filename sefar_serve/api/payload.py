@@ -40,9 +40,7 @@ class ClipOptions(BaseModel):
     model: str | None = Field(None, description="name of the model; the served one by default")
     start: float | None = Field(None, ge=0, description="seconds; the clip begins here")
     end: float | None = Field(None, gt=0, description="seconds; the clip ends here")
-    window: float | None = Field(
-        None, gt=0, description="seconds; sliding windows of this length give a timeline"
-    )
+    window: float | None = Field(None, gt=0, description="seconds; sliding windows of this length give a timeline")
     stride: float | None = Field(None, gt=0, description="seconds between windows; half a window by default")
     modality: Literal["video"] = Field("video", description="accepted for compatibility")
     user: str | None = Field(None, description="accepted for compatibility, not used")
@@ -146,13 +144,9 @@ def _capped(request: Request, max_bytes: int) -> Request:
 
 async def _read_multipart(request: Request, max_clips: int) -> tuple[list[ClipInput], dict[str, Any]]:
     try:
-        form = await request.form(
-            max_files=max_clips, max_fields=max_clips + 64, max_part_size=64 * 1024 * 1024
-        )
+        form = await request.form(max_files=max_clips, max_fields=max_clips + 64, max_part_size=64 * 1024 * 1024)
     except MultiPartException as error:
-        raise ApiError(
-            400, "invalid_multipart", f"the multipart form cannot be read: {error.message}"
-        ) from error
+        raise ApiError(400, "invalid_multipart", f"the multipart form cannot be read: {error.message}") from error
     inputs: list[ClipInput] = []
     fields: dict[str, Any] = {}
     for name, value in form.multi_items():
@@ -165,9 +159,7 @@ async def _read_multipart(request: Request, max_clips: int) -> tuple[list[ClipIn
         else:
             fields[name] = value
     if not inputs:
-        raise ApiError(
-            400, "missing_input", "no video in the form; send at least one as field 'file'", "file"
-        )
+        raise ApiError(400, "missing_input", "no video in the form; send at least one as field 'file'", "file")
     return inputs, fields
 
 
@@ -183,9 +175,7 @@ async def _read_json(request: Request) -> tuple[list[ClipInput], dict[str, Any]]
     except ValueError as error:
         raise ApiError(400, "invalid_json", f"the body is not JSON: {error}") from error
     if not isinstance(fields, Mapping):
-        raise ApiError(
-            400, "invalid_json", 'the body must be a JSON object, e.g. {"input": "data:video/mp4;base64,…"}'
-        )
+        raise ApiError(400, "invalid_json", 'the body must be a JSON object, e.g. {"input": "data:video/mp4;base64,…"}')
     given = fields.get("input")
     urls = [given] if isinstance(given, str) else given
     if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):

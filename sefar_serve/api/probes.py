@@ -36,6 +36,4 @@ async def readyz(request: Request) -> dict[str, str]:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
-    return Response(
-        gateway_of(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
-    )
+    return Response(gateway_of(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

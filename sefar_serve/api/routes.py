@@ -171,9 +171,7 @@ async def _read(request: Request, gateway: Gateway, query: Options) -> tuple[lis
     )
     served = gateway.recognizer.engine.metadata.name
     if options.model not in (None, served):
-        raise ApiError(
-            404, "model_not_found", f"there is no model {options.model!r} here; this is {served!r}", "model"
-        )
+        raise ApiError(404, "model_not_found", f"there is no model {options.model!r} here; this is {served!r}", "model")
     return inputs, options
 
 

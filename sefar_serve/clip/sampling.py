@@ -36,8 +36,7 @@ class Sampling:
         object.__setattr__(self, "sample_frames", tuple(int(n) for n in self.sample_frames))
         if len(self.sample_frames) < 2:
             raise ValueError(
-                f"sample_frames {self.sample_frames} needs at least one fine element and the context, "
-                "e.g. (2, 2, 4)"
+                f"sample_frames {self.sample_frames} needs at least one fine element and the context, e.g. (2, 2, 4)"
             )
         if min(self.sample_frames) < 1:
             raise ValueError(f"every element of sample_frames {self.sample_frames} needs at least one frame")
@@ -103,9 +102,7 @@ def _segment_frames(
     return rng.integers(low, high)
 
 
-def sample_indices(
-    frame_count: int, sampling: Sampling, rng: np.random.Generator | None = None
-) -> NDArray[np.int64]:
+def sample_indices(frame_count: int, sampling: Sampling, rng: np.random.Generator | None = None) -> NDArray[np.int64]:
     """Choose the F frames of a clip, in the order the model takes them: [fine_1 | … | fine_M | context].
 
     Args:

@@ -47,8 +47,7 @@ class MicroBatcher:
     def __init__(self, run: RunBatch, *, max_batch: int, max_wait: float, max_queue: int) -> None:
         if max_batch < 1 or max_queue < 1 or max_wait < 0:
             raise ValueError(
-                f"max_batch {max_batch} and max_queue {max_queue} must be at least 1, "
-                f"max_wait {max_wait} at least 0"
+                f"max_batch {max_batch} and max_queue {max_queue} must be at least 1, max_wait {max_wait} at least 0"
             )
         self._run = run
         self._max_batch = max_batch
@@ -154,6 +153,4 @@ class MicroBatcher:
         self._batch_seconds = seconds
         for index, item in enumerate(batch):
             if not item.future.done():
-                item.future.set_result(
-                    Prediction(outputs.row(index), started - item.since, seconds, len(batch))
-                )
+                item.future.set_result(Prediction(outputs.row(index), started - item.since, seconds, len(batch)))

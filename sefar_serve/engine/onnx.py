@@ -49,9 +49,7 @@ class OnnxModel:
         except Exception as error:
             raise ModelLoadError(f"{self.path} cannot be loaded as an ONNX model: {error}") from error
         try:
-            self.metadata = ModelMetadata.from_props(
-                self._session.get_modelmeta().custom_metadata_map, str(self.path)
-            )
+            self.metadata = ModelMetadata.from_props(self._session.get_modelmeta().custom_metadata_map, str(self.path))
         except MetadataError as error:
             raise ModelLoadError(str(error)) from error
         self._check_interface()
@@ -85,9 +83,7 @@ class OnnxModel:
         found = {node.name: node for node in [*self._session.get_inputs(), *self._session.get_outputs()]}
         for name, shape in expected.items():
             if name not in found:
-                raise ModelLoadError(
-                    f"{self.path} has no tensor {name!r}; `sefar export` writes files that have"
-                )
+                raise ModelLoadError(f"{self.path} has no tensor {name!r}; `sefar export` writes files that have")
             dims, kind = tuple(found[name].shape), found[name].type
             if dims[1:] != shape or kind != _TENSOR_TYPES[name]:
                 raise ModelLoadError(

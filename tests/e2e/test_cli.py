@@ -48,9 +48,7 @@ def test_classify_prints_a_table_and_draws_a_sheet(clips: list[Path], tmp_path: 
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
 
 
-def test_json_is_one_object_a_line_and_equals_the_gateways(
-    clips: list[Path], running_gateway: GatewayProcess
-) -> None:
+def test_json_is_one_object_a_line_and_equals_the_gateways(clips: list[Path], running_gateway: GatewayProcess) -> None:
     local = [json.loads(line) for line in sefar("classify", *clips, "--json").stdout.splitlines()]
     remote = [
         json.loads(line)
@@ -64,9 +62,7 @@ def test_json_is_one_object_a_line_and_equals_the_gateways(
 
 def test_embed(clips: list[Path], running_gateway: GatewayProcess) -> None:
     for where in ((), ("--url", running_gateway.url)):
-        [line] = sefar(
-            "embed", clips[0], "--include", "embedding,tokens", "--json", *where
-        ).stdout.splitlines()
+        [line] = sefar("embed", clips[0], "--include", "embedding,tokens", "--json", *where).stdout.splitlines()
         assert len(json.loads(line)["embedding"]) == 256
     assert "256" in sefar("embed", clips[0]).stdout
 

@@ -85,9 +85,7 @@ def test_windows_give_a_timeline(gateway) -> None:
 
 def test_too_many_windows_say_which_stride_would_fit(gateway) -> None:
     clip = encode_grey_clip([20] * 50)
-    answer = gateway(max_windows=3).post(
-        "/v1/classify", files={"file": clip}, data={"window": "0.2", "stride": "0.1"}
-    )
+    answer = gateway(max_windows=3).post("/v1/classify", files={"file": clip}, data={"window": "0.2", "stride": "0.1"})
     assert answer.status_code == 413
     assert "stride" in answer.json()["error"]["message"]
 

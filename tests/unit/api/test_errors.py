@@ -112,9 +112,7 @@ def test_unknown_route_and_wrong_method(gateway) -> None:
         (RuntimeError("secret detail"), 500, None),
     ],
 )
-def test_engine_failures(
-    gateway, dark_clip: bytes, failure: Exception, status: int, retry: str | None
-) -> None:
+def test_engine_failures(gateway, dark_clip: bytes, failure: Exception, status: int, retry: str | None) -> None:
     engine = FakeEngine()
     client = gateway(engine)
     engine.failure = failure

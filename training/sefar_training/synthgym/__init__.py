@@ -1,0 +1,30 @@
+"""SynthGym: procedural clips of a gymnast, fine-grained, labelled, deterministic from a seed.
+
+No torch here: the demo renders clips in an environment without it.
+"""
+
+from sefar_training.synthgym.classes import CLASSES, ActionClass
+from sefar_training.synthgym.dataset import DatasetExistsError, DatasetSummary, clip_seed, write_dataset
+from sefar_training.synthgym.encode import encode_clip
+from sefar_training.synthgym.nuisance import PRESETS, Preset
+from sefar_training.synthgym.render import POSE_NAMES, RenderedClip, render_clip
+from sefar_training.synthgym.routine import Segment, write_routine
+from sefar_training.synthgym.sheet import write_contact_sheets
+
+__all__ = [
+    "CLASSES",
+    "POSE_NAMES",
+    "PRESETS",
+    "ActionClass",
+    "DatasetExistsError",
+    "DatasetSummary",
+    "Preset",
+    "RenderedClip",
+    "Segment",
+    "clip_seed",
+    "encode_clip",
+    "render_clip",
+    "write_contact_sheets",
+    "write_dataset",
+    "write_routine",
+]

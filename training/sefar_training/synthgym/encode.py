@@ -1,0 +1,47 @@
+"""Frames to H.264 MP4, the same bytes for the same frames."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from sefar_training.synthgym.render import RenderedClip
+
+
+def encode_clip(clip: RenderedClip, path: str | os.PathLike[str]) -> Path:
+    """Encode a rendered clip.
+
+    Args:
+        clip: what to encode.
+        path: the MP4; written whole or not at all.
+    """
+    return encode_frames(clip.frames, clip.fps, clip.crf, path)
+
+
+def encode_frames(frames: NDArray[np.uint8], fps: Fraction, crf: int, path: str | os.PathLike[str]) -> Path:
+    """Encode frames as H.264 MP4.
+
+    Args:
+        frames: uint8 (T, H, W, 3) RGB, H and W even.
+        fps: frames a second.
+        crf: x264 constant rate factor, 0 to 51.
+        path: the MP4; written whole or not at all.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".part")
+    # One thread: the machine is filled by clips side by side, and x264's output then depends on nothing else.
+    options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+    with av.open(str(partial), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    partial.replace(path)
+    return path
