@@ -6,13 +6,14 @@ import base64
 import binascii
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
@@ -107,20 +108,26 @@ async def read_request(
         inputs, more = await _read_json(request)
     else:
         inputs, more = [await _read_raw(request)], {}
-    if len(inputs) > max_clips:
-        raise ApiError(
-            413,
-            "too_many_clips",
-            f"{len(inputs)} clips in one request, at most {max_clips} are allowed",
-            "input",
-        )
+    with closed_on_error(inputs):
+        if len(inputs) > max_clips:
+            message = f"{len(inputs)} clips in one request, at most {max_clips} are allowed"
+            raise ApiError(413, "too_many_clips", message, "input")
+        try:
+            return inputs, type(query)(**(fields | more))
+        except ValidationError as error:
+            told = validation_problem(error.errors())
+            raise ApiError(told.status, told.body.code, told.body.message, told.body.param) from error
+
+
+@contextmanager
+def closed_on_error(inputs: Sequence[ClipInput]) -> Iterator[None]:
+    """Close videos that will not be handed on because the request is refused."""
     try:
-        return inputs, type(query)(**(fields | more))
-    except ValidationError as error:
+        yield
+    except ApiError:
         for item in inputs:
             item.close()
-        told = validation_problem(error.errors())
-        raise ApiError(told.status, told.body.code, told.body.message, told.body.param) from error
+        raise
 
 
 def _capped(request: Request, max_bytes: int) -> Request:
@@ -147,6 +154,15 @@ async def _read_multipart(request: Request, max_clips: int) -> tuple[list[ClipIn
         form = await request.form(max_files=max_clips, max_fields=max_clips + 64, max_part_size=64 * 1024 * 1024)
     except MultiPartException as error:
         raise ApiError(400, "invalid_multipart", f"the multipart form cannot be read: {error.message}") from error
+    try:
+        return _sort_form(form)
+    except ApiError:
+        await form.close()
+        raise
+
+
+def _sort_form(form: FormData) -> tuple[list[ClipInput], dict[str, Any]]:
+    """Videos and options of a form."""
     inputs: list[ClipInput] = []
     fields: dict[str, Any] = {}
     for name, value in form.multi_items():

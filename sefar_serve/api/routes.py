@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from sefar_serve import answers
 from sefar_serve.api.errors import ApiError, Problem, problem_of
 from sefar_serve.api.gateway import Gateway, gateway_of
-from sefar_serve.api.payload import ClassifyOptions, ClipOptions, EmbedOptions, read_request
+from sefar_serve.api.payload import ClassifyOptions, ClipOptions, EmbedOptions, closed_on_error, read_request
 from sefar_serve.engine import EngineOverloadedError
 from sefar_serve.recognition import ClipInput, Recognised
 from sefar_serve.schemas import (
@@ -113,13 +113,10 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
     gateway = gateway_of(request)
     inputs, options = await _read(request, gateway, query)
     meta = gateway.recognizer.engine.metadata
-    if options.dimensions not in (None, meta.embedding_dim):
-        raise ApiError(
-            400,
-            "invalid_parameter",
-            f"dimensions: embeddings of this model have {meta.embedding_dim} and cannot be shortened",
-            "dimensions",
-        )
+    with closed_on_error(inputs):
+        if options.dimensions not in (None, meta.embedding_dim):
+            message = f"dimensions: embeddings of this model have {meta.embedding_dim} and cannot be shortened"
+            raise ApiError(400, "invalid_parameter", message, "dimensions")
     found = await _recognise(request, gateway, inputs, options)
     return EmbeddingsResponse(
         model=meta.name,
@@ -170,8 +167,10 @@ async def _read(request: Request, gateway: Gateway, query: Options) -> tuple[lis
         request, query, max_bytes=settings.max_body_bytes, max_clips=settings.max_clips
     )
     served = gateway.recognizer.engine.metadata.name
-    if options.model not in (None, served):
-        raise ApiError(404, "model_not_found", f"there is no model {options.model!r} here; this is {served!r}", "model")
+    with closed_on_error(inputs):
+        if options.model not in (None, served):
+            message = f"there is no model {options.model!r} here; this is {served!r}"
+            raise ApiError(404, "model_not_found", message, "model")
     return inputs, options
 
 

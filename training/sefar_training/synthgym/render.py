@@ -258,12 +258,7 @@ def _limbs(joints: Joints, look: Look, camera: _Camera) -> list[_Limb]:
     limb(joints.shoulders[:, 0], joints.shoulders[:, 1], 0.09, look.suit)
     limb(joints.chest, joints.chest + 0.06 * joints.up, 0.07, shade(look.hair, 1.0), bias=0.01)
     limb(joints.head, joints.head, 0.135, shade(look.skin, 1.05))
-    limb(
-        joints.head - 0.035 * joints.front,
-        joints.head - 0.035 * joints.front + 0.02 * joints.up,
-        0.125,
-        look.hair,
-    )
+    limb(joints.head - 0.035 * joints.front, joints.head - 0.035 * joints.front + 0.02 * joints.up, 0.125, look.hair)
     limb(joints.head + 0.06 * joints.front, joints.head + 0.07 * joints.front, 0.05, shade(look.skin, 1.1))
     return limbs
 
