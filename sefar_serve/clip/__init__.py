@@ -1,9 +1,8 @@
-"""From a video file to the frames a model sees: exact decoding, and SeFAR's dual-level sampling.
+"""Decoding and sampling: from a path, bytes or a file object to the frames a model takes.
 
-The one place where this is done: training, serving and batch extraction import it.
+Training, serving and batch extraction all come through here, so that they see the same pixels.
 """
 
-from sefar_serve.clip.container import ClipLimits, VideoSource
 from sefar_serve.clip.errors import (
     ClipError,
     ClipLimitError,
@@ -13,9 +12,12 @@ from sefar_serve.clip.errors import (
     NoVideoStreamError,
     UndecodableVideoError,
 )
+from sefar_serve.clip.limits import ClipLimits
 from sefar_serve.clip.load import Clip, load_clip, load_windows, span_indices
-from sefar_serve.clip.sampling import Layout, Sampling, sample_indices
-from sefar_serve.clip.video import Frames, Video, central_square
+from sefar_serve.clip.picture import central_square
+from sefar_serve.clip.sampling import Layout, Sampling, interleaved_segments, sample_indices
+from sefar_serve.clip.source import VideoSource
+from sefar_serve.clip.video import Frames, Video
 
 __all__ = [
     "Clip",
@@ -33,6 +35,7 @@ __all__ = [
     "Video",
     "VideoSource",
     "central_square",
+    "interleaved_segments",
     "load_clip",
     "load_windows",
     "sample_indices",

@@ -1,43 +1,48 @@
-"""What can be wrong with a video; each says which one and what would help."""
+"""What can be wrong with a video, one type each, so that callers can answer each in its own way."""
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
+
+import av
 
 
 class ClipError(ValueError):
-    """A video cannot be turned into a clip.
+    """A video, or the part of it asked for, that cannot be used; the message names it and the mend.
 
     Attributes:
-        code: machine-readable reason.
+        code: machine-readable reason, the same for every error of a type.
     """
 
-    code: ClassVar[str] = "clip_error"
+    code: ClassVar[str] = "bad_clip"
 
 
 class NotAVideoError(ClipError):
-    """The bytes are no video container that we read."""
+    """The bytes are no video container: text, random bytes, a picture, a file cut before its index."""
 
     code = "not_a_video"
 
 
-class NoVideoStreamError(ClipError):
-    """A container without pictures, e.g. audio only."""
-
-    code = "no_video_stream"
-
-
 class EmptyVideoError(ClipError):
-    """No bytes, or a video stream without frames."""
+    """Zero bytes, or a video stream which presents no frame."""
 
     code = "empty_video"
 
 
+class NoVideoStreamError(ClipError):
+    """A media file without moving pictures, e.g. audio only."""
+
+    code = "no_video_stream"
+
+
 class UndecodableVideoError(ClipError):
-    """Too few frames decode to show the clip.
+    """A video of which frames that are needed do not decode.
 
     Attributes:
-        frames_decoded: how many did.
+        frames_decoded: how many frames of it do.
     """
 
     code = "undecodable_video"
@@ -48,12 +53,38 @@ class UndecodableVideoError(ClipError):
 
 
 class ClipLimitError(ClipError):
-    """Larger or longer than the limits allow."""
+    """A video larger than `ClipLimits` or the caller's limit on windows allows."""
 
     code = "clip_too_large"
 
 
 class ClipSpanError(ClipError):
-    """A start and end that are not a part of the video."""
+    """A span of time, or windows in it, which the video does not have."""
 
     code = "invalid_span"
+
+
+DAMAGE = (av.FFmpegError, EOFError, UnicodeDecodeError, IndexError, AttributeError, LookupError)
+"""What PyAV raises on damaged files; some are Python's own, out of assumptions a damaged header breaks."""
+
+_NOT_THE_FILES_FAULT = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES})
+
+
+@contextmanager
+def damage_as(error_type: type[ClipError], message: str) -> Iterator[None]:
+    """Turn whatever PyAV raises on a damaged file into one typed error.
+
+    Failures of the machine (no memory, no file handles, no permission) pass through as they are.
+
+    Args:
+        error_type: the error to raise.
+        message: names the source and the mend.
+    """
+    try:
+        yield
+    except ClipError:
+        raise
+    except DAMAGE as error:
+        if getattr(error, "errno", None) in _NOT_THE_FILES_FAULT:
+            raise
+        raise error_type(f"{message} ({type(error).__name__}: {error})") from error

@@ -1,36 +1,38 @@
-"""From a video to what the model takes: one clip, or one per sliding window."""
+"""From a video to what a model takes: one clip, or the clips of sliding windows over a long video."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sefar_serve.clip.container import ClipLimits, VideoSource
 from sefar_serve.clip.errors import ClipLimitError, ClipSpanError
+from sefar_serve.clip.limits import ClipLimits
 from sefar_serve.clip.sampling import Sampling, sample_indices
+from sefar_serve.clip.source import VideoSource
 from sefar_serve.clip.video import Frames, Video
 
-_TICK = 1e-6
-"""Seconds; times closer than this are the same."""
+SLACK = 1e-6
+"""Seconds by which a frame's time may miss a bound that was meant to name it."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip ready for the model, and where it came from.
+    """A sampled clip, and where its frames came from.
 
     Attributes:
-        frames: uint8 (F, size, size, 3) RGB in element order.
-        indices: int64 (F,), number in the video of each.
-        times: float64 (F,), seconds after the video's first frame.
-        frame_count: frames in the part of the video that they were chosen from.
-        duration: seconds of the whole video.
-        width: upright display width of the video in square pixels.
-        height: upright display height.
-        stream_index: number of the stream in its container.
-        corrupt: numbers of those frames that the decoder flagged as damaged.
-        warnings: what else is to say.
+        frames: uint8 (F,size,size,3), RGB, in element order: [fine_1 | … | fine_M | context].
+        indices: int64 (F,), frame numbers in the whole video.
+        times: float64 (F,), seconds since the video's first frame.
+        frame_count: frames of the span that was sampled.
+        duration: seconds, of the whole video.
+        width: of the video, upright, pixels.
+        height: of the video, upright, pixels.
+        stream_index: stream of the container.
+        corrupt: numbers of sampled frames which the decoder flagged as damaged.
+        warnings: for whoever gets the answer.
     """
 
     frames: NDArray[np.uint8]
@@ -55,31 +57,35 @@ def load_clip(
     end: float | None = None,
     rng: np.random.Generator | None = None,
     name: str | None = None,
-    limits: ClipLimits | None = None,
+    limits: ClipLimits = ClipLimits(),  # noqa: B008  (frozen)
     threads: int = 1,
 ) -> Clip:
-    """Load one clip.
+    """Decode the F frames a model looks at (paper, section 3.1).
+
+    Where a sampled frame does not decode, the nearest that does in the same of F equal segments stands
+    in for it, with a warning.
 
     Args:
-        source: path, bytes or file object.
-        sampling: the model's temporal elements.
-        resize: short side in pixels that frames are scaled to.
-        size: side of the central square that is cut out.
-        start: seconds; None for the beginning.
-        end: seconds; None for the end.
-        rng: randomness of the sampling in training; None for inference.
-        name: for messages.
+        source: path, bytes or binary file object.
+        sampling: the temporal elements.
+        resize: short side in pixels pictures are scaled to.
+        size: side in pixels of the central square cut from them, at most `resize`.
+        start: seconds since the first frame where the clip begins; None: at the first frame.
+        end: seconds where it ends; None: at the last frame.
+        rng: randomness in training; None samples the same frames every time.
+        name: what messages call the source.
         limits: on the video.
-        threads: decoder threads.
+        threads: of the decoder.
 
     Raises:
-        ClipError: the video or the part of it cannot be shown.
-        OSError: the path cannot be read.
+        FileNotFoundError: if the path does not exist.
+        ClipError: one of its types, if the video or the span cannot be used.
     """
     with Video(source, name=name, limits=limits, threads=threads) as video:
-        first, past = span_indices(video, start, end)
-        [clip] = _clips(video, [(first, past)], sampling, resize, size, rng)
-        return clip
+        span = span_indices(video, start, end)
+        indices = span[0] + sample_indices(span[1] - span[0], sampling, rng)
+        frames = video.read(indices, resize, square=size, within=_segments(indices, span, sampling.frames))
+        return _clip(video, frames, span)
 
 
 def load_windows(
@@ -90,125 +96,134 @@ def load_windows(
     size: int,
     window: float,
     stride: float,
+    max_windows: int,
     start: float | None = None,
     end: float | None = None,
-    max_windows: int = 256,
+    rng: np.random.Generator | None = None,
     name: str | None = None,
-    limits: ClipLimits | None = None,
+    limits: ClipLimits = ClipLimits(),  # noqa: B008  (frozen)
     threads: int = 1,
 ) -> tuple[list[tuple[float, float]], list[Clip]]:
-    """Load sliding windows over a video, which is opened and decoded once for all of them.
+    """Decode the clips of sliding windows over a video; it is opened once and no frame decoded twice.
 
     Args:
-        source: path, bytes or file object.
-        sampling: the model's temporal elements.
-        resize: short side in pixels that frames are scaled to.
-        size: side of the central square that is cut out.
-        window: seconds of each window.
-        stride: seconds between the starts of windows.
-        start: seconds; None for the beginning.
-        end: seconds; None for the end.
-        max_windows: most windows.
-        name: for messages.
+        source: path, bytes or binary file object.
+        sampling: the temporal elements, taken from each window.
+        resize: see `load_clip`.
+        size: see `load_clip`.
+        window: seconds each window lasts.
+        stride: seconds from one window's start to the next one's.
+        max_windows: more are refused.
+        start: seconds where the first window begins; None: at the first frame.
+        end: seconds where the last one ends; None: at the last frame's end.
+        rng: see `load_clip`.
+        name: what messages call the source.
         limits: on the video.
-        threads: decoder threads.
+        threads: of the decoder.
 
     Returns:
-        Start and end of each window in seconds, the last one ending with the span, and their clips. A span
-        shorter than the window is one window.
+        The windows' (start, end) in seconds, and their clips. The last window is moved back to end
+        where the video ends; a video shorter than one window gives one.
 
     Raises:
-        ClipLimitError: there would be too many windows.
-        ClipError: the video or the part of it cannot be shown.
-        ValueError: window or stride is not positive.
-        OSError: the path cannot be read.
+        FileNotFoundError: if the path does not exist.
+        ClipError: one of its types; `ClipLimitError` for too many windows says which stride would fit.
     """
-    if window <= 0 or stride <= 0:
-        raise ValueError(f"window {window} and stride {stride} must be positive numbers of seconds")
     with Video(source, name=name, limits=limits, threads=threads) as video:
-        span_indices(video, start, end)  # refuses what is not a part of the video
-        begin, stop = start or 0.0, min(end if end is not None else video.duration, video.duration)
-        times = _windows(video.name, begin, stop, window, stride, max_windows)
-        spans = [span_indices(video, low, high) for low, high in times]
-        return times, _clips(video, spans, sampling, resize, size, None)
+        span_indices(video, start, end)  # the span is checked before windows are laid over it
+        low = start if start is not None else 0.0
+        high = min(end, video.duration) if end is not None else video.duration
+        times = _windows(video.name, low, high, window, stride, max_windows)
+        spans = [span_indices(video, *bounds) for bounds in times]
+        chosen = [a + sample_indices(b - a, sampling, rng) for a, b in spans]
+        within = [_segments(i, span, sampling.frames) for i, span in zip(chosen, spans, strict=True)]
+        frames = video.read(np.concatenate(chosen), resize, square=size, within=np.concatenate(within))
+        count = sampling.frames
+        clips = [_clip(video, frames, span, slice(i * count, (i + 1) * count)) for i, span in enumerate(spans)]
+        return times, clips
 
 
 def span_indices(video: Video, start: float | None, end: float | None) -> tuple[int, int]:
-    """First and past-last frame shown in [start, end) seconds, at least one; past the video's end is its end.
+    """The frames presented in [start, end) seconds.
+
+    Args:
+        video: an open video.
+        start: seconds since its first frame; None: 0.
+        end: seconds; None, or past the end: the end.
+
+    Returns:
+        (first, past): at least one frame; the one on screen where none begins inside the span.
 
     Raises:
-        ClipSpanError: negative, reversed, or outside the video.
+        ClipSpanError: if the span is negative, empty, not finite, or begins after the video's end.
     """
-    low, high = start if start is not None else 0.0, end if end is not None else float("inf")
-    if not low >= 0 or not high > low:
-        raise ClipSpanError(f"{video.name}: start {low:g} s and end {high:g} s are not a part of a video")
+    low = start if start is not None else 0.0
+    high = end if end is not None else video.duration
+    if not (math.isfinite(low) and math.isfinite(high)) or low < 0 or (end is not None and high <= low):
+        raise ClipSpanError(
+            f"span [{low}, {high}) s of {video.name} is not one: 0 <= start < end is needed, in seconds"
+        )
     if low >= video.duration:
-        raise ClipSpanError(f"{video.name}: start {low:g} s is not inside the video, which has {video.duration:.3f} s")
-    first = int(np.searchsorted(video.times, low - _TICK))
-    past = int(np.searchsorted(video.times, high - _TICK))
-    first = min(first, video.frame_count - 1)
-    return first, max(past, first + 1)
+        raise ClipSpanError(
+            f"span begins at {low} s, but {video.name} lasts {video.duration:.3f} s; choose an earlier start"
+        )
+    first = int(np.searchsorted(video.times, low - SLACK, side="left"))
+    past = int(np.searchsorted(video.times, high - SLACK, side="left")) if end is not None else video.frame_count
+    if past <= first:
+        first = int(np.searchsorted(video.times, low, side="right")) - 1
+        past = first + 1
+    return first, past
 
 
 def _windows(
-    name: str, begin: float, stop: float, window: float, stride: float, max_windows: int
+    name: str, start: float, end: float, window: float, stride: float, max_windows: int
 ) -> list[tuple[float, float]]:
-    if window >= stop - begin - _TICK:
-        return [(begin, stop)]
-    full = int(np.ceil((stop - begin - window - _TICK) / stride))
-    if full + 1 > max_windows:
-        fitting = (stop - begin - window) / max(max_windows - 1, 1)
+    """The bounds of the windows, in seconds."""
+    if not (math.isfinite(window) and math.isfinite(stride)) or window <= 0 or stride <= 0:
+        raise ClipSpanError(f"window {window} s and stride {stride} s must both be positive")
+    room = end - start - window
+    if room <= SLACK:
+        return [(start, end)]
+    steps = room / stride
+    if steps > max_windows:  # before counting them one by one
+        count = math.inf
+    else:
+        starts = [start + i * stride for i in range(math.floor(steps + SLACK) + 1)]
+        bounds = [(s, min(s + window, end)) for s in starts]
+        if end - bounds[-1][1] > SLACK:
+            bounds.append((end - window, end))
+        count = len(bounds)
+    if count > max_windows:
+        fitting = math.ceil(1000 * room / max(max_windows - 1, 1)) / 1000
+        mend = f"a stride of {fitting} s would fit" if max_windows > 1 else "take a longer window"
         raise ClipLimitError(
-            f"{name}: {full + 1} windows of {window:g} s every {stride:g} s are more than the allowed {max_windows}; "
-            f"a stride of {np.ceil(100 * fitting) / 100:g} s would fit"
+            f"{name}: windows of {window} s every {stride} s over {end - start:.3f} s are more than the "
+            f"{max_windows} allowed; {mend}"
         )
-    starts = [begin + i * stride for i in range(full)] + [stop - window]
-    return [(low, low + window) for low in starts]
+    return bounds
 
 
-def _clips(
-    video: Video,
-    spans: list[tuple[int, int]],
-    sampling: Sampling,
-    resize: int,
-    size: int,
-    rng: np.random.Generator | None,
-) -> list[Clip]:
-    wanted = [first + sample_indices(past - first, sampling, rng) for first, past in spans]
-    segments = [
-        _segment(index, span, sampling.frames) for span, one in zip(spans, wanted, strict=True) for index in one
-    ]
-    # A frame wanted by several windows is decoded once.
-    every, where = np.unique(np.concatenate(wanted), return_inverse=True)
-    allowed = dict(zip(np.concatenate(wanted).tolist(), segments, strict=True))
-    read = video.read(every, resize, square=size, instead=[allowed[int(n)] for n in every])
-    clips = []
-    for number, (first, past) in enumerate(spans):
-        rows = where[number * sampling.frames : (number + 1) * sampling.frames]
-        clips.append(_clip(video, read, rows, past - first))
-    return clips
-
-
-def _segment(index: int, span: tuple[int, int], count: int) -> tuple[int, int]:
-    """The one of `count` equal segments of the span that holds a frame: where a stand-in may come from."""
+def _segments(indices: NDArray[np.int64], span: tuple[int, int], count: int) -> NDArray[np.int64]:
+    """For each index the one of `count` equal segments of the span that it is in, int64 (N,2)."""
     first, past = span
     length = past - first
-    segment = min((int(index) - first) * count // length, count - 1)
-    low = first + segment * length // count
-    return min(low, int(index)), max(first + (segment + 1) * length // count, int(index) + 1)
+    segment = (indices - first) * count // length
+    low = -(-segment * length // count)
+    high = -(-(segment + 1) * length // count)
+    return first + np.stack([low, high], axis=1)
 
 
-def _clip(video: Video, read: Frames, rows: NDArray[np.int64], frame_count: int) -> Clip:
-    indices = read.indices[rows]
+def _clip(video: Video, frames: Frames, span: tuple[int, int], part: slice = slice(None)) -> Clip:
+    indices = frames.indices[part]
     return Clip(
-        frames=read.pixels[rows],
+        frames=frames.pixels[part],
         indices=indices,
-        times=read.times[rows],
-        frame_count=frame_count,
+        times=frames.times[part],
+        frame_count=span[1] - span[0],
         duration=video.duration,
         width=video.width,
         height=video.height,
         stream_index=video.stream_index,
-        corrupt=tuple(number for number in read.corrupt if number in indices),
-        warnings=video.warnings + read.warnings,
+        corrupt=tuple(n for n in frames.corrupt if n in indices),
+        warnings=(*video.warnings, *frames.warnings),
     )

@@ -1,46 +1,35 @@
-"""A video whose frames can be asked for by number, exactly and without decoding more than is needed.
-
-Frame i is the i-th that a player would show: B-frames, edit lists, variable frame rate and missing frame
-counts do not matter. Packets are read into memory once; then only the groups of pictures that
-hold a wanted frame are decoded, without the frames inside them that no other needs.
-"""
+"""One video, opened once: what it presents, and any of its frames, exact to the frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
-import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
+from av.video.frame import VideoFrame
+from numpy.typing import ArrayLike, NDArray
 
-from sefar_serve.clip.container import (
-    LIBAV_ERRORS,
-    ClipLimits,
-    VideoSource,
-    choose_stream,
-    index_packets,
-    open_container,
-    source_name,
-)
-from sefar_serve.clip.errors import ClipLimitError, EmptyVideoError, UndecodableVideoError
-
-av.logging.set_level(av.logging.PANIC)  # libav would print its complaints; ours are exceptions and warnings
+from sefar_serve.clip.decoder import Decoder
+from sefar_serve.clip.errors import DAMAGE, UndecodableVideoError, damage_as
+from sefar_serve.clip.limits import ClipLimits
+from sefar_serve.clip.picture import PictureMaker
+from sefar_serve.clip.source import VideoSource, choose_stream, open_container, source_name
+from sefar_serve.clip.timeline import read_timeline
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames as asked for.
+    """Frames read from a video.
 
     Attributes:
-        pixels: uint8 (N, H, W, 3) RGB, upright.
-        indices: int64 (N,), the frames that are shown; another than asked for where that one is broken.
-        times: float64 (N,), seconds after the video's first frame.
-        corrupt: numbers of those shown that the decoder flagged as damaged.
-        warnings: what else is to say.
+        pixels: uint8 (N,h,w,3), RGB, upright.
+        indices: int64 (N,), numbers of the frames shown; they differ from those asked for where a
+            frame does not decode and another stands in for it.
+        times: float64 (N,), seconds since the first presented frame.
+        corrupt: numbers of shown frames which the decoder flagged as damaged.
+        warnings: what stands in for what.
     """
 
     pixels: NDArray[np.uint8]
@@ -50,28 +39,38 @@ class Frames:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass
+class _Decoded:
+    """Pictures by frame number, and which numbers the decoder flagged."""
+
+    pictures: dict[int, NDArray[np.uint8]]
+    corrupt: set[int]
+
+
 class Video:
-    """An open video. A context manager; not for several threads at a time.
+    """A video opened for reading frames; a context manager, not thread-safe.
+
+    Frame i is the i-th frame presented, whatever the container says about counts and rates.
 
     Args:
-        source: path, bytes, or seekable binary file object; a file object is not closed.
-        name: for messages; the path by default.
-        limits: checked before anything is decoded.
-        threads: decoder threads; 1 is best when several videos are decoded side by side.
+        source: a local path, the bytes of a file, or a binary file object.
+        name: what error messages call it; the path by default.
+        limits: refused before anything is decoded where it exceeds them.
+        threads: of the decoder; 1 is best when several videos decode at a time, 0 lets FFmpeg choose.
 
     Attributes:
-        name: for messages.
+        name: as given.
+        frame_count: frames presented.
+        times: float64 (frame_count,), seconds of presentation since the first presented frame.
+        duration: seconds until the last frame's end.
+        average_rate: frames per second, on average.
+        stream_index: which stream of the container it is.
         codec: e.g. ``h264``.
-        stream_index: number of the stream in its container.
-        frame_count: number of frames.
-        times: float64 (frame_count,), seconds after the first frame.
-        duration: seconds, the last frame's own time included.
-        average_rate: frames a second.
-        warnings: what is to say about the file.
+        warnings: e.g. several video streams to choose from.
 
     Raises:
-        ClipError: it cannot be shown; see `sefar_serve.clip.errors`.
-        OSError: the path cannot be read.
+        FileNotFoundError: if the path does not exist.
+        ClipError: one of its types, if it is not a usable video.
     """
 
     def __init__(
@@ -79,254 +78,173 @@ class Video:
         source: VideoSource,
         *,
         name: str | None = None,
-        limits: ClipLimits | None = None,
+        limits: ClipLimits = ClipLimits(),  # noqa: B008  (frozen)
         threads: int = 1,
     ) -> None:
-        limits = limits if limits is not None else ClipLimits()
-        self.name = name or source_name(source)
-        self._limits = limits
-        with ExitStack() as opened:
-            container = opened.enter_context(open_container(source, self.name, limits))
-            stream, warnings = choose_stream(container, self.name)
-            self._context = stream.codec_context
-            self._check_size(self._context.width, self._context.height)
-            self._context.thread_count = threads
-            self._context.thread_type = "AUTO" if threads > 1 else "SLICE"
-            self._index = index_packets(container, stream, self.name, limits)
-            self.frame_count = len(self._index.pts)
-            if self.frame_count == 0:
-                raise EmptyVideoError(f"{self.name} has a video stream, but no frames in it; it may be cut off")
-            if self._index.damaged or stream.frames > len(self._index.packets):
-                declared = f" of {stream.frames}" if stream.frames else ""
-                warnings += (f"the file is damaged or cut off: {self.frame_count}{declared} frames are there",)
-            rate = stream.average_rate or stream.guessed_rate
-            self.codec = self._context.name
-            self.stream_index = stream.index
-            self.warnings = warnings
-            self.times, self.duration, self.average_rate = self._timing(float(stream.time_base or 0), float(rate or 0))
-            if self.duration > limits.max_duration:
-                raise ClipLimitError(
-                    f"{self.name} is longer than the allowed {limits.max_duration:g} s; cut it shorter"
-                )
-            self._aspect = float(stream.sample_aspect_ratio or 1)
-            self._reformatter = VideoReformatter()
-            self._rotation: int | None = None
-            self._opened = opened.pop_all()
+        self.name = name if name is not None else source_name(source)
+        self._container = open_container(source, self.name, limits)
+        try:
+            self._open(limits, threads)
+        except BaseException:
+            self.close()
+            raise
 
-    def __enter__(self) -> Video:
+    def _open(self, limits: ClipLimits, threads: int) -> None:
+        stream, choice = choose_stream(self._container, self.name, limits)
+        codec = stream.codec_context
+        self.stream_index: int = stream.index
+        with damage_as(UndecodableVideoError, f"{self.name} is damaged; send an undamaged file"):
+            self.codec: str = codec.codec.canonical_name
+            self._pictures = PictureMaker(
+                codec.width, codec.height, stream.sample_aspect_ratio, limits.max_pixels, self.name
+            )
+            timeline = read_timeline(self._container, stream, self.name, limits)
+            self._decoder = Decoder(codec, timeline, max_pixels=limits.max_pixels, threads=threads)
+            if not timeline.counted:
+                timeline = timeline.recounted(sum(1 for _ in self._decoder.everything()))
+            elif head := timeline.uncertain_head():
+                timeline = timeline.without(set(range(head)) - self._shown_before(head))
+        self._decoder.timeline = self._timeline = timeline
+        if not timeline.frame_count:
+            raise UndecodableVideoError(f"no frame of {self.name} decodes; send an undamaged file")
+        self.times: NDArray[np.float64] = timeline.times
+        self.times.flags.writeable = False
+        self.duration: float = timeline.duration
+        self.average_rate: float = timeline.frame_count / timeline.duration
+        self.warnings: tuple[str, ...] = (*choice, *timeline.warnings)
+
+    def _shown_before(self, number: int) -> set[int]:
+        """Which frames before `number` decoding from the start presents."""
+        shown = set()
+        for n, _ in self._decoder.everything():
+            if n >= number:
+                break
+            shown.add(n)
+        return shown
+
+    @property
+    def frame_count(self) -> int:
+        """Frames presented."""
+        return self._timeline.frame_count
+
+    @property
+    def width(self) -> int:
+        """Pixels, upright and square."""
+        return self._upright_size()[0]
+
+    @property
+    def height(self) -> int:
+        """Pixels, upright."""
+        return self._upright_size()[1]
+
+    def _upright_size(self) -> tuple[int, int]:
+        if not self._pictures.oriented:
+            self._pictures.orient(next((frame for _, frame in self._decoder.everything()), None))
+        return self._pictures.size
+
+    def read(
+        self,
+        indices: Iterable[int] | NDArray[np.int64],
+        short_side: int | None = None,
+        *,
+        square: int | None = None,
+        within: ArrayLike | None = None,
+    ) -> Frames:
+        """Decode frames by number, each once and as little else as possible.
+
+        Args:
+            indices: N frame numbers in [0, frame_count), in any order, repeats allowed.
+            short_side: scale whole pictures so that the short side has this many pixels; None: display size.
+            square: then cut the central square of this side; None: whole pictures.
+            within: int (N,2), for each index the frames [first, past) of which the nearest may stand in
+                where it does not decode; None: none may.
+
+        Returns:
+            The frames in the order of `indices`.
+
+        Raises:
+            IndexError: a number out of range.
+            UndecodableVideoError: a frame does not decode and none may stand in for it.
+            ClipLimitError, ValueError: from scaling and cutting, see `PictureMaker.make`.
+        """
+        wanted = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), dtype=np.int64)
+        if not len(wanted):
+            raise ValueError("no frames asked for")
+        if wanted.min() < 0 or wanted.max() >= self.frame_count:
+            raise IndexError(f"{self.name} has frames 0 to {self.frame_count - 1}, asked for {wanted.tolist()}")
+        numbers = set(wanted.tolist())
+        decoded, decodable = self._decode(numbers, short_side, square)
+        shown, warnings = wanted.tolist(), []
+        if numbers - decoded.pictures.keys():
+            ranges = np.asarray(within, dtype=np.int64).tolist() if within is not None else None
+            shown = [
+                n if n in decoded.pictures else self._stand_in(n, ranges[i] if ranges else (n, n), decodable)
+                for i, n in enumerate(shown)
+            ]
+            replaced = dict(zip(wanted.tolist(), shown, strict=True))
+            warnings = [f"frame {n} does not decode, frame {m} stands in" for n, m in replaced.items() if n != m]
+            more = set(shown) - decoded.pictures.keys()
+            if more:
+                extra, _ = self._decode_all(more, short_side, square)
+                decoded.pictures.update(extra.pictures)
+                decoded.corrupt |= extra.corrupt
+        return Frames(
+            np.stack([decoded.pictures[n] for n in shown]),
+            np.array(shown, dtype=np.int64),
+            self.times[shown],
+            tuple(sorted(decoded.corrupt & set(shown))),
+            tuple(warnings),
+        )
+
+    def _decode(self, numbers: set[int], short_side: int | None, square: int | None) -> tuple[_Decoded, list[int]]:
+        """Decode the fast way, or everything in turn where it does not give every frame undamaged."""
+        if self._timeline.ordered and max(numbers) < len(self._timeline.pts):
+            decoded = _Decoded({}, set())
+            try:
+                for number, frame in self._decoder.exact(numbers):
+                    self._keep(number, frame, decoded, short_side, square)
+            except DAMAGE:
+                return self._decode_all(numbers, short_side, square)
+            if len(decoded.pictures) == len(numbers) and not decoded.corrupt:
+                return decoded, []
+        return self._decode_all(numbers, short_side, square)
+
+    def _decode_all(self, numbers: set[int], short_side: int | None, square: int | None) -> tuple[_Decoded, list[int]]:
+        """Decode in turn until the wanted frames are there; otherwise also list all that decode."""
+        decoded, decodable = _Decoded({}, set()), []
+        with damage_as(UndecodableVideoError, f"{self.name} has pictures of a kind that cannot be shown as RGB"):
+            for number, frame in self._decoder.everything():
+                decodable.append(number)
+                if number in numbers:
+                    self._keep(number, frame, decoded, short_side, square)
+                    if len(decoded.pictures) == len(numbers):
+                        break
+        return decoded, decodable
+
+    def _keep(self, number: int, frame: VideoFrame, into: _Decoded, short_side: int | None, square: int | None) -> None:
+        into.pictures[number] = self._pictures.make(frame, short_side, square)
+        if frame.is_corrupt:
+            into.corrupt.add(number)
+
+    def _stand_in(self, number: int, within: Sequence[int], decodable: list[int]) -> int:
+        near = [n for n in decodable if within[0] <= n < within[1]]
+        if near:
+            return min(near, key=lambda n: abs(n - number))
+        cut = "; ".join(self.warnings)
+        raise UndecodableVideoError(
+            f"frame {number} of {self.name} does not decode, nor does one near it: undecodable after "
+            f"{len(decodable)} of {self.frame_count} frames{f' ({cut})' if cut else ''}; send an undamaged file",
+            len(decodable),
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._container.close()
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._opened.close()
-
-    @property
-    def width(self) -> int:
-        """Upright display width in square pixels."""
-        return self._upright()[0]
-
-    @property
-    def height(self) -> int:
-        """Upright display height in square pixels."""
-        return self._upright()[1]
-
-    def read(
-        self,
-        indices: Sequence[int] | NDArray[np.int64],
-        short_side: int | None = None,
-        *,
-        square: int | None = None,
-        instead: Sequence[tuple[int, int]] | None = None,
-    ) -> Frames:
-        """Decode frames by number.
-
-        Args:
-            indices: N frame numbers in [0, frame_count), in any order, repeats allowed.
-            short_side: scale so that the shorter side has this many pixels; None for the display size.
-            square: cut out the central square of this many pixels.
-            instead: for each frame a range [first, past-last) from which the nearest one may stand in if
-                it does not decode; without it a broken frame is an error.
-
-        Raises:
-            ValueError: a number outside the video.
-            UndecodableVideoError: a frame and all that may stand in for it do not decode.
-        """
-        wanted = np.asarray(indices, np.int64)
-        if wanted.size == 0 or wanted.min() < 0 or wanted.max() >= self.frame_count:
-            raise ValueError(f"frame numbers {wanted.tolist()} are not all in [0, {self.frame_count})")
-        found: dict[int, _Picture] = {}
-
-        def keep(number: int, frame: av.VideoFrame) -> None:
-            found[number] = self._picture(number, frame, short_side, square)
-
-        unique = np.unique(wanted)
-        for number, frame in self._decode_wanted(unique):
-            keep(number, frame)
-        warnings: tuple[str, ...] = ()
-        shown = wanted
-        missing = [int(number) for number in unique if number not in found]
-        if missing:
-            ranges = {int(n): r for n, r in zip(wanted, instead, strict=True)} if instead is not None else {}
-            substitutes = self._substitutes({n: ranges.get(n, (n, n + 1)) for n in missing}, found, keep)
-            shown = np.array([substitutes.get(int(n), int(n)) for n in wanted], np.int64)
-            swapped = ", ".join(f"{a} by {b}" for a, b in sorted(substitutes.items()) if a != b)
-            if swapped:
-                warnings = (f"frames that do not decode were replaced by their nearest neighbours: {swapped}",)
-        return Frames(
-            pixels=np.stack([found[int(number)].pixels for number in shown]),
-            indices=shown,
-            times=self.times[shown],
-            corrupt=tuple(sorted({int(number) for number in shown if found[int(number)].corrupt})),
-            warnings=warnings,
-        )
-
-    def _timing(self, time_base: float, rate: float) -> tuple[NDArray[np.float64], float, float]:
-        count = self.frame_count
-        if self._index.timed:
-            times = (self._index.pts - self._index.pts[0]) * time_base
-            step = float(np.median(np.diff(times))) if count > 1 else (1 / rate if rate else 0.0)
-        else:
-            step = 1 / rate if rate else 0.04
-            times = np.arange(count) * step
-        duration = float(times[-1]) + step
-        return times.astype(np.float64), duration, count / duration if duration else rate
-
-    def _decode_wanted(self, numbers: NDArray[np.int64]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """The wanted frames, those that decode; ascending numbers in."""
-        if not self._index.timed:
-            yield from self._decode_all(stop_after=int(numbers[-1]), wanted=set(numbers.tolist()))
-            return
-        index = self._index
-        number_of = {int(index.pts[n]): int(n) for n in numbers}
-        groups: dict[int, int] = {}
-        for key, position in zip(index.key[numbers], index.position[numbers], strict=True):
-            groups[int(key)] = max(groups.get(int(key), -1), int(position))
-        for key, last in sorted(groups.items()):
-            for frame in self._decode_group(key, last, number_of):
-                number = number_of.get(frame.pts) if frame.pts is not None else None
-                if number is not None:
-                    yield number, frame
-
-    def _decode_group(self, key: int, last: int, wanted: dict[int, int]) -> Iterator[av.VideoFrame]:
-        """Feed packets from a key packet to the last wanted one, then drain the decoder."""
-        context = self._context
-        for packet in self._index.packets[key : last + 1]:
-            # Frames that nobody wants and no other frame refers to are not decoded at all.
-            context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-            yield from self._feed(packet)
-        yield from self._feed(None)
-        context.flush_buffers()
-
-    def _decode_all(
-        self, stop_after: int | None = None, wanted: set[int] | None = None
-    ) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Every frame from the beginning, numbered by time or, where there is none, by counting."""
-        context = self._context
-        context.skip_frame = "DEFAULT"
-        number_of = {int(pts): number for number, pts in enumerate(self._index.pts)}
-        counted = 0
-        done = False
-        for packet in [*self._index.packets, None]:
-            for frame in self._feed(packet):
-                number = number_of.get(frame.pts, -1) if self._index.timed else counted
-                counted += 1
-                if 0 <= number < self.frame_count and (wanted is None or number in wanted):
-                    yield number, frame
-                done = not self._index.timed and stop_after is not None and counted > stop_after
-            if done:
-                break
-        context.flush_buffers()
-
-    def _feed(self, packet: av.Packet | None) -> list[av.VideoFrame]:
-        try:
-            return list(self._context.decode(packet))
-        except LIBAV_ERRORS:
-            return []  # its frame will be missed, and replaced or reported by `read`
-
-    def _substitutes(
-        self,
-        ranges: dict[int, tuple[int, int]],
-        found: dict[int, _Picture],
-        keep: Callable[[int, av.VideoFrame], None],
-    ) -> dict[int, int]:
-        """Decode everything, tolerating errors, and find the nearest stand-in for each missing frame."""
-        nearest: dict[int, int] = {}
-        decoded = 0
-        for number, frame in self._decode_all():
-            decoded += 1
-            for missing, (first, past) in ranges.items():
-                closer = missing not in nearest or abs(number - missing) < abs(nearest[missing] - missing)
-                if first <= number < past and closer:
-                    nearest[missing] = number
-                    if number not in found:
-                        keep(number, frame)
-        lost = sorted(set(ranges) - set(nearest))
-        if lost:
-            raise UndecodableVideoError(
-                f"{self.name} cannot be decoded: {decoded} of {self.frame_count} frames decode, and none at or "
-                f"near {', '.join(map(str, lost[:8]))}; the file is damaged or cut off",
-                frames_decoded=decoded,
-            )
-        return nearest
-
-    def _upright(self) -> tuple[int, int]:
-        width, height = self._display(self._context.width, self._context.height)
-        if self._rotation is None:
-            # Rotation is known only once a frame is decoded.
-            for _, frame in self._decode_wanted(np.array([0])):
-                self._rotation = frame.rotation
-        return (height, width) if (self._rotation or 0) % 180 else (width, height)
-
-    def _display(self, width: int, height: int) -> tuple[int, int]:
-        """Display size in square pixels of a frame as it is stored."""
-        return max(1, round(width * self._aspect)), height
-
-    def _check_size(self, width: int, height: int) -> None:
-        if width * height > self._limits.max_pixels:
-            raise ClipLimitError(
-                f"{self.name} has frames of {width}x{height}, more than the allowed {self._limits.max_pixels} pixels"
-            )
-
-    def _picture(self, number: int, frame: av.VideoFrame, short_side: int | None, square: int | None) -> _Picture:
-        self._check_size(frame.width, frame.height)
-        width, height = self._display(frame.width, frame.height)
-        if short_side is not None:
-            scale = short_side / min(width, height)
-            width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        self._rotation = frame.rotation
-        scaled = self._reformatter.reformat(frame, width, height, "rgb24", threads=1)
-        pixels = np.rot90(scaled.to_ndarray(), round(frame.rotation / 90))
-        if square is not None:
-            pixels = central_square(pixels, square)
-        return _Picture(np.ascontiguousarray(pixels), bool(frame.is_corrupt))
-
-
-@dataclass(frozen=True)
-class _Picture:
-    pixels: NDArray[np.uint8]
-    corrupt: bool
-
-
-def central_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Cut the central square out of pictures.
-
-    Args:
-        pixels: uint8 (…, H, W, 3).
-        size: side in pixels, at most H and W.
-
-    Returns:
-        uint8 (…, size, size, 3), a view.
-
-    Raises:
-        ValueError: the pictures are smaller.
-    """
-    height, width = pixels.shape[-3:-1]
-    if min(height, width) < size:
-        raise ValueError(f"no square of {size} pixels in pictures of {width}x{height}")
-    top, left = (height - size) // 2, (width - size) // 2
-    return pixels[..., top : top + size, left : left + size, :]

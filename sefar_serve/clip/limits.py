@@ -1,0 +1,27 @@
+"""How large a video may be, checked before any of it is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ClipLimits:
+    """Bounds on one video; what exceeds them is refused with `ClipLimitError`.
+
+    Attributes:
+        max_bytes: size of the file.
+        max_pixels: width times height of a frame, as stored and as scaled.
+        max_duration: seconds.
+        max_frames: frames presented.
+    """
+
+    max_bytes: int = 512 * 1024 * 1024
+    max_pixels: int = 8192 * 4320
+    max_duration: float = 4 * 3600.0
+    max_frames: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        for name in ("max_bytes", "max_pixels", "max_duration", "max_frames"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} {getattr(self, name)} must be positive")

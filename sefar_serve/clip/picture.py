@@ -1,0 +1,106 @@
+"""From a decoded frame to upright RGB pixels: colour, square pixels, size, rotation, central square."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from sefar_serve.clip.errors import ClipLimitError
+
+
+def central_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Cut the square in the middle.
+
+    Args:
+        pixels: (..., h, w, 3), e.g. (N,h,w,3).
+        size: side in pixels.
+
+    Returns:
+        A view (..., size, size, 3).
+
+    Raises:
+        ValueError: if the square does not fit.
+    """
+    height, width = pixels.shape[-3:-1]
+    if not 1 <= size <= min(height, width):
+        raise ValueError(f"a square of {size} does not fit in pictures of {width}x{height}")
+    top, left = (height - size) // 2, (width - size) // 2
+    return pixels[..., top : top + size, left : left + size, :]
+
+
+class PictureMaker:
+    """Makes pixels of the frames of one stream, all to one geometry.
+
+    Scaling and colour are one pass of libswscale (bilinear), the same in training and serving:
+    another library's scaler gives other pixels.
+
+    Args:
+        width: of a frame as stored, pixels.
+        height: of a frame as stored, pixels.
+        aspect: width over height of one pixel; None where the file does not say.
+        max_pixels: bound on a scaled picture.
+        name: what messages call the source.
+    """
+
+    def __init__(self, width: int, height: int, aspect: Fraction | None, max_pixels: int, name: str) -> None:
+        aspect = aspect if aspect is not None and aspect > 0 else Fraction(1)
+        self._width = max(round(width * aspect), 1)
+        self._height = height
+        self._max_pixels = max_pixels
+        self._name = name
+        self._reformatter = VideoReformatter()
+        self._quarters: int | None = None
+
+    @property
+    def oriented(self) -> bool:
+        """Whether a frame has told how to turn the picture upright; containers tell it with each frame."""
+        return self._quarters is not None
+
+    def orient(self, frame: VideoFrame | None) -> None:
+        """Take the orientation from a frame; None: as stored."""
+        self._quarters = round(frame.rotation / 90) % 4 if frame is not None else 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) upright, in square pixels, unscaled."""
+        turned = self._quarters in (1, 3)
+        return (self._height, self._width) if turned else (self._width, self._height)
+
+    def make(self, frame: VideoFrame, short_side: int | None, square: int | None) -> NDArray[np.uint8]:
+        """Convert one frame.
+
+        Args:
+            frame: as decoded.
+            short_side: the whole picture is scaled so that its short side has this many pixels;
+                None leaves its display size.
+            square: side of the central square to cut out; None keeps the whole.
+
+        Returns:
+            uint8 (h,w,3) RGB, contiguous.
+
+        Raises:
+            ClipLimitError: if the scaled picture has more than `max_pixels`.
+            ValueError: if the square does not fit.
+        """
+        if not self.oriented:
+            self.orient(frame)
+        width, height = self._width, self._height
+        if short_side is not None:
+            shorter = min(width, height)
+            width, height = round(width * short_side / shorter), round(height * short_side / shorter)
+        if width * height > self._max_pixels:
+            raise ClipLimitError(
+                f"{self._name} has pictures of {self._width}x{self._height}, which would become {width}x{height}; "
+                f"{self._max_pixels} pixels are allowed; send less elongated or smaller ones"
+            )
+        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+        plane = rgb.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
+        picture = np.rot90(rows.reshape(height, width, 3), self._quarters or 0)
+        if square is not None:
+            picture = central_square(picture, square)
+        return picture.copy()
