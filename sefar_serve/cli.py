@@ -9,15 +9,17 @@ import asyncio
 import importlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sefar_serve import __version__, answers, console
 from sefar_serve.clip import ClipError
 from sefar_serve.engine import EngineError
+from sefar_serve.logs import configure_logging
 from sefar_serve.recognition import ClipInput, Recognised, Recognizer, Span
 from sefar_serve.schemas import Classification, Embedding, ErrorBody, ItemError
 from sefar_serve.settings import Settings
@@ -32,7 +34,9 @@ app = typer.Typer(
 )
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="video files", show_default=False)]
-ModelOption = Annotated[Path, typer.Option("--model", "-m", help="ONNX file", show_default="the shipped model")]
+ModelOption = Annotated[
+    Path | None, typer.Option("--model", "-m", help="ONNX file [default: SEFAR_MODEL, else the shipped model]")
+]
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="use the gateway there instead of a model in this process")
 ]
@@ -56,7 +60,7 @@ def serve(ctx: typer.Context) -> None:
     from sefar_serve.server import serve as run
 
     # The settings class makes its own flags, so that a setting has one name and one description.
-    run(Settings(_cli_parse_args=ctx.args))  # type: ignore[call-arg]
+    run(Settings(_cli_parse_args=ctx.args))
 
 
 @app.command()
@@ -171,7 +175,13 @@ def train(
     """Train a model by a recipe."""
     config = _training_module("sefar_training.config", extra="train")
     trainer = _training_module("sefar_training.train", extra="train")
-    checkpoint = trainer.train(config.load_recipe(recipe, overrides or []), resume=resume)
+    loop = _training_module("sefar_training.loop", extra="train")
+    configure_logging("info", "text")
+    changes = [*(overrides or []), *(["resume=true"] if resume else [])]
+    try:
+        checkpoint = trainer.train(config.load_recipe(recipe, changes))
+    except loop.RunError as error:
+        _fail(error)
     typer.echo(f"checkpoint: {checkpoint}")
 
 
@@ -184,7 +194,11 @@ def export(
 ) -> None:
     """Export a checkpoint to one self-describing ONNX file, and check it against torch."""
     exporter = _training_module("sefar_training.export", extra="train")
-    typer.echo(str(exporter.export_checkpoint(checkpoint, out, name=name, version=version)))
+    try:
+        report = exporter.export_checkpoint(checkpoint, out, name=name, version=version)
+    except exporter.ParityError as error:
+        _fail(error)
+    typer.echo(str(report))
 
 
 @app.callback(invoke_without_command=True)
@@ -203,11 +217,15 @@ def main() -> None:
         app()
     except ValidationError as error:
         for problem in error.errors():
-            console.err.print(f"[red]error:[/] {'.'.join(map(str, problem['loc']))}: {problem['msg']}")
+            console.err.print(f"[red]error:[/] {escape('.'.join(map(str, problem['loc'])) + ': ' + problem['msg'])}")
         raise SystemExit(2) from error
     except (ClipError, EngineError, OSError, ValueError, ModuleNotFoundError) as error:
-        console.err.print(f"[red]error:[/] {error}", highlight=False)
-        raise SystemExit(1) from error
+        _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+    console.err.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+    raise SystemExit(1) from error
 
 
 def _settings(model: Path | None) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sefar_serve.metadata import ModelMetadata
@@ -40,22 +41,24 @@ def print_classifications(items: Sequence[Classification | ItemError]) -> None:
     with_time = len(table.columns) == 6
     for item in items:
         if isinstance(item, ItemError):
-            table.add_row(item.name, *[""] * with_time, f"[red]{item.error.code}[/]", "", "", item.error.message)
-            continue
-        for window in item.timeline or [None]:
-            labels = window.labels if window else item.labels
-            trust = window.reliability if window else item.reliability
-            when = f"{window.start:.1f}–{window.end:.1f}" if window else "all"
             table.add_row(
-                item.name,
-                *[when] * with_time,
-                labels[0].label,
-                f"{labels[0].score:.1%}",
-                f"{trust:.2f}",
-                "\n".join(label_text(label) for label in labels[1:3]),
+                item.name, *[""] * with_time, f"[red]{item.error.code}[/]", "", "", escape(item.error.message)
             )
+            continue
+        if item.timeline is None:
+            table.add_row(item.name, *["all"] * with_time, *_cells(item.labels, item.reliability))
+            continue
+        for window in item.timeline:
+            when = f"{window.start:.1f}–{window.end:.1f}"
+            table.add_row(item.name, when, *_cells(window.labels, window.reliability))
     out.print(table)
     print_notes(items)
+
+
+def _cells(labels: Sequence[Label], reliability: float) -> tuple[str, str, str, str]:
+    """Best label, its score, η, and the next two."""
+    best, *others = labels
+    return best.label, f"{best.score:.1%}", f"{reliability:.2f}", "\n".join(map(label_text, others[:2]))
 
 
 def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
@@ -63,7 +66,7 @@ def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
     table = Table("clip", "dimensions", "embedding", "tokens")
     for item in items:
         if isinstance(item, ItemError):
-            table.add_row(item.name, "", f"[red]{item.error.code}[/] {item.error.message}", "")
+            table.add_row(item.name, "", f"[red]{item.error.code}[/] {escape(item.error.message)}", "")
         else:
             vector = item.embedding if isinstance(item.embedding, list) else []
             table.add_row(
@@ -82,7 +85,7 @@ def print_notes(items: Sequence[Classification | Embedding | ItemError]) -> None
         if isinstance(item, ItemError):
             continue
         for warning in item.clip.warnings:
-            err.print(f"[yellow]{item.name}: {warning}[/]")
+            err.print(f"[yellow]{escape(item.name)}: {escape(warning)}[/]")
         if item.clip.corrupt_frames:
             err.print(f"[yellow]{item.name}: damaged frames {item.clip.corrupt_frames}[/]")
 

@@ -193,7 +193,7 @@ class Recognizer:
 
     async def _one(self, item: ClipInput, decode: Future[_Decoded]) -> Recognised:
         # Cancelling the wrapper cancels a decode that has not started, which then costs nothing.
-        times, clips, seconds = await asyncio.wrap_future(decode)
+        decoded = await asyncio.wrap_future(decode)
         # A long video must not fill the engine's queue alone and have itself refused.
         places = asyncio.Semaphore(32)
 
@@ -201,7 +201,7 @@ class Recognizer:
             async with places:
                 return await self.engine.infer(clip.frames)
 
-        tasks = [asyncio.create_task(infer(clip)) for clip in clips]
+        tasks = [asyncio.create_task(infer(clip)) for clip in decoded.clips]
         try:
             predictions = await asyncio.gather(*tasks)
         finally:
@@ -209,9 +209,9 @@ class Recognizer:
                 task.cancel()
         windows = tuple(
             Window(start, end, clip, prediction)
-            for (start, end), clip, prediction in zip(times, clips, predictions, strict=True)
+            for (start, end), clip, prediction in zip(decoded.times, decoded.clips, predictions, strict=True)
         )
-        return Recognised(item.name, windows, seconds)
+        return Recognised(item.name, windows, decoded.seconds)
 
     def _decode(self, item: ClipInput, span: Span) -> _Decoded:
         started = time.perf_counter()

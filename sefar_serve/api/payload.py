@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar, cast
 
 from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -240,4 +240,4 @@ async def _read_raw(request: Request) -> ClipInput:
         spool.close()
         raise
     spool.seek(0)
-    return ClipInput("body", lambda: spool, spool.close)
+    return ClipInput("body", lambda: cast(BinaryIO, spool), spool.close)
