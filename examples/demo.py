@@ -125,7 +125,7 @@ def main() -> None:
         [
             SheetClip(
                 path,
-                f"{action.name}   →   {answer['labels'][0]['label']}",
+                f"{action.name}, answered: {answer['labels'][0]['label']}",
                 [SourceFrame(**frame) for frame in answer["clip"]["frames"]],
                 answer["clip"]["duration"],
             )

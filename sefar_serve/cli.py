@@ -33,9 +33,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="video files", show_default=False)]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="video files", show_default=False)]
 ModelOption = Annotated[
-    Path | None, typer.Option("--model", "-m", help="ONNX file [default: SEFAR_MODEL, else the shipped model]")
+    Path | None, typer.Option("--model", "-m", help="ONNX file (default: SEFAR_MODEL, else the shipped model)")
 ]
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="use the gateway there instead of a model in this process")
@@ -48,7 +48,7 @@ WindowOption = Annotated[
     float | None, typer.Option("--window", help="seconds; sliding windows over each video give a timeline")
 ]
 StrideOption = Annotated[
-    float | None, typer.Option("--stride", help="seconds between windows [default: half a window]")
+    float | None, typer.Option("--stride", help="seconds between windows (default: half a window)")
 ]
 
 Item = TypeVar("Item", bound=BaseModel)
@@ -137,7 +137,7 @@ def embed(
 @app.command()
 def info(
     model: Annotated[
-        Path | None, typer.Argument(help="ONNX file [default: SEFAR_MODEL, else the shipped model]")
+        Path | None, typer.Argument(help="ONNX file (default: SEFAR_MODEL, else the shipped model)")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -156,7 +156,7 @@ def synth(
     out: Annotated[Path, typer.Argument(help="folder to write the data set to")],
     preset: Annotated[str, typer.Option("--preset", help="easy or standard")] = "standard",
     seed: Annotated[int, typer.Option("--seed", min=0, help="the same seed gives the same bytes")] = 0,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="processes [default: cores]")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="processes (default: one per core)")] = None,
 ) -> None:
     """Make SynthGym, the embedded data set: videos, labels, attributes, lists, contact sheets."""
     synthgym = _training_module("sefar_training.synthgym", extra="synth")
@@ -339,7 +339,7 @@ def _draw(files: Sequence[Path], items: Sequence[Classification | ItemError], sh
     clips = [
         SheetClip(
             file,
-            f"{Path(item.name).name}   {console.label_text(item.labels[0])}   η {item.reliability:.2f}",
+            f"{Path(item.name).name}   {console.label_text(item.labels[0])}   reliability {item.reliability:.2f}",
             item.clip.frames,
             item.clip.duration,
         )

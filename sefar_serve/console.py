@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -29,30 +30,21 @@ def frames_text(frames: Iterable[SourceFrame]) -> str:
 
 
 def print_classifications(items: Sequence[Classification | ItemError]) -> None:
-    """A table of labels: one row per clip, or per window where there is a timeline."""
-    table = Table(show_lines=True)
-    table.add_column("clip", overflow="fold")
-    if any(isinstance(item, Classification) and item.timeline for item in items):
-        table.add_column("seconds", justify="right")
-    table.add_column("label", overflow="fold")
-    table.add_column("score", justify="right")
-    table.add_column("η", justify="right")
-    table.add_column("next best", overflow="fold")
-    with_time = len(table.columns) == 6
-    for item in items:
-        if isinstance(item, ItemError):
-            table.add_row(
-                item.name, *[""] * with_time, f"[red]{item.error.code}[/]", "", "", escape(item.error.message)
-            )
-            continue
+    """A table of labels: one row per clip, or per window where there is a timeline; failures below it."""
+    found = [item for item in items if isinstance(item, Classification)]
+    with_time = any(item.timeline for item in found)
+    table = Table("clip", *["seconds"] * with_time, "label", "score", "η", "next best", show_lines=True)
+    for item in found:
+        name = escape(Path(item.name).name)
         if item.timeline is None:
-            table.add_row(item.name, *["all"] * with_time, *_cells(item.labels, item.reliability))
+            table.add_row(name, *["all"] * with_time, *_cells(item.labels, item.reliability))
             continue
         for window in item.timeline:
             when = f"{window.start:.1f}–{window.end:.1f}"
-            table.add_row(item.name, when, *_cells(window.labels, window.reliability))
-    out.print(table)
-    print_notes(items)
+            table.add_row(name, when, *_cells(window.labels, window.reliability))
+    if found:
+        out.print(table)
+    _print_notes(items)
 
 
 def _cells(labels: Sequence[Label], reliability: float) -> tuple[str, str, str, str]:
@@ -62,32 +54,32 @@ def _cells(labels: Sequence[Label], reliability: float) -> tuple[str, str, str, 
 
 
 def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
-    """A table that shows the beginning and the length of each embedding."""
+    """A table that shows the beginning and the length of each embedding; failures below it."""
+    found = [item for item in items if isinstance(item, Embedding)]
     table = Table("clip", "dimensions", "embedding", "tokens")
-    for item in items:
-        if isinstance(item, ItemError):
-            table.add_row(item.name, "", f"[red]{item.error.code}[/] {escape(item.error.message)}", "")
-        else:
-            vector = item.embedding if isinstance(item.embedding, list) else []
-            table.add_row(
-                item.name,
-                str(len(vector)) if vector else "",
-                ", ".join(f"{value:.3f}" for value in vector[:6]) + (" …" if vector else ""),
-                f"{len(item.tokens)} × {len(item.tokens[0])}" if item.tokens else "",
-            )
-    out.print(table)
-    print_notes(items)
+    for item in found:
+        vector = item.embedding if isinstance(item.embedding, list) else []
+        table.add_row(
+            escape(Path(item.name).name),
+            str(len(vector)) if vector else "",
+            ", ".join(f"{value:.3f}" for value in vector[:6]) + (" …" if vector else ""),
+            f"{len(item.tokens)} × {len(item.tokens[0])}" if item.tokens else "",
+        )
+    if found:
+        out.print(table)
+    _print_notes(items)
 
 
-def print_notes(items: Sequence[Classification | Embedding | ItemError]) -> None:
-    """What the decoder had to say about each clip."""
+def _print_notes(items: Sequence[Classification | Embedding | ItemError]) -> None:
+    """What the decoder had to say about each clip, and why some have no answer."""
     for item in items:
         if isinstance(item, ItemError):
+            err.print(f"[red]{item.error.code}:[/] {escape(item.error.message)}", highlight=False)
             continue
         for warning in item.clip.warnings:
-            err.print(f"[yellow]{escape(item.name)}: {escape(warning)}[/]")
+            err.print(f"[yellow]{escape(item.name)}:[/] {escape(warning)}", highlight=False)
         if item.clip.corrupt_frames:
-            err.print(f"[yellow]{item.name}: damaged frames {item.clip.corrupt_frames}[/]")
+            err.print(f"[yellow]{escape(item.name)}:[/] damaged frames {item.clip.corrupt_frames}", highlight=False)
 
 
 def print_model(meta: ModelMetadata, path: str, provider: str, size_bytes: int) -> None:

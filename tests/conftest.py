@@ -30,3 +30,13 @@ def dark_clip() -> bytes:
 def bright_clip() -> bytes:
     """24 bright frames; the fake engine answers class 2."""
     return encode_grey_clip([230] * 24)
+
+
+@pytest.fixture(scope="session")
+def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real ONNX file of the real interface with random weights, exported once a session."""
+    from sefar_training.export import export_untrained
+
+    file = tmp_path_factory.mktemp("untrained") / "model.onnx"
+    export_untrained(file, labels=["a", "b", "c", "d"])
+    return file
