@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from sefar_serve import __version__
 from sefar_serve.api import probes, routes
@@ -40,11 +41,12 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
         async with recognizer:
             yield
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="sefar-serve",
         version=__version__,
         summary="Fine-grained action recognition: labels, embeddings and reliability for videos.",
         lifespan=lifespan,
+        redoc_url=None,
     )
     app.state.gateway = Gateway(settings, recognizer, metrics)
     app.include_router(routes.router)

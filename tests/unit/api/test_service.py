@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 
@@ -88,3 +89,13 @@ def test_openapi_describes_the_three_forms_and_the_options(gateway) -> None:
     assert {"top_k", "start", "end", "window", "stride"} <= {p["name"] for p in post["parameters"]}
     assert "input" in forms["application/json"]["schema"]["properties"]
     assert {"400", "413", "415", "422", "429", "503", "504"} <= set(post["responses"])
+
+
+def test_the_docs_page_needs_nothing_from_elsewhere(gateway) -> None:
+    client = gateway()
+    page = client.get("/docs").text
+    scripts = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert scripts
+    for script in scripts:
+        assert script.startswith("/"), script
+        assert client.get(script).status_code == 200
