@@ -28,6 +28,11 @@ def shipped_model() -> Path:
     return installed if installed.is_file() else package.parent / relative
 
 
+def every_core() -> int:
+    """Number of this machine's cores."""
+    return os.cpu_count() or 1
+
+
 class Settings(BaseSettings):
     """Settings of the gateway and its in-process engine.
 
@@ -61,9 +66,7 @@ class Settings(BaseSettings):
     max_wait_ms: float = Field(1.0, ge=0, description="milliseconds a batch waits to fill")
     max_queue: int = Field(256, ge=1, description="most clips waiting for the model; beyond it, 429")
     inference_threads: int = Field(0, ge=0, description="threads of one inference; 0 takes every core")
-    decode_threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=1, description="videos decoded at the same time"
-    )
+    decode_threads: int = Field(default_factory=every_core, ge=1, description="videos decoded at the same time")
     max_decoding: int = Field(128, ge=1, description="most videos decoding or waiting to; beyond it, 429")
 
     max_body_bytes: int = Field(256 * MIB, ge=1, description="largest request; beyond it, 413")

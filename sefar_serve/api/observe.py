@@ -88,10 +88,11 @@ class ObserveMiddleware:
             probe = route in ("/healthz", "/readyz", "/metrics") and status < 400
             log.log(
                 logging.DEBUG if probe else logging.INFO,
-                "%s %s %d",
+                "%s %s %d in %.1f ms",
                 scope["method"],
                 scope["path"],
                 status,
+                1000 * seconds,
                 extra={
                     "request_id": request_id,
                     "method": scope["method"],
