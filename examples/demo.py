@@ -7,6 +7,7 @@ gateway, sends it the files over HTTP, and prints what it answers. Run it with `
 from __future__ import annotations
 
 import argparse
+import random
 import socket
 import subprocess
 import sys
@@ -31,11 +32,11 @@ console = Console()
 
 
 def render(folder: Path, seed: int, count: int) -> list[tuple[Path, ActionClass]]:
-    """Write `count` clips of classes spread over the data set; returns each with its true class."""
+    """Write `count` clips of classes drawn by the seed; returns each with its true class."""
     folder.mkdir(parents=True, exist_ok=True)
-    step = max(len(CLASSES) // count, 1)
     clips = []
-    for action in CLASSES[seed % step :: step][:count]:
+    for number in sorted(random.Random(seed).sample(range(len(CLASSES)), count)):
+        action = CLASSES[number]
         path = folder / f"clip_{action.index:02d}.mp4"
         encode_clip(render_clip(action, clip_seed(seed, "demo", action, 0), "standard"), path)
         clips.append((path, action))
@@ -92,7 +93,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--out", type=Path, default=Path("demo"), help="folder for clips and pictures")
     options.add_argument("--seed", type=int, default=7, help="another seed, other clips")
-    options.add_argument("--clips", type=int, default=8, help="how many")
+    options.add_argument(
+        "--clips", type=int, default=8, choices=range(1, len(CLASSES) + 1), metavar="N", help="how many clips"
+    )
     arguments = options.parse_args()
 
     console.rule("1. Clips that the model never saw")
@@ -144,8 +147,8 @@ def print_embeddings(items: Sequence[Embedding]) -> None:
     for item in items:
         vector, tokens = item["embedding"], item["tokens"]
         if isinstance(vector, list) and tokens:
-            head = ", ".join(f"{value:+.2f}" for value in vector[:6])
-            console.print(f"{item['name']}: {len(vector)} values [{head}, …], {len(tokens)} element tokens")
+            head = ", ".join(f"{value:+.2f}" for value in vector[:4])
+            console.print(f"{item['name']}: {len(vector)} values [{head}, …], {len(tokens)} tokens")
 
 
 if __name__ == "__main__":

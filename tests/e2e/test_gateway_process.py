@@ -115,6 +115,6 @@ def test_sigterm_lets_running_requests_finish(tmp_path: Path) -> None:
     time.sleep(0.4)
     gateway.process.send_signal(signal.SIGTERM)
     request.join(30)
-    assert gateway.process.wait(30) == 0, gateway.log.read_text()
+    assert gateway.process.wait(30) == -signal.SIGTERM, gateway.log.read_text()  # uvicorn ends by the signal, once done
     assert answers
     assert answers[0]["data"][0]["object"] == "classification"
