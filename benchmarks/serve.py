@@ -181,9 +181,7 @@ def main() -> None:
     cpus: dict[str, list[float]] = {}
     alone: dict[str, list[float]] = {"direct": [], "gateway": []}
     runner = asyncio.Runner()
-    recognizer = Recognizer(
-        make_engine(settings), decode_threads=settings.decode_threads, max_decoding=settings.max_decoding
-    )
+    recognizer = Recognizer(make_engine(settings), settings.bounds)
     runner.run(recognizer.start())
     decode_pool = ThreadPoolExecutor(settings.decode_threads)
     with gateway(settings) as (port, pid):

@@ -5,23 +5,23 @@ Training commands import torch only when they run, and say what to install when 
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sefar_serve import __version__, answers, console
 from sefar_serve.clip import ClipError
-from sefar_serve.engine import EngineError
+from sefar_serve.engine import Engine, EngineError
 from sefar_serve.logs import configure_logging
-from sefar_serve.recognition import ClipInput, Recognised, Recognizer, Span
-from sefar_serve.schemas import Classification, Embedding, ErrorBody, ItemError
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.recognition import Bounds, Recognised, Span
+from sefar_serve.schemas import Classification, Embedding, ItemError
 from sefar_serve.settings import Settings
 from sefar_serve.sheet import SheetClip, contact_sheet
 
@@ -51,16 +51,13 @@ StrideOption = Annotated[
     float | None, typer.Option("--stride", help="seconds between windows (default: half a window)")
 ]
 
-Item = TypeVar("Item", bound=BaseModel)
-
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(ctx: typer.Context) -> None:
     """Run the HTTP gateway; `sefar serve --help` lists every setting."""
-    from sefar_serve.server import serve as run
-
     # The settings class makes its own flags, so that a setting has one name and one description.
-    run(Settings(_cli_parse_args=ctx.args))
+    settings = Settings(_cli_parse_args=ctx.args)
+    _optional_module("sefar_serve.server", extra="cpu").serve(settings)
 
 
 @app.command()
@@ -80,16 +77,18 @@ def classify(
     ] = None,
 ) -> None:
     """Label videos: fine-grained classes, scores, and how far to trust them (η)."""
+    from sefar_serve.files import run_locally, run_remotely
+
     span = Span(start, end, window, stride)
 
-    def local(index: int, found: Recognised, recognizer: Recognizer) -> Classification:
-        return answers.classification(found, recognizer.engine.metadata, index=index, top_k=top_k)
+    def answer(index: int, found: Recognised, meta: ModelMetadata) -> Classification:
+        return answers.classification(found, meta, index=index, top_k=top_k)
 
     if url is None:
-        items = _locally(files, model, span, local)
+        items = run_locally(files, *_engine(model), span, answer)
     else:
         kind = TypeAdapter[Classification | ItemError](Classification | ItemError)
-        items = _remotely(files, url, api_key, "classify", kind, {"top_k": top_k, **_fields(span)})
+        items = run_remotely(files, url, api_key, "classify", kind, {"top_k": top_k, **asdict(span)})
     if as_json:
         _print_json(items)
     else:
@@ -113,20 +112,22 @@ def embed(
     as_json: JsonOption = False,
 ) -> None:
     """Turn videos into vectors: a clip embedding, and a token per temporal element."""
+    from sefar_serve.files import run_locally, run_remotely
+
     wanted = [part.strip() for part in include.split(",")]
     if not set(wanted) <= {"embedding", "tokens"}:
         raise typer.BadParameter(f"{include!r}: choose embedding, tokens, or both separated by a comma")
     span = Span(start, end, window, stride)
 
-    def local(index: int, found: Recognised, recognizer: Recognizer) -> Embedding:
-        return answers.embedding(found, recognizer.engine.metadata, index=index, include=wanted, as_base64=False)
+    def answer(index: int, found: Recognised, meta: ModelMetadata) -> Embedding:
+        return answers.embedding(found, meta, index=index, include=wanted, as_base64=False)
 
     if url is None:
-        items = _locally(files, model, span, local)
+        items = run_locally(files, *_engine(model), span, answer)
     else:
         kind = TypeAdapter[Embedding | ItemError](Embedding | ItemError)
-        options = {"include": wanted, "encoding_format": "float", **_fields(span)}
-        items = _remotely(files, url, api_key, "embed", kind, options)
+        options = {"include": wanted, "encoding_format": "float", **asdict(span)}
+        items = run_remotely(files, url, api_key, "embed", kind, options)
     if as_json:
         _print_json(items)
     else:
@@ -142,9 +143,8 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model says of itself: classes, sampling, sizes."""
-    from sefar_serve.engine.onnx import OnnxModel
-
-    loaded = OnnxModel(_settings(model).model)
+    settings = _settings(model)
+    loaded = _optional_module("sefar_serve.engine.onnx", extra="cpu").OnnxModel(settings.model)
     if as_json:
         typer.echo(loaded.metadata.model_dump_json())
     else:
@@ -159,7 +159,7 @@ def synth(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="processes (default: one per core)")] = None,
 ) -> None:
     """Make SynthGym, the embedded data set: videos, labels, attributes, lists, contact sheets."""
-    synthgym = _training_module("sefar_training.synthgym", extra="synth")
+    synthgym = _optional_module("sefar_training.synthgym", extra="synth")
     summary = synthgym.write_dataset(out, preset=preset, seed=seed, workers=workers)
     typer.echo(str(summary))
 
@@ -173,9 +173,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint")] = False,
 ) -> None:
     """Train a model by a recipe."""
-    config = _training_module("sefar_training.config", extra="train")
-    trainer = _training_module("sefar_training.train", extra="train")
-    loop = _training_module("sefar_training.loop", extra="train")
+    config = _optional_module("sefar_training.config", extra="train")
+    trainer = _optional_module("sefar_training.train", extra="train")
+    loop = _optional_module("sefar_training.loop", extra="train")
     configure_logging("info", "text")
     changes = [*(overrides or []), *(["resume=true"] if resume else [])]
     try:
@@ -193,7 +193,7 @@ def export(
     version: Annotated[str, typer.Option("--version", help="version of the weights")] = "1",
 ) -> None:
     """Export a checkpoint to one self-describing ONNX file, and check it against torch."""
-    exporter = _training_module("sefar_training.export", extra="train")
+    exporter = _optional_module("sefar_training.export", extra="train")
     try:
         report = exporter.export_checkpoint(checkpoint, out, name=name, version=version)
     except exporter.ParityError as error:
@@ -232,102 +232,9 @@ def _settings(model: Path | None) -> Settings:
     return Settings() if model is None else Settings(model=model)
 
 
-def _locally(
-    files: Sequence[Path],
-    model: Path | None,
-    span: Span,
-    answer: Callable[[int, Recognised, Recognizer], Item],
-) -> list[Item | ItemError]:
-    """Run files through a model in this process."""
-    from sefar_serve.server import make_engine
-
+def _engine(model: Path | None) -> tuple[Engine, Bounds]:
     settings = _settings(model)
-
-    async def run() -> list[Item | ItemError]:
-        recognizer = Recognizer(
-            make_engine(settings),
-            decode_threads=settings.decode_threads,
-            max_decoding=settings.max_decoding,
-            limits=settings.clip_limits,
-            max_windows=settings.max_windows,
-        )
-        async with recognizer:
-
-            async def one(index: int, file: Path) -> Item | ItemError:
-                [found] = await recognizer.recognise([ClipInput(str(file), lambda: file)], span)
-                if isinstance(found, Recognised):
-                    return answer(index, found, recognizer)
-                return _item_error(index, str(file), found)
-
-            return await _each(files, one, at_once=2 * settings.decode_threads + settings.max_batch)
-
-    return asyncio.run(run())
-
-
-def _remotely(
-    files: Sequence[Path],
-    url: str,
-    api_key: str | None,
-    call: str,
-    kind: TypeAdapter[Item | ItemError],
-    options: dict[str, Any],
-) -> list[Item | ItemError]:
-    """Send files to a running gateway, a few at a time."""
-    import httpx
-
-    from sefar_client import AsyncClient, GatewayError
-
-    async def run() -> list[Item | ItemError]:
-        async with AsyncClient(url, api_key=api_key) as client:
-
-            async def one(index: int, file: Path) -> Item | ItemError:
-                try:
-                    answer = await getattr(client, call)(file, **options)
-                except GatewayError as error:
-                    body = ErrorBody(message=str(error), type="gateway", param=error.param, code=error.code)
-                    return ItemError(index=index, name=str(file), error=body)
-                except FileNotFoundError as error:
-                    return _item_error(index, str(file), error)
-                except httpx.TransportError as error:
-                    raise ConnectionError(f"no gateway answers at {url}: {error}") from error
-                return kind.validate_python(answer["data"][0] | {"index": index, "name": str(file)})
-
-            return await _each(files, one, at_once=8)
-
-    return asyncio.run(run())
-
-
-async def _each(
-    files: Sequence[Path], one: Callable[[int, Path], Awaitable[Item | ItemError]], *, at_once: int
-) -> list[Item | ItemError]:
-    """Apply `one` to all files, some at once, under a progress bar; results in the order of the files."""
-    places = asyncio.Semaphore(at_once)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console.err, transient=True, disable=len(files) < 2) as progress:
-        bar = progress.add_task("videos", total=len(files))
-
-        async def bounded(index: int, file: Path) -> Item | ItemError:
-            async with places:
-                item = await one(index, file)
-            progress.advance(bar)
-            return item
-
-        return list(await asyncio.gather(*(bounded(i, file) for i, file in enumerate(files))))
-
-
-def _item_error(index: int, name: str, error: Exception) -> ItemError:
-    from sefar_serve.api.errors import problem_of
-
-    if isinstance(error, OSError):
-        code = "file_not_found" if isinstance(error, FileNotFoundError) else "unreadable_file"
-        body = ErrorBody(message=f"{name}: {error.strerror or error}", type="file_error", param=None, code=code)
-    else:
-        body = problem_of(error).body
-    return ItemError(index=index, name=name, error=body)
-
-
-def _fields(span: Span) -> dict[str, float | None]:
-    return {"start": span.start, "end": span.end, "window": span.window, "stride": span.stride}
+    return _optional_module("sefar_serve.server", extra="cpu").make_engine(settings), settings.bounds
 
 
 def _print_json(items: Sequence[BaseModel]) -> None:
@@ -357,7 +264,7 @@ def _exit_by(items: Sequence[BaseModel]) -> None:
         raise typer.Exit(1)
 
 
-def _training_module(name: str, *, extra: str) -> Any:
+def _optional_module(name: str, *, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple
 
@@ -92,32 +92,36 @@ class Recognised:
         return sum(window.prediction.inference_seconds / window.prediction.batch_size for window in self.windows)
 
 
-class Recognizer:
-    """Decodes and infers, many videos at a time, within fixed bounds.
+@dataclass(frozen=True)
+class Bounds:
+    """How much a recognizer may do at a time.
 
-    Args:
-        engine: started by `start` and closed by `close`.
+    Attributes:
         decode_threads: videos decoded at the same time.
         max_decoding: most videos decoding or waiting to; more are refused before any work.
         limits: on each video.
         max_windows: most sliding windows in one video.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        decode_threads: int = 1,
-        max_decoding: int = 128,
-        limits: ClipLimits | None = None,
-        max_windows: int = 512,
-    ) -> None:
+    decode_threads: int = 1
+    max_decoding: int = 128
+    limits: ClipLimits = field(default_factory=ClipLimits)
+    max_windows: int = 512
+
+
+class Recognizer:
+    """Decodes and infers, many videos at a time, within fixed bounds.
+
+    Args:
+        engine: started by `start` and closed by `close`.
+        bounds: on threads, queue and each video.
+    """
+
+    def __init__(self, engine: Engine, bounds: Bounds | None = None) -> None:
         self.engine = engine
-        self._limits = limits if limits is not None else ClipLimits()
-        self._max_windows = max_windows
-        self._max_decoding = max_decoding
+        self._bounds = bounds if bounds is not None else Bounds()
         self._decoding = 0
-        self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="sefar-decode")
+        self._pool = ThreadPoolExecutor(self._bounds.decode_threads, thread_name_prefix="sefar-decode")
 
     @property
     def decoding(self) -> int:
@@ -156,7 +160,7 @@ class Recognizer:
         Raises:
             EngineOverloadedError: too many videos are being decoded; nothing was started.
         """
-        if self._decoding + len(inputs) > self._max_decoding:
+        if self._decoding + len(inputs) > self._bounds.max_decoding:
             for item in inputs:
                 item.close()
             raise EngineOverloadedError(
@@ -226,7 +230,7 @@ class Recognizer:
                 start=span.start,
                 end=span.end,
                 name=item.name,
-                limits=self._limits,
+                limits=self._bounds.limits,
             )
             times = [(span.start or 0.0, span.end if span.end is not None else clip.duration)]
             clips = [clip]
@@ -240,8 +244,8 @@ class Recognizer:
                 stride=span.stride if span.stride is not None else span.window / 2,
                 start=span.start,
                 end=span.end,
-                max_windows=self._max_windows,
+                max_windows=self._bounds.max_windows,
                 name=item.name,
-                limits=self._limits,
+                limits=self._bounds.limits,
             )
         return _Decoded(times, clips, time.perf_counter() - started)

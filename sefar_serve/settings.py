@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 from sefar_serve.clip import ClipLimits
+from sefar_serve.recognition import Bounds
 
 MIB = 1024 * 1024
 
@@ -87,14 +88,15 @@ class Settings(BaseSettings):
         return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
 
     @property
-    def clip_limits(self) -> ClipLimits:
-        """The limits on one video, as `sefar_serve.clip` takes them."""
-        return ClipLimits(
+    def bounds(self) -> Bounds:
+        """What the recognizer may do at a time."""
+        limits = ClipLimits(
             max_bytes=self.max_body_bytes,
             max_pixels=self.max_pixels,
             max_duration=self.max_duration,
             max_frames=self.max_frames,
         )
+        return Bounds(self.decode_threads, self.max_decoding, limits, self.max_windows)
 
     @classmethod
     def settings_customise_sources(

@@ -27,13 +27,7 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
         settings: every limit and knob.
         engine: where the model runs; started and closed with the application.
     """
-    recognizer = Recognizer(
-        engine,
-        decode_threads=settings.decode_threads,
-        max_decoding=settings.max_decoding,
-        limits=settings.clip_limits,
-        max_windows=settings.max_windows,
-    )
+    recognizer = Recognizer(engine, settings.bounds)
     metrics = Metrics(recognizer)
 
     @asynccontextmanager

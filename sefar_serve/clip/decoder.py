@@ -8,6 +8,7 @@ from itertools import count
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from sefar_serve.clip.errors import DAMAGE
 from sefar_serve.clip.timeline import Timeline
@@ -44,13 +45,13 @@ class Decoder:
         timeline, codec = self.timeline, self._codec
         for begin, end, members in self._runs(numbers):
             self._restart()
-            remaining = {int(timeline.pts[n]): n for n in members}
+            remaining: dict[int | None, int] = {int(timeline.pts[n]): n for n in members}
             for packet in (*timeline.packets[begin : end + 1], None):
                 # What nothing else refers to is skipped unless it is wanted itself.
                 wanted = packet is None or packet.pts in remaining
                 codec.skip_frame = "DEFAULT" if wanted else "NONREF"
                 for frame in codec.decode(packet):
-                    number = remaining.pop(frame.pts, None) if frame.pts is not None else None
+                    number = remaining.pop(frame.pts, None)
                     if number is not None:
                         yield number, frame
                 if not remaining:
@@ -63,11 +64,11 @@ class Decoder:
             (number, frame) of what decodes, as it comes.
         """
         timeline = self.timeline
-        number_of = {int(pts): n for n, pts in enumerate(timeline.pts)}
+        number_of: dict[int | None, int] = {int(pts): n for n, pts in enumerate(timeline.pts)}
         counter = count()
         self._restart()
         self._codec.skip_frame = "DEFAULT"
-        feed: tuple[Packet | None, ...] = (*timeline.packets, None)
+        feed: tuple[Packet[VideoStream] | None, ...] = (*timeline.packets, None)
         for packet in feed:
             try:
                 frames = self._codec.decode(packet)

@@ -99,7 +99,7 @@ class PictureMaker:
             )
         rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         plane = rgb.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
         picture = np.rot90(rows.reshape(height, width, 3), self._quarters or 0)
         if square is not None:
             picture = central_square(picture, square)

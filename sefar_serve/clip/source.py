@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import av
 from av.container import InputContainer
@@ -22,7 +22,8 @@ from sefar_serve.clip.errors import (
 )
 from sefar_serve.clip.limits import ClipLimits
 
-VideoSource = str | os.PathLike[str] | bytes | BinaryIO
+VideoSource = str | os.PathLike[str] | bytes | IO[bytes]
+"""A path on this machine, the bytes of a video file, or a binary file object."""
 
 # Playlists (hls, dash, concat) would have a stranger's file open other files and addresses, and
 # pictures or plain text are no video: only containers which hold their own frames are tried.
@@ -38,7 +39,8 @@ def source_name(source: VideoSource) -> str:
         return os.fspath(source)
     if isinstance(source, bytes):
         return f"video of {len(source)} bytes"
-    return str(getattr(source, "name", None) or "video from a file object")
+    name = getattr(source, "name", None)  # an int for files that have none
+    return name if isinstance(name, str) else "video from a file object"
 
 
 def open_container(source: VideoSource, name: str, limits: ClipLimits) -> InputContainer:
@@ -56,7 +58,7 @@ def open_container(source: VideoSource, name: str, limits: ClipLimits) -> InputC
         NotAVideoError: no container that FFmpeg knows.
     """
     if isinstance(source, bytes):
-        handle: BinaryIO | None = io.BytesIO(source)
+        handle: IO[bytes] | None = io.BytesIO(source)
         size, head = len(source), source[:64]
     elif isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as file:
@@ -64,7 +66,8 @@ def open_container(source: VideoSource, name: str, limits: ClipLimits) -> InputC
         handle = None
     else:
         handle = source if source.seekable() else io.BytesIO(source.read(limits.max_bytes + 1))
-        size = handle.seek(0, io.SEEK_END)
+        handle.seek(0, io.SEEK_END)
+        size = handle.tell()
         handle.seek(0)
         head = handle.read(64)
         handle.seek(0)
@@ -84,7 +87,7 @@ def open_container(source: VideoSource, name: str, limits: ClipLimits) -> InputC
     with damage_as(NotAVideoError, mend):
         return av.open(
             # The prefix keeps a file called `concat:…` or `http:…` a file.
-            handle if handle is not None else f"file:{os.fspath(source)}",  # type: ignore[arg-type]
+            handle if handle is not None else f"file:{source_name(source)}",
             mode="r",  # else PyAV takes the file object's own mode, "w+b" for a spooled upload
             options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
             metadata_errors="replace",

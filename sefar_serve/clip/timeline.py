@@ -7,9 +7,11 @@ and what it declares (frame count, rate) is often missing or wrong. The packets 
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
-from fractions import Fraction
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
@@ -18,9 +20,6 @@ from numpy.typing import NDArray
 
 from sefar_serve.clip.errors import DAMAGE, ClipLimitError, EmptyVideoError
 from sefar_serve.clip.limits import ClipLimits
-
-MAX_REORDER = 64
-"""Packets between where a frame is stored and where it is shown; codecs allow 16 frames of reordering."""
 
 
 @dataclass
@@ -41,7 +40,7 @@ class Timeline:
         warnings: for whoever gets the answer.
     """
 
-    packets: list[Packet]
+    packets: list[Packet[VideoStream]]
     keys: list[int]
     ordered: bool
     counted: bool
@@ -50,7 +49,6 @@ class Timeline:
     times: NDArray[np.float64]
     duration: float
     warnings: tuple[str, ...] = ()
-    _first_pts: int = field(init=False, default=0)
 
     @property
     def frame_count(self) -> int:
@@ -86,24 +84,19 @@ class Timeline:
         within = keep[keep < len(self.pts)]
         times = self.times[keep]
         offset = float(times[0]) if len(times) else 0.0
-        return Timeline(
-            self.packets,
-            self.keys,
-            self.ordered,
-            self.counted,
-            self.pts[within],
-            self.positions[within],
-            times - offset,
-            self.duration - offset,
-            self.warnings,
+        return replace(
+            self,
+            pts=self.pts[within],
+            positions=self.positions[within],
+            times=times - offset,
+            duration=self.duration - offset,
         )
 
     def recounted(self, count: int) -> Timeline:
         """This timeline with the number of frames that decoding gave."""
         step = self.duration / max(self.frame_count, 1)
-        times = self.times[:count] if count <= self.frame_count else step * np.arange(count)
-        duration = float(times[-1]) + step if count else 0.0
-        return Timeline(self.packets, self.keys, False, True, self.pts, self.positions, times, duration, self.warnings)
+        times = self.times[:count] if count <= self.frame_count else np.arange(count, dtype=np.float64) * step
+        return replace(self, counted=True, times=times, duration=float(times[-1]) + step if count else 0.0)
 
 
 def read_timeline(container: InputContainer, stream: VideoStream, name: str, limits: ClipLimits) -> Timeline:
@@ -126,26 +119,22 @@ def read_timeline(container: InputContainer, stream: VideoStream, name: str, lim
         raise EmptyVideoError(f"{name} has a video stream but no frames in it; send a video that has some")
     keys = [i for i, p in enumerate(packets) if p.is_keyframe]
     format_name = container.format.name
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    # Codecs whose every packet is a key frame do not reorder: storage order is presentation order,
-    # and the decoder hands a packet's timestamp on to its frame, whatever it is.
-    own_clock = [packets[i].pts for i in shown]
-    sound = None not in own_clock and format_name != "avi" and _in_order(own_clock)
-    if not sound and len(keys) == len(packets):
+    clock = np.array([p for i in shown if (p := packets[i].pts) is not None], dtype=np.int64)
+    whole = len(clock) == len(shown) and _runs_on(packets[i] for i in shown)
+    times, duration = _seconds(clock if whole else None, packets[shown[-1]], len(shown), stream)
+    # AVI has no presentation times: those which FFmpeg makes up are in the wrong order with B-frames.
+    ordered = whole and format_name != "avi" and len(np.unique(clock)) == len(clock)
+    if not ordered and len(keys) == len(packets):
+        # Codecs whose every packet is a key frame do not reorder, and a decoder hands on whatever
+        # timestamp a packet has to its frame: the place in storage will do.
         for i, packet in enumerate(packets):
             packet.pts = i
-        ordered = True
-    else:
-        ordered = sound
-    if ordered:
-        ranked = sorted((packets[i].pts or 0, i) for i in shown)
-        pts = np.array([p for p, _ in ranked], dtype=np.int64)
-        positions = np.array([i for _, i in ranked], dtype=np.int64)
-    else:
-        pts = positions = np.empty(0, dtype=np.int64)
-    times, duration = _clock(packets, shown, own_clock, stream, rate)
+        clock, ordered = np.array(shown, dtype=np.int64), True
+    order = np.argsort(clock, kind="stable") if ordered else np.empty(0, dtype=np.int64)
+    pts, positions = clock[order], np.array(shown, dtype=np.int64)[order]
     warnings = []
     missing = _missing(format_name, stream, stored, damaged)
+    declared = ((container.duration or 0) - (container.start_time or 0)) / av.time_base
     if missing:
         step = duration / len(times)
         times = np.concatenate([times, duration + step * np.arange(missing)])
@@ -153,28 +142,21 @@ def read_timeline(container: InputContainer, stream: VideoStream, name: str, lim
         warnings.append(f"the file looks truncated: {len(times) - missing} of {len(times)} declared frames are in it")
     elif damaged:
         warnings.append(f"the file looks truncated or damaged after frame {len(times) - 1}")
+    elif "matroska" in format_name and not container.streams.audio and declared > 1.1 * duration:
+        warnings.append(f"the file looks truncated: it declares {declared:.3f} s, its frames end at {duration:.3f} s")
     if duration > limits.max_duration:
         raise ClipLimitError(
             f"{name} lasts {duration:.1f} s, {limits.max_duration:.1f} s are allowed; send a part of it"
         )
-    return Timeline(
-        packets,
-        keys,
-        ordered,
-        ordered or format_name == "avi",
-        pts,
-        positions,
-        times,
-        duration,
-        tuple(warnings),
-    )
+    counted = ordered or format_name == "avi"
+    return Timeline(packets, keys, ordered, counted, pts, positions, times, duration, tuple(warnings))
 
 
 def _demux(
     container: InputContainer, stream: VideoStream, name: str, limits: ClipLimits
-) -> tuple[list[Packet], int, bool]:
+) -> tuple[list[Packet[VideoStream]], int, bool]:
     """All packets with something in them, how many were stored, and whether reading ended in damage."""
-    packets: list[Packet] = []
+    packets: list[Packet[VideoStream]] = []
     stored = 0
     damaged = False
     try:
@@ -191,40 +173,37 @@ def _demux(
     return packets, stored, damaged or bool(packets and packets[-1].is_corrupt)
 
 
-def _in_order(pts: list[int]) -> bool:
-    """Whether timestamps are unique, and as near to feeding order as codecs reorder."""
-    array = np.array(pts, dtype=np.int64)
-    ranks = np.empty(len(array), dtype=np.int64)
-    ranks[np.argsort(array, kind="stable")] = np.arange(len(array))
-    unique = len(np.unique(array)) == len(array)
-    return unique and int(np.abs(ranks - np.arange(len(array))).max()) <= MAX_REORDER
+def _runs_on(packets: Iterable[Packet[VideoStream]]) -> bool:
+    """Whether the clock only runs forward; in recordings joined end to end it jumps back."""
+    decoding = [p.dts for p in packets if p.dts is not None]
+    return all(a <= b for a, b in pairwise(decoding))
 
 
-def _never(packet: Packet) -> bool:
+def _never(packet: Packet[VideoStream]) -> bool:
     return False
 
 
-def _hidden_in_vp8(packet: Packet) -> bool:
+def _hidden_in_vp8(packet: Packet[VideoStream]) -> bool:
     """VP8 stores alternate reference frames, which are never shown, as packets of their own."""
     return not (memoryview(packet)[0] >> 4) & 1
 
 
-def _clock(
-    packets: list[Packet], shown: list[int], pts: list[int | None], stream: VideoStream, rate: Fraction
+def _seconds(
+    clock: NDArray[np.int64] | None, last: Packet[VideoStream], count: int, stream: VideoStream
 ) -> tuple[NDArray[np.float64], float]:
-    """Seconds of each frame since the first, and until the last one's end."""
-    known = [p for p in pts if p is not None]
+    """Seconds of each frame since the first, and until the last one's end; evenly spaced without a clock."""
+    rate = stream.average_rate or stream.guessed_rate
+    even = 1 / float(rate) if rate else 0.04
     base = stream.time_base
-    if len(known) < len(pts) or base is None:
-        return np.arange(len(shown)) / float(rate), len(shown) / float(rate)
-    ticks = np.sort(np.array(known, dtype=np.int64))
+    if clock is None or base is None:
+        return np.arange(count, dtype=np.float64) * even, count * even
+    ticks = np.sort(clock) - clock.min()
     # Whole ticks times an integer, divided once: 5 frames of 1/25 s are 0.2, not 0.20000000000000001.
-    times = (ticks - ticks[0]) * base.numerator / base.denominator
-    last = next(packets[i] for i in reversed(shown) if packets[i].pts is not None)
+    times = (ticks * base.numerator / base.denominator).astype(np.float64)
     step = float(last.duration * base) if last.duration else 0.0
     if not 0 < step <= 10:
-        step = float(np.median(np.diff(times))) if len(times) > 1 else 1 / float(rate)
-    return times, float(times[-1]) + (step or 1 / float(rate))
+        step = float(np.median(np.diff(times))) if count > 1 else even
+    return times, float(times[-1]) + (step or even)
 
 
 def _missing(format_name: str, stream: VideoStream, stored: int, damaged: bool) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from sefar_serve.clip import NotAVideoError
 from sefar_serve.engine import EngineOverloadedError, FakeEngine, InferenceError
-from sefar_serve.recognition import ClipInput, Recognised, Recognizer, Span
+from sefar_serve.recognition import Bounds, ClipInput, Recognised, Recognizer, Span
 
 
 def clip_input(video: bytes, closed: list[str] | None = None, name: str = "clip") -> ClipInput:
@@ -18,7 +18,7 @@ def clip_input(video: bytes, closed: list[str] | None = None, name: str = "clip"
 
 def test_results_keep_the_order_and_failures_stay_alone(dark_clip: bytes, bright_clip: bytes) -> None:
     async def run() -> None:
-        async with Recognizer(FakeEngine(), decode_threads=2) as recognizer:
+        async with Recognizer(FakeEngine(), Bounds(decode_threads=2)) as recognizer:
             videos = [bright_clip, b"no video" * 40, dark_clip]
             first, bad, last = await recognizer.recognise([clip_input(video) for video in videos])
             assert isinstance(bad, NotAVideoError)
@@ -63,7 +63,7 @@ def test_a_cancelled_request_frees_its_place_only_when_its_thread_is_done(dark_c
             assert release.wait(10)
             return dark_clip
 
-        async with Recognizer(FakeEngine(), decode_threads=1, max_decoding=2) as recognizer:
+        async with Recognizer(FakeEngine(), Bounds(decode_threads=1, max_decoding=2)) as recognizer:
             inputs = [ClipInput("slow", slow, lambda: closed.append("slow")), clip_input(dark_clip, closed)]
             request = asyncio.create_task(recognizer.recognise(inputs))
             await asyncio.to_thread(opened.wait, 10)
@@ -89,7 +89,7 @@ def test_overload_is_refused_before_work_and_closes_the_inputs(dark_clip: bytes)
     async def run() -> None:
         closed: list[str] = []
         engine = FakeEngine()
-        async with Recognizer(engine, max_decoding=1) as recognizer:
+        async with Recognizer(engine, Bounds(max_decoding=1)) as recognizer:
             with pytest.raises(EngineOverloadedError):
                 await recognizer.recognise([clip_input(dark_clip, closed), clip_input(dark_clip, closed)])
         assert (closed, engine.calls) == (["clip", "clip"], 0)

@@ -1,0 +1,132 @@
+"""Many files through one model, in this process or behind a gateway: the same results, in the files' order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sefar_client import AsyncClient, GatewayError
+from sefar_serve import console
+from sefar_serve.api.errors import problem_of
+from sefar_serve.engine import Engine
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.recognition import Bounds, ClipInput, Recognised, Recognizer, Span
+from sefar_serve.schemas import ErrorBody, ItemError
+
+Item = TypeVar("Item", bound=BaseModel)
+
+REQUESTS_AT_ONCE = 8
+
+
+def run_locally(
+    files: Sequence[Path],
+    engine: Engine,
+    bounds: Bounds,
+    span: Span,
+    answer: Callable[[int, Recognised, ModelMetadata], Item],
+) -> list[Item | ItemError]:
+    """Look at files with a model in this process.
+
+    Args:
+        files: the videos.
+        engine: started and closed here.
+        bounds: on threads and each video.
+        span: which part of each video.
+        answer: makes an entry of the file's position and what was found in it.
+
+    Returns:
+        In the order of the files, the entry or what went wrong with this one.
+    """
+
+    async def run() -> list[Item | ItemError]:
+        async with Recognizer(engine, bounds) as recognizer:
+
+            async def one(index: int, file: Path) -> Item | ItemError:
+                [found] = await recognizer.recognise([ClipInput(str(file), lambda: file)], span)
+                if isinstance(found, Recognised):
+                    return answer(index, found, engine.metadata)
+                return _item_error(index, str(file), found)
+
+            # Twice the threads: one decodes while another's clip is in the model.
+            return await _each(files, one, at_once=min(2 * bounds.decode_threads, bounds.max_decoding))
+
+    return asyncio.run(run())
+
+
+def run_remotely(
+    files: Sequence[Path],
+    url: str,
+    api_key: str | None,
+    call: Literal["classify", "embed"],
+    kind: TypeAdapter[Item | ItemError],
+    options: dict[str, Any],
+) -> list[Item | ItemError]:
+    """Send files to a running gateway, a few at a time.
+
+    Args:
+        files: the videos.
+        url: of the gateway.
+        api_key: sent as bearer token when given.
+        call: which of the client's calls.
+        kind: of the entries.
+        options: of the call.
+
+    Returns:
+        In the order of the files, the entry or what went wrong with this one.
+
+    Raises:
+        ConnectionError: no gateway answers.
+    """
+
+    async def run() -> list[Item | ItemError]:
+        async with AsyncClient(url, api_key=api_key) as client:
+            send = client.classify if call == "classify" else client.embed
+
+            async def one(index: int, file: Path) -> Item | ItemError:
+                try:
+                    answer = await send(file, **options)
+                except GatewayError as error:
+                    body = ErrorBody(message=str(error), type="gateway_error", param=error.param, code=error.code)
+                    return ItemError(index=index, name=str(file), error=body)
+                except OSError as error:
+                    return _item_error(index, str(file), error)
+                except httpx.TransportError as error:
+                    raise ConnectionError(f"no gateway answers at {url}: {error}") from error
+                return kind.validate_python({**answer["data"][0], "index": index, "name": str(file)})
+
+            return await _each(files, one, at_once=REQUESTS_AT_ONCE)
+
+    return asyncio.run(run())
+
+
+async def _each(
+    files: Sequence[Path], one: Callable[[int, Path], Awaitable[Item | ItemError]], *, at_once: int
+) -> list[Item | ItemError]:
+    """Apply `one` to all files, some at once, under a progress bar; results in the order of the files."""
+    places = asyncio.Semaphore(at_once)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console.err, transient=True, disable=len(files) < 2) as progress:
+        bar = progress.add_task("videos", total=len(files))
+
+        async def bounded(index: int, file: Path) -> Item | ItemError:
+            async with places:
+                item = await one(index, file)
+            progress.advance(bar)
+            return item
+
+        return list(await asyncio.gather(*(bounded(i, file) for i, file in enumerate(files))))
+
+
+def _item_error(index: int, name: str, error: Exception) -> ItemError:
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        code = "file_not_found" if isinstance(error, FileNotFoundError) else "unreadable_file"
+        body = ErrorBody(message=f"{name}: {error.strerror or error}", type="file_error", param=None, code=code)
+    else:
+        body = problem_of(error).body
+    return ItemError(index=index, name=name, error=body)
