@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 
 from sefar_serve import answers
-from sefar_serve.api.errors import ApiError, Problem, problem_of
+from sefar_serve.api.errors import ApiError, problem_of
 from sefar_serve.api.gateway import Gateway, gateway_of
 from sefar_serve.api.payload import ClassifyOptions, ClipOptions, EmbedOptions, closed_on_error, read_request
 from sefar_serve.engine import EngineOverloadedError
 from sefar_serve.recognition import ClipInput, Recognised
 from sefar_serve.schemas import (
+    Classification,
     ClassifyResponse,
+    Embedding,
     EmbeddingsResponse,
     ErrorResponse,
     ItemError,
@@ -87,22 +89,21 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
     inputs, options = await _read(request, gateway, query)
     found = await _recognise(request, gateway, inputs, options)
     meta = gateway.recognizer.engine.metadata
+
+    def answer(index: int, result: Recognised) -> Classification:
+        return answers.classification(
+            result,
+            meta,
+            index=index,
+            top_k=options.top_k,
+            attributes=options.attributes,
+            raw_scores=options.raw_scores,
+        )
+
     return ClassifyResponse(
         model=meta.name,
         version=meta.version,
-        data=[
-            answers.classification(
-                result,
-                meta,
-                index=index,
-                top_k=options.top_k,
-                attributes=options.attributes,
-                raw_scores=options.raw_scores,
-            )
-            if isinstance(result, Recognised)
-            else _item_error(index, inputs[index].name, result)
-            for index, result in enumerate(found)
-        ],
+        data=_entries(inputs, found, answer),
         usage=answers.usage(found, meta),
     )
 
@@ -118,21 +119,15 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
             message = f"dimensions: embeddings of this model have {meta.embedding_dim} and cannot be shortened"
             raise ApiError(400, "invalid_parameter", message, "dimensions")
     found = await _recognise(request, gateway, inputs, options)
+    as_base64 = options.encoding_format == "base64"
+
+    def answer(index: int, result: Recognised) -> Embedding:
+        return answers.embedding(result, meta, index=index, include=options.include, as_base64=as_base64)
+
     return EmbeddingsResponse(
         model=meta.name,
         version=meta.version,
-        data=[
-            answers.embedding(
-                result,
-                meta,
-                index=index,
-                include=options.include,
-                as_base64=options.encoding_format == "base64",
-            )
-            if isinstance(result, Recognised)
-            else _item_error(index, inputs[index].name, result)
-            for index, result in enumerate(found)
-        ],
+        data=_entries(inputs, found, answer),
         usage=answers.usage(found, meta),
     )
 
@@ -210,6 +205,16 @@ async def _hang_up(request: Request) -> None:
         pass
 
 
-def _item_error(index: int, name: str, error: Exception) -> ItemError:
-    told: Problem = problem_of(error)
-    return ItemError(index=index, name=name, error=told.body)
+Entry = TypeVar("Entry", Classification, Embedding)
+
+
+def _entries(
+    inputs: list[ClipInput], found: list[Recognised | Exception], answer: Callable[[int, Recognised], Entry]
+) -> list[Entry | ItemError]:
+    """One entry per video, in order: its answer, or what went wrong with it."""
+    return [
+        answer(index, result)
+        if isinstance(result, Recognised)
+        else ItemError(index=index, name=inputs[index].name, error=problem_of(result).body)
+        for index, result in enumerate(found)
+    ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 
 import pytest
 
+from sefar_serve.api import create_app
 from sefar_serve.engine import (
     EngineOverloadedError,
     EngineUnavailableError,
     FakeEngine,
     InferenceError,
 )
+from sefar_serve.settings import Settings
 
 
 def error_of(answer, status: int) -> dict[str, str]:
@@ -137,3 +140,39 @@ def test_more_videos_than_may_wait_are_refused_before_work(gateway, dark_clip: b
     assert error_of(answer, 429)["code"] == "overloaded"
     assert answer.headers["retry-after"]
     assert engine.calls == 0
+
+
+def test_a_client_that_hangs_up_stops_costing(dark_clip: bytes) -> None:
+    async def run() -> None:
+        engine = FakeEngine(delay=30)
+        app = create_app(Settings(), engine)
+        hang_up = asyncio.Event()
+        messages = [{"type": "http.request", "body": dark_clip, "more_body": False}]
+
+        async def receive() -> dict[str, object]:
+            if messages:
+                return messages.pop()
+            await hang_up.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(_: object) -> None: ...
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/classify",
+            "query_string": b"",
+            "headers": [],
+            "server": ("test", 80),
+        }
+        async with app.router.lifespan_context(app), asyncio.timeout(20):
+            request = asyncio.create_task(app(scope, receive, send))
+            while not engine.running:
+                await asyncio.sleep(0.001)
+            hang_up.set()
+            await request
+            while engine.running:
+                await asyncio.sleep(0.001)
+            assert app.state.gateway.recognizer.decoding == 0
+
+    asyncio.run(run())
