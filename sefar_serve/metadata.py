@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sefar_serve.clip.sampling import Layout, Sampling
 
+OUTPUT_NAMES = ("logits", "embedding", "tokens", "mc_logits")
+"""Outputs of the ONNX graph; its only input is ``frames``."""
+
 PREFIX = "sefar."
 """Every key of ours in the ONNX metadata starts with it; the values are JSON."""
 

@@ -4,7 +4,7 @@
 engine does not need onnxruntime.
 """
 
-from sefar_serve.engine.base import OUTPUT_NAMES, Engine, Outputs, Prediction
+from sefar_serve.engine.base import Engine, Outputs, Prediction
 from sefar_serve.engine.errors import (
     EngineError,
     EngineOverloadedError,
@@ -16,7 +16,6 @@ from sefar_serve.engine.fake import FAKE_METADATA, FakeEngine
 
 __all__ = [
     "FAKE_METADATA",
-    "OUTPUT_NAMES",
     "Engine",
     "EngineError",
     "EngineOverloadedError",

@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 
 from sefar_serve.metadata import ModelMetadata
 
-OUTPUT_NAMES = ("logits", "embedding", "tokens", "mc_logits")
-"""Outputs of the ONNX graph, in the order of the fields of `Outputs`."""
-
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the graph computes for a batch of B clips, all float32.
+    """What the graph computes for a batch of B clips, all float32; fields in the order of `OUTPUT_NAMES`.
 
     Attributes:
         logits: (B, K), unnormalised class scores.

@@ -12,10 +12,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from sefar_serve.engine.base import OUTPUT_NAMES, Outputs, Prediction
+from sefar_serve.engine.base import Outputs, Prediction
 from sefar_serve.engine.batcher import MicroBatcher
 from sefar_serve.engine.errors import EngineUnavailableError, InferenceError, ModelLoadError
-from sefar_serve.metadata import MetadataError, ModelMetadata
+from sefar_serve.metadata import OUTPUT_NAMES, MetadataError, ModelMetadata
 
 Device = Literal["auto", "cpu", "cuda"]
 

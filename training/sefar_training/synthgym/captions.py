@@ -8,10 +8,10 @@ from sefar_training.synthgym.classes import ActionClass
 
 _PLACES = {"FX": "on the floor", "UB": "on the uneven bars", "BB": "on the balance beam"}
 _WORDINGS = (
-    "A gymnast performs a {what} {place}.",
-    "{place_first}, the athlete shows a {what}.",
-    "The clip shows a {what} {place}.",
-    "This is a {what}, performed {place}.",
+    "A gymnast performs {what} {place}.",
+    "{place_first}, the athlete shows {what}.",
+    "The clip shows {what} {place}.",
+    "The action is {what}, performed {place}.",
 )
 
 

@@ -81,17 +81,23 @@ def _make() -> tuple[ActionClass, ...]:
         for way in both:
             name = f"(FX) double salto {way} {position}"
             made.append(ActionClass(name, "FX", "salto", way, position, 0, 2))
-    for twists in (0, 0.5, 1):
+    # Whole turns only: a circle or salto with half a turn, played backwards, is itself again seen from
+    # the other side, so it has no opposite.
+    for twists in (0, 1):
         for way in both:
             name = f"(UB) giant circle {way}{_turns(twists)}"
             made.append(ActionClass(name, "UB", "giant", way, "stretched", twists, 0))
     for way in both:
         made.append(ActionClass(f"(UB) clear pike circle {way}", "UB", "giant", way, "piked", 0, 0))
+    for way in both:
+        made.append(ActionClass(f"(UB) stalder {way}", "UB", "giant", way, "straddled", 0, 0))
     for event, position, twists, name in (
         ("FX", "split", 0, "split jump"),
         ("FX", "split", 1, "split jump with 1 turn"),
         ("FX", "straddled", 0, "straddle pike jump"),
+        ("FX", "tucked", 0, "tuck jump"),
         ("FX", "tucked", 1, "tuck jump with 1 turn"),
+        ("FX", "wolf", 0, "wolf jump"),
     ):
         made.append(ActionClass(f"({event}) {name}", event, "jump", "none", position, twists, 0))
     for position, twists, name in (

@@ -97,10 +97,10 @@ def write_dataset(
 
     Raises:
         DatasetExistsError: the folder holds another data set.
-        ValueError: unknown preset.
+        ValueError: unknown preset or split, or a split without clips.
     """
     out = Path(out)
-    sizes = dict(find_preset(preset).clips) | dict(clips_per_class or {})
+    sizes = _sizes(find_preset(preset).clips, clips_per_class or {})
     out.mkdir(parents=True, exist_ok=True)
     _claim(out, {"version": VERSION, "preset": preset, "seed": seed, "clips_per_class": sizes})
     jobs = {
@@ -129,6 +129,15 @@ def write_dataset(
     _write_routines(out, preset, seed)
     write_contact_sheets(out)
     return DatasetSummary(out, preset, seed, {split: len(todo) for split, todo in jobs.items()}, len(CLASSES))
+
+
+def _sizes(standard: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, int]:
+    if unknown := sorted(set(wanted) - set(standard)):
+        raise ValueError(f"no split {', '.join(unknown)} to write; choose of {', '.join(standard)}")
+    sizes = dict(standard) | dict(wanted)
+    if min(sizes.values()) < 1:
+        raise ValueError(f"every split needs at least one clip per class, not {sizes}")
+    return sizes
 
 
 def _clip_path(out: Path, split: str, action: ActionClass, number: int) -> Path:

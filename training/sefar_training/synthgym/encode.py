@@ -34,8 +34,9 @@ def encode_frames(frames: NDArray[np.uint8], fps: Fraction, crf: int, path: str 
     """
     path = Path(path)
     partial = path.with_name(path.name + ".part")
-    # One thread: the machine is filled by clips side by side, and x264's output then depends on nothing else.
-    options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+    # One thread, since the machine is filled by clips side by side; and x264 rounds differently from run to
+    # run unless it is told not to choose its routines by the processor.
+    options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"}
     with av.open(str(partial), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]

@@ -7,7 +7,7 @@ plausible as the action itself. Angles are in radians.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,6 @@ class Motion:
     elbow: Array
     grounded: Array
     on_bar: bool = False
-    extra: dict[str, float] = field(default_factory=dict)
 
 
 def smooth(x: Array, low: float, high: float) -> Array:
@@ -104,7 +103,7 @@ def _salto(action: ActionClass, u: Array, amplitude: float) -> Motion:
         somersault=2 * np.pi * action.saltos * (0.75 * flight + 0.25 * smooth(flight, 0, 1)),
         twist=2 * np.pi * action.twists * smooth(flight, 0.12, 0.88),
         travel=1.1 * (u - 0.5),
-        lift=(0.62 + 0.22 * (action.saltos - 1)) * amplitude * 4 * flight * (1 - flight),
+        lift=(0.5 + 0.2 * (action.saltos - 1)) * amplitude * 4 * flight * (1 - flight),
         hip=sides(hip * bend + 0.6 * crouch),
         spread=sides(np.full_like(u, 0.06)),
         knee=sides(knee * bend + 1.0 * crouch),
@@ -115,9 +114,11 @@ def _salto(action: ActionClass, u: Array, amplitude: float) -> Motion:
 
 
 def _giant(action: ActionClass, u: Array, amplitude: float) -> Motion:
-    piked = 1.0 if action.position == "piked" else 0.0
-    shape = bump(u, 0.12, 0.88, 0.2)
-    hip = piked * amplitude * np.radians(112) * shape + (1 - piked) * 0.22 * np.sin(2 * np.pi * u) ** 2
+    shape = amplitude * bump(u, 0.12, 0.88, 0.2)
+    if action.position == "stretched":
+        hip, spread = 0.22 * np.sin(2 * np.pi * u) ** 2, np.zeros_like(u)
+    else:
+        hip, spread = np.radians(112) * shape, np.radians(70 if action.position == "straddled" else 0) * shape
     flat = np.zeros_like(u)
     return Motion(
         # From handstand on the bar (upside down) once around.
@@ -126,7 +127,7 @@ def _giant(action: ActionClass, u: Array, amplitude: float) -> Motion:
         travel=flat,
         lift=flat,
         hip=sides(hip),
-        spread=sides(np.full_like(u, 0.03)),
+        spread=sides(spread + 0.03),
         knee=sides(flat),
         arm=sides(np.full_like(u, np.pi)),
         elbow=sides(flat),
@@ -141,9 +142,10 @@ def _jump(action: ActionClass, u: Array, amplitude: float) -> Motion:
     crouch = _crouch(u)
     flat = np.zeros_like(u)
     front, back, knee, spread, arm = {
-        "split": (85, -85, 0, 0, 95),
-        "straddled": (88, 88, 0, 68, 85),
-        "tucked": (115, 115, 125, 0, 70),
+        "split": (85, -85, (0, 0), 0, 95),
+        "straddled": (88, 88, (0, 0), 68, 85),
+        "tucked": (115, 115, (125, 125), 0, 70),
+        "wolf": (88, 112, (0, 130), 0, 90),
     }[action.position]
     return Motion(
         somersault=flat,
@@ -152,7 +154,7 @@ def _jump(action: ActionClass, u: Array, amplitude: float) -> Motion:
         lift=0.42 * amplitude * 4 * flight * (1 - flight),
         hip=sides(np.radians(front) * shape + 0.6 * crouch, np.radians(back) * shape + 0.6 * crouch),
         spread=sides(np.radians(spread) * shape + 0.05),
-        knee=sides(np.radians(knee) * shape + 1.0 * crouch),
+        knee=sides(np.radians(knee[0]) * shape + 1.0 * crouch, np.radians(knee[1]) * shape + 1.0 * crouch),
         arm=sides(np.radians(arm) * shape + np.radians(150) * smooth(crouch, 0, 1) * 0.4),
         elbow=sides(flat),
         grounded=((u <= FLIGHT[0]) | (u >= FLIGHT[1])).astype(np.float64),

@@ -162,7 +162,7 @@ class _Camera:
         self.look = look
         width, height = (OVERSAMPLE * side for side in look.size)
         self.width, self.height = width, height
-        self.scale = look.zoom * height * (0.82 if on_bar else 1.0)
+        self.scale = look.zoom * height * (0.84 if on_bar else 1.0)
         # What the camera aims at: the bar, or the middle between floor and the top of a flight.
         self.aim = np.array([0.0, 0.0, BAR_HEIGHT if on_bar else 0.82])
         moment = (np.arange(frames) + 0.5) / frames - 0.5
@@ -247,7 +247,7 @@ def _limbs(joints: Joints, look: Look, camera: _Camera) -> list[_Limb]:
         limbs.append(((da + db) / 2 - bias, colour, thickness, fixed[0], fixed[1]))
 
     # Left and right differ in lightness, front and back in colour: what tells a twist in a still.
-    for side, factor in ((0, 1.0), (1, 0.72)):
+    for side, factor in ((0, 1.0), (1, 0.55)):
         skin, suit = shade(look.skin, factor), shade(look.suit, factor * 0.95)
         limb(joints.hips[:, side], joints.knees[:, side], 0.105, suit)
         limb(joints.knees[:, side], joints.ankles[:, side], 0.08, skin)
