@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sefar_training.data import ClassesError, ClassTable
+
+
+def test_labels_alone(shared_data: Path) -> None:
+    table = ClassTable.read(shared_data / "official" / "gym99_labels.txt")
+    assert len(table.labels) == 99
+    assert table.attributes == table.opposites == ()
+
+
+def test_attributes_and_opposites(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("forward\nbackward\nleap\n")
+    entries = [
+        {"name": "forward", "attributes": {"saltos": 1}, "opposite": 1},
+        {"name": "backward", "attributes": {"saltos": 1}, "opposite": 0},
+        {"name": "leap", "attributes": {"position": "split"}, "opposite": None},
+    ]
+    (tmp_path / "classes.json").write_text(json.dumps(entries))
+    table = ClassTable.read(tmp_path / "labels.txt", tmp_path / "classes.json")
+    assert table.labels == ("forward", "backward", "leap")
+    assert table.attributes[2] == {"position": "split"}
+    assert table.opposites == (1, 0, None)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '[{"name": "a"}]', "3"])
+def test_malformed_table_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "labels.txt").write_text("a\n")
+    (tmp_path / "classes.json").write_text(content)
+    with pytest.raises(ClassesError, match=r"classes\.json is not a list of objects"):
+        ClassTable.read(tmp_path / "labels.txt", tmp_path / "classes.json")
+
+
+def test_contradicting_files_and_empty_labels_are_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("a\n")
+    (tmp_path / "classes.json").write_text('[{"name": "b", "attributes": {}, "opposite": null}]')
+    with pytest.raises(ClassesError, match="name different classes"):
+        ClassTable.read(tmp_path / "labels.txt", tmp_path / "classes.json")
+    (tmp_path / "labels.txt").write_text("\n")
+    with pytest.raises(ClassesError, match="names no classes"):
+        ClassTable.read(tmp_path / "labels.txt")

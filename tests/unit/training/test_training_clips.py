@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from sefar_serve.clip import ClipError, load_clip
+from sefar_serve.clip.sampling import Sampling
+from sefar_training.data import BrokenClipsError, EvaluationClips, FrameStore, TrainingClips, WeakView
+from sefar_training.data.lists import ListEntry
+
+SAMPLING = Sampling((2, 2, 4))
+VIEW = WeakView(size=32, scale=(32, 40), flip=0.5)
+
+
+def encode(path: Path, frames: int = 24, brightness: int = 0) -> Path:
+    """A small H.264 file whose brightness rises with time."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(25), options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(frames):
+            picture = np.full((48, 64, 3), brightness + 4 * i, np.uint8)
+            picture[:, :32] += 40
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> list[ListEntry]:
+    return [ListEntry(f"{i}.mp4", encode(tmp_path / f"{i}.mp4", brightness=20 * i), i) for i in range(3)]
+
+
+def clips(entries: list[ListEntry], *, cache_gb: float = 0.0, max_broken: int = 0, **options) -> TrainingClips:
+    return TrainingClips(FrameStore(entries, 40, cache_gb, max_broken), SAMPLING, VIEW, seed=0, **options)
+
+
+def test_sample_is_what_the_model_takes(entries) -> None:
+    sample = clips(entries)[0, 2]
+    assert sample["frames"].shape == (8, 32, 32, 3)
+    assert str(sample["frames"].dtype) == "torch.uint8"
+    assert (sample["label"], sample["index"]) == (2, 2)
+    # Time runs forward inside every element.
+    brightness = sample["frames"].float().mean(dim=(1, 2, 3))
+    for element in ([0, 1], [2, 3], [4, 5, 6, 7]):
+        assert (brightness[element].diff() > 0).all()
+
+
+def test_same_key_same_sample_with_and_without_cache(entries) -> None:
+    fresh, cached = clips(entries), clips(entries, cache_gb=1)
+    cached.store.fill(progress=False)
+    for key in [(0, 0), (0, 1), (5, 1)]:
+        assert (fresh[key]["frames"] == cached[key]["frames"]).all()
+        assert (cached[key]["frames"] == cached[key]["frames"]).all()
+
+
+def test_epochs_clips_and_seeds_draw_differently(entries) -> None:
+    data = clips(entries)
+    other = TrainingClips(data.store, SAMPLING, VIEW, seed=1)
+    first = data[0, 0]["frames"]
+    assert not (first == data[1, 0]["frames"]).all()
+    assert not (first == other[0, 0]["frames"]).all()
+
+
+def test_cache_stops_at_its_limit(entries, caplog: pytest.LogCaptureFixture) -> None:
+    one = 24 * 40 * 53 * 3 / 1e9
+    store = FrameStore(entries, 40, cache_gb=1.5 * one, max_broken=0)
+    with caplog.at_level(logging.INFO):
+        store.fill(progress=False)
+    assert "full after 1 of 3 clips" in caplog.text
+    for i in range(3):
+        assert store.get(i)[0] == i
+    entries[0].path.unlink()
+    assert store.get(0)[1].shape[0] == 24  # kept in memory
+    entries[2].path.unlink()
+    with pytest.raises(BrokenClipsError, match=r"2\.mp4"):
+        store.get(2)  # not kept, and gone
+
+
+def test_broken_clips_are_named_and_replaced_up_to_the_limit(entries, caplog: pytest.LogCaptureFixture) -> None:
+    entries[1].path.write_text("not a video")
+    with caplog.at_level(logging.WARNING):
+        sample = clips(entries, max_broken=1)[0, 1]
+    assert (sample["index"], sample["label"]) == (2, 2)
+    assert "1.mp4" in caplog.text
+    with pytest.raises(BrokenClipsError, match=r"1 clips do not decode, data\.max_broken allows 0: 1\.mp4"):
+        clips(entries)[0, 1]
+
+
+def test_all_broken_ends_even_with_a_high_limit(entries) -> None:
+    for entry in entries:
+        entry.path.write_text("not a video")
+    with pytest.raises(BrokenClipsError, match="3 clips do not decode"):
+        clips(entries, max_broken=99)[0, 0]
+
+
+def test_poses_follow_their_frames(entries) -> None:
+    poses = {e.name: np.arange(24, dtype=np.float32)[:, None] for e in entries}
+    sample = clips(entries, poses=poses)[0, 1]
+    brightness = sample["frames"].float().mean(dim=(1, 2, 3))
+    order = sample["pose"][:, 0].argsort()
+    assert sample["pose"].shape == (8, 1)
+    assert (brightness[order].diff() > 0).all()
+
+
+def test_evaluation_sees_exactly_what_is_served(entries) -> None:
+    data = EvaluationClips(entries, SAMPLING, resize=40, size=32, keep=True)
+    served = load_clip(entries[1].path, SAMPLING, resize=40, size=32).frames
+    for _ in range(2):
+        assert (data[1]["frames"].numpy() == served).all()
+
+
+def test_evaluation_leaves_nothing_out(entries) -> None:
+    entries[1].path.write_text("not a video")
+    with pytest.raises(ClipError, match=r"1\.mp4"):
+        EvaluationClips(entries, SAMPLING, resize=40, size=32)[1]

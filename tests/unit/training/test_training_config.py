@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sefar_training.config import RecipeError, load_recipe
+
+RECIPES = Path(__file__).resolve().parents[3] / "training" / "recipes"
+MINIMAL = "out: runs/x\ndata: {root: d, train: train.csv}\noptim: {epochs: 2}\n"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(MINIMAL)
+    return file
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda f: f.stem)
+def test_every_recipe_of_the_project_is_valid(file: Path) -> None:
+    assert load_recipe(file).data.name == "synthgym"
+
+
+def test_overrides_reach_any_depth_and_are_read_as_yaml(recipe: Path) -> None:
+    config = load_recipe(
+        recipe,
+        ["optim.epochs=7", "model.sample_frames=[1, 3]", "data.remap={a/: b/}", "out=r=1"],
+    )
+    assert config.optim.epochs == 7
+    assert config.model.sample_frames == (1, 3)
+    assert config.data.remap == {"a/": "b/"}
+    assert config.out == Path("r=1")
+
+
+def test_scale_defaults_to_the_papers_in_proportion(recipe: Path) -> None:
+    assert load_recipe(recipe).scale == (73, 91)
+    assert load_recipe(recipe, ["model.size=224", "model.resize=256"]).scale == (256, 320)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.epoch=3", r"optim\.epoch: Extra inputs"),
+        ("optim.epochs=0", r"optim\.epochs: .*greater than or equal to 1"),
+        ("model.variant=huge", r"model\.variant: .*'tiny', 'small' or 'base'"),
+        ("model.sample_frames=[4]", r"model: .*needs at least one fine element"),
+        ("model.size=60", r"model: .*size 60 is not a multiple"),
+        ("model.resize=32", r"model: .*resize 32 is smaller than size 64"),
+        ("data.scale=[80, 64]", r"data: .*not in ascending order"),
+        ("task=pretext", r"recipe: .*data\.poses"),
+        ("optim", r"'optim' is not of the form key=value"),
+        ("out.deep=1", r"out is a value, not a group"),
+        ("out=[", r"the value is not YAML"),
+    ],
+)
+def test_mistakes_are_named(recipe: Path, override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(recipe, [override])
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", ""])
+def test_file_that_is_no_recipe_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=r"broken\.yaml is not"):
+        load_recipe(file)

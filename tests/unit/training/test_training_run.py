@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sefar_training.checkpoint import load_checkpoint, read_info
+from sefar_training.config import TrainConfig
+from sefar_training.evaluate import evaluate_model
+from sefar_training.export import export_checkpoint
+from sefar_training.pretext import PoseFileError
+from sefar_training.synthgym import POSE_NAMES, write_dataset
+from sefar_training.train import train
+
+
+@pytest.fixture(scope="module")
+def gym(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("gym")
+    counts: Mapping[str, int] = {"train": 1, "val": 1, "test": 1}
+    write_dataset(root, preset="easy", seed=0, clips_per_class=counts, workers=1, progress=False)
+    for file in (root / "lists" / "synthgym_100").glob("*.csv"):
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:20]))
+    return root
+
+
+def config(gym: Path, out: Path, **changes: Any) -> TrainConfig:
+    fields: dict[str, Any] = {
+        "out": out,
+        "data": {
+            "name": "synthgym",
+            "root": gym,
+            "train": "lists/synthgym_100/train.csv",
+            "val": "lists/synthgym_100/val.csv",
+            "test": "lists/synthgym_100/test.csv",
+            "classes": "classes.json",
+            "poses": "poses/train.npz",
+            "cache_gb": 1,
+        },
+        "optim": {"epochs": 1, "batch_size": 10},
+    }
+    return TrainConfig.model_validate(fields | changes)
+
+
+def test_pretext_then_classes_then_one_file(gym: Path, tmp_path: Path) -> None:
+    pretext = train(config(gym, tmp_path / "pretext", task="pretext"), progress=False)
+    assert read_info(pretext).metrics["last_epoch"]["loss"] > 0
+
+    final = train(config(gym, tmp_path / "tiny", init=pretext), progress=False)
+    assert final == tmp_path / "tiny" / "final"
+    model, info = load_checkpoint(final)
+    assert info.labels == tuple((gym / "labels.txt").read_text().splitlines())
+    assert len(info.attributes) == len(info.opposites) == len(info.labels)
+    assert info.recipe is not None and info.recipe["init"] == str(pretext)
+    before, _ = load_checkpoint(pretext)
+    assert not torch.equal(model.backbone.pos_embed, before.backbone.pos_embed)
+    (line,) = map(json.loads, (tmp_path / "tiny" / "log.jsonl").read_text().splitlines())
+    assert {"epoch", "loss", "accuracy", "lr", "seconds", "top1", "top5", "opposite_pairs"} == set(line)
+
+    test = gym / "lists/synthgym_100/test.csv"
+    report = evaluate_model(final, test, gym, progress=False)
+    assert report.model_dump() == info.metrics["test"] == json.loads((final.parent / "test.json").read_text())
+    file = export_checkpoint(final, tmp_path / "model.onnx").path
+    shipped = evaluate_model(file, test, gym, progress=False)
+    assert shipped.clips == report.clips == len(test.read_text().splitlines())
+    assert shipped.top5 == pytest.approx(report.top5, abs=1.5 / report.clips)
+
+
+def test_run_does_not_depend_on_workers_or_cache(gym: Path, tmp_path: Path) -> None:
+    ends = []
+    for name, workers, cache in [("a", 0, 1), ("b", 1, 0)]:
+        recipe = config(gym, tmp_path / name)
+        data = recipe.data.model_copy(update={"workers": workers, "cache_gb": cache, "val": None, "test": None})
+        ends.append(train(recipe.model_copy(update={"data": data}), progress=False))
+    a, b = (load_checkpoint(end)[0].state_dict() for end in ends)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_clip_without_pose_is_named(gym: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "poses.npz", **{"videos/other.mp4": np.zeros((3, len(POSE_NAMES)), np.float16)})
+    recipe = config(gym, tmp_path / "run", task="pretext")
+    data = recipe.data.model_copy(update={"poses": tmp_path / "poses.npz"})
+    with pytest.raises(PoseFileError, match=r"has no pose for videos/train/.*\.mp4"):
+        train(recipe.model_copy(update={"data": data}), progress=False)

@@ -1,0 +1,124 @@
+"""A trained model on disk: a folder of `model.safetensors` and `config.json`, written whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .config import ModelConfig
+from .data import ClassTable
+from .model import SefarModel, create_model
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+
+class CheckpointError(ValueError):
+    """A folder is no checkpoint of ours, or does not fit the model it is loaded into."""
+
+
+class CheckpointInfo(BaseModel):
+    """All that is needed to rebuild, serve and judge the weights.
+
+    Attributes:
+        model: variant and preprocessing.
+        dataset: what it was trained on, for people to read.
+        labels: class names.
+        attributes: of each class; may be empty.
+        opposites: of each class; may be empty.
+        recipe: the training recipe as it ran, or None.
+        metrics: figures reached, e.g. the evaluation report.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelConfig
+    dataset: str
+    labels: tuple[str, ...]
+    attributes: tuple[dict[str, str | float], ...] = ()
+    opposites: tuple[int | None, ...] = ()
+    recipe: dict[str, Any] | None = None
+    metrics: dict[str, Any] = {}
+
+    @property
+    def classes(self) -> ClassTable:
+        """The class table."""
+        return ClassTable(self.labels, self.attributes, self.opposites)
+
+
+def save_checkpoint(folder: Path, model: SefarModel, info: CheckpointInfo) -> Path:
+    """Write a checkpoint; one of the same name is replaced only once the new one is complete.
+
+    Returns:
+        The folder.
+    """
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, new / WEIGHTS)
+    (new / CONFIG).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    if folder.exists():
+        shutil.rmtree(folder)
+    new.rename(folder)
+    return folder
+
+
+def read_info(folder: Path) -> CheckpointInfo:
+    """Read a checkpoint's description without its weights.
+
+    Raises:
+        CheckpointError: if the folder is no checkpoint.
+    """
+    try:
+        return CheckpointInfo.model_validate_json((folder / CONFIG).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(
+            f"{folder} is no checkpoint: it has no {CONFIG}; give the folder that training ends with, "
+            "e.g. runs/synthgym_tiny/final"
+        ) from error
+    except ValidationError as error:
+        raise CheckpointError(f"{folder / CONFIG} does not describe a checkpoint: {error}") from error
+
+
+def _read_weights(folder: Path) -> dict[str, Any]:
+    try:
+        return load_file(folder / WEIGHTS)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS} is missing or damaged: {error}") from error
+
+
+def load_checkpoint(folder: Path) -> tuple[SefarModel, CheckpointInfo]:
+    """Rebuild a model, in eval mode on the CPU.
+
+    Raises:
+        CheckpointError: if the folder is no checkpoint or its weights do not fit its description.
+    """
+    info = read_info(folder)
+    config = info.model
+    model = create_model(config.variant, len(info.labels), config.sample_frames, size=config.size)
+    try:
+        model.load_state_dict(_read_weights(folder))
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights in {folder} do not fit its {CONFIG}: {error}") from error
+    return model.eval(), info
+
+
+def init_backbone(model: SefarModel, folder: Path) -> None:
+    """Start a model's backbone from another run's, e.g. the pretext's; the head keeps its own weights.
+
+    Raises:
+        CheckpointError: if the backbones differ in variant, size or elements.
+    """
+    prefix = "backbone."
+    weights = {k.removeprefix(prefix): v for k, v in _read_weights(folder).items() if k.startswith(prefix)}
+    try:
+        model.backbone.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the backbone in {folder} does not fit: init needs the same variant, size and sample_frames ({error})"
+        ) from error

@@ -1,0 +1,248 @@
+"""Checkpoint to the one ONNX file that is served: uint8 frames in, everything else inside, parity proven.
+
+The graph holds normalisation, the model, T fixed Monte-Carlo dropout masks of the head, and the
+metadata of `sefar_serve.metadata`. A file that does not agree with torch is never left on disk.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from sefar_serve.metadata import OUTPUT_NAMES, ModelMetadata
+
+from .checkpoint import CheckpointInfo, load_checkpoint
+from .config import ModelConfig
+from .model import EMBEDDING_DIM, FrameNormalizer, SefarModel, create_model
+
+PARITY_BATCHES = (1, 2, 3, 8)
+TOLERANCE = 1e-3
+"""Largest difference allowed, relative to the largest value of an output where that is above 1."""
+
+MC_SAMPLES = 10
+MC_SEED = 20250101
+"""The masks are the same in every exported file, so that reliabilities of two models compare."""
+
+
+class ParityError(RuntimeError):
+    """The exported graph disagrees with torch."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export produced.
+
+    Attributes:
+        path: the file.
+        bytes: its size.
+        nodes: number of graph nodes.
+        differences: for each output the largest absolute difference to torch over all checked batches.
+    """
+
+    path: Path
+    bytes: int
+    nodes: int
+    differences: Mapping[str, float]
+
+    def __str__(self) -> str:
+        figures = ", ".join(f"{name} {value:.1e}" for name, value in self.differences.items())
+        return (
+            f"{self.path}: {self.bytes / 1e6:.1f} MB, {self.nodes} nodes; largest difference to torch "
+            f"at batches {', '.join(map(str, PARITY_BATCHES))}: {figures}"
+        )
+
+
+def dropout_masks(samples: int = MC_SAMPLES, rate: float = 0.5, seed: int = MC_SEED) -> Tensor:
+    """Fixed dropout masks of the embedding, float (T,256): 0 or 1/(1-rate), as dropout in training scales."""
+    kept = torch.rand(samples, EMBEDDING_DIM, generator=torch.Generator().manual_seed(seed)) >= rate
+    return kept.float() / (1 - rate)
+
+
+class ServedModel(nn.Module):
+    """What the ONNX file computes.
+
+    Args:
+        model: the trained model; copied, never changed.
+        normalizer: uint8 frames to the model's input.
+        masks_TC: dropout masks of the embedding, (T,256).
+    """
+
+    def __init__(self, model: SefarModel, normalizer: FrameNormalizer, masks_TC: Tensor) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        self.normalizer = normalizer
+        self.register_buffer("masks_TC", masks_TC)
+        self.model.backbone.set_fused_attention(False)  # exports to fewer nodes
+        # A new wrapper starts in train mode, which would put dropout into the graph.
+        self.eval()
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logits, embedding, tokens and Monte-Carlo logits of uint8 clips (B,F,H,W,3)."""
+        out = self.model(self.normalizer(frames))
+        mc_logits = self.model.head.classifier(out.embedding.unsqueeze(1) * self.masks_TC)
+        return out.logits, out.embedding, out.tokens, mc_logits
+
+
+def fold_temporal_projections(model: SefarModel) -> None:
+    """Merge, in place, the two linear maps after temporal attention into one; the function is unchanged."""
+    for block in model.backbone.blocks:
+        proj, fc = block.temporal_attn.proj, block.temporal_fc
+        with torch.no_grad():
+            bias = fc.weight @ proj.bias + fc.bias
+            proj.weight.copy_(fc.weight @ proj.weight)
+            proj.bias.copy_(bias)
+        block.temporal_fc = nn.Identity()
+
+
+def export_metadata(info: CheckpointInfo, name: str, version: str, token_dim: int) -> ModelMetadata:
+    """What the file says about itself.
+
+    Args:
+        info: the checkpoint's description.
+        name: name users address the model by.
+        version: version of the weights.
+        token_dim: width D of its tokens.
+    """
+    config = info.model
+    return ModelMetadata(
+        name=name,
+        version=version,
+        dataset=info.dataset,
+        sample_frames=config.sample_frames,
+        layout=config.layout,
+        resize=config.resize,
+        size=config.size,
+        mean=config.mean,
+        std=config.std,
+        labels=info.labels,
+        attributes=info.attributes,
+        opposites=info.opposites,
+        embedding_dim=EMBEDDING_DIM,
+        token_dim=token_dim,
+        mc_samples=MC_SAMPLES,
+    )
+
+
+def export_checkpoint(checkpoint: Path, out: Path, name: str | None = None, version: str = "1") -> ExportReport:
+    """Export a checkpoint folder.
+
+    Args:
+        checkpoint: folder that training ended with.
+        out: the ONNX file to write; its folder is made.
+        name: name users address the model by; None for ``sefar-<data set>-<variant>``.
+        version: version of the weights.
+
+    Raises:
+        CheckpointError: if the folder is no checkpoint.
+        ParityError: if ONNX Runtime and torch disagree; no file is left.
+    """
+    model, info = load_checkpoint(checkpoint)
+    metadata = export_metadata(info, name or f"sefar-{info.dataset}-{info.model.variant}", version, model.backbone.dim)
+    return export_model(model, metadata, out)
+
+
+def export_model(model: SefarModel, metadata: ModelMetadata, out: Path) -> ExportReport:
+    """Export a model that is in memory; see `export_checkpoint`."""
+    normalizer = FrameNormalizer(metadata.mean, metadata.std)
+    masks = dropout_masks(metadata.mc_samples)
+    reference = ServedModel(model, normalizer, masks)
+    served = ServedModel(model, normalizer, masks)
+    fold_temporal_projections(served.model)
+    proto = _to_onnx(served, metadata)
+    serialized = proto.SerializeToString()
+    differences = check_parity(serialized, reference, metadata.frames_shape)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    new = out.with_name(out.name + ".new")
+    new.write_bytes(serialized)
+    new.replace(out)
+    return ExportReport(out, len(serialized), len(proto.graph.node), differences)
+
+
+def export_untrained(
+    out: Path, labels: Sequence[str], sample_frames: tuple[int, ...] = (2, 2, 4), name: str = "untrained"
+) -> ExportReport:
+    """Export a tiny model with seeded random weights: a real file of the real interface for tests.
+
+    Args:
+        out: the ONNX file to write.
+        labels: class names.
+        sample_frames: frames per temporal element, context last.
+        name: name users address the model by.
+    """
+    torch.manual_seed(0)
+    model = create_model("tiny", len(labels), sample_frames).eval()
+    info = CheckpointInfo(model=ModelConfig(sample_frames=sample_frames), dataset="none", labels=tuple(labels))
+    return export_model(model, export_metadata(info, name, "0", model.backbone.dim), out)
+
+
+def _to_onnx(served: ServedModel, metadata: ModelMetadata) -> onnx.ModelProto:
+    """Trace, optimise, describe and check the graph."""
+    example = torch.zeros(2, *metadata.frames_shape, dtype=torch.uint8)  # a batch of 1 would be frozen in
+    with warnings.catch_warnings():
+        # The exporter and what it imports warn about their own deprecated internals.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            served,
+            (example,),
+            input_names=["frames"],
+            output_names=list(OUTPUT_NAMES),
+            dynamic_shapes={"frames": {0: torch.export.Dim("batch", min=1, max=1 << 16)}},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    buffer = io.BytesIO()
+    program.save(buffer)
+    proto = onnx.load_from_string(buffer.getvalue())
+    # The exporter's own notes, with paths of this machine, have no place in a file that travels.
+    graph = proto.graph
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for noted in (proto, graph, *graph.node, *values):
+        del noted.metadata_props[:]
+        noted.doc_string = ""
+    for key, value in metadata.to_props().items():
+        proto.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def check_parity(
+    serialized: bytes, reference: ServedModel, frames_shape: tuple[int, int, int, int]
+) -> dict[str, float]:
+    """Compare ONNX Runtime with torch on random frames at several batch sizes.
+
+    Returns:
+        For each output the largest absolute difference.
+
+    Raises:
+        ParityError: if an output differs in shape or by more than `TOLERANCE`.
+    """
+    session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    differences = dict.fromkeys(OUTPUT_NAMES, 0.0)
+    for batch in PARITY_BATCHES:
+        frames = rng.integers(0, 256, (batch, *frames_shape), dtype=np.uint8)
+        with torch.inference_mode():
+            expected = reference(torch.from_numpy(frames))
+        for name, ours, theirs in zip(
+            OUTPUT_NAMES, session.run(list(OUTPUT_NAMES), {"frames": frames}), expected, strict=True
+        ):
+            if ours.shape != tuple(theirs.shape):
+                raise ParityError(f"{name} has shape {ours.shape} at batch {batch}, torch gives {tuple(theirs.shape)}")
+            difference = float(np.abs(ours - theirs.numpy()).max())
+            allowed = TOLERANCE * max(1.0, float(theirs.abs().max()))
+            # Written so that a NaN fails as well.
+            if not difference <= allowed:
+                raise ParityError(f"{name} differs from torch by {difference:.2e} at batch {batch}")
+            differences[name] = max(differences[name], difference)
+    return differences

@@ -1,0 +1,18 @@
+"""The SeFAR model: divided space-time transformer over temporal elements, and the fusion head."""
+
+from .backbone import TimeSformer
+from .head import EMBEDDING_DIM, FusionHead
+from .sefar import VARIANTS, FrameNormalizer, SefarModel, SefarOutput, Variant, VariantName, create_model
+
+__all__ = [
+    "EMBEDDING_DIM",
+    "VARIANTS",
+    "FrameNormalizer",
+    "FusionHead",
+    "SefarModel",
+    "SefarOutput",
+    "TimeSformer",
+    "Variant",
+    "VariantName",
+    "create_model",
+]

@@ -1,0 +1,112 @@
+"""The backbone: frames of all temporal elements in, one D-vector per element out."""
+
+from __future__ import annotations
+
+import torch
+from timm.layers import Attention
+from torch import Tensor, nn
+
+from .block import BackboneNorm, ElementGroups, SpaceTimeBlock
+from .stem import create_stem
+
+
+class TimeSformer(nn.Module):
+    """Divided space-time transformer run over each temporal element with shared weights.
+
+    Parameter names follow the TimeSformer release, so that its checkpoints and those of image ViTs map
+    onto ours by prefix alone.
+
+    Args:
+        sample_frames: frames per element, context last.
+        size: side of the square frames in pixels.
+        patch: pixels a token covers on each side.
+        dim: width D.
+        depth: number of layers.
+        heads: attention heads.
+        stem: ``patch`` or ``conv``.
+        drop_path: rate of stochastic depth at the last layer, rising linearly from 0.
+    """
+
+    def __init__(
+        self,
+        sample_frames: tuple[int, ...],
+        *,
+        size: int,
+        patch: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        stem: str = "patch",
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if size % patch:
+            raise ValueError(f"size {size} is not a multiple of the patch size {patch}")
+        self.dim = dim
+        self.sample_frames = sample_frames
+        self.groups = ElementGroups(sample_frames)
+        self.patch_embed = create_stem(stem, size, patch, dim)
+        tokens = (size // patch) ** 2
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + tokens, dim))
+        self.time_embed = nn.ParameterList(nn.Parameter(torch.zeros(1, n, dim)) for n in sample_frames)
+        rates = torch.linspace(0, drop_path, depth).tolist()
+        self.blocks = nn.ModuleList(SpaceTimeBlock(dim, heads, self.groups, drop_path=r) for r in rates)
+        self.norm = BackboneNorm(dim)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for embedding in self.time_embed:
+            nn.init.trunc_normal_(embedding, std=0.02)
+        for block in self.blocks:
+            # The network starts as a per-frame image model and learns time from there.
+            nn.init.zeros_(block.temporal_fc.weight)
+            nn.init.zeros_(block.temporal_fc.bias)
+
+    def set_fused_attention(self, fused: bool) -> None:
+        """Choose torch's fused attention or plain matrix products; the results agree to rounding."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.fused_attn = fused
+
+    def _embed(self, frames_BFCHW: Tensor) -> tuple[Tensor, Tensor]:
+        b, f = frames_BFCHW.shape[:2]
+        wanted = sum(self.sample_frames)
+        if f != wanted:
+            raise ValueError(f"{f} frames a clip, but sample_frames {self.sample_frames} needs {wanted}")
+        x = self.patch_embed(frames_BFCHW.flatten(0, 1))
+        x_BFND = x.unflatten(0, (b, f)) + self.pos_embed[:, None, 1:]
+        x_BFND = x_BFND + torch.cat(list(self.time_embed), dim=1).unsqueeze(2)
+        cls_BED = (self.cls_token + self.pos_embed[:, :1]).expand(b, len(self.sample_frames), -1)
+        return cls_BED, x_BFND
+
+    def forward(self, frames_BFCHW: Tensor) -> Tensor:
+        """Describe each element.
+
+        Args:
+            frames_BFCHW: normalised frames, float (B,F,3,H,W), in element order [fine_1 | … | context].
+
+        Returns:
+            tokens_BED, one D-vector per element.
+
+        Raises:
+            ValueError: if F is not the sum of `sample_frames`.
+        """
+        cls_BED, x_BFND = self._embed(frames_BFCHW)
+        for block in self.blocks[:-1]:
+            cls_BED, x_BFND = block(cls_BED, x_BFND)
+        return self.norm(self.blocks[-1].forward_class_tokens(cls_BED, x_BFND))
+
+    def frame_features(self, frames_BFCHW: Tensor) -> Tensor:
+        """Describe each frame by the mean of its patch tokens after the last layer, (B,F,D)."""
+        cls_BED, x_BFND = self._embed(frames_BFCHW)
+        for block in self.blocks:
+            cls_BED, x_BFND = block(cls_BED, x_BFND)
+        return self.norm(x_BFND).mean(dim=2)

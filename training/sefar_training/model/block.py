@@ -1,0 +1,122 @@
+"""One layer of divided space-time attention (TimeSformer), for several temporal elements at once."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Attention, DropPath, Mlp
+from torch import Tensor, nn
+
+BACKBONE_EPS = 1e-6
+BackboneNorm = partial(nn.LayerNorm, eps=BACKBONE_EPS)
+
+
+class ElementGroups(nn.Module):
+    """Which frames belong together: the constants that turn `sample_frames` into tensor operations.
+
+    Elements never exchange anything before the head. Frames of all elements can therefore share one
+    spatial pass, and differ only in which frames meet in temporal attention and in which class token.
+    """
+
+    def __init__(self, sample_frames: tuple[int, ...]) -> None:
+        super().__init__()
+        self.sample_frames = sample_frames
+        element_of_frame = torch.repeat_interleave(torch.arange(len(sample_frames)), torch.tensor(sample_frames))
+        belongs_EF = element_of_frame[None, :] == torch.arange(len(sample_frames))[:, None]
+        together_FF = element_of_frame[:, None] == element_of_frame[None, :]
+        self.register_buffer("element_of_frame", element_of_frame, persistent=False)
+        self.register_buffer(
+            "mask_FF", torch.zeros(together_FF.shape).masked_fill(~together_FF, -torch.inf), persistent=False
+        )
+        self.register_buffer("mean_EF", belongs_EF / belongs_EF.sum(dim=1, keepdim=True).float(), persistent=False)
+
+    def to_frames(self, cls_BED: Tensor) -> Tensor:
+        """Give every frame a copy of its element's class token, (B,F,D)."""
+        return cls_BED.index_select(1, self.element_of_frame)
+
+    def mean_over_frames(self, x_BFD: Tensor) -> Tensor:
+        """Average over the frames of each element, (B,E,D)."""
+        return torch.matmul(self.mean_EF.to(x_BFD.dtype), x_BFD)
+
+
+class SpaceTimeBlock(nn.Module):
+    """Temporal attention between the frames of an element, spatial attention inside each frame, MLP.
+
+    Args:
+        dim: width D.
+        heads: attention heads.
+        groups: the elements' constants, shared by all blocks.
+        mlp_ratio: hidden width of the MLP over D.
+        drop_path: rate of stochastic depth.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, groups: ElementGroups, mlp_ratio: float = 4.0, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.groups = groups
+        self.temporal_norm1 = BackboneNorm(dim)
+        self.temporal_attn = Attention(dim, heads, qkv_bias=True)
+        self.temporal_fc = nn.Linear(dim, dim)
+        self.norm1 = BackboneNorm(dim)
+        self.attn = Attention(dim, heads, qkv_bias=True)
+        self.norm2 = BackboneNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def _temporal(self, x_BFND: Tensor) -> Tensor:
+        """Add what each token learns from the same place in the other frames of its element."""
+        b, f, n, d = x_BFND.shape
+        x = self.temporal_norm1(x_BFND).transpose(1, 2).reshape(b * n, f, d)
+        # All elements in one attention under a mask: for so few frames it costs nothing against three
+        # calls, and exp(-inf) is exactly 0, so not a bit of one element reaches another.
+        y = self.temporal_attn(x, attn_mask=self.groups.mask_FF.to(x.dtype))
+        y = self.temporal_fc(self.drop_path(y))
+        return x_BFND + y.reshape(b, n, f, d).transpose(1, 2)
+
+    def forward(self, cls_BED: Tensor, x_BFND: Tensor) -> tuple[Tensor, Tensor]:
+        """One layer over all elements.
+
+        Args:
+            cls_BED: class token of each element.
+            x_BFND: patch tokens of every frame in element order.
+
+        Returns:
+            Both, updated, in the same shapes.
+        """
+        x_BFND = self._temporal(x_BFND)
+        b, f, n, d = x_BFND.shape
+        frames = torch.cat([self.groups.to_frames(cls_BED).unsqueeze(2), x_BFND], dim=2)
+        y = self.drop_path(self.attn(self.norm1(frames).reshape(b * f, n + 1, d)).reshape(b, f, n + 1, d))
+        cls_BED = cls_BED + self.groups.mean_over_frames(y[:, :, 0])
+        x_BFND = x_BFND + y[:, :, 1:]
+        cls_BED = cls_BED + self.drop_path(self.mlp(self.norm2(cls_BED)))
+        x_BFND = x_BFND + self.drop_path(self.mlp(self.norm2(x_BFND)))
+        return cls_BED, x_BFND
+
+    def forward_class_tokens(self, cls_BED: Tensor, x_BFND: Tensor) -> Tensor:
+        """The same layer when only the class tokens are wanted after it, as in the last one.
+
+        Exactly `forward(...)[0]` without the queries, output projection and MLP of the patch tokens.
+        """
+        x_BFND = self._temporal(x_BFND)
+        b, f, n, d = x_BFND.shape
+        attn = self.attn
+        cls_BFD = self.groups.to_frames(cls_BED)
+        frames = self.norm1(torch.cat([cls_BFD.unsqueeze(2), x_BFND], dim=2)).reshape(b * f, n + 1, d)
+        weight, bias = attn.qkv.weight, attn.qkv.bias
+        q = F.linear(frames[:, :1], weight[:d], bias[:d]).reshape(b * f, 1, attn.num_heads, -1)
+        kv = F.linear(frames, weight[d:], bias[d:]).reshape(b * f, n + 1, 2, attn.num_heads, -1)
+        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
+        y = attn.proj(_attend(q.transpose(1, 2), k, v, attn).reshape(b, f, d))
+        cls_BED = cls_BED + self.groups.mean_over_frames(self.drop_path(y))
+        return cls_BED + self.drop_path(self.mlp(self.norm2(cls_BED)))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, attn: Attention) -> Tensor:
+    """Attention of (…,T,head_dim) queries over keys and values, fused or plain as the module says."""
+    if attn.fused_attn:
+        return F.scaled_dot_product_attention(q, k, v)
+    return ((q * attn.scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v

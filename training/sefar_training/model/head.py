@@ -1,0 +1,50 @@
+"""The fusion head: element tokens in, clip embedding and class scores out (METHOD section 3)."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EMBEDDING_DIM = 256
+DROPOUT = 0.5
+
+
+class FusionHead(nn.Module):
+    """Every element and every unordered pair of elements, each to 256, then all of them to one embedding.
+
+    Args:
+        elements: E, at least 2.
+        dim: width D of the element tokens.
+        classes: K.
+        dropout: rate between embedding and classifier; the teacher's Monte-Carlo samples come from it.
+    """
+
+    def __init__(self, elements: int, dim: int, classes: int, dropout: float = DROPOUT) -> None:
+        super().__init__()
+        pairs = list(combinations(range(elements), 2))
+        self.register_buffer("left", torch.tensor([a for a, _ in pairs]), persistent=False)
+        self.register_buffer("right", torch.tensor([b for _, b in pairs]), persistent=False)
+        self.single = nn.Linear(dim, EMBEDDING_DIM)
+        self.single_norm = nn.LayerNorm(EMBEDDING_DIM)
+        self.pair = nn.Linear(2 * dim, EMBEDDING_DIM)
+        self.pair_norm = nn.LayerNorm(EMBEDDING_DIM)
+        self.fuse = nn.Linear((elements + len(pairs)) * EMBEDDING_DIM, EMBEDDING_DIM)
+        self.fuse_norm = nn.LayerNorm(EMBEDDING_DIM)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(EMBEDDING_DIM, classes)
+
+    def embed(self, tokens_BED: Tensor) -> Tensor:
+        """Fuse the element tokens into the clip embedding, (B,256)."""
+        singles = self.single_norm(F.gelu(self.single(tokens_BED)))
+        pairs = torch.cat([tokens_BED.index_select(1, self.left), tokens_BED.index_select(1, self.right)], dim=-1)
+        pairs = self.pair_norm(F.gelu(self.pair(pairs)))
+        # Pairs come first, as in the authors' checkpoints.
+        return self.fuse_norm(F.gelu(self.fuse(torch.cat([pairs, singles], dim=1).flatten(1))))
+
+    def forward(self, tokens_BED: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the clip embedding (B,256) and the logits (B,K); in train mode under dropout."""
+        embedding = self.embed(tokens_BED)
+        return embedding, self.classifier(self.dropout(embedding))

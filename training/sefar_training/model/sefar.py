@@ -1,0 +1,132 @@
+"""The whole SeFAR model and its named variants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from .backbone import TimeSformer
+from .head import DROPOUT, FusionHead
+
+VariantName = Literal["tiny", "small", "base"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Sizes of a named model.
+
+    Attributes:
+        size: default side of the square frames in pixels.
+        patch: pixels a token covers on each side.
+        dim: width D.
+        depth: layers.
+        heads: attention heads.
+        stem: ``patch`` (a ViT's projection) or ``conv`` (four convolutions, for models trained from scratch).
+    """
+
+    size: int
+    patch: int
+    dim: int
+    depth: int
+    heads: int
+    stem: Literal["patch", "conv"] = "patch"
+
+
+VARIANTS: dict[VariantName, Variant] = {
+    "tiny": Variant(size=64, patch=16, dim=128, depth=4, heads=4, stem="conv"),
+    "small": Variant(size=224, patch=16, dim=384, depth=12, heads=6),
+    "base": Variant(size=224, patch=16, dim=768, depth=12, heads=12),
+}
+assert set(VARIANTS) == set(get_args(VariantName))
+
+
+class SefarOutput(NamedTuple):
+    """What the model says about a batch of clips."""
+
+    logits: Tensor
+    """(B,K) class scores before softmax."""
+    embedding: Tensor
+    """(B,256) clip embedding."""
+    tokens: Tensor
+    """(B,E,D) one vector per temporal element."""
+
+
+class SefarModel(nn.Module):
+    """Backbone and fusion head, usable apart: one backbone pass serves any number of head passes.
+
+    Args:
+        backbone: frames to element tokens.
+        head: element tokens to embedding and logits.
+    """
+
+    def __init__(self, backbone: TimeSformer, head: FusionHead) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, frames_BFCHW: Tensor) -> SefarOutput:
+        """Classify clips of normalised frames, float (B,F,3,H,W) in element order."""
+        tokens = self.backbone(frames_BFCHW)
+        embedding, logits = self.head(tokens)
+        return SefarOutput(logits, embedding, tokens)
+
+
+def create_model(
+    variant: VariantName,
+    classes: int,
+    sample_frames: tuple[int, ...] = (2, 2, 4),
+    *,
+    size: int | None = None,
+    dropout: float = DROPOUT,
+    drop_path: float = 0.0,
+) -> SefarModel:
+    """Build an untrained model.
+
+    Args:
+        variant: a key of `VARIANTS`.
+        classes: K.
+        sample_frames: frames per temporal element, context last.
+        size: side of the square frames in pixels; None for the variant's own.
+        dropout: rate in the head.
+        drop_path: rate of stochastic depth in the backbone.
+
+    Raises:
+        ValueError: if the variant is unknown or `size` does not divide into patches.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"no model variant {variant!r}; there are {', '.join(VARIANTS)}")
+    v = VARIANTS[variant]
+    backbone = TimeSformer(
+        sample_frames,
+        size=size or v.size,
+        patch=v.patch,
+        dim=v.dim,
+        depth=v.depth,
+        heads=v.heads,
+        stem=v.stem,
+        drop_path=drop_path,
+    )
+    return SefarModel(backbone, FusionHead(len(sample_frames), v.dim, classes, dropout))
+
+
+class FrameNormalizer(nn.Module):
+    """Decoded frames to what the model takes: uint8 (B,F,H,W,3) to normalised float (B,F,3,H,W).
+
+    Args:
+        mean: per RGB channel on [0, 1], subtracted.
+        std: per RGB channel on [0, 1], divided by.
+    """
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        scale, shift = 1 / (255 * torch.tensor(std)), -torch.tensor(mean) / torch.tensor(std)
+        self.register_buffer("scale", scale[:, None, None], persistent=False)
+        self.register_buffer("shift", shift[:, None, None], persistent=False)
+
+    def forward(self, frames_BFHWC: Tensor) -> Tensor:
+        """Normalise a batch of clips."""
+        # Moving the channels while they are bytes is a quarter of the memory traffic.
+        return frames_BFHWC.permute(0, 1, 4, 2, 3).contiguous().float() * self.scale + self.shift
