@@ -176,11 +176,12 @@ def train(
     config = _optional_module("sefar_training.config", extra="train")
     trainer = _optional_module("sefar_training.train", extra="train")
     loop = _optional_module("sefar_training.loop", extra="train")
+    clips = _optional_module("sefar_training.data.clips", extra="train")
     configure_logging("info", "text")
     changes = [*(overrides or []), *(["resume=true"] if resume else [])]
     try:
         checkpoint = trainer.train(config.load_recipe(recipe, changes))
-    except loop.RunError as error:
+    except (loop.RunError, clips.BrokenClipsError) as error:
         _fail(error)
     typer.echo(f"checkpoint: {checkpoint}")
 

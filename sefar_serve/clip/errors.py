@@ -67,14 +67,15 @@ class ClipSpanError(ClipError):
 DAMAGE = (av.FFmpegError, EOFError, UnicodeDecodeError, IndexError, AttributeError, LookupError)
 """What PyAV raises on damaged files; some are Python's own, out of assumptions a damaged header breaks."""
 
-_NOT_THE_FILES_FAULT = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES})
+_NOT_THE_FILES_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.EACCES})
 
 
 @contextmanager
 def damage_as(error_type: type[ClipError], message: str) -> Iterator[None]:
     """Turn whatever PyAV raises on a damaged file into one typed error.
 
-    Failures of the machine (no memory, no file handles, no permission) pass through as they are.
+    Failures of the machine (no file handles, no permission) pass through as they are. "Cannot allocate
+    memory" does not: a damaged header that asks for terabytes is what it comes from.
 
     Args:
         error_type: the error to raise.

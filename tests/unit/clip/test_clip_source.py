@@ -1,0 +1,175 @@
+"""What can be opened, from where, and what each thing that cannot be is called."""
+
+from __future__ import annotations
+
+import io
+import wave
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+
+import numpy as np
+import pytest
+from numbered_clips import encode, numbers_of
+
+from sefar_serve.clip import (
+    ClipError,
+    ClipLimitError,
+    ClipLimits,
+    EmptyVideoError,
+    NotAVideoError,
+    NoVideoStreamError,
+    Video,
+)
+
+
+@pytest.fixture(scope="module")
+def clip() -> bytes:
+    return encode(12)
+
+
+def wav() -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as out:
+        out.setparams((1, 2, 8000, 0, "NONE", "not compressed"))
+        out.writeframes(bytes(16000))
+    return buffer.getvalue()
+
+
+class Stream(io.RawIOBase):
+    """A file object that cannot seek, as a pipe."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        return self._data.read(size)
+
+
+def test_path_bytes_and_file_objects_give_the_same(clip: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip)
+    with Video(clip) as video:
+        expected = video.read([3, 11]).pixels
+    for rolled in (True, False):
+        with SpooledTemporaryFile(max_size=10 if rolled else 10**9) as spooled:
+            spooled.write(clip)
+            with Video(spooled) as video:  # wherever it was left
+                assert (video.read([3, 11]).pixels == expected).all()
+            assert not spooled.closed
+    with path.open("rb") as file:
+        sources = [path, str(path), file, io.BytesIO(clip), Stream(clip)]
+        for source in sources:
+            with Video(source) as video:
+                assert (video.read([3, 11]).pixels == expected).all()
+                assert numbers_of(video.read([3, 11]).pixels) == [3, 11]
+
+
+@pytest.mark.parametrize("name", ["a clip é 100%.mp4", "concat:a|b.mp4", "http:x.mp4", "-i.mp4"])
+def test_a_path_is_never_an_address(clip: bytes, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).write_bytes(clip)
+    monkeypatch.chdir(tmp_path)
+    for source in (name, Path(name), str(tmp_path / name)):
+        with Video(source) as video:
+            assert video.frame_count == 12
+
+
+def test_a_missing_file_is_python_s_own_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.mp4"):
+        Video(tmp_path / "none.mp4")
+    with pytest.raises(FileNotFoundError):
+        Video("http://127.0.0.1:9/clip.mp4")
+    with pytest.raises(IsADirectoryError):
+        Video(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (b"", EmptyVideoError, r"is empty \(0 bytes\)"),
+        (b"just some words\n" * 200, NotAVideoError, "not a video file"),
+        (np.random.default_rng(0).bytes(5000), NotAVideoError, "not a video file"),
+        (b"\x00\x00\x00\x18ftypmp42" + bytes(500), NotAVideoError, "looks truncated"),
+        (wav(), NoVideoStreamError, "only audio"),
+        (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n", NotAVideoError, "not a video"),
+        (b"ffconcat version 1.0\nfile '/etc/hostname'\n", NotAVideoError, "not a video"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), NotAVideoError, "not a video"),
+    ],
+    ids=["empty", "text", "random", "mp4-head", "audio", "playlist", "concat", "picture"],
+)
+def test_what_is_no_video_is_called_by_its_name(
+    data: bytes, error: type[ClipError], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "thing.mp4"
+    path.write_bytes(data)
+    for source in (path, data, io.BytesIO(data)):
+        with pytest.raises(error, match=message) as raised:
+            Video(source, name="thing.mp4")
+        assert "thing.mp4" in str(raised.value)
+        assert raised.value.code == error.code
+
+
+def test_audio_only_mp4() -> None:
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as out:
+        sound = out.add_stream("aac", rate=8000, layout="mono")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        silence.sample_rate, silence.pts = 8000, 0
+        out.mux(sound.encode(silence))
+        out.mux(sound.encode())
+    with pytest.raises(NoVideoStreamError, match="only audio"):
+        Video(buffer.getvalue())
+
+
+def test_an_mp4_cut_before_its_index(clip: bytes) -> None:
+    with pytest.raises(NotAVideoError, match="looks truncated"):
+        Video(clip[: len(clip) // 2], name="cut.mp4")
+
+
+def test_too_many_bytes(clip: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip)
+    limits = ClipLimits(max_bytes=len(clip) - 1)
+    for source in (path, clip, io.BytesIO(clip), Stream(clip)):
+        with pytest.raises(ClipLimitError, match="bytes"):
+            Video(source, limits=limits)
+    with Video(clip, limits=ClipLimits(max_bytes=len(clip))) as video:
+        assert video.frame_count == 12
+
+
+def test_too_many_pixels(clip: bytes) -> None:
+    with pytest.raises(ClipLimitError, match="frames of 96x72"):
+        Video(clip, limits=ClipLimits(max_pixels=96 * 72 - 1))
+
+
+@pytest.mark.parametrize("field", ["max_bytes", "max_pixels", "max_duration", "max_frames"])
+def test_limits_are_positive(field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        ClipLimits(**{field: 0})
+
+
+def test_names_in_messages(tmp_path: Path) -> None:
+    path = tmp_path / "words.mp4"
+    path.write_text("words " * 100)
+    with pytest.raises(NotAVideoError, match=r"words\.mp4"):
+        Video(path)
+    with path.open("rb") as file, pytest.raises(NotAVideoError, match=r"words\.mp4"):
+        Video(file)
+    with pytest.raises(NotAVideoError, match="video of 600 bytes"):
+        Video(b"words " * 100)
+    with SpooledTemporaryFile() as spooled:
+        spooled.write(b"words " * 100)
+        with pytest.raises(NotAVideoError, match="video from a file object"):
+            Video(spooled)
+
+
+def test_the_file_is_let_go_of(clip: bytes) -> None:
+    source = io.BytesIO(clip)
+    with Video(source) as video:
+        video.read([0])
+    assert not source.closed
+    assert source.getvalue() == clip
