@@ -26,10 +26,13 @@ class Decoder:
 
     def __init__(self, codec: VideoCodecContext, timeline: Timeline, *, max_pixels: int, threads: int) -> None:
         self._codec = codec
-        self._codec.options = {**codec.options, "max_pixels": str(max_pixels)}
+        # Decoders check sizes padded to whole blocks, hence the allowance.
+        self._codec.options = {**codec.options, "max_pixels": str(max(2 * max_pixels, 65_536))}
         self._codec.thread_count = threads
         if threads != 1:
             self._codec.thread_type = "AUTO"
+        # Opened before anything is skipped: libdav1d keeps for good what it is told to skip at opening.
+        self._codec.open()
         self.timeline = timeline
         self._fed = False
 
@@ -82,17 +85,17 @@ class Decoder:
     def _runs(self, numbers: Iterable[int]) -> Iterator[tuple[int, int, list[int]]]:
         """Stretches [begin, end] of packets to feed without a break, and the frames each is for."""
         timeline = self.timeline
-        begin, end, members = 0, -2, list[int]()
-        for position, number in sorted((int(timeline.positions[n]), n) for n in numbers):
-            start = timeline.start_of(number)
+        begin, end = 0, 0
+        members: list[int] = []
+        for start, position, number in sorted((timeline.start_of(n), int(timeline.positions[n]), n) for n in numbers):
             # Going on is cheaper than draining and starting afresh one packet later.
-            if start <= end + 1:
-                members.append(number)
-            else:
-                if members:
-                    yield begin, end, members
-                begin, members = start, [number]
-            end = position
+            if members and start > end + 1:
+                yield begin, end, members
+                members = []
+            if not members:
+                begin, end = start, position
+            end = max(end, position)
+            members.append(number)
         if members:
             yield begin, end, members
 

@@ -80,7 +80,7 @@ class PictureMaker:
             square: side of the central square to cut out; None keeps the whole.
 
         Returns:
-            uint8 (h,w,3) RGB, contiguous.
+            uint8 (h,w,3) RGB, a view of memory of its own.
 
         Raises:
             ClipLimitError: if the scaled picture has more than `max_pixels`.
@@ -102,5 +102,6 @@ class PictureMaker:
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
         picture = np.rot90(rows.reshape(height, width, 3), self._quarters or 0)
         if square is not None:
-            picture = central_square(picture, square)
-        return picture.copy()
+            # Copied, so that what was cut off is not kept until all frames are there.
+            picture = np.ascontiguousarray(central_square(picture, square))
+        return picture

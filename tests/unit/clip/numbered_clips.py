@@ -140,7 +140,7 @@ def remux(data: bytes, container: str, change: Callable[[int, Packet], bool]) ->
     with av.open(io.BytesIO(data)) as source, av.open(out, "w", format=container) as target:
         stream = target.add_stream_from_template(source.streams.video[0])
         for number, packet in enumerate(source.demux(video=0)):
-            if packet.dts is not None and change(number, packet):
+            if change(number, packet) and packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
     return out.getvalue()
