@@ -46,7 +46,7 @@ console = Console()
 FRAMES, SHORT_SIDE, COARSE = 8, 224, 8
 ROOT = Path(__file__).resolve().parent.parent
 TIE = 0.05
-"""Grey levels by which another frame must be nearer to be the one that was shown."""
+"""Grey levels by which, over a tenth, another frame must be nearer to be the one that was shown."""
 
 Pixels = NDArray[np.uint8]
 
@@ -213,7 +213,7 @@ def wrong(shown: Pixels, wanted: Sequence[int], truth: NDArray[np.float32]) -> i
     count = 0
     for picture, number in zip(coarse(shown), wanted, strict=True):
         distance = np.abs(truth - picture).mean(axis=(1, 2, 3))
-        count += bool(distance[number] > distance.min() + TIE or distance[number] > 25)
+        count += bool(distance[number] > 1.1 * distance.min() + TIE or distance[number] > 25)
     return count
 
 
