@@ -203,6 +203,7 @@ def main() -> None:
                 if number:  # the first round warms up
                     walls.setdefault(name, []).append(wall)
                     cpus.setdefault(name, []).append(cpu)
+            connection.close()  # the gateway has let go of it meanwhile; the first request below opens it anew
             for body in islice(cycle(found), 24):
                 for name, lone in (
                     ("direct", lambda b: runner.run(recognise_all(recognizer, [b], 1))),

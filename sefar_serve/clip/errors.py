@@ -88,4 +88,5 @@ def damage_as(error_type: type[ClipError], message: str) -> Iterator[None]:
     except DAMAGE as error:
         if getattr(error, "errno", None) in _NOT_THE_FILES_FAULT:
             raise
-        raise error_type(f"{message} ({type(error).__name__}: {error})") from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise error_type(f"{message} ({reason})") from error
