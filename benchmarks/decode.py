@@ -283,7 +283,7 @@ def measure(path: Path, ways: dict[str, Way], rounds: int, opencv_scaler: int, c
 
 def show(rows: list[Row], ways: Sequence[str], rounds: int) -> None:
     table = Table(title=f"time relative to ours (wrong frames of {FRAMES}), medians of {rounds} interleaved rounds")
-    table.add_column("file")
+    table.add_column("file", min_width=20)  # a narrow terminal would cut the names first
     table.add_column("frames", justify="right")
     table.add_column("ours, ms", justify="right")
     for name in ways:
