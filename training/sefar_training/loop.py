@@ -1,7 +1,7 @@
 """The training loop: epochs of steps, learning rate, log, resumable state. What a step does is given to it.
 
-Supervised training, the pose pretext and later methods differ only in the step and in what is
-evaluated after an epoch.
+Supervised training, its semi-supervised peers and the pose pretext differ only in the step and in what
+is evaluated after an epoch. Accelerate brings devices, bf16, processes and trackers.
 """
 
 from __future__ import annotations
@@ -10,27 +10,33 @@ import json
 import logging
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sized
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .config import OptimConfig
+from .data import ClipSources, Source, StepBatches, collate, seed_step
 
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, Tensor]
-Metrics = dict[str, float]
+Metrics = dict[str, Tensor]
+Figures = dict[str, float]
 
 STATE = "state.pt"
 LOG = "log.jsonl"
+TRACK_EVERY = 10
+"""Steps between points of the trackers' curves."""
 
 
 class RunError(RuntimeError):
@@ -38,28 +44,15 @@ class RunError(RuntimeError):
 
 
 class Step(Protocol):
-    """What is done with one batch: frames to a scalar loss and figures to show."""
+    """What is done with one batch; an `nn.Module` whose state is everything that training changes."""
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Return the loss to minimise and per-batch means to log."""
+    def __call__(self, batch: Batch, epoch: int) -> tuple[Tensor, Metrics]:
+        """Return the loss to minimise, and scalar tensors to log; `epoch` counts from 0."""
         ...
 
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Keys (epoch, index) of one shuffled pass; the order depends on (seed, epoch) alone."""
-
-    def __init__(self, clips: Sized, seed: int) -> None:
-        self._count = len(clips)
-        self._seed = seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(epoch_seed(self._seed, self.epoch))
-        for index in torch.randperm(self._count, generator=generator).tolist():
-            yield self.epoch, index
+    def updated(self, steps: int) -> None:
+        """Note that the optimiser has made its step number `steps`, counted from 1."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -89,10 +82,15 @@ class RunFolder:
         state: dict[str, Any] = torch.load(state_file, map_location="cpu", weights_only=True)
         if state["fingerprint"] != self.fingerprint:
             raise RunError(f"{self.path} was trained by another recipe; continue it with that, or choose another out=")
-        lines = (self.path / LOG).read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if json.loads(line)["epoch"] < state["epoch"]]
-        (self.path / LOG).write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         return state
+
+    def cut_log(self, epoch: int) -> None:
+        """Take lines of `epoch` and later out of the log: they will be written again."""
+        log = self.path / LOG
+        if log.exists():
+            lines = log.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if json.loads(line)["epoch"] < epoch]
+            log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the resumable state, whole or not at all."""
@@ -107,113 +105,155 @@ class RunFolder:
 
 
 class TrainingLoop:
-    """Runs epochs of a step over a data set.
+    """Runs epochs of a step over sources of clips.
 
     Args:
-        model: everything the optimiser trains.
-        step: what is done with one batch; its model is `model` or part of it.
-        clips: map-style data set keyed by (epoch, index).
+        step: what is done with one batch; an `nn.Module`, see `Step`.
+        sources: what each batch takes; the last one's length gives an epoch's where the recipe does not.
         optim: epochs, batches and learning rate.
         folder: where log and state go.
-        seed: of the order of clips and of dropout.
-        device: where batches are moved.
-        workers: processes preparing batches.
-        evaluate: figures to log after each epoch.
+        accelerator: device, precision, processes, trackers.
+        seed: of the order of clips and of whatever steps draw.
+        workers: processes preparing batches, for each training process.
+        evaluate: figures to log after each epoch; called in the main process alone.
         checkpoint_every: epochs between resumable states.
+        checkpoint_steps: steps between resumable states inside an epoch; None for none.
         resume: continue the state found in `folder`.
         progress: show a bar.
+
+    Raises:
+        RunError: if `folder` holds a run that may not be continued.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        step: Step,
-        clips: Dataset[Any],
+        step: nn.Module,
+        sources: Sequence[Source],
         optim: OptimConfig,
         folder: RunFolder,
+        accelerator: Accelerator,
         *,
         seed: int,
-        device: torch.device,
         workers: int = 0,
-        evaluate: Callable[[], Metrics] | None = None,
+        evaluate: Callable[[], Figures] | None = None,
         checkpoint_every: int = 1,
+        checkpoint_steps: int | None = None,
         resume: bool = False,
         progress: bool = True,
     ) -> None:
-        self.model = model
         self.step = step
         self.optim = optim
         self.folder = folder
+        self.accelerator = accelerator
         self.seed = seed
-        self.device = device
         self.evaluate = evaluate
         self.checkpoint_every = checkpoint_every
-        self.progress = progress
-        self.sampler = EpochSampler(clips, seed)  # type: ignore[arg-type]
-        # A last batch of a few clips would give batch normalisation and the step a noisy estimate.
-        drop_last = len(self.sampler) > optim.batch_size
+        self.checkpoint_steps = checkpoint_steps
+        self.progress = progress and accelerator.is_main_process
+        steps = optim.steps_per_epoch or math.ceil(len(sources[-1]) / sources[-1].batch_size)
+        self.batches = StepBatches(
+            sources, steps, seed, rank=accelerator.process_index, world=accelerator.num_processes
+        )
         self.loader = DataLoader(
-            clips,
-            batch_size=optim.batch_size,
-            sampler=self.sampler,
+            ClipSources(sources),
+            batch_sampler=self.batches,
+            collate_fn=collate,
             num_workers=workers,
-            drop_last=drop_last,
             multiprocessing_context="fork" if workers else None,
         )
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, optim.weight_decay), lr=optim.lr, fused=True)
+        self.optimizer = create_optimizer(step, optim)
         self.epoch = 0
+        self._first_step = 0
+        self._sums: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         state = folder.open(resume)
         if state is not None:
-            model.load_state_dict(state["model"])
+            step.load_state_dict(state["step"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.epoch = state["epoch"]
-            logger.info("continuing %s at epoch %d", folder.path, self.epoch)
+            self.epoch, self._first_step = state["epoch"], state["first_step"]
+            self._sums, self._counts = Counter(state["sums"]), Counter(state["counts"])
+            if accelerator.is_main_process:
+                folder.cut_log(self.epoch)
+            logger.info("continuing %s at epoch %d, step %d", folder.path, self.epoch, self._first_step)
+        self._forward, self.optimizer = accelerator.prepare(step, self.optimizer)
 
-    def run(self) -> Metrics:
+    def run(self) -> Figures:
         """Train to the last epoch.
 
         Returns:
-            The last epoch's figures.
+            The last epoch's figures; none if the run had ended before.
         """
         line: dict[str, Any] = {}
         while self.epoch < self.optim.epochs:
             started = time.perf_counter()
             line = {"epoch": self.epoch, **self._train_epoch()}
             line["seconds"] = round(time.perf_counter() - started, 2)
-            if self.evaluate is not None:
-                line |= self.evaluate()
-            self.folder.log(line)
-            logger.info(" ".join(f"{k}={v:.4g}" for k, v in line.items()))
+            if self.accelerator.is_main_process:
+                if self.evaluate is not None:
+                    line |= self.evaluate()
+                self.folder.log(line)
+                self._track(line, (self.epoch + 1) * self.batches.steps, "epoch")
+                logger.info(" ".join(f"{key}={value:.4g}" for key, value in line.items()))
             self.epoch += 1
             if self.epoch % self.checkpoint_every == 0 or self.epoch == self.optim.epochs:
-                self._save()
+                self._save(first_step=0)
+            self.accelerator.wait_for_everyone()
         return line
 
-    def _train_epoch(self) -> Metrics:
-        self.model.train()
-        self.sampler.epoch = self.epoch
-        # Seeding every epoch anew makes a resumed run equal to an unbroken one on any device.
-        torch.manual_seed(epoch_seed(self.seed, self.epoch))
-        sums: dict[str, float] = defaultdict(float)
-        bar = tqdm(self.loader, desc=f"epoch {self.epoch + 1}/{self.optim.epochs}", disable=not self.progress)
-        for number, batch in enumerate(bar):
-            lr = self._set_learning_rate(self.epoch + number / len(self.loader))
-            batch = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.optim.precision == "bf16"):
-                loss, metrics = self.step(batch)
-            if not math.isfinite(loss.item()):
-                raise RunError(
-                    f"the loss became {loss.item()} in epoch {self.epoch + 1}; "
-                    "try a lower optim.lr or a longer optim.warmup_epochs"
-                )
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip_grad)
-            self.optimizer.step()
-            for key, value in ({"loss": loss.item()} | metrics).items():
-                sums[key] += value
-            bar.set_postfix({key: f"{total / (number + 1):.3f}" for key, total in sums.items()}, lr=f"{lr:.1e}")
-        return {key: total / len(self.loader) for key, total in sums.items()} | {"lr": lr}
+    def _train_epoch(self) -> Figures:
+        self.step.train()
+        self.batches.epoch, self.batches.first_step = self.epoch, self._first_step
+        if not self._first_step:
+            self._sums, self._counts = Counter(), Counter()
+        bar = tqdm(
+            self.loader,
+            desc=f"epoch {self.epoch + 1}/{self.optim.epochs}",
+            total=self.batches.steps,
+            initial=self._first_step,
+            disable=not self.progress,
+        )
+        for step, batch in enumerate(bar, start=self._first_step):
+            done = self.epoch * self.batches.steps + step
+            lr = self._set_learning_rate(done / self.batches.steps)
+            seed_step(self.seed, done, self.accelerator.process_index)
+            figures = self._train_step(batch)
+            self.step.updated(done + 1)  # type: ignore[operator]
+            self._sums.update(figures)
+            self._counts.update(figures.keys())
+            means = self._means()
+            bar.set_postfix({key: f"{mean:.3f}" for key, mean in means.items()} | {"lr": f"{lr:.1e}"}, refresh=False)
+            if done % TRACK_EVERY == 0:
+                self._track(figures | {"lr": lr}, done, "step")
+            if self.checkpoint_steps and (step + 1) % self.checkpoint_steps == 0 and step + 1 < self.batches.steps:
+                self._save(first_step=step + 1)
+        self._first_step = 0
+        return self._means() | {"lr": lr}
+
+    def _train_step(self, batch: Batch) -> Figures:
+        """Forward and backward of one batch, in `accumulate` equal parts, and the optimiser's step."""
+        parts = self.optim.accumulate
+        sums: Counter[str] = Counter()
+        self.optimizer.zero_grad(set_to_none=True)
+        split = {key: value.chunk(parts) for key, value in batch.items()}
+        for part in range(parts):
+            moved = {key: value[part].to(self.accelerator.device, non_blocking=True) for key, value in split.items()}
+            # Gradients meet between processes once, after the last part.
+            alone = self.accelerator.no_sync(self._forward) if part + 1 < parts else nullcontext()
+            with alone:
+                loss, metrics = self._forward(moved, self.epoch)
+                self.accelerator.backward(loss / parts)
+            sums.update({key: value.item() / parts for key, value in ({"loss": loss.detach()} | metrics).items()})
+        if not math.isfinite(sums["loss"]):
+            raise RunError(
+                f"the loss became {sums['loss']} in epoch {self.epoch + 1}; "
+                "try a lower optim.lr or a longer optim.warmup_epochs"
+            )
+        self.accelerator.clip_grad_norm_(self.step.parameters(), self.optim.clip_grad)
+        self.optimizer.step()
+        return dict(sums)
+
+    def _means(self) -> Figures:
+        return {key: total / self._counts[key] for key, total in self._sums.items()}
 
     def _set_learning_rate(self, epoch: float) -> float:
         lr = self.optim.lr * schedule(epoch, self.optim)
@@ -221,26 +261,57 @@ class TrainingLoop:
             group["lr"] = lr
         return lr
 
-    def _save(self) -> None:
-        self.folder.save(
-            {
-                "epoch": self.epoch,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-        )
+    def _track(self, figures: Figures, step: int, group: str) -> None:
+        if self.accelerator.trackers:
+            self.accelerator.log({f"{group}/{key}": value for key, value in figures.items()}, step=step)
+
+    def _save(self, first_step: int) -> None:
+        if self.accelerator.is_main_process:
+            self.folder.save(
+                {
+                    "epoch": self.epoch,
+                    "first_step": first_step,
+                    "sums": dict(self._sums),
+                    "counts": dict(self._counts),
+                    "step": self.step.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                }
+            )
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed for one epoch of a run, far from those of other epochs and other runs."""
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+def create_accelerator(optim: OptimConfig, trackers: Sequence[str] = (), folder: Path | None = None) -> Accelerator:
+    """What runs the steps: device, precision and processes as found (`accelerate launch` starts several).
+
+    Args:
+        optim: the precision.
+        trackers: names Accelerate knows, e.g. ``tensorboard`` or ``wandb``.
+        folder: where trackers that write files put them.
+    """
+    # Batch statistics stay each process's own; averaging weights keeps the processes equal.
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    return Accelerator(
+        mixed_precision="bf16" if optim.precision == "bf16" else "no",
+        log_with=list(trackers) or None,
+        project_dir=folder,
+        kwargs_handlers=handlers,
+    )
+
+
+def create_optimizer(module: nn.Module, optim: OptimConfig) -> torch.optim.Optimizer:
+    """Build the recipe's optimiser over what the module trains."""
+    groups = parameter_groups(module, optim.weight_decay)
+    if optim.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, fused=True)
+    return torch.optim.AdamW(groups, lr=optim.lr, fused=True)
 
 
 def schedule(epoch: float, optim: OptimConfig) -> float:
-    """Share of the highest learning rate at a (fractional) epoch: linear warm-up, then a cosine."""
+    """Share of the highest learning rate at a (fractional) epoch: linear warm-up, then a cosine or steps."""
     if epoch < optim.warmup_epochs:
         # Never exactly zero: the first step should move.
         return max(epoch / optim.warmup_epochs, 0.01)
+    if optim.schedule == "steps":
+        return 0.1 ** sum(epoch >= milestone for milestone in optim.milestones)
     done = (epoch - optim.warmup_epochs) / max(optim.epochs - optim.warmup_epochs, 1e-9)
     return optim.final_lr + (1 - optim.final_lr) * (1 + math.cos(math.pi * min(done, 1))) / 2
 
@@ -249,6 +320,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """Two groups for the optimiser: weight matrices under decay; biases, norms, embeddings without."""
     decayed, free = [], []
     for name, parameter in model.named_parameters():
-        is_embedding = any(part in name for part in ("cls_token", "pos_embed", "time_embed"))
-        (free if parameter.ndim < 2 or is_embedding else decayed).append(parameter)
+        if parameter.requires_grad:
+            is_embedding = any(part in name for part in ("cls_token", "pos_embed", "time_embed"))
+            (free if parameter.ndim < 2 or is_embedding else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]

@@ -39,7 +39,7 @@ class PoseRegressor(nn.Module):
         return self.linear(self.backbone.frame_features(frames_BFCHW))
 
 
-class PretextStep:
+class PretextStep(nn.Module):
     """Smooth L1 between predicted and rendered poses.
 
     Args:
@@ -48,17 +48,21 @@ class PretextStep:
     """
 
     def __init__(self, regressor: PoseRegressor, normalizer: FrameNormalizer) -> None:
+        super().__init__()
         self.regressor = regressor
         self.normalizer = normalizer
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Metrics]:
+    def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Metrics]:
         """Loss of one batch and the share of the poses' variance it explains (1 is perfect)."""
         predicted = self.regressor(self.normalizer(batch["frames"])).float()
         pose = batch["pose"].float()
         loss = F.smooth_l1_loss(predicted, pose, beta=0.1)
         error = (predicted - pose).square().mean(dim=(0, 1)).sum()
-        explained = 1 - (error / pose.var(dim=(0, 1)).sum().clamp_min(1e-6)).item()
+        explained = 1 - error.detach() / pose.var(dim=(0, 1)).sum().clamp_min(1e-6)
         return loss, {"explained": explained}
+
+    def updated(self, steps: int) -> None:
+        """Nothing follows the optimiser's steps."""
 
 
 def read_poses(file: Path, names: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:

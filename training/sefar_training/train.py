@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from .checkpoint import CheckpointInfo, init_backbone, save_checkpoint
 from .config import TrainConfig
-from .data import ClassTable, EvaluationClips, FrameStore, TrainingClips, WeakView, read_list
+from .data import (
+    ClassTable,
+    EvaluationClips,
+    FrameStore,
+    Source,
+    StrongView,
+    TrainingClips,
+    UnlabelledClips,
+    WeakView,
+    read_list,
+)
 from .evaluate import EvaluationReport, evaluate_clips, torch_predictor
-from .loop import Metrics, RunFolder, Step, TrainingLoop
+from .loop import Figures, RunFolder, TrainingLoop, create_accelerator
 from .model import FrameNormalizer, SefarModel, create_model
 from .pretext import PoseFileError, PoseRegressor, PretextStep, read_poses
-from .supervised import SupervisedStep
+from .semisupervised import ClassificationStep
 from .synthgym import POSE_NAMES
 
 logger = logging.getLogger(__name__)
 
 FINAL = "final"
-"""Name of the finished checkpoint inside the run's folder."""
+"""Name of the finished checkpoint inside the run's folder: the moving average of the student, for a classifier."""
 
-
-def choose_device() -> torch.device:
-    """The accelerator if torch sees one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+STUDENT = "student"
+"""Name of a classifier's checkpoint without the moving average."""
 
 
 def build_model(config: TrainConfig, classes: int) -> SefarModel:
@@ -40,6 +46,7 @@ def build_model(config: TrainConfig, classes: int) -> SefarModel:
         size=config.model.size,
         dropout=config.regularization.dropout,
         drop_path=config.regularization.drop_path,
+        architecture=config.model.architecture,
     )
     if config.init is not None:
         init_backbone(model, config.init)
@@ -52,20 +59,33 @@ def read_classes(config: TrainConfig) -> ClassTable:
     return ClassTable.read(data.root / data.labels, data.root / data.classes if data.classes else None)
 
 
-def training_clips(config: TrainConfig, progress: bool) -> TrainingClips:
-    """Read the training list, with poses where the task is the pretext, and fill the cache."""
+def open_store(config: TrainConfig, list_file: Path, progress: bool) -> FrameStore:
+    """Read a list of training clips and fill the cache with their frames."""
     data = config.data
-    entries = read_list(data.root / data.train, data.root, data.remap)
+    entries = read_list(data.root / list_file, data.root, data.remap)
+    store = FrameStore(entries, config.scale[1], data.cache_gb, data.max_broken)
+    store.fill(progress)
+    return store
+
+
+def training_sources(config: TrainConfig, progress: bool) -> list[Source]:
+    """What each step takes: labelled clips (with poses where the task is the pretext), and unlabelled ones."""
+    data = config.data
+    store = open_store(config, data.train, progress)
     poses = None
     if config.task == "pretext" and data.poses is not None:
         poses = read_poses(data.root / data.poses, POSE_NAMES, config.pretext.targets)
-        without = next((entry.name for entry in entries if entry.name not in poses), None)
+        without = next((entry.name for entry in store.entries if entry.name not in poses), None)
         if without is not None:
             raise PoseFileError(f"{data.root / data.poses} has no pose for {without} of {data.train}")
-    store = FrameStore(entries, config.scale[1], data.cache_gb, data.max_broken)
-    store.fill(progress)
-    view = WeakView(config.model.size, config.scale, data.flip)
-    return TrainingClips(store, config.model.sampling, view, config.seed, poses)
+    weak = WeakView(config.model.size, config.scale, data.flip)
+    sampling = config.model.sampling
+    sources = [Source(TrainingClips(store, sampling, weak, config.seed, poses), config.optim.batch_size)]
+    if config.uses_unlabelled and data.unlabel is not None:
+        unlabelled = open_store(config, data.unlabel, progress)
+        clips = UnlabelledClips(unlabelled, sampling, StrongView(weak, data.strong), config.seed)
+        sources.append(Source(clips, config.semi.batch_size))
+    return sources
 
 
 def evaluation_clips(config: TrainConfig, list_file: Path, keep: bool) -> EvaluationClips:
@@ -83,59 +103,86 @@ def train(config: TrainConfig, progress: bool = True) -> Path:
         progress: show bars.
 
     Returns:
-        The final checkpoint's folder, ``<out>/final``.
+        The final checkpoint's folder, ``<out>/final``; a classifier's student is beside it in ``<out>/student``.
 
     Raises:
         RunError: if `out` holds a run and `resume` is off, or the loss is no longer finite.
         BrokenClipsError: if more clips than allowed do not decode.
         ListFileError, ClassesError, CheckpointError, PoseFileError: if a file the recipe names does not fit.
     """
-    device = choose_device()
+    accelerator = create_accelerator(config.optim, config.trackers, config.out)
+    if config.trackers:
+        accelerator.init_trackers("curves")
+    device = accelerator.device
     classes = read_classes(config)
     model = build_model(config, len(classes.labels)).to(device)
     # Plain attention trains 1.6x faster than the fused one in bf16 on CPUs; on accelerators fused wins.
     model.backbone.set_fused_attention(device.type != "cpu")
     normalizer = FrameNormalizer(config.model.mean, config.model.std).to(device)
-    predict = torch_predictor(model, normalizer, device)
+    sources = training_sources(config, progress)
 
-    trained: nn.Module = model
-    step: Step
+    step: PretextStep | ClassificationStep
     if config.task == "pretext":
-        trained = regressor = PoseRegressor(model, len(config.pretext.targets or POSE_NAMES)).to(device)
-        step = PretextStep(regressor, normalizer)
+        step = PretextStep(PoseRegressor(model, len(config.pretext.targets or POSE_NAMES)), normalizer)
+        judged = {FINAL: model}
     else:
-        step = SupervisedStep(model, normalizer, config.regularization.label_smoothing)
+        step = ClassificationStep(
+            model,
+            normalizer,
+            config.method,
+            config.semi,
+            config.perturbation,
+            config.optim.epochs,
+            len(sources[-1]),
+            config.regularization.label_smoothing,
+        )
+        judged = {FINAL: step.average.module, STUDENT: model}
+
+    def judge(name: str, clips: EvaluationClips, progress: bool = False) -> EvaluationReport:
+        predict = torch_predictor(judged[name], normalizer, device)
+        return evaluate_clips(predict, clips, classes, workers=config.data.workers, progress=progress)
 
     evaluate = None
     if config.task == "classify" and config.data.val is not None:
         val = evaluation_clips(config, config.data.val, keep=True)
 
-        def evaluate() -> Metrics:
-            return _headline(evaluate_clips(predict, val, classes))
+        def evaluate() -> Figures:
+            teacher, student = _headline(judge(FINAL, val)), _headline(judge(STUDENT, val))
+            return teacher | {f"student_{key}": value for key, value in student.items()}
 
-    fingerprint = config.model_dump(mode="json", include={"task", "seed", "model", "regularization", "optim"})
+    included = {"task", "method", "seed", "model", "regularization", "optim", "semi"}
     loop = TrainingLoop(
-        trained,
-        step,
-        training_clips(config, progress),
+        step.to(device),
+        sources,
         config.optim,
-        RunFolder(config.out, fingerprint),
+        RunFolder(config.out, config.model_dump(mode="json", include=included)),
+        accelerator,
         seed=config.seed,
-        device=device,
         workers=config.data.workers,
         evaluate=evaluate,
         checkpoint_every=config.checkpoint_every,
+        checkpoint_steps=config.checkpoint_steps,
         resume=config.resume,
         progress=progress,
     )
-    metrics: dict[str, object] = {"last_epoch": loop.run()}
-    if config.task == "classify" and config.data.test is not None:
-        test = evaluation_clips(config, config.data.test, keep=False)
-        report = evaluate_clips(predict, test, classes, workers=config.data.workers, progress=progress)
-        metrics["test"] = report.model_dump(mode="json")
-        (config.out / "test.json").write_text(json.dumps(metrics["test"], indent=2) + "\n", encoding="utf-8")
-        logger.info("test: %s", _headline(report))
-    info = CheckpointInfo(
+    last = loop.run()
+    if accelerator.is_main_process:
+        test = None
+        if config.task == "classify" and config.data.test is not None:
+            test = evaluation_clips(config, config.data.test, keep=True)
+        for name, chosen in judged.items():
+            metrics: dict[str, object] = {"last_epoch": last}
+            if test is not None:
+                report = judge(name, test, progress)
+                metrics["test"] = report.model_dump(mode="json")
+                logger.info("test of %s: %s", name, _headline(report))
+            save_checkpoint(config.out / name, chosen, _describe(config, classes, metrics))
+    accelerator.end_training()
+    return config.out / FINAL
+
+
+def _describe(config: TrainConfig, classes: ClassTable, metrics: dict[str, object]) -> CheckpointInfo:
+    return CheckpointInfo(
         model=config.model,
         dataset=config.data.name,
         labels=classes.labels,
@@ -144,10 +191,9 @@ def train(config: TrainConfig, progress: bool = True) -> Path:
         recipe=config.model_dump(mode="json"),
         metrics=metrics,
     )
-    return save_checkpoint(config.out / FINAL, model, info)
 
 
-def _headline(report: EvaluationReport) -> Metrics:
+def _headline(report: EvaluationReport) -> Figures:
     figures = {"top1": report.top1, "top5": report.top5}
     if report.opposite_pairs is not None:
         figures["opposite_pairs"] = report.opposite_pairs

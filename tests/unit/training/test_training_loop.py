@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sefar_training.config import OptimConfig
-from sefar_training.loop import EpochSampler, RunError, RunFolder, TrainingLoop, parameter_groups, schedule
+from sefar_training.config import OptimConfig, SemiConfig
+from sefar_training.data import Source
+from sefar_training.loop import RunError, RunFolder, TrainingLoop, create_accelerator, parameter_groups, schedule
 from sefar_training.model import FrameNormalizer, SefarModel, create_model
-from sefar_training.supervised import SupervisedStep
+from sefar_training.semisupervised import ClassificationStep
 
 NORMALIZER = FrameNormalizer((0.45,) * 3, (0.225,) * 3)
 
@@ -19,43 +22,62 @@ NORMALIZER = FrameNormalizer((0.45,) * 3, (0.225,) * 3)
 class FixedClips(Dataset):
     """Random clips whose class is told by which half of the picture is bright."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, unlabelled: bool = False) -> None:
         generator = torch.Generator().manual_seed(0)
         self.frames = torch.randint(0, 100, (count, 8, 32, 32, 3), dtype=torch.uint8, generator=generator)
         self.frames[::2, :, :16] += 100
+        self.unlabelled = unlabelled
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, object]:
         _, index = key
-        return {"frames": self.frames[index], "label": 1 - index % 2, "index": index}
+        frames, label = self.frames[index], 1 - index % 2
+        if self.unlabelled:
+            return {"weak": frames, "strong": frames, "clip": index, "hidden_label": label}
+        return {"frames": frames, "label": label, "index": index}
 
 
-class CrashingStep:
+class CrashingStep(ClassificationStep):
     """A step that dies at the n-th call, as a machine might."""
 
-    def __init__(self, step: SupervisedStep, at: int) -> None:
-        self.step, self.left = step, at
+    left = 10**9
 
-    def __call__(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: dict[str, Tensor], epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
         self.left -= 1
         if self.left < 0:
             raise KeyboardInterrupt
-        return self.step(batch)
+        return super().forward(batch, epoch)
 
 
-def loop(model: SefarModel, folder: Path, *, crash_at: int = 10**9, resume: bool = False, **optim) -> TrainingLoop:
+def loop(
+    model: SefarModel,
+    folder: Path,
+    *,
+    method: str = "supervised",
+    crash_at: int = 10**9,
+    resume: bool = False,
+    checkpoint_steps: int | None = None,
+    **optim: Any,
+) -> TrainingLoop:
     settings = OptimConfig(**{"epochs": 4, "batch_size": 4, "lr": 2e-3, "warmup_epochs": 0.5} | optim)
+    semi = SemiConfig(start_epoch=1, threshold=0.5, teacher_decay=0.9)
+    step = CrashingStep(model, NORMALIZER, method, semi, "moderate", settings.epochs, 6)  # type: ignore[arg-type]
+    step.left = crash_at
+    sources = [Source(FixedClips(12), settings.batch_size)]
+    if method != "supervised":
+        sources.append(Source(FixedClips(6, unlabelled=True), 2))
+    AcceleratorState._reset_state()  # one process here runs fp32 and bf16, a training never does
     return TrainingLoop(
-        model,
-        CrashingStep(SupervisedStep(model, NORMALIZER), crash_at),
-        FixedClips(12),
+        step,
+        sources,
         settings,
         RunFolder(folder, settings.model_dump(mode="json")),
+        create_accelerator(settings),
         seed=0,
-        device=torch.device("cpu"),
         resume=resume,
+        checkpoint_steps=checkpoint_steps,
         progress=False,
     )
 
@@ -70,21 +92,64 @@ def test_a_few_clips_are_learnt_by_heart(small_model, tmp_path: Path, precision:
     assert predicted.tolist() == [1, 0] * 6
 
 
-def test_crashed_and_resumed_run_ends_as_an_unbroken_one(small_model, tmp_path: Path) -> None:
-    unbroken = small_model()
-    loop(unbroken, tmp_path / "a").run()
-    broken = small_model()
-    with pytest.raises(KeyboardInterrupt):
-        loop(broken, tmp_path / "b", crash_at=8).run()  # in the third epoch of three batches
-    again = small_model()
-    resumed = loop(again, tmp_path / "b", resume=True)
-    assert resumed.epoch == 2
+@pytest.mark.parametrize("method", ["supervised", "flexmatch", "sefar"])
+@pytest.mark.parametrize(("checkpoint_steps", "first_step"), [(None, 0), (2, 2)])
+def test_crashed_and_resumed_run_ends_as_an_unbroken_one(
+    small_model, tmp_path: Path, method: str, checkpoint_steps: int | None, first_step: int
+) -> None:
+    unbroken = loop(small_model(), tmp_path / "a", method=method, steps_per_epoch=3)
+    unbroken.run()
+    with pytest.raises(KeyboardInterrupt):  # before the last of three steps of the third epoch
+        broken = loop(
+            small_model(),
+            tmp_path / "b",
+            method=method,
+            steps_per_epoch=3,
+            crash_at=8,
+            checkpoint_steps=checkpoint_steps,
+        )
+        broken.run()
+    resumed = loop(
+        small_model(),
+        tmp_path / "b",
+        method=method,
+        steps_per_epoch=3,
+        resume=True,
+        checkpoint_steps=checkpoint_steps,
+    )
+    assert (resumed.epoch, resumed._first_step) == (2, first_step)
     resumed.run()
-    for name, value in unbroken.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
+    for name, value in unbroken.step.state_dict().items():
+        assert torch.equal(value, resumed.step.state_dict()[name]), name
     a, b = (list(map(json.loads, (tmp_path / f / "log.jsonl").read_text().splitlines())) for f in "ab")
     assert [line["epoch"] for line in b] == [0, 1, 2, 3]
     assert [line["loss"] for line in a] == [line["loss"] for line in b]
+
+
+def test_a_batch_in_parts_is_the_same_step(small_model, tmp_path: Path) -> None:
+    ends = []
+    for parts in (1, 2, 4):
+        model = small_model()
+        model.head.dropout.p = 0.0
+        loop(model, tmp_path / str(parts), epochs=1, accumulate=parts, precision="fp32").run()
+        ends.append(model.state_dict())
+    for end in ends[1:]:
+        assert all(torch.allclose(ends[0][k], end[k], atol=1e-5) for k in end)
+
+
+def test_tensorboard_gets_curves_of_steps_and_epochs(small_model, tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    AcceleratorState._reset_state()
+    settings = OptimConfig(epochs=2, batch_size=4)
+    accelerator = create_accelerator(settings, ["tensorboard"], tmp_path)
+    accelerator.init_trackers("curves")
+    step = ClassificationStep(small_model(), NORMALIZER, "supervised", SemiConfig(), "none", 2, 1)
+    sources = [Source(FixedClips(12), 4)]
+    TrainingLoop(step, sources, settings, RunFolder(tmp_path, {}), accelerator, seed=0, progress=False).run()
+    accelerator.end_training()
+    events = event_accumulator.EventAccumulator(str(tmp_path / "curves")).Reload()
+    assert {"step/loss", "step/lr", "epoch/loss", "epoch/accuracy"} <= set(events.Tags()["scalars"])
+    assert [point.step for point in events.Scalars("epoch/loss")] == [3, 6]
 
 
 def test_same_seed_same_weights(small_model, tmp_path: Path) -> None:
@@ -107,8 +172,7 @@ def test_a_run_is_not_overwritten_nor_continued_by_another_recipe(small_model, t
 def test_finished_run_resumes_to_nothing(small_model, tmp_path: Path) -> None:
     loop(small_model(), tmp_path, epochs=1).run()
     model = small_model()
-    finished = loop(model, tmp_path, epochs=1, resume=True, crash_at=0)
-    finished.run()
+    loop(model, tmp_path, epochs=1, resume=True, crash_at=0).run()
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
@@ -117,18 +181,6 @@ def test_diverged_loss_stops_the_run_by_name(small_model, tmp_path: Path) -> Non
     model.head.classifier.weight.data.fill_(float("nan"))
     with pytest.raises(RunError, match=r"loss became nan in epoch 1; try a lower optim\.lr"):
         loop(model, tmp_path).run()
-
-
-def test_order_depends_on_seed_and_epoch_and_covers_every_clip() -> None:
-    sampler = EpochSampler(range(50), seed=1)
-    first, again = list(sampler), list(sampler)
-    sampler.epoch = 1
-    second = list(sampler)
-    assert first == again
-    assert sorted(i for _, i in second) == list(range(50))
-    assert {e for e, _ in second} == {1}
-    assert [i for _, i in first] != [i for _, i in second]
-    assert first != list(EpochSampler(range(50), seed=2))
 
 
 def test_learning_rate_rises_then_falls_to_its_end() -> None:
@@ -141,6 +193,11 @@ def test_learning_rate_rises_then_falls_to_its_end() -> None:
     assert all(r > 0 for r in rates)
     assert rates[:21] == sorted(rates[:21])
     assert rates[20:] == sorted(rates[20:], reverse=True)
+
+
+def test_learning_rate_in_steps_as_published() -> None:
+    optim = OptimConfig(epochs=30, warmup_epochs=0, schedule="steps", milestones=(25, 28))
+    assert [schedule(e, optim) for e in (0, 24.9, 25, 27.9, 28, 29.9)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_biases_norms_and_embeddings_are_not_decayed() -> None:

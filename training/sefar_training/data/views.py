@@ -1,4 +1,4 @@
-"""The weak view of a training clip: one scale, one square and one mirror for all of its frames."""
+"""Spatial views of a training clip: whatever is drawn is drawn once and holds for all of its frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torchvision.transforms.v2 import functional as F
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,39 @@ class WeakView:
         for frame, scaled in zip(square, out, strict=True):
             cv2.resize(np.ascontiguousarray(frame), (self.size, self.size), dst=scaled, interpolation=interpolation)
         return out
+
+
+@dataclass(frozen=True)
+class StrongView:
+    """The weak view, then one change of colours, one blur and one erased box for all frames of the clip.
+
+    Time is perturbed elsewhere (`sefar_training.semisupervised.perturb`), on whole batches.
+
+    Attributes:
+        weak: the spatial view before.
+        strength: on [0, 1]; 0 is the weak view alone. Brightness, contrast and saturation change by up to 60 % of it,
+            hue by up to 10 %; the blur's sigma is up to 1.5 pixels and the box's sides up to 40 % of the picture's.
+    """
+
+    weak: WeakView
+    strength: float
+
+    def __call__(self, frames_FHWC: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Cut and change every frame alike; as `WeakView`, uint8 (F,size,size,3)."""
+        out = self.weak(frames_FHWC, rng)
+        if not self.strength:
+            return out
+        brightness, contrast, saturation = 1 + 0.6 * self.strength * rng.uniform(-1, 1, 3)
+        hue, sigma = 0.1 * self.strength * rng.uniform(-1, 1), 1.5 * self.strength * rng.uniform()
+        sides = np.maximum(1, (0.4 * self.strength * self.weak.size * rng.uniform(size=2)).astype(int))
+        top, left = (int(rng.integers(0, self.weak.size - side + 1)) for side in sides)
+        x_FCHW = torch.from_numpy(out).permute(0, 3, 1, 2)
+        x_FCHW = F.adjust_brightness(x_FCHW, brightness)
+        x_FCHW = F.adjust_contrast(x_FCHW, contrast)
+        x_FCHW = F.adjust_saturation(x_FCHW, saturation)
+        x_FCHW = F.adjust_hue(x_FCHW, hue)
+        if sigma > 0.1:
+            x_FCHW = F.gaussian_blur(x_FCHW, kernel_size=[5, 5], sigma=[sigma, sigma])
+        grey = torch.full((3, 1, 1), 128, dtype=torch.uint8)
+        x_FCHW = F.erase(x_FCHW, top, left, int(sides[0]), int(sides[1]), grey)
+        return x_FCHW.permute(0, 2, 3, 1).contiguous().numpy()

@@ -2,11 +2,21 @@
 
 from .backbone import TimeSformer
 from .head import EMBEDDING_DIM, FusionHead
-from .sefar import VARIANTS, FrameNormalizer, SefarModel, SefarOutput, Variant, VariantName, create_model
+from .sefar import (
+    VARIANTS,
+    Architecture,
+    FrameNormalizer,
+    SefarModel,
+    SefarOutput,
+    Variant,
+    VariantName,
+    create_model,
+)
 
 __all__ = [
     "EMBEDDING_DIM",
     "VARIANTS",
+    "Architecture",
     "FrameNormalizer",
     "FusionHead",
     "SefarModel",

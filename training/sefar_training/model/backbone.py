@@ -76,7 +76,12 @@ class TimeSformer(nn.Module):
             if isinstance(module, Attention):
                 module.fused_attn = fused
 
-    def _embed(self, frames_BFCHW: Tensor) -> tuple[Tensor, Tensor]:
+    def embed(self, frames_BFCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn frames into tokens: class tokens (B,E,D) and patch tokens (B,F,N,D), position and time added.
+
+        Raises:
+            ValueError: if F is not the sum of `sample_frames`.
+        """
         b, f = frames_BFCHW.shape[:2]
         wanted = sum(self.sample_frames)
         if f != wanted:
@@ -99,14 +104,17 @@ class TimeSformer(nn.Module):
         Raises:
             ValueError: if F is not the sum of `sample_frames`.
         """
-        cls_BED, x_BFND = self._embed(frames_BFCHW)
+        return self.encode(*self.embed(frames_BFCHW))
+
+    def encode(self, cls_BED: Tensor, x_BFND: Tensor) -> Tensor:
+        """Describe each element from what `embed` gives, or from a mixture of it, (B,E,D)."""
         for block in self.blocks[:-1]:
             cls_BED, x_BFND = block(cls_BED, x_BFND)
         return self.norm(self.blocks[-1].forward_class_tokens(cls_BED, x_BFND))
 
     def frame_features(self, frames_BFCHW: Tensor) -> Tensor:
         """Describe each frame by the mean of its patch tokens after the last layer, (B,F,D)."""
-        cls_BED, x_BFND = self._embed(frames_BFCHW)
+        cls_BED, x_BFND = self.embed(frames_BFCHW)
         for block in self.blocks:
             cls_BED, x_BFND = block(cls_BED, x_BFND)
         return self.norm(x_BFND).mean(dim=2)

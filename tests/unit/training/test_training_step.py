@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sefar_training.config import SemiConfig
+from sefar_training.model import FrameNormalizer, SefarModel
+from sefar_training.semisupervised import RULES, ClassificationStep, class_thresholds, frame_order, regulation
+
+NORMALIZER = FrameNormalizer((0.45,) * 3, (0.225,) * 3)
+CLASSES = 5
+
+
+def batch(seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def frames(count: int) -> torch.Tensor:
+        return torch.randint(0, 255, (count, 8, 32, 32, 3), dtype=torch.uint8, generator=generator)
+
+    return {
+        "frames": frames(4),
+        "label": torch.tensor([0, 1, 2, 3]),
+        "weak": frames(6),
+        "strong": frames(6),
+        "clip": torch.tensor([9, 3, 5, 0, 1, 7]),
+        "hidden_label": torch.tensor([0, 1, 2, 3, 4, -1]),
+    }
+
+
+def make(model: SefarModel, method: str, perturbation: str = "none", **changes: Any) -> ClassificationStep:
+    settings = SemiConfig(**{"start_epoch": 2, "threshold": 0.0} | changes)
+    return ClassificationStep(model, NORMALIZER, method, settings, perturbation, epochs=6, unlabelled=10)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def model(small_model) -> SefarModel:
+    # Without dropout the parts of a loss can be computed again one by one.
+    model = small_model(classes=CLASSES)
+    model.head.dropout.p = 0.0
+    return model.train()
+
+
+@pytest.mark.parametrize("method", ["supervised", *RULES])
+def test_before_its_time_the_loss_is_the_supervised_one(model: SefarModel, method: str) -> None:
+    loss, metrics = make(model, method)(batch(), epoch=1)
+    logits = model(NORMALIZER(batch()["frames"])).logits
+    assert loss.item() == pytest.approx(F.cross_entropy(logits, batch()["label"]).item(), rel=1e-5)
+    assert set(metrics) == {"loss_sup", "accuracy"}
+
+
+def test_supervised_never_looks_at_unlabelled_clips(model: SefarModel) -> None:
+    labelled = {key: batch()[key] for key in ("frames", "label")}
+    late, _ = make(model, "supervised")(labelled, epoch=5)
+    early, _ = make(model, "supervised")(labelled, epoch=0)
+    assert late.item() == early.item()
+
+
+@pytest.mark.parametrize(("epoch", "xi"), [(2, 0.382683), (3, 0.707107), (5, 1.0)])
+def test_fixmatch_by_hand(model: SefarModel, epoch: int, xi: float) -> None:
+    given = batch()
+    loss, metrics = make(model, "fixmatch", pseudo_weight=3.0)(given, epoch)
+    weak, strong = (model(NORMALIZER(given[view])).logits for view in ("weak", "strong"))
+    expected_un = F.cross_entropy(strong, weak.argmax(dim=1))
+    expected = F.cross_entropy(model(NORMALIZER(given["frames"])).logits, given["label"]) + xi * 3 * expected_un
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert metrics["weight"] == 1
+    right = (weak.argmax(dim=1) == given["hidden_label"])[:5].float().mean()
+    assert metrics["pseudo_right"] == right
+
+
+def test_a_high_threshold_leaves_the_supervised_loss(model: SefarModel) -> None:
+    loss, metrics = make(model, "fixmatch", threshold=1.0)(batch(), epoch=5)
+    assert loss.item() == pytest.approx(metrics["loss_sup"].item())
+    assert metrics["weight"] == 0
+    assert "pseudo_right_weighted" not in metrics
+
+
+def test_flexmatch_lowers_thresholds_of_classes_not_yet_learnt(model: SefarModel) -> None:
+    step = make(model, "flexmatch", threshold=0.2)
+    given = batch()
+    _, metrics = step(given, epoch=5)
+    best, label = model(NORMALIZER(given["weak"])).logits.softmax(dim=1).max(dim=1)
+    sure = best >= 0.2
+    assert step.taken_for[given["clip"]].tolist() == torch.where(sure, label, -1).tolist()
+    counts = torch.bincount(label[sure], minlength=CLASSES).float()
+    limits = class_thresholds(counts, 10 - int(sure.sum()), 0.2)
+    assert metrics["weight"] == pytest.approx((best >= limits[label]).float().mean().item())
+
+
+def test_sefar_weighs_by_regulation_and_reverses_fine_elements(model: SefarModel) -> None:
+    given = batch()
+    step = make(model, "sefar", "moderate", mix_weight=0.0, ramp=False, pseudo_weight=1.0)
+    loss, metrics = step(given, epoch=2)
+    # Without dropout the ten samples are equal, so s = 0 and η = 2σ(e^m − e).
+    best, label = model.eval()(NORMALIZER(given["weak"])).logits.softmax(dim=1).max(dim=1)
+    weight = regulation(best, torch.zeros(6))
+    strong = given["strong"][:, frame_order((2, 2, 4), "moderate")]
+    losses = F.cross_entropy(model(NORMALIZER(strong)).logits, label, reduction="none")
+    assert metrics["weight"].item() == pytest.approx(weight.mean().item(), rel=1e-5)
+    assert (loss - metrics["loss_sup"]).item() == pytest.approx((weight * losses).mean().item(), rel=1e-4)
+    plain = make(model, "sefar", "moderate", regulation=False)(given, epoch=2)[1]
+    assert plain["weight"] == 1
+
+
+@pytest.mark.parametrize(("method", "follows"), [("sefar", False), ("svformer", False), ("fixmatch", True)])
+def test_who_labels(model: SefarModel, method: str, follows: bool) -> None:
+    given = batch()
+    given["hidden_label"] = model.eval()(NORMALIZER(given["weak"])).logits.argmax(dim=1)
+    step = make(model.train(), method)
+    assert step(given, epoch=5)[1]["pseudo_right"] == 1
+    with torch.no_grad():
+        # The student now takes every clip for another class than it did.
+        model.head.classifier.weight.copy_(-model.head.classifier.weight)
+        model.head.classifier.bias.copy_(-model.head.classifier.bias)
+    assert (step(given, epoch=5)[1]["pseudo_right"] < 1) == follows
+    step.updated(1)
+    assert step(given, epoch=5)[1]["pseudo_right"] < 1
+
+
+def test_mixed_loss_is_zero_when_the_student_says_what_the_targets_say(model: SefarModel) -> None:
+    # A model whose answer does not depend on the clip: every target is that answer too.
+    torch.nn.init.zeros_(model.head.classifier.weight)
+    _, metrics = make(model, "sefar")(batch(), epoch=5)
+    assert metrics["loss_mix"].item() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", RULES)
+def test_gradients_reach_the_student_alone_and_the_average_only_by_following(model: SefarModel, method: str) -> None:
+    step = make(model, method, teacher_decay=0.5, teacher_warmup=False)
+    before = copy.deepcopy(step.average.module.state_dict())
+    optimizer = torch.optim.SGD([p for p in step.parameters() if p.requires_grad], lr=0.1)
+    start = copy.deepcopy(model.state_dict())
+    step(batch(), epoch=5)[0].backward()
+    optimizer.step()
+    assert all(p.grad is None for p in step.average.parameters())
+    assert all(torch.equal(before[name], value) for name, value in step.average.module.state_dict().items())
+    step.updated(2)
+    step.updated(3)
+    weight = "head.classifier.weight"
+    expected = start[weight] + (1 - 0.25) * (model.state_dict()[weight] - start[weight])
+    assert torch.allclose(step.average.module.state_dict()[weight], expected)
+
+
+def test_teaching_leaves_batch_statistics_and_mode_as_they_were(model: SefarModel) -> None:
+    step = make(model, "fixmatch")
+    step(batch(), epoch=5)
+    assert model.training and not step.average.module.training
+
+
+def test_state_holds_all_that_training_changes(model: SefarModel) -> None:
+    names = make(model, "flexmatch").state_dict()
+    assert "taken_for" in names
+    assert "student.head.classifier.weight" in names
+    assert "average.module.head.classifier.weight" in names

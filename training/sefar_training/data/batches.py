@@ -1,0 +1,118 @@
+"""Which clips make up which step: batches as a pure function of seed, epoch and step.
+
+A list shorter than an epoch is gone through again in another order, so every batch is full and no
+tail is dropped. Processes share a batch by taking every n-th clip of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, default_collate
+
+Key = tuple[int, int, int]
+"""Source, pass over that source, and clip: all that a sample depends on but the seed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A list of clips that every step takes some of.
+
+    Attributes:
+        clips: map-style data set keyed by (pass, index), with a length.
+        batch_size: clips a step, over all processes.
+    """
+
+    clips: Dataset[Any]
+    batch_size: int
+
+    def __len__(self) -> int:
+        return len(self.clips)  # type: ignore[arg-type]
+
+
+class ClipSources(Dataset[tuple[int, Any]]):
+    """Several sources as one data set."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = sources
+
+    def __getitem__(self, key: Key) -> tuple[int, Any]:
+        source, which_pass, index = key
+        return source, self.sources[source].clips[which_pass, index]
+
+
+class StepBatches(Sampler[list[Key]]):
+    """The keys of each step of one epoch.
+
+    Set `epoch` and, to go on inside an epoch, `first_step` before iterating.
+
+    Args:
+        sources: what each step takes.
+        steps: steps an epoch.
+        seed: of the order.
+        rank: this process.
+        world: number of processes.
+
+    Raises:
+        ValueError: if a batch cannot be shared evenly by the processes.
+    """
+
+    def __init__(self, sources: Sequence[Source], steps: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        for source in sources:
+            if source.batch_size % world:
+                raise ValueError(f"a batch of {source.batch_size} clips cannot be shared by {world} processes")
+        self.sources = sources
+        self.steps = steps
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        self.epoch = 0
+        self.first_step = 0
+
+    def __len__(self) -> int:
+        return self.steps - self.first_step
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        orders = [self._order(number, source) for number, source in enumerate(self.sources)]
+        for step in range(self.first_step, self.steps):
+            batch: list[Key] = []
+            for source, order in zip(self.sources, orders, strict=True):
+                first = step * source.batch_size
+                batch += order[first + self.rank : first + source.batch_size : self.world]
+            yield batch
+
+    def _order(self, number: int, source: Source) -> list[Key]:
+        wanted = self.steps * source.batch_size
+        passes = -(-wanted // len(source))
+        keys: list[Key] = []
+        for which in range(self.epoch * passes, (self.epoch + 1) * passes):
+            order = np.random.default_rng((self.seed, number, which)).permutation(len(source))
+            keys += [(number, which, int(index)) for index in order]
+        return keys[:wanted]
+
+
+def collate(samples: Sequence[tuple[int, Any]]) -> dict[str, Tensor]:
+    """Stack the samples of each source; sources name their fields differently."""
+    batch: dict[str, Tensor] = {}
+    for source in sorted({number for number, _ in samples}):
+        batch |= default_collate([sample for number, sample in samples if number == source])
+    return batch
+
+
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """A seed for what one step of one process draws, far from those of other steps and other runs."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seed torch for one step.
+
+    Dropout, mixing and shuffles then depend on (seed, step, process) alone, and a run that goes on after a crash needs
+    no saved state of random generators.
+    """
+    torch.manual_seed(step_seed(seed, step, rank))

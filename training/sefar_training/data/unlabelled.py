@@ -1,0 +1,48 @@
+"""Unlabelled clips: two spatial views of the same frames, for a teacher and for a student."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from sefar_serve.clip.sampling import Sampling
+
+from .clips import FrameStore, Sample
+from .views import StrongView
+
+
+class UnlabelledClips(Dataset[Sample]):
+    """Clips keyed by (pass, index), like `TrainingClips`.
+
+    Each sample has ``weak`` and ``strong``, uint8 (F,size,size,3) in element order, cut anew from the same frames; the
+    number ``clip``; and ``hidden_label``, the class in the list, from which nothing is learnt: it tells how often
+    pseudo-labels are right.
+
+    Args:
+        store: the decoded clips.
+        sampling: temporal elements; frames are drawn at random inside their segments.
+        view: the strong view; its weak part is the weak view.
+        seed: of everything drawn.
+    """
+
+    def __init__(self, store: FrameStore, sampling: Sampling, view: StrongView, seed: int) -> None:
+        self.store = store
+        self.sampling = sampling
+        self.view = view
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.store.entries)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        which_pass, wanted = key
+        # The leading word keeps these draws apart from a labelled clip's with the same numbers.
+        rng = np.random.default_rng((1, self.seed, which_pass, wanted))
+        index, _, frames = self.store.sample(wanted, self.sampling, rng)
+        return {
+            "weak": torch.from_numpy(self.view.weak(frames, rng)),
+            "strong": torch.from_numpy(self.view(frames, rng)),
+            "clip": index,
+            "hidden_label": self.store.entries[index].label,
+        }

@@ -1,0 +1,26 @@
+"""Learning from unlabelled clips: perturbation, pseudo-labels, regulation, mixing, and the step that uses them."""
+
+from .losses import mixing_loss, pseudo_label_loss, ramp
+from .mixing import Mix, draw_mix, mix_targets, mix_tokens
+from .perturbation import frame_order, perturb
+from .pseudo import PseudoLabels, class_thresholds, monte_carlo, pseudo_labels, regulation
+from .step import RULES, ClassificationStep
+
+__all__ = [
+    "RULES",
+    "ClassificationStep",
+    "Mix",
+    "PseudoLabels",
+    "class_thresholds",
+    "draw_mix",
+    "frame_order",
+    "mix_targets",
+    "mix_tokens",
+    "mixing_loss",
+    "monte_carlo",
+    "perturb",
+    "pseudo_label_loss",
+    "pseudo_labels",
+    "ramp",
+    "regulation",
+]

@@ -1,0 +1,181 @@
+"""One step of training a classifier: supervised, SeFAR, and the peers it is compared with.
+
+All methods share the data, the views, the model and this step. They differ in who labels the unlabelled clips (the
+student itself or its moving average), in how much a pseudo-label counts, and in whether clips are mixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from ..config import Method, Perturbation, SemiConfig
+from ..loop import Batch, Metrics
+from ..model import FrameNormalizer, SefarModel
+from .losses import mixing_loss, pseudo_label_loss, ramp
+from .mixing import draw_mix, mix_targets, mix_tokens
+from .perturbation import perturb
+from .pseudo import PseudoLabels, class_thresholds, monte_carlo, pseudo_labels, regulation
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What sets a method apart.
+
+    Attributes:
+        teacher: pseudo-labels come from the moving average of the student, else from the student.
+        weighting: ``regulation`` (η of Monte-Carlo samples), ``threshold``, or ``class-thresholds``.
+        mixes: whether clips are mixed.
+    """
+
+    teacher: bool
+    weighting: str
+    mixes: bool
+
+
+RULES: dict[Method, Rules] = {
+    "fixmatch": Rules(teacher=False, weighting="threshold", mixes=False),
+    "flexmatch": Rules(teacher=False, weighting="class-thresholds", mixes=False),
+    "svformer": Rules(teacher=True, weighting="threshold", mixes=True),
+    "sefar": Rules(teacher=True, weighting="regulation", mixes=True),
+}
+
+
+class ClassificationStep(nn.Module):
+    """Labelled clips, and unlabelled ones where the method uses them, to one loss.
+
+    A moving average of the student is kept by every method, so that all can be evaluated with and without it.
+
+    Args:
+        student: the model trained.
+        normalizer: uint8 frames to the model's input.
+        method: how to train.
+        config: weights, thresholds and so on.
+        perturbation: what the strong view does to time.
+        epochs: of the whole run.
+        unlabelled: number of unlabelled clips.
+        label_smoothing: of the labelled loss.
+    """
+
+    def __init__(
+        self,
+        student: SefarModel,
+        normalizer: FrameNormalizer,
+        method: Method,
+        config: SemiConfig,
+        perturbation: Perturbation,
+        epochs: int,
+        unlabelled: int,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.normalizer = normalizer
+        self.rules = RULES.get(method)
+        self.config = config
+        self.perturbation: Perturbation = perturbation
+        self.epochs = epochs
+        self.label_smoothing = label_smoothing
+        self.average = ModelEmaV3(student, decay=config.teacher_decay, use_warmup=config.teacher_warmup)
+        self.average.requires_grad_(False)
+        # FlexMatch: what each unlabelled clip was last confidently taken for, -1 for nothing yet.
+        self.register_buffer("taken_for", torch.full((unlabelled,), -1))
+
+    def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Metrics]:
+        """Loss of one batch: L_sup, and from `config.start_epoch` on ξ·(γ1·L_un + γ2·L_mix).
+
+        Args:
+            batch: ``frames`` uint8 (B,F,H,W,3) and ``label`` (B,) of labelled clips; ``weak`` and ``strong``
+                uint8 (U,F,H,W,3), ``clip`` (U,) and ``hidden_label`` (U,) of unlabelled ones.
+            epoch: counted from 0.
+        """
+        labelled = self.normalizer(batch["frames"])
+        rules = self.rules
+        if rules is None or epoch < self.config.start_epoch:
+            return self._supervised(self.student(labelled).logits.float(), batch["label"])
+
+        answer, weight = self._pseudo_labels(batch, rules)
+        strong = perturb(batch["strong"], self.student.backbone.sample_frames, self.perturbation)
+        b, u = len(labelled), len(strong)
+        backbone = self.student.backbone
+        # One pass for all clips the student sees: larger batches are faster, and the mixed clips need no stem.
+        cls_BED, x_BFND = backbone.embed(torch.cat([labelled, self.normalizer(strong)]))
+        if rules.mixes:
+            mix = draw_mix(u, cls_BED.shape[1], x_BFND.shape[2], self.config.mix_alpha, x_BFND.device)
+            mixed = mix_tokens(x_BFND[b:], mix, backbone.groups.element_of_frame)
+            cls_BED, x_BFND = torch.cat([cls_BED, cls_BED[b:]]), torch.cat([x_BFND, mixed])
+        logits = self.student.head(backbone.encode(cls_BED, x_BFND))[1].float()
+
+        loss, metrics = self._supervised(logits[:b], batch["label"])
+        loss_un = pseudo_label_loss(logits[b : b + u], answer.label, weight)
+        extra = self.config.pseudo_weight * loss_un
+        metrics |= {"loss_un": loss_un.detach(), "weight": weight.mean(), **_known(answer, weight, batch)}
+        if rules.mixes:
+            loss_mix = mixing_loss(logits[b + u :], mix_targets(answer.probabilities, mix), mix_targets(weight, mix))
+            extra = extra + self.config.mix_weight * loss_mix
+            metrics["loss_mix"] = loss_mix.detach()
+        xi = ramp(epoch, self.config.start_epoch, self.epochs) if self.config.ramp else 1.0
+        return loss + xi * extra, metrics
+
+    def updated(self, steps: int) -> None:
+        """Let the moving average follow the student, after the optimiser's step number `steps` (from 1)."""
+        self.average.update(self.student, step=steps)
+
+    def _supervised(self, logits_BK: Tensor, label: Tensor) -> tuple[Tensor, Metrics]:
+        loss = F.cross_entropy(logits_BK, label, label_smoothing=self.label_smoothing)
+        accuracy = (logits_BK.argmax(dim=1) == label).float().mean()
+        return loss, {"loss_sup": loss.detach(), "accuracy": accuracy}
+
+    @torch.no_grad()
+    def _pseudo_labels(self, batch: Batch, rules: Rules) -> tuple[PseudoLabels, Tensor]:
+        """The labeller's answer to the weak views, and the weight (U,) of each."""
+        labeller: SefarModel = self.average.module if rules.teacher else self.student
+        was_training = labeller.training
+        labeller.eval()  # batch statistics and stochastic depth stay out of pseudo-labels
+        tokens = labeller.backbone(self.normalizer(batch["weak"]))
+        if rules.weighting == "regulation":
+            answer = pseudo_labels(monte_carlo(labeller.head, tokens, self.config.mc_samples))
+        else:
+            answer = pseudo_labels(labeller.head(tokens)[1].float().softmax(dim=1)[:, None])
+        labeller.train(was_training)
+        return answer, self._weights(answer, batch["clip"], rules)
+
+    def _weights(self, answer: PseudoLabels, clip: Tensor, rules: Rules) -> Tensor:
+        if rules.weighting == "regulation":
+            return regulation(answer.mean, answer.deviation) if self.config.regulation else torch.ones_like(answer.mean)
+        if rules.weighting == "threshold":
+            return (answer.mean >= self.config.threshold).float()
+        # A clip keeps what it was last confidently taken for; every process learns of all clips of the step.
+        sure = answer.mean >= self.config.threshold
+        news = _everywhere(torch.stack([clip, torch.where(sure, answer.label, self.taken_for[clip])]))
+        self.taken_for[news[0]] = news[1]
+        seen = self.taken_for[self.taken_for >= 0]
+        confident = torch.bincount(seen, minlength=answer.probabilities.shape[1]).float()
+        limits = class_thresholds(confident, len(self.taken_for) - len(seen), self.config.threshold)
+        return (answer.mean >= limits[answer.label]).float()
+
+
+def _everywhere(values: Tensor) -> Tensor:
+    """Join the columns (.., U) of all processes."""
+    if not torch.distributed.is_initialized():
+        return values
+    parts = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(parts, values)
+    return torch.cat(parts, dim=-1)
+
+
+def _known(answer: PseudoLabels, weight: Tensor, batch: Batch) -> Metrics:
+    """How often pseudo-labels are right, where the truth is known: plainly and by weight."""
+    known = batch["hidden_label"] >= 0
+    if not known.any():
+        return {}
+    right = (answer.label == batch["hidden_label"])[known].float()
+    counted = weight[known]
+    figures = {"pseudo_right": right.mean()}
+    if counted.sum() > 0:
+        figures["pseudo_right_weighted"] = (right * counted).sum() / counted.sum()
+    return figures
