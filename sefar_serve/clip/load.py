@@ -84,7 +84,7 @@ def load_clip(
     with Video(source, name=name, limits=limits, threads=threads) as video:
         span = span_indices(video, start, end)
         indices = span[0] + sample_indices(span[1] - span[0], sampling, rng)
-        frames = video.read(indices, resize, square=size, within=_segments(indices, span, sampling.frames))
+        frames = video.read(indices, resize, square=size, within=segments_of(indices, span, sampling.frames))
         return _clip(video, frames, span)
 
 
@@ -136,7 +136,7 @@ def load_windows(
         times = _windows(video.name, low, high, window, stride, max_windows)
         spans = [span_indices(video, *bounds) for bounds in times]
         chosen = [a + sample_indices(b - a, sampling, rng) for a, b in spans]
-        within = [_segments(i, span, sampling.frames) for i, span in zip(chosen, spans, strict=True)]
+        within = [segments_of(i, span, sampling.frames) for i, span in zip(chosen, spans, strict=True)]
         frames = video.read(np.concatenate(chosen), resize, square=size, within=np.concatenate(within))
         count = sampling.frames
         clips = [_clip(video, frames, span, slice(i * count, (i + 1) * count)) for i, span in enumerate(spans)]
@@ -203,8 +203,17 @@ def _windows(
     return bounds
 
 
-def _segments(indices: NDArray[np.int64], span: tuple[int, int], count: int) -> NDArray[np.int64]:
-    """For each index the one of `count` equal segments of the span that it is in, int64 (N,2)."""
+def segments_of(indices: NDArray[np.int64], span: tuple[int, int], count: int) -> NDArray[np.int64]:
+    """For each frame the segment that a neighbour may stand in for it from, where it does not decode.
+
+    Args:
+        indices: int64 (N,), frame numbers in the span.
+        span: its frames (first, past).
+        count: number of equal segments it is cut into.
+
+    Returns:
+        (first, past) of each one's segment, int64 (N,2).
+    """
     first, past = span
     length = past - first
     segment = (indices - first) * count // length

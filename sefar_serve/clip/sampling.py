@@ -92,17 +92,20 @@ def interleaved_segments(sample_frames: Sequence[int]) -> list[list[int]]:
 
 
 def _segment_frames(
-    segments: NDArray[np.int64], count: int, frames: int, rng: np.random.Generator | None
+    segments: NDArray[np.int64], count: int, frames: int, rng: np.random.Generator | None, view: tuple[int, int]
 ) -> NDArray[np.int64]:
     """One frame number from each of the given ones of ``count`` equal segments of [0, frames)."""
     if rng is None:
-        return (2 * segments + 1) * frames // (2 * count)
+        k, views = view
+        return (2 * (views * segments + k) + 1) * frames // (2 * views * count)
     low = segments * frames // count
     high = np.maximum((segments + 1) * frames // count, low + 1)
     return rng.integers(low, high)
 
 
-def sample_indices(frame_count: int, sampling: Sampling, rng: np.random.Generator | None = None) -> NDArray[np.int64]:
+def sample_indices(
+    frame_count: int, sampling: Sampling, rng: np.random.Generator | None = None, view: tuple[int, int] = (0, 1)
+) -> NDArray[np.int64]:
     """Choose the F frames of a clip, in the order the model takes them: [fine_1 | … | fine_M | context].
 
     Args:
@@ -111,26 +114,30 @@ def sample_indices(frame_count: int, sampling: Sampling, rng: np.random.Generato
         rng: source of randomness in training (a random frame inside each segment, a random position
             inside each window); None at inference, where the middle is taken, so that an answer is
             reproducible.
+        view: (k, N), the k-th of N views for multi-view testing, 0 <= k < N; it takes the point
+            (2k + 1) / 2N of each segment, so one view takes the middle. Has no effect where `rng` is given.
 
     Returns:
         Frame numbers int64 (F,), each in [0, frame_count), ascending inside every element.
 
     Raises:
-        ValueError: if frame_count is less than 1.
+        ValueError: if frame_count is less than 1, or there is no such view.
     """
     if frame_count < 1:
         raise ValueError(f"a clip of {frame_count} frames cannot be sampled; at least one is needed")
+    if not 0 <= view[0] < view[1]:
+        raise ValueError(f"there is no view {view[0]} of {view[1]}; they are counted from 0")
     total = sampling.frames
     if sampling.layout == "interleaved":
-        chosen = _segment_frames(np.arange(total), total, frame_count, rng)
+        chosen = _segment_frames(np.arange(total), total, frame_count, rng, view)
         order = [j for element in interleaved_segments(sampling.sample_frames) for j in element]
         return chosen[order]
     pieces = []
     fine = sampling.sample_frames[:-1]
     for window, n in enumerate(fine):
-        centre = _segment_frames(np.array([window]), len(fine), frame_count, rng)[0]
+        centre = _segment_frames(np.array([window]), len(fine), frame_count, rng, view)[0]
         start = min(max(int(centre) - n // 2, 0), max(frame_count - n, 0))
         pieces.append(np.minimum(np.arange(start, start + n), frame_count - 1))
     context = sampling.sample_frames[-1]
-    pieces.append(_segment_frames(np.arange(context), context, frame_count, rng))
+    pieces.append(_segment_frames(np.arange(context), context, frame_count, rng, view))
     return np.concatenate(pieces)

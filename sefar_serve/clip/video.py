@@ -47,6 +47,21 @@ class _Decoded:
     corrupt: set[int]
 
 
+def nearest(number: int, within: Sequence[int], decodable: Iterable[int]) -> int | None:
+    """The frame that stands in for one which does not decode.
+
+    Args:
+        number: of the frame.
+        within: the frames [first, past) it may be taken from.
+        decodable: numbers of frames that decode, ascending; of two equally near the first is taken.
+
+    Returns:
+        Its number, or None if none in the range decodes.
+    """
+    near = [n for n in decodable if within[0] <= n < within[1]]
+    return min(near, key=lambda n: abs(n - number)) if near else None
+
+
 class Video:
     """A video opened for reading frames; a context manager, not thread-safe.
 
@@ -227,9 +242,9 @@ class Video:
             into.corrupt.add(number)
 
     def _stand_in(self, number: int, within: Sequence[int], decodable: list[int]) -> int:
-        near = [n for n in decodable if within[0] <= n < within[1]]
-        if near:
-            return min(near, key=lambda n: abs(n - number))
+        found = nearest(number, within, decodable)
+        if found is not None:
+            return found
         cut = "; ".join(self.warnings)
         raise UndecodableVideoError(
             f"frame {number} of {self.name} does not decode, nor does one near it: undecodable after "

@@ -104,7 +104,7 @@ def test_a_wrong_model_file_is_explained(tmp_path: Path) -> None:
 
 def test_help_and_version() -> None:
     commands = sefar("--help").stdout
-    for command in ("serve", "classify", "embed", "info", "synth", "train", "export"):
+    for command in ("serve", "classify", "embed", "info", "synth", "train", "lists", "export"):
         assert command in commands
     assert "--max-batch" in sefar("serve", "--help").stdout
     assert sefar("--version").stdout.startswith("sefar-serve ")

@@ -98,6 +98,8 @@ class RegularizationConfig(_Strict):
 class DataConfig(_Strict):
     """Where the clips are and how they are varied.
 
+    A recipe may name the folder of its lists once, as ``lists``: the four lists are then relative to it.
+
     Attributes:
         name: what the data set is called, for people to read.
         root: folder that relative paths in the lists, and the files below, are relative to.
@@ -106,7 +108,7 @@ class DataConfig(_Strict):
             a pseudo-label is right), or None; needed by every method but ``supervised``.
         val: list file evaluated after every epoch, or None.
         test: list file evaluated at the end, or None.
-        labels: class names, line n is class n.
+        labels: class names, line n is class n; None numbers the classes up to the highest in the lists.
         classes: JSON with attributes and opposites per class, or None where the data set has none.
         poses: folder of per-frame pose targets (``<split>.npz``); needed by the pretext alone.
         remap: replacements of path prefixes in the lists, e.g. ``{"/root/video/": "videos/"}``.
@@ -126,7 +128,7 @@ class DataConfig(_Strict):
     unlabel: Path | None = None
     val: Path | None = None
     test: Path | None = None
-    labels: Path = Path("labels.txt")
+    labels: Path | None = Path("labels.txt")
     classes: Path | None = None
     poses: Path | None = None
     remap: dict[str, str] = {}
@@ -136,6 +138,18 @@ class DataConfig(_Strict):
     cache_gb: float = Field(default=0.0, ge=0)
     workers: int = Field(default=0, ge=0)
     max_broken: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_in_one_folder(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or "lists" not in fields:
+            return fields
+        # Resolved here, so that a recipe written back is complete in itself.
+        folder = fields["lists"]
+        if not isinstance(folder, str | Path):
+            raise ValueError("lists is the folder of the lists")
+        lists = {key: Path(folder) / fields[key] for key in ("train", "unlabel", "val", "test") if fields.get(key)}
+        return {key: value for key, value in fields.items() if key != "lists"} | lists
 
     @model_validator(mode="after")
     def _ordered(self) -> DataConfig:

@@ -113,3 +113,40 @@ def test_impossible_elements_are_refused(wrong: tuple[int, ...]) -> None:
 def test_unknown_layouts_are_refused() -> None:
     with pytest.raises(ValueError, match="layout 'random'"):
         Sampling((2, 4), "random")  # type: ignore[arg-type]
+
+
+def test_views_spread_evenly_over_each_segment() -> None:
+    first, second = (np.sort(sample_indices(80, Sampling(), view=(k, 2))) for k in range(2))
+    assert first.tolist() == [2, 12, 22, 32, 42, 52, 62, 72]
+    assert second.tolist() == [7, 17, 27, 37, 47, 57, 67, 77]
+    assert sample_indices(80, Sampling((3, 3, 4), "local"), view=(1, 2)).tolist() == [
+        *(29, 30, 31),
+        *(69, 70, 71),
+        *(15, 35, 55, 75),
+    ]
+
+
+@given(elements, layouts, st.integers(1, 400), st.integers(1, 12))
+def test_any_views_are_clips_in_order_with_the_middle_among_them(
+    sample_frames: tuple[int, ...], layout: str, frame_count: int, views: int
+) -> None:
+    sampling = Sampling(sample_frames, layout)  # type: ignore[arg-type]
+    chosen = np.stack([sample_indices(frame_count, sampling, view=(k, views)) for k in range(views)])
+    assert chosen.shape == (views, sampling.frames)
+    assert chosen.min() >= 0
+    assert chosen.max() < frame_count
+    assert (np.diff(chosen, axis=0) >= 0).all()
+    for element in range(sampling.elements):
+        assert (np.diff(chosen[:, sampling.element_of_frame == element], axis=1) >= 0).all()
+    if layout == "interleaved":
+        shown, segment = np.sort(chosen), np.arange(sampling.frames)
+        assert ((shown + 1) * sampling.frames > segment * frame_count).all()
+        assert (shown * sampling.frames < (segment + 1) * frame_count).all()
+    if views % 2:
+        assert (chosen[views // 2] == sample_indices(frame_count, sampling)).all()
+
+
+@pytest.mark.parametrize("view", [(2, 2), (-1, 1), (0, 0)])
+def test_there_is_no_such_view(view: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="no view"):
+        sample_indices(80, Sampling(), view=view)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sefar_training.data import ClassesError, ClassTable
+from sefar_training.data.lists import UNKNOWN, ListEntry
 
 
 def test_labels_alone(shared_data: Path) -> None:
@@ -44,3 +45,22 @@ def test_contradicting_files_and_empty_labels_are_named(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("\n")
     with pytest.raises(ClassesError, match="names no classes"):
         ClassTable.read(tmp_path / "labels.txt")
+    (tmp_path / "labels.txt").write_text("a\n\nc\n")
+    with pytest.raises(ClassesError, match="line 2 is empty"):
+        ClassTable.read(tmp_path / "labels.txt")
+    with pytest.raises(ClassesError, match=r"no label file .*absent\.txt; data\.labels=null numbers the classes"):
+        ClassTable.read(tmp_path / "absent.txt")
+
+
+def test_names_may_come_from_the_table_alone_or_be_numbers(tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_text('[{"name": "b", "attributes": {}, "opposite": null}]')
+    assert ClassTable.read(None, tmp_path / "classes.json").labels == ("b",)
+    entries = [ListEntry("a.mp4", tmp_path / "a.mp4", label) for label in (UNKNOWN, 2, 0)]
+    assert ClassTable.numbered(entries) == ClassTable(("class_0", "class_1", "class_2"))
+
+
+def test_a_list_with_a_class_too_many_is_named(tmp_path: Path) -> None:
+    entries = [ListEntry("a.mp4", tmp_path / "a.mp4", label) for label in (1, 2)]
+    ClassTable(("a", "b", "c")).check(entries, Path("train.csv"))
+    with pytest.raises(ClassesError, match=r"train\.csv has label 2, but there are 2 classes, 0 to 1"):
+        ClassTable(("a", "b")).check(entries, Path("train.csv"))

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import logging
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from small_videos import encode
 
 from sefar_serve.clip import ClipError, load_clip
 from sefar_serve.clip.sampling import Sampling
@@ -15,19 +14,6 @@ from sefar_training.data.lists import ListEntry
 
 SAMPLING = Sampling((2, 2, 4))
 VIEW = WeakView(size=32, scale=(32, 40), flip=0.5)
-
-
-def encode(path: Path, frames: int = 24, brightness: int = 0) -> Path:
-    """A small H.264 file whose brightness rises with time."""
-    with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(25), options={"crf": "10"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for i in range(frames):
-            picture = np.full((48, 64, 3), brightness + 4 * i, np.uint8)
-            picture[:, :32] += 40
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
 
 
 @pytest.fixture
@@ -68,17 +54,16 @@ def test_epochs_clips_and_seeds_draw_differently(entries) -> None:
 
 def test_cache_stops_at_its_limit(entries, caplog: pytest.LogCaptureFixture) -> None:
     one = 24 * 40 * 53 * 3 / 1e9
-    store = FrameStore(entries, 40, cache_gb=1.5 * one, max_broken=0)
+    data = clips(entries, cache_gb=1.5 * one)
     with caplog.at_level(logging.INFO):
-        store.fill(progress=False)
+        data.store.fill(progress=False)
     assert "full after 1 of 3 clips" in caplog.text
-    for i in range(3):
-        assert store.get(i)[0] == i
+    assert [data[0, i]["index"] for i in range(3)] == [0, 1, 2]
     entries[0].path.unlink()
-    assert store.get(0)[1].shape[0] == 24  # kept in memory
+    assert data[0, 0]["index"] == 0  # kept in memory
     entries[2].path.unlink()
     with pytest.raises(BrokenClipsError, match=r"2\.mp4"):
-        store.get(2)  # not kept, and gone
+        data[0, 2]  # not kept, and gone
 
 
 def test_broken_clips_are_named_and_replaced_up_to_the_limit(entries, caplog: pytest.LogCaptureFixture) -> None:

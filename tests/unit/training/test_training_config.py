@@ -6,7 +6,6 @@ import pytest
 
 from sefar_training.config import RecipeError, load_recipe
 
-RECIPES = Path(__file__).resolve().parents[3] / "training" / "recipes"
 MINIMAL = "out: runs/x\ndata: {root: d, train: train.csv}\noptim: {epochs: 2}\n"
 
 
@@ -15,11 +14,6 @@ def recipe(tmp_path: Path) -> Path:
     file = tmp_path / "recipe.yaml"
     file.write_text(MINIMAL)
     return file
-
-
-@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda f: f.stem)
-def test_every_recipe_of_the_project_is_valid(file: Path) -> None:
-    assert load_recipe(file).data.name == "synthgym"
 
 
 def test_overrides_reach_any_depth_and_are_read_as_yaml(recipe: Path) -> None:
@@ -38,6 +32,13 @@ def test_scale_defaults_to_the_papers_in_proportion(recipe: Path) -> None:
     assert load_recipe(recipe, ["model.size=224", "model.resize=256"]).scale == (256, 320)
 
 
+def test_lists_may_be_named_by_their_folder(recipe: Path) -> None:
+    data = load_recipe(recipe, ["data.lists=lists/ub_10", "data.unlabel=unlabe.csv", "data.test=/abs/test.csv"]).data
+    assert (data.train, data.unlabel) == (Path("lists/ub_10/train.csv"), Path("lists/ub_10/unlabe.csv"))
+    assert (data.val, data.test) == (None, Path("/abs/test.csv"))
+    assert type(data).model_validate(data.model_dump()) == data
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -48,6 +49,7 @@ def test_scale_defaults_to_the_papers_in_proportion(recipe: Path) -> None:
         ("model.size=60", r"model: .*size 60 is not a multiple"),
         ("model.resize=32", r"model: .*resize 32 is smaller than size 64"),
         ("data.scale=[80, 64]", r"data: .*not in ascending order"),
+        ("data.lists=3", r"data: .*lists is the folder of the lists"),
         ("task=pretext", r"recipe: .*data\.poses"),
         ("optim", r"'optim' is not of the form key=value"),
         ("out.deep=1", r"out is a value, not a group"),

@@ -1,49 +1,86 @@
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sefar_training.data.lists import ListFileError, parse_list, read_list
+from sefar_training.data.lists import UNKNOWN, ListFileError, parse_list, read_list
 
+SEPARATORS = [" ", ",", ", ", "\t", "  ", " ,"]
+ENDS = ["\n", "\r\n", "\n\n", " \n", "\r", "\r\r\n"]
+
+# Anything but control characters and lone surrogates; a separator or a space at either end would be lost.
 paths = st.text(
-    st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp", "Zs"), blacklist_characters="\ufeff"),
+    st.one_of(
+        st.characters(blacklist_categories=("Cc", "Cs"), blacklist_characters="\ufeff"), st.sampled_from(' ,."/\t\\')
+    ),
     min_size=1,
-).filter(lambda p: p[-1] not in "0123456789," and p.strip() == p)
+    max_size=60,
+).filter(lambda p: p == p.strip(" \t,") and not p.startswith('"'))
+labels = st.integers(0, 999)
 
 
 @given(
-    st.lists(
-        st.tuples(
-            st.lists(paths, min_size=1, max_size=3).map(" ".join),
-            st.sampled_from([" ", ",", ", ", "\t", "  "]),
-            st.integers(0, 10**6),
-            st.sampled_from(["\n", "\r\n", "\n\n", " \n"]),
-        )
-    ),
+    st.lists(st.tuples(paths, st.sampled_from(SEPARATORS), labels, st.sampled_from(ENDS))),
+    st.booleans(),
     st.booleans(),
 )
-def test_reads_what_people_write(lines: list[tuple[str, str, int, str]], mark: bool) -> None:
-    text = "\ufeff" * mark + "".join(f"{path}{gap}{label}{end}" for path, gap, label, end in lines)
+def test_reads_what_people_write(lines: list[tuple[str, str, int, str]], mark: bool, header: bool) -> None:
+    text = "\ufeff" * mark + "path,label\n" * header
+    text += "".join(f"{path}{gap}{label}{end}" for path, gap, label, end in lines)
     assert parse_list(text) == [(path, label) for path, _, label, _ in lines]
+    assert parse_list(text, unlabelled=True) == parse_list(text)
 
 
-@pytest.mark.parametrize("line", ["videos/a.mp4", "12", "videos/a.mp4 x", "videos/a12", " 7"])
+@given(st.lists(st.tuples(paths, labels)), st.sampled_from([csv.QUOTE_NONNUMERIC, csv.QUOTE_ALL]))
+def test_reads_what_csv_writers_write(rows: list[tuple[str, int]], quoting: int) -> None:
+    file = io.StringIO(newline="")
+    csv.writer(file, quoting=quoting).writerows([("video", "label"), *rows])
+    assert parse_list(file.getvalue()) == rows
+
+
+@given(st.lists(paths.filter(lambda p: not p.split()[-1:] or not p[-1].isdigit())))
+def test_lists_of_unlabelled_clips_need_no_labels(names: list[str]) -> None:
+    text = "".join(f"{name}{gap}\n" for name in names for gap in ("", " -1"))
+    assert parse_list(text, unlabelled=True) == [(name, UNKNOWN) for name in names for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    "line", ["videos/a.mp4", "12", "videos/a.mp4 x", "videos/a12", " 7", "a.mp4 -1", '"a b.mp4"', "a 1.5"]
+)
 def test_line_without_path_or_label_is_named(line: str) -> None:
     with pytest.raises(ListFileError, match=r"mylist, line 3: .*is not `path label`"):
         parse_list(f"a.mp4 1\n\n{line}\n", "mylist")
 
 
+@pytest.mark.parametrize("line", ["a.mp4 120 3", "a b.avi,120,3", '"a b.MKV 7",3'])
+def test_frame_count_between_path_and_label_is_refused_with_the_mend(line: str) -> None:
+    with pytest.raises(ListFileError, match=r"list, line 1: .*frame count.*print \$1, \$NF"):
+        parse_list(line)
+
+
+@pytest.mark.parametrize("header", ["path,label", "video label", '"path","class"', "File Name\tTarget"])
+def test_header_is_skipped_once(header: str) -> None:
+    assert parse_list(f"\n{header}\na.mp4 1\n") == [("a.mp4", 1)]
+    with pytest.raises(ListFileError, match="line 2"):
+        parse_list(f"a.mp4 1\n{header}\n")
+
+
 def test_paths_are_remapped_by_the_longest_prefix_and_joined_to_the_root(tmp_path: Path) -> None:
     file = tmp_path / "train.csv"
-    file.write_text("/root/video/a.mp4 1\n/root/video/hard/b c.mp4,2\r\nclips/d.mp4 3\n", newline="")
-    entries = read_list(file, tmp_path, {"/root/video/": "v/", "/root/video/hard/": "/abs/"})
+    file.write_text(
+        "/root/video/a.mp4 1\n/root/video/hard/b c.mp4,2\r\nclips/d.mp4 3\nD:\\clips\\e.mp4 4\n", newline=""
+    )
+    entries = read_list(file, tmp_path, {"/root/video/": "v/", "/root/video/hard/": "/abs/", "D:/": ""})
     assert [(e.name, e.path, e.label) for e in entries] == [
         ("/root/video/a.mp4", tmp_path / "v/a.mp4", 1),
         ("/root/video/hard/b c.mp4", Path("/abs/b c.mp4"), 2),
         ("clips/d.mp4", tmp_path / "clips/d.mp4", 3),
+        ("D:/clips/e.mp4", tmp_path / "clips/e.mp4", 4),
     ]
 
 
@@ -53,10 +90,71 @@ def test_empty_list_is_an_error(tmp_path: Path) -> None:
         read_list(tmp_path / "none.csv", tmp_path)
 
 
-def test_every_list_of_the_release_reads(shared_data: Path) -> None:
-    files = sorted((shared_data / "official" / "lists").rglob("*.csv"))
-    assert len(files) >= 28
-    for file in files:
-        entries = read_list(file, Path("/videos"), {"/root/video/": ""})
-        assert len(entries) == sum(1 for line in file.read_bytes().split(b"\n") if line.strip())
-        assert all(e.path.suffix in {".mp4", ".avi"} for e in entries)
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_other_encodings_are_named(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.csv").write_text("übung.mp4 1\n", encoding=encoding)
+    with pytest.raises(ListFileError, match=r"list\.csv is not UTF-8 text .*save it as UTF-8"):
+        read_list(tmp_path / "list.csv", tmp_path)
+
+
+# Counted with awk, apart from the code under test: clips, classes, least and most clips of a class, highest label.
+OFFICIAL = {
+    "FX_S1_10/test": (777, 11, 28, 154, 10),
+    "FX_S1_10/train": (189, 11, 3, 39, 10),
+    "FX_S1_10/unlabel": (1703, 11, 64, 342, 10),
+    "FX_S1_10/val": (777, 11, 28, 154, 10),
+    "UB_10/test": (2814, 25, 27, 471, 24),
+    "UB_10/total": (3773, 25, 39, 640, 24),
+    "UB_10/train": (959, 25, 5, 169, 24),
+    "UB_10/unlabel": (8635, 25, 82, 1454, 24),
+    "UB_10/val": (2814, 25, 27, 471, 24),
+    "all99_5/test": (8521, 99, 20, 471, 98),
+    "all99_5/train": (1316, 99, 1, 97, 98),
+    "all99_5/unlabel": (25004, 99, 45, 1526, 98),
+    "all99_5/val": (8521, 99, 20, 471, 98),
+    "list_finegym_new_10/test": (1998, 40, 1, 471, 39),
+    "list_finegym_new_10/train": (651, 31, 1, 180, 39),
+    "list_finegym_new_10/unlabel": (5857, 40, 2, 1443, 39),
+    "list_finegym_new_10/val": (1998, 40, 1, 471, 39),
+    "list_hmdb_40/test": (1530, 51, 30, 30, 50),
+    "list_hmdb_40/train": (2094, 51, 23, 215, 50),
+    "list_hmdb_40/unlabel": (3142, 51, 38, 303, 50),
+    "list_hmdb_40/val": (1530, 51, 30, 30, 50),
+    "list_ucf_1/test": (3783, 101, 28, 49, 100),
+    "list_ucf_1/train": (101, 101, 1, 1, 100),
+    "list_ucf_1/unlabel": (9436, 101, 71, 120, 100),
+    "list_ucf_1/val": (3783, 101, 28, 49, 100),
+    "list_ucf_5/test": (3783, 101, 28, 49, 100),
+    "list_ucf_5/train": (477, 100, 1, 11, 100),
+    "list_ucf_5/unlabe": (9060, 101, 66, 116, 100),
+    "list_ucf_5/val": (3783, 101, 28, 49, 100),
+}
+PREFIXES = {
+    "/root/video/": "",
+    "/root/UCF-101/": "",
+    "/root/hmdb51/": "",
+    "/media/hyl/WD_BLACK/Datasets/Action_Recognition/FineGym/video/": "",
+}
+
+
+@pytest.fixture
+def official(shared_data: Path) -> Path:
+    return shared_data / "official" / "lists"
+
+
+def test_no_list_of_the_release_is_forgotten(official: Path) -> None:
+    found = {file.relative_to(official).with_suffix("").as_posix() for file in official.rglob("*.csv")}
+    assert found == set(OFFICIAL)
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_every_list_of_the_release_reads(official: Path, name: str) -> None:
+    entries = read_list(official / f"{name}.csv", Path("/videos"), PREFIXES)
+    counts = [sum(1 for entry in entries if entry.label == label) for label in {entry.label for entry in entries}]
+    figures = (len(entries), len(counts), min(counts), max(counts), max(entry.label for entry in entries))
+    assert figures == OFFICIAL[name]
+    assert len({entry.path for entry in entries}) == len(entries)
+    for entry in entries:
+        assert entry.path.suffix in {".mp4", ".avi"}
+        assert entry.name.startswith(tuple(PREFIXES))
+        assert not set(str(entry.path)) & set(",\r\t ")

@@ -2,7 +2,7 @@
 
 from .batches import ClipSources, Source, StepBatches, collate, seed_step
 from .classes import ClassesError, ClassTable
-from .clips import BrokenClipsError, EvaluationClips, FrameStore, TrainingClips
+from .clips import BrokenClipsError, DecodedClip, EvaluationClips, FrameStore, TrainingClips
 from .lists import ListEntry, ListFileError, parse_list, read_list
 from .unlabelled import UnlabelledClips
 from .views import StrongView, WeakView
@@ -12,6 +12,7 @@ __all__ = [
     "ClassTable",
     "ClassesError",
     "ClipSources",
+    "DecodedClip",
     "EvaluationClips",
     "FrameStore",
     "ListEntry",

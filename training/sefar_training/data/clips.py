@@ -7,7 +7,11 @@ seeded with (seed, epoch, index), so a run is the same for any number of workers
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from sefar_serve.clip import ClipError, Video, load_clip
+from sefar_serve.clip import ClipError, UndecodableVideoError, Video, load_clip
+from sefar_serve.clip.load import segments_of
 from sefar_serve.clip.sampling import Sampling, sample_indices
+from sefar_serve.clip.video import nearest
 
 from .lists import ListEntry
 from .views import WeakView
@@ -28,28 +34,76 @@ logger = logging.getLogger(__name__)
 
 Sample = dict[str, Any]
 
+NAMED = 20
+"""Broken clips that an error names; the log names all of them."""
+
 
 class BrokenClipsError(RuntimeError):
     """More training clips failed to decode than the recipe allows; the message names them."""
 
+    def __init__(self, message: str) -> None:
+        # Out of a worker process comes the text of a whole traceback, the message at its end.
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
-def decode_clip(path: Path, short_side: int) -> NDArray[np.uint8]:
-    """Decode every frame of a clip, uint8 (T,h,w,3) with the short side as given.
+
+@dataclass(frozen=True)
+class DecodedClip:
+    """Every frame of a clip.
+
+    Attributes:
+        pixels: uint8 (T,h,w,3).
+        shown: int64 (T,), the frame whose picture is at each place: another one's where a frame does not decode.
+    """
+
+    pixels: NDArray[np.uint8]
+    shown: NDArray[np.int64]
+
+    def read(
+        self, indices: NDArray[np.int64], within: NDArray[np.int64], name: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Take frames as `Video.read` does, the same ones standing in; returns their numbers and the frames."""
+        shown = indices.copy()
+        damaged = np.flatnonzero(self.shown[indices] != indices)
+        if len(damaged):
+            decodable = np.flatnonzero(self.shown == np.arange(len(self.shown))).tolist()
+            for i in damaged:
+                found = nearest(int(indices[i]), within[i], decodable)
+                if found is None:
+                    raise UndecodableVideoError(
+                        f"frame {indices[i]} of {name} does not decode, nor does one near it", len(decodable)
+                    )
+                shown[i] = found
+        return shown, self.pixels[shown]
+
+
+def decode_clip(path: Path, short_side: int) -> DecodedClip:
+    """Decode every frame of a clip, scaled to the short side given.
 
     Raises:
-        ClipError: if the file is not a decodable video.
+        FileNotFoundError: if the path does not exist.
+        ClipError: if the file is not a video of which a frame decodes.
     """
     with Video(path) as video:
-        return video.read(range(video.frame_count), short_side=short_side).pixels
+        count = video.frame_count
+        frames = video.read(range(count), short_side, within=np.tile([0, count], (count, 1)))
+        return DecodedClip(frames.pixels, frames.indices)
+
+
+def _shared_flags(count: int) -> Tensor:
+    """Flags that this process and those forked from it all see and set."""
+    return torch.zeros(count, dtype=torch.bool).share_memory_()  # type: ignore[no-any-return, no-untyped-call]
 
 
 class FrameStore:
-    """Decoded training clips, kept in memory up to a limit.
+    """The frames of training clips: out of memory where they are kept there, else decoded as they are needed.
+
+    What is broken is counted over this process and all workers forked from it.
 
     Args:
         entries: the clips.
         short_side: short side in pixels they are decoded at.
-        cache_gb: gigabytes the kept ones may take; clips beyond are decoded whenever asked for.
+        cache_gb: gigabytes of decoded clips that `fill` may keep; the other clips are opened anew each time, and only
+            the frames asked for are decoded.
         max_broken: clips that may fail to decode.
     """
 
@@ -57,52 +111,122 @@ class FrameStore:
         self.entries = entries
         self.short_side = short_side
         self._limit = int(cache_gb * 1e9)
-        self._bytes = 0
-        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._kept: dict[int, DecodedClip] = {}
         self._max_broken = max_broken
-        self._broken: set[int] = set()
+        self._broken = _shared_flags(len(entries))
+        self._damaged = _shared_flags(len(entries))
 
-    def fill(self, progress: bool = True) -> None:
-        """Decode clips until the limit is reached, so that the first epoch is as fast as the others."""
-        if not self._limit:
-            return
-        for index in tqdm(range(len(self.entries)), desc="decoding", unit="clip", disable=not progress):
-            given, _ = self.get(index)
-            if given not in self._kept:
-                logger.info("cache of decoded frames is full after %d of %d clips", index, len(self.entries))
-                return
+    def share(self, decoded: Mapping[Path, DecodedClip]) -> None:
+        """Take clips that were decoded before, by another store's `decoded`."""
+        self._kept = {i: decoded[entry.path] for i, entry in enumerate(self.entries) if entry.path in decoded}
 
-    def get(self, index: int) -> tuple[int, NDArray[np.uint8]]:
-        """All frames of a clip; in place of one that does not decode, the next one that does.
+    def decoded(self) -> dict[Path, DecodedClip]:
+        """The clips that are kept in memory."""
+        return {self.entries[index].path: clip for index, clip in self._kept.items()}
 
-        Returns:
-            The number of the clip given, and its frames uint8 (T,h,w,3).
+    def fill(self, progress: bool = True, threads: int | None = None) -> None:
+        """Decode clips until the limit is reached, so that the first epoch is as fast as the others.
+
+        Args:
+            progress: show a bar.
+            threads: clips decoded at a time; None: one per core.
 
         Raises:
             BrokenClipsError: if more than the allowed number of clips do not decode.
         """
-        while True:
-            if index in self._kept:
-                return index, self._kept[index]
-            if index not in self._broken:
+        if not self._limit:
+            return
+        threads = threads or os.cpu_count() or 1
+        size = 0
+        with (
+            ThreadPoolExecutor(threads, thread_name_prefix="sefar-decode") as pool,
+            tqdm(total=len(self.entries), desc="decoding", unit="clip", disable=not progress) as bar,
+        ):
+            # Only a few ahead: what is decoded and not yet kept takes memory too.
+            ahead: deque[Future[DecodedClip]] = deque()
+            for index in range(len(self.entries)):
+                for entry in self.entries[index + len(ahead) : index + 2 * threads]:
+                    ahead.append(pool.submit(decode_clip, entry.path, self.short_side))
                 try:
-                    frames = decode_clip(self.entries[index].path, self.short_side)
-                except (ClipError, FileNotFoundError) as error:
+                    clip = ahead.popleft().result()
+                except (ClipError, OSError) as error:
                     self._report(index, error)
-                else:
-                    if self._bytes + frames.nbytes <= self._limit:
-                        self._kept[index] = frames
-                        self._bytes += frames.nbytes
-                    return index, frames
-            index = (index + 1) % len(self.entries)
+                    continue
+                finally:
+                    bar.update()
+                size += clip.pixels.nbytes
+                if size > self._limit:
+                    logger.info("cache of decoded frames is full after %d of %d clips", index, len(self.entries))
+                    return
+                self._kept[index] = clip
+
+    def sample(
+        self, index: int, sampling: Sampling, rng: np.random.Generator
+    ) -> tuple[int, NDArray[np.int64], NDArray[np.uint8]]:
+        """Draw the F frames of a clip; in place of one that does not decode, the next one that does.
+
+        As in serving, the nearest frame that decodes in the same of F equal segments stands in for one that does not.
+
+        Args:
+            index: number of the clip.
+            sampling: temporal elements; frames are drawn at random inside their segments.
+            rng: what they are drawn from.
+
+        Returns:
+            The number of the clip given, the numbers (F,) of its frames in element order, and the frames, uint8
+            (F,h,w,3).
+
+        Raises:
+            BrokenClipsError: if more than the allowed number of clips do not decode.
+        """
+        before = rng.bit_generator.state
+        while True:
+            try:
+                numbers, frames = self._draw(index, sampling, rng)
+            except (ClipError, OSError) as error:
+                self._report(index, error)
+                # What is drawn for the next clip must not depend on how far this one got.
+                rng.bit_generator.state = before
+                index = (index + 1) % len(self.entries)
+            else:
+                return index, numbers, frames
+
+    def _draw(
+        self, index: int, sampling: Sampling, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        def choose(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+            chosen = sample_indices(count, sampling, rng)
+            return chosen, segments_of(chosen, (0, count), sampling.frames)
+
+        path, kept = self.entries[index].path, self._kept.get(index)
+        if kept is not None:
+            chosen, within = choose(len(kept.shown))
+            shown, pixels = kept.read(chosen, within, str(path))
+        else:
+            with Video(path) as video:
+                chosen, within = choose(video.frame_count)
+                frames = video.read(chosen, self.short_side, within=within)
+                shown, pixels = frames.indices, frames.pixels
+        if not self._damaged[index] and (shown != chosen).any():
+            self._damaged[index] = True
+            logger.warning(
+                "clip damaged, its undecodable frames are replaced by their neighbours: %s (%d such clips so far)",
+                path,
+                self._damaged.sum(),
+            )
+        return shown, pixels
 
     def _report(self, index: int, error: Exception) -> None:
-        self._broken.add(index)
-        logger.warning("clip left out: %s", error)
-        if len(self._broken) > min(self._max_broken, len(self.entries) - 1):
-            names = ", ".join(self.entries[i].name for i in sorted(self._broken))
+        if not self._broken[index]:
+            self._broken[index] = True
+            logger.warning("clip left out: %s", error)
+        broken = self._broken.nonzero().flatten().tolist()
+        if len(broken) > min(self._max_broken, len(self.entries) - 1):
+            names = ", ".join(self.entries[i].name for i in broken[:NAMED])
+            more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
             raise BrokenClipsError(
-                f"{len(self._broken)} clips do not decode, data.max_broken allows {self._max_broken}: {names}"
+                f"{len(broken)} clips do not decode, data.max_broken allows {self._max_broken}: {names}{more}; "
+                f"the last one: {error}; `sefar lists --root … --check` finds all of them"
             ) from error
 
 
@@ -139,16 +263,15 @@ class TrainingClips(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, wanted = key
         rng = np.random.default_rng((self.seed, epoch, wanted))
-        index, frames = self.store.get(wanted)
-        chosen = sample_indices(len(frames), self.sampling, rng)
+        index, numbers, frames = self.store.sample(wanted, self.sampling, rng)
         entry = self.store.entries[index]
         sample: Sample = {
-            "frames": torch.from_numpy(self.view(frames[chosen], rng)),
+            "frames": torch.from_numpy(self.view(frames, rng)),
             "label": entry.label,
             "index": index,
         }
         if self.poses is not None:
-            sample["pose"] = torch.from_numpy(self.poses[entry.name][chosen])
+            sample["pose"] = torch.from_numpy(self.poses[entry.name][numbers])
         return sample
 
 

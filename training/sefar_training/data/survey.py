@@ -1,0 +1,259 @@
+"""What is in list files, told before a run is spent on them: sizes, missing and broken clips, leaks between lists."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from tqdm import tqdm
+
+from sefar_serve.clip import ClipError, load_clip
+from sefar_serve.clip.sampling import Sampling
+
+from .lists import UNKNOWN, ListEntry, ListFileError, read_list
+
+Role = Literal["training", "evaluation", "other"]
+
+ROLES: dict[str, Role] = {"train": "training", "unlabe": "training", "val": "evaluation", "test": "evaluation"}
+"""What a list is for, by how its file name begins; one list of the authors' is called ``unlabe.csv``."""
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class BrokenClip(_Report):
+    """A clip that an evaluation could not use.
+
+    Attributes:
+        name: as in the list.
+        reason: what is wrong with it.
+    """
+
+    name: str
+    reason: str
+
+
+class ListSurvey(_Report):
+    """One list.
+
+    Attributes:
+        file: the list file.
+        role: what it is for, by its name.
+        clips: lines.
+        classes: classes with at least one clip.
+        least: clips of the rarest class that has any.
+        most: clips of the commonest class.
+        highest_label: the highest class number; -1 where no clip has one.
+        unlabelled: clips without a class.
+        beyond_labels: clips whose class the label file does not name.
+        repeated: clips listed more than once.
+        missing: names of clips that are not on disk; None where that was not looked at.
+        broken: clips on disk that do not decode; None where that was not looked at.
+    """
+
+    file: Path
+    role: Role
+    clips: int
+    classes: int
+    least: int
+    most: int
+    highest_label: int
+    unlabelled: int
+    beyond_labels: int
+    repeated: int
+    missing: tuple[str, ...] | None = None
+    broken: tuple[BrokenClip, ...] | None = None
+
+
+class Overlap(_Report):
+    """Two lists with clips in common.
+
+    Attributes:
+        first: the one file.
+        second: the other.
+        shared: clips in both.
+        same: the two list the same clips.
+        leak: one is trained on and the other evaluated on.
+        contradictions: shared clips that the two put in different classes.
+        example: name of one shared clip.
+    """
+
+    first: Path
+    second: Path
+    shared: int
+    same: bool
+    leak: bool
+    contradictions: int
+    example: str
+
+
+class Survey(_Report):
+    """Everything found in a set of lists.
+
+    Attributes:
+        lists: each list, in the order given.
+        overlaps: lists of one set that have clips in common.
+    """
+
+    lists: tuple[ListSurvey, ...]
+    overlaps: tuple[Overlap, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether a run can rely on the lists: nothing missing, broken, leaking or outside the classes."""
+        lists = all(not (survey.missing or survey.broken or survey.beyond_labels) for survey in self.lists)
+        return lists and not any(overlap.leak or overlap.contradictions for overlap in self.overlaps)
+
+
+def find_lists(places: Sequence[Path]) -> list[list[Path]]:
+    """Put list files into sets that belong together.
+
+    Args:
+        places: list files, which make up one set, and folders: those (``*.csv``) in a folder, or in a folder below
+            it, are a set.
+
+    Raises:
+        FileNotFoundError: if a place does not exist.
+        ListFileError: if a folder holds no list.
+    """
+    sets: dict[Path | None, list[Path]] = {}
+    for place in places:
+        if not place.exists():
+            raise FileNotFoundError(f"there is no {place}")
+        if not place.is_dir():
+            sets.setdefault(None, []).append(place)
+            continue
+        found = sorted(place.rglob("*.csv"))
+        if not found:
+            raise ListFileError(f"{place} holds no .csv file; name the list files themselves")
+        for file in found:
+            sets.setdefault(file.parent, []).append(file)
+    return [list(dict.fromkeys(files)) for files in sets.values()]
+
+
+def survey_lists(
+    sets: Sequence[Sequence[Path]],
+    root: Path | None = None,
+    remap: Mapping[str, str] | None = None,
+    *,
+    classes: int | None = None,
+    check: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Survey:
+    """Read list files and compare them with each other and, where a root is given, with the disk.
+
+    Args:
+        sets: list files; those of one set are compared with each other.
+        root: folder that relative clip paths are joined to; None: the disk is not looked at.
+        remap: path prefix replacements.
+        classes: number of classes there are; None: any label will do.
+        check: decode of every clip the frames an evaluation takes.
+        workers: processes that decode; None: one per core.
+        progress: show a bar.
+
+    Raises:
+        ListFileError: if a file is not a list.
+    """
+    entries = {
+        file: read_list(file, root or Path(), remap, unlabelled=_role(file) != "evaluation")
+        for files in sets
+        for file in files
+    }
+    missing = broken = None
+    if root is not None:
+        paths = list({entry.path: None for listed in entries.values() for entry in listed})
+        missing = {path for path in paths if not path.is_file()}
+        if check:
+            broken = check_clips([path for path in paths if path not in missing], workers, progress)
+    lists = [_survey(file, listed, missing, broken, classes) for file, listed in entries.items()]
+    overlaps = [overlap for files in sets for overlap in _overlaps({file: entries[file] for file in files})]
+    return Survey(lists=tuple(lists), overlaps=tuple(overlaps))
+
+
+def check_clips(paths: Sequence[Path], workers: int | None = None, progress: bool = True) -> dict[Path, str]:
+    """Decode of every clip the frames an evaluation takes, in worker processes.
+
+    Returns:
+        For each clip that cannot be used, why.
+    """
+    broken = {}
+    # Spawned, not forked: the caller may already run threads of its own.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        reasons = pool.map(_what_is_wrong, paths, chunksize=4)
+        for path, reason in zip(
+            paths, tqdm(reasons, "decoding", len(paths), unit="clip", disable=not progress), strict=True
+        ):
+            if reason is not None:
+                broken[path] = reason
+    return broken
+
+
+def _what_is_wrong(path: Path) -> str | None:
+    try:
+        # Small, because only the decoding matters here.
+        load_clip(path, Sampling(), resize=32, size=32)
+    except (ClipError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _role(file: Path) -> Role:
+    return next((role for start, role in ROLES.items() if file.stem.lower().startswith(start)), "other")
+
+
+def _survey(
+    file: Path,
+    entries: Sequence[ListEntry],
+    missing: set[Path] | None,
+    broken: Mapping[Path, str] | None,
+    classes: int | None,
+) -> ListSurvey:
+    counts = Counter(entry.label for entry in entries if entry.label != UNKNOWN)
+    return ListSurvey(
+        file=file,
+        role=_role(file),
+        clips=len(entries),
+        classes=len(counts),
+        least=min(counts.values(), default=0),
+        most=max(counts.values(), default=0),
+        highest_label=max(counts, default=UNKNOWN),
+        unlabelled=len(entries) - counts.total(),
+        beyond_labels=0 if classes is None else sum(n for label, n in counts.items() if label >= classes),
+        repeated=sum(n > 1 for n in Counter(entry.path for entry in entries).values()),
+        missing=None if missing is None else tuple(entry.name for entry in entries if entry.path in missing),
+        broken=None
+        if broken is None
+        else tuple(BrokenClip(name=e.name, reason=broken[e.path]) for e in entries if e.path in broken),
+    )
+
+
+def _overlaps(entries: Mapping[Path, Sequence[ListEntry]]) -> list[Overlap]:
+    by_file: dict[Path, dict[Path, ListEntry]] = {
+        file: {entry.path: entry for entry in listed} for file, listed in entries.items()
+    }
+    found = []
+    for (first, a), (second, b) in combinations(by_file.items(), 2):
+        shared = a.keys() & b.keys()
+        if not shared:
+            continue
+        contradictions = sum(len({a[path].label, b[path].label} - {UNKNOWN}) > 1 for path in shared)
+        found.append(
+            Overlap(
+                first=first,
+                second=second,
+                shared=len(shared),
+                same=a.keys() == b.keys(),
+                leak={_role(first), _role(second)} == {"training", "evaluation"},
+                contradictions=contradictions,
+                example=a[min(shared)].name,
+            )
+        )
+    return found
