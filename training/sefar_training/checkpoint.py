@@ -100,7 +100,9 @@ def load_checkpoint(folder: Path) -> tuple[SefarModel, CheckpointInfo]:
     """
     info = read_info(folder)
     config = info.model
-    model = create_model(config.variant, len(info.labels), config.sample_frames, size=config.size)
+    model = create_model(
+        config.variant, len(info.labels), config.sample_frames, size=config.size, architecture=config.architecture
+    )
     try:
         model.load_state_dict(_read_weights(folder))
     except RuntimeError as error:
@@ -112,7 +114,7 @@ def init_backbone(model: SefarModel, folder: Path) -> None:
     """Start a model's backbone from another run's, e.g. the pretext's; the head keeps its own weights.
 
     Raises:
-        CheckpointError: if the backbones differ in variant, size or elements.
+        CheckpointError: if the backbones differ in variant or architecture, size or elements.
     """
     prefix = "backbone."
     weights = {k.removeprefix(prefix): v for k, v in _read_weights(folder).items() if k.startswith(prefix)}

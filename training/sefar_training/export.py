@@ -139,7 +139,8 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str | None = None, vers
     Args:
         checkpoint: folder that training ended with.
         out: the ONNX file to write; its folder is made.
-        name: name users address the model by; None for ``sefar-<data set>-<variant>``.
+        name: name users address the model by; None for ``sefar-<data set>-<variant>``, or
+            ``-<width>x<depth>`` where the sizes have no name.
         version: version of the weights.
 
     Raises:
@@ -147,7 +148,9 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str | None = None, vers
         ParityError: if ONNX Runtime and torch disagree; no file is left.
     """
     model, info = load_checkpoint(checkpoint)
-    metadata = export_metadata(info, name or f"sefar-{info.dataset}-{info.model.variant}", version, model.backbone.dim)
+    metadata = export_metadata(
+        info, name or f"sefar-{info.dataset}-{info.model.sizes_name}", version, model.backbone.dim
+    )
     return export_model(model, metadata, out)
 
 

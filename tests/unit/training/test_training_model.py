@@ -7,27 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from sefar_training.convert import release_name
 from sefar_training.model import FrameNormalizer, FusionHead, SefarModel, TimeSformer, create_model
 from sefar_training.model.stem import create_stem
 
 FRAMES = (2, 2, 4)
-
-HEAD_NAMES = {
-    "post_fusion0": "single",
-    "post_fusion1": "pair",
-    "global_fusion": "fuse",
-    "ln1": "pair_norm",
-    "ln2": "single_norm",
-    "ln3": "fuse_norm",
-    "fc": "classifier",
-}
-
-
-def our_name(official: str) -> str:
-    if official.startswith("vit.model."):
-        return "backbone." + official.removeprefix("vit.model.")
-    module, parameter = official.rsplit(".", 1)
-    return f"head.{HEAD_NAMES[module]}.{parameter}"
 
 
 @pytest.mark.parametrize("sample_frames", [(2, 2, 4), (1, 1), (2, 3), (1, 2, 3, 2)])
@@ -123,8 +107,8 @@ def test_frame_features_of_a_fresh_model_depend_on_their_frame_alone(small_model
 
 def test_parameters_are_those_of_the_release(shared_data: Path) -> None:
     official = json.loads((shared_data / "official" / "state_dict_small.json").read_text())
-    ours = {k: list(v.shape) for k, v in create_model("small", 99).state_dict().items()}
-    assert ours == {our_name(k): v for k, v in official.items()}
+    ours = create_model("small", 99).state_dict()
+    assert official == {release_name(k): list(v.shape) for k, v in ours.items()}
 
 
 def test_computes_what_the_release_computes(shared_data: Path) -> None:
@@ -133,7 +117,7 @@ def test_computes_what_the_release_computes(shared_data: Path) -> None:
     expected = np.load(folder / "tiny_2_2_4.npz")
     backbone = TimeSformer(FRAMES, size=224, patch=16, dim=48, depth=2, heads=3)
     model = SefarModel(backbone, FusionHead(3, 48, 7)).eval()
-    model.load_state_dict({our_name(k): v for k, v in weights.items()})
+    model.load_state_dict({name: weights[release_name(name)] for name in model.state_dict()})
     with torch.inference_mode():
         out = model(FrameNormalizer((0.45,) * 3, (0.225,) * 3)(torch.from_numpy(expected["frames"])))
     for name in ("tokens", "embedding", "logits"):

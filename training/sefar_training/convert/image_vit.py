@@ -1,0 +1,163 @@
+"""Image ViTs of timm: a SeFAR backbone that starts as the image model, frame by frame.
+
+As in TimeSformer's start from ImageNet: temporal attention and its norm are copies of the spatial ones, its output
+projection is zero, so are the time embeddings. The head is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from ..model.block import BACKBONE_EPS
+from .files import ConversionError, read_json, read_weights_file, state_dict_in
+from .source import BACKBONE, MEAN, STD, Source, describe, measure, rgb
+
+CLASSIFIER = frozenset({"head.weight", "head.bias"})
+
+
+class ImageSource(Source):
+    """The weights of an image ViT, by timm's names."""
+
+    def spelled(self, ours: str) -> str | None:
+        """Timm's name of a tensor: the same, as far as it is about single images."""
+        return image_name(ours)
+
+    def derived(self, carried: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The temporal tensors: copies of the spatial ones, and zeros."""
+        dim = self.architecture.dim
+        tensors = {
+            f"{BACKBONE}time_embed.{e}": torch.zeros(1, frames, dim) for e, frames in enumerate(self.sample_frames)
+        }
+        for name, value in carried.items():
+            for spatial, temporal in ((".norm1.", ".temporal_norm1."), (".attn.", ".temporal_attn.")):
+                if spatial in name:
+                    tensors[name.replace(spatial, temporal)] = value.clone()
+        for layer in range(self.architecture.depth):
+            tensors[f"{BACKBONE}blocks.{layer}.temporal_fc.weight"] = torch.zeros(dim, dim)
+            tensors[f"{BACKBONE}blocks.{layer}.temporal_fc.bias"] = torch.zeros(dim)
+        return tensors
+
+
+def image_name(ours: str) -> str | None:
+    """Timm's name of a tensor of our model, or None where an image ViT has no such tensor."""
+    if not ours.startswith(BACKBONE) or ".temporal_" in ours or ".time_embed." in ours:
+        return None
+    return ours.removeprefix(BACKBONE)
+
+
+def read_pretrained_vit(name: str, sample_frames: tuple[int, ...]) -> ImageSource:
+    """Fetch a ViT's pretrained weights as timm does, from its cache or the hub.
+
+    Args:
+        name: a name timm knows, e.g. ``vit_small_patch16_224.augreg_in21k_ft_in1k``.
+        sample_frames: frames per temporal element, context last.
+
+    Raises:
+        ConversionError: if timm has no such weights, they cannot be fetched, or the architecture is unfit.
+    """
+    vit = _build(name)
+    if not timm.is_model_pretrained(name):
+        raise ConversionError(f"timm has no pretrained weights of {name}; pass a file, and the name as --architecture")
+    try:
+        state = timm.create_model(name, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise ConversionError(f"the weights of {name} cannot be fetched: {error}") from error
+    return describe_vit(vit, state, name, sample_frames)
+
+
+def read_vit_file(
+    file: Path, name: str, sample_frames: tuple[int, ...], said: Mapping[str, Any] | None = None
+) -> ImageSource:
+    """Read a ViT's weights from a file.
+
+    Args:
+        file: .safetensors, or what `torch.save` wrote.
+        name: timm's name of the architecture.
+        sample_frames: frames per temporal element, context last.
+        said: what is known of the weights (``mean``, ``std``); None for what timm says of the name.
+
+    Raises:
+        ConversionError: if the file cannot be read, or the architecture is unfit.
+    """
+    vit = _build(name)
+    state = state_dict_in(read_weights_file(file), ["state_dict", "model"], file)
+    return describe_vit(vit, state, f"{file} ({name})", sample_frames, said)
+
+
+def read_vit_folder(folder: Path, sample_frames: tuple[int, ...]) -> ImageSource:
+    """Read a folder as timm publishes them: `config.json` names the architecture, beside `model.safetensors`."""
+    config = read_json(folder / "config.json")
+    said = config.get("pretrained_cfg")
+    return read_vit_file(
+        folder / "model.safetensors",
+        str(config.get("architecture")),
+        sample_frames,
+        said if isinstance(said, dict) else None,
+    )
+
+
+def describe_vit(
+    vit: VisionTransformer,
+    state: Mapping[str, Tensor],
+    origin: str,
+    sample_frames: tuple[int, ...],
+    said: Mapping[str, Any] | None = None,
+) -> ImageSource:
+    """Say what a ViT's weights are.
+
+    Args:
+        vit: the architecture; its own weights are not looked at.
+        state: the weights, by timm's names.
+        origin: where they come from, for messages.
+        sample_frames: frames per temporal element, context last.
+        said: what is known of the weights; None for what timm says of the architecture.
+
+    Raises:
+        ConversionError: if a SeFAR backbone cannot compute what this ViT computes; the message says why.
+    """
+    if "cls_token" not in state:
+        raise ConversionError(f"{origin} has no class token, which each temporal element needs")
+    block = vit.blocks[0]
+    if not isinstance(block, Block):
+        raise ConversionError(f"{origin} has layers of another kind ({type(block).__name__}) than ours")
+    activation = getattr(block.mlp, "act", None)
+    if not isinstance(activation, nn.GELU) or activation.approximate != "none":
+        raise ConversionError(f"{origin} has another activation ({activation}) than our exact GELU")
+    if block.norm1.eps != BACKBONE_EPS:
+        raise ConversionError(f"{origin} has layer norms of eps {block.norm1.eps}, not {BACKBONE_EPS}")
+    if said is None:
+        said = vit.pretrained_cfg or {}
+    measured = measure(state, image_name, origin)
+    head = state.get("head.weight")
+    return ImageSource(
+        origin=origin,
+        state=state,
+        architecture=describe(measured, block.attn.num_heads, origin),
+        size=measured.size,
+        sample_frames=sample_frames,
+        classes=None if head is None else head.shape[0],
+        mean=rgb(said.get("mean"), MEAN),
+        std=rgb(said.get("std"), STD),
+        left_out=CLASSIFIER,
+    )
+
+
+def _build(name: str) -> VisionTransformer:
+    """The architecture alone: no memory for weights."""
+    if not timm.is_model(name):
+        raise ConversionError(f"timm knows no model {name!r}")
+    try:
+        with torch.device("meta"):
+            vit = timm.create_model(name)
+    except RuntimeError as error:  # a name with a tag that does not exist
+        raise ConversionError(f"timm cannot build {name}: {error}") from error
+    if not isinstance(vit, VisionTransformer):
+        raise ConversionError(f"{name} is no plain vision transformer, but a {type(vit).__name__}")
+    return vit
