@@ -6,10 +6,11 @@ Training commands import torch only when they run, and say what to install when 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -187,6 +188,49 @@ def train(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="CKPT|ONNX", help="checkpoint folder, or exported .onnx file")],
+    list_file: Annotated[Path, typer.Argument(metavar="LIST", help="list file, a line `path label` for each clip")],
+    root: Annotated[Path, typer.Option("--root", help="folder that relative paths in the list start from")] = Path(),
+    remap: Annotated[
+        list[str] | None, typer.Option("--remap", metavar="OLD=NEW", help="replace a prefix of the paths in the list")
+    ] = None,
+    temporal_views: Annotated[int, typer.Option("--temporal-views", min=1, help="looks at each clip over time")] = 1,
+    spatial_crops: Annotated[
+        int, typer.Option("--spatial-crops", min=1, max=3, help="squares cut from each picture, 1 or 3")
+    ] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="clips a forward pass")] = 32,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="decoding threads (default: one per core)")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="where the model runs")] = "auto",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder for report.json and report.html")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model on a list of clips: accuracy, opposites, calibration, reliability."""
+    evaluation = _optional_module("sefar_training.evaluation", extra="train")
+    writer = _optional_module("sefar_training.evaluation.report", extra="train")
+    report = evaluation.evaluate_model(
+        model,
+        list_file,
+        root,
+        _prefixes(remap),
+        batch_size=batch_size,
+        workers=workers or os.cpu_count() or 1,
+        views=evaluation.Views(temporal_views, spatial_crops),
+        device=device,
+    )
+    about = (str(model), str(list_file))
+    if as_json:
+        typer.echo(writer.report_json(report, *about))
+    elif out is None:
+        _optional_module("sefar_training.console", extra="train").print_evaluation(report, *about)
+    if out is not None:
+        for file in writer.write_report(report, out, *about):
+            console.err.print(f"report: {file}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint folder written by `sefar train`")],
     out: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write")] = Path("model.onnx"),
@@ -200,6 +244,104 @@ def export(
     except exporter.ParityError as error:
         _fail(error)
     typer.echo(str(report))
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="the authors' .pyth file; a timm ViT (name or file); a TimeSformer (folder or hub id)")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="checkpoint folder to write")],
+    kind: Annotated[str | None, typer.Option("--format", help="sefar, timm or timesformer (default: find out)")] = None,
+    architecture: Annotated[
+        str | None, typer.Option("--architecture", help="timm's name of the ViT that a file holds")
+    ] = None,
+    num_heads: Annotated[
+        int | None, typer.Option("--num-heads", min=1, help="attention heads, where the source does not tell")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="class names, line n is class n (default: class_0, class_1 …)")
+    ] = None,
+    sample_frames: Annotated[
+        str | None, typer.Option("--sample-frames", help="frames per element (default: the source's, else 2,2,4)")
+    ] = None,
+    size: Annotated[int | None, typer.Option("--size", min=16, help="pixels (default: the source's)")] = None,
+    name: Annotated[str, typer.Option("--name", help="what the data set is called")] = "unnamed",
+) -> None:
+    """Convert weights of others to a checkpoint folder: to export, or to start training from."""
+    converter = _optional_module("sefar_training.convert", extra="train")
+    report = converter.convert(
+        source,
+        out,
+        kind,
+        architecture=architecture,
+        num_heads=num_heads,
+        labels=labels,
+        sample_frames=None if sample_frames is None else _numbers(sample_frames),
+        size=size,
+        name=name,
+    )
+    typer.echo(str(report))
+
+
+@app.command()
+def lists(
+    places: Annotated[list[Path], typer.Argument(metavar="FILE_OR_DIR", help="list files, or folders of them")],
+    root: Annotated[
+        Path | None, typer.Option("--root", help="folder of the clips; look for each of them there")
+    ] = None,
+    remap: Annotated[
+        list[str] | None, typer.Option("--remap", metavar="OLD=NEW", help="replace a prefix of the paths in the lists")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", help="file of class names, line n is class n")] = None,
+    check: Annotated[bool, typer.Option("--check", help="decode what an evaluation takes of every clip")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="processes (default: one per core)")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look through list files: sizes, classes, missing and broken clips, clips that two lists share."""
+    if check and root is None:
+        raise typer.BadParameter("--check needs --root, the folder of the clips")
+    prefixes = _prefixes(remap)
+    surveyor = _optional_module("sefar_training.data.survey", extra="train")
+    classes = None
+    if labels is not None:
+        table = _optional_module("sefar_training.data.classes", extra="train")
+        classes = len(table.ClassTable.read(labels).labels)
+    survey = surveyor.survey_lists(
+        surveyor.find_lists(places),
+        root,
+        prefixes,
+        classes=classes,
+        check=check,
+        workers=workers,
+    )
+    if as_json:
+        typer.echo(survey.model_dump_json())
+    else:
+        _optional_module("sefar_training.console", extra="train").print_survey(survey)
+    if not survey.sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="a study that ships, e.g. synthgym, or a YAML file")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="change the recipe of all runs")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder (default: runs/study_NAME)")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="trainings at a time (default: one per core)")
+    ] = None,
+) -> None:
+    """Train a recipe's variants over seeds, measure them, and write one page; goes on where it was stopped."""
+    studies = _optional_module("sefar_training.study", extra="train")
+    path = studies.find_study(name)
+    folder = out or Path("runs") / f"study_{path.stem}"
+    plan = studies.load_study(path)
+    runs = studies.run_study(plan, folder, overrides or [], jobs)
+    for written in studies.write_study(plan, runs, folder):
+        typer.echo(str(written))
 
 
 @app.callback(invoke_without_command=True)
@@ -236,6 +378,21 @@ def _settings(model: Path | None) -> Settings:
 def _engine(model: Path | None) -> tuple[Engine, Bounds]:
     settings = _settings(model)
     return _optional_module("sefar_serve.server", extra="cpu").make_engine(settings), settings.bounds
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: give numbers separated by commas, e.g. 2,2,4") from error
+
+
+def _prefixes(remap: Sequence[str] | None) -> dict[str, str]:
+    """What `--remap OLD=NEW` says, once for each prefix."""
+    pairs = [pair.partition("=") for pair in remap or ()]
+    if not all(old and equals for old, equals, _ in pairs):
+        raise typer.BadParameter("--remap takes OLD=NEW, e.g. /root/video/=videos/")
+    return {old: new for old, _, new in pairs}
 
 
 def _print_json(items: Sequence[BaseModel]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -13,25 +13,41 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(exponent / exponent.sum(axis=-1, keepdims=True))
 
 
-def _sigmoid(x: float) -> float:
-    return float(1 / (1 + np.exp(-x)))
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
-def regulation(mean: float, deviation: float) -> float:
-    """η for one clip: near 1 when the samples are sure and steady, small when unsure or wavering.
+def regulation(mean: ArrayLike, deviation: ArrayLike) -> NDArray[np.float64]:
+    """η: near 1 when the samples are sure and steady, small when unsure or wavering.
 
     η = 2·σ(e^m − e) · 2·(σ(1 / (20·s + 1e-9)) − 1/2)
 
     Args:
-        mean: m in [0, 1], the mean probability of the most probable class over the samples.
-        deviation: s >= 0, the standard deviation of that probability.
+        mean: m in [0, 1], the mean probability of the most probable class over the samples; of any shape.
+        deviation: s >= 0, the standard deviation of that probability, in the same shape.
 
     Returns:
-        η in (0, 1].
+        η in (0, 1], in the same shape.
     """
-    sure = 2 * _sigmoid(np.exp(mean) - np.e)
-    steady = 2 * (_sigmoid(1 / (20 * deviation + 1e-9)) - 0.5)
-    return sure * steady
+    m, s = np.asarray(mean, np.float64), np.asarray(deviation, np.float64)
+    sure = 2 * _sigmoid(np.exp(m) - np.e)
+    steady = 2 * (_sigmoid(1 / (20 * s + 1e-9)) - 0.5)
+    return np.asarray(sure * steady)
+
+
+def reliabilities(mc_logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """η of many clips from their Monte-Carlo head samples.
+
+    Args:
+        mc_logits: float32 (N, T, K), T samples of each clip's logits.
+
+    Returns:
+        η in (0, 1], (N,).
+    """
+    probabilities = softmax(mc_logits)
+    best = probabilities.mean(axis=1).argmax(axis=1)
+    of_best = np.take_along_axis(probabilities, best[:, None, None], axis=2)[:, :, 0]
+    return regulation(of_best.mean(axis=1), of_best.std(axis=1))
 
 
 def reliability(mc_logits: NDArray[np.float32]) -> float:
@@ -43,7 +59,4 @@ def reliability(mc_logits: NDArray[np.float32]) -> float:
     Returns:
         η in (0, 1].
     """
-    probabilities = softmax(mc_logits)
-    mean = probabilities.mean(axis=0)
-    best = int(mean.argmax())
-    return regulation(float(mean[best]), float(probabilities[:, best].std()))
+    return float(reliabilities(mc_logits[None])[0])

@@ -13,7 +13,7 @@ from sefar_training import export
 from sefar_training.checkpoint import CheckpointInfo, save_checkpoint
 from sefar_training.config import ModelConfig
 from sefar_training.data import ClassTable
-from sefar_training.evaluate import onnx_predictor, score
+from sefar_training.evaluation import onnx_predictor, score
 from sefar_training.model import EMBEDDING_DIM, FrameNormalizer, SefarModel, create_model
 
 LABELS = ("salto forward", "salto backward", "leap")
@@ -169,7 +169,7 @@ def test_graph_that_disagrees_leaves_no_file(
 
 def test_exported_file_is_evaluated_like_the_model(exported: export.ExportReport, model: SefarModel) -> None:
     predict, about = onnx_predictor(exported.path)
-    logits = predict(frames(8))
+    logits = predict(frames(8)).logits
     report = score(logits, logits.argmax(axis=1), ClassTable(about.labels, about.attributes, about.opposites))
     assert report.top1 == 1
 
@@ -178,4 +178,4 @@ def test_untrained_model_for_tests(tmp_path: Path) -> None:
     report = export.export_untrained(tmp_path / "m.onnx", ["a", "b"], (2, 2))
     predict, about = onnx_predictor(report.path)
     assert about.sample_frames == (2, 2)
-    assert predict(np.zeros((1, 4, 64, 64, 3), np.uint8)).shape == (1, 2)
+    assert predict(np.zeros((1, 4, 64, 64, 3), np.uint8)).logits.shape == (1, 2)

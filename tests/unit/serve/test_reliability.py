@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sefar_serve.reliability import regulation, reliability, softmax
+from sefar_serve.reliability import regulation, reliabilities, reliability, softmax
 
 
 def sigmoid(x: float) -> float:
@@ -44,3 +44,9 @@ def test_reads_the_samples_of_the_most_probable_class() -> None:
 
 def test_softmax_survives_large_logits() -> None:
     assert softmax(np.array([1000.0, 1000.0], np.float32)).tolist() == [0.5, 0.5]
+
+
+def test_many_clips_are_as_each_alone() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (7, 10, 4)).astype(np.float32)
+    assert reliabilities(logits).tolist() == [reliability(clip) for clip in logits]
+    assert reliabilities(logits[:0]).shape == (0,)

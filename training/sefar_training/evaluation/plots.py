@@ -1,0 +1,126 @@
+"""Drawings of a report's figures."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from .score import ETA_BINS, EtaFigures, EvaluationReport
+
+BLUE, ORANGE, GREY = "#2563c9", "#d9580d", "#9a9aa5"
+WIDTH = 7.0
+"""Inches."""
+
+NAMED_CLASSES = 60
+"""Above this many classes their names no longer fit beside bars and matrix rows."""
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    fig = Figure(figsize=(width, height))
+    axes = fig.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return fig, axes
+
+
+def attribute_bars(report: EvaluationReport) -> Figure:
+    """Accuracy of each attribute."""
+    fig, axes = _axes(WIDTH, 0.6 + 0.32 * len(report.attributes))
+    _bars(axes, list(report.attributes), list(report.attributes.values()))
+    return fig
+
+
+def class_bars(report: EvaluationReport) -> Figure:
+    """Accuracy of each class, the lowest at the top; without names where there are too many."""
+    classes = sorted(report.per_class.items(), key=lambda item: item[1])
+    names, values = [name for name, _ in classes], [value for _, value in classes]
+    if len(names) <= NAMED_CLASSES:
+        fig, axes = _axes(WIDTH, 0.6 + 0.21 * len(names))
+        _bars(axes, names, values)
+        return fig
+    fig, axes = _axes(WIDTH, 3)
+    axes.bar(range(len(values)), values, 1.0, color=BLUE)
+    axes.set(xlabel="classes, the lowest first", ylabel="top-1", ylim=(0, 1), xlim=(-0.5, len(values) - 0.5))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    return fig
+
+
+def _bars(axes: Axes, names: list[str], values: list[float]) -> None:
+    """Horizontal bars from the top, each with its value."""
+    places = list(range(len(names)))
+    axes.barh(places, values, 0.72, color=BLUE)
+    for place, value in zip(places, values, strict=True):
+        axes.text(value + 0.01, place, f"{value:.1%}", va="center", fontsize=8)
+    axes.set_yticks(places, names, fontsize=8)
+    axes.set(xlim=(0, 1.1), ylim=(len(names) - 0.4, -0.6), xticks=np.linspace(0, 1, 6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.tick_params(axis="y", length=0)
+
+
+def reliability_diagram(report: EvaluationReport) -> Figure:
+    """Accuracy against confidence, bin by bin, and below it how many clips each bin has."""
+    bins = [b for b in report.calibration if b.confidence is not None]
+    fig = Figure(figsize=(WIDTH * 0.75, 4.6))
+    upper, lower = fig.subplots(2, sharex=True, height_ratios=(4, 1))
+    low, width = [b.low for b in bins], [b.high - b.low for b in bins]
+    accuracy = [b.accuracy for b in bins]
+    upper.bar(low, accuracy, width, align="edge", color=BLUE, alpha=0.35, edgecolor=BLUE)
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
+    upper.plot(
+        [b.confidence for b in bins], accuracy, "o", color=BLUE, markersize=4, label="accuracy at mean confidence"
+    )
+    upper.text(0.97, 0.05, f"ECE {report.ece:.3f}", transform=upper.transAxes, ha="right", fontsize=11)
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.03))
+    upper.legend(loc="upper left", fontsize=8, frameon=False)
+    lower.bar(low, [b.clips for b in bins], width, align="edge", color=GREY, edgecolor="white")
+    lower.set(xlabel="confidence (top-1 probability)", ylabel="clips")
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+    fig.align_ylabels()
+    return fig
+
+
+def eta_histograms(eta: EtaFigures) -> Figure:
+    """How η is distributed over right and over wrong answers, each as shares of its kind."""
+    fig, axes = _axes(WIDTH, 3)
+    edges = np.linspace(0, 1, ETA_BINS + 1)
+    for kind, counts, mean, colour in (
+        ("right", eta.right, eta.mean_right, BLUE),
+        ("wrong", eta.wrong, eta.mean_wrong, ORANGE),
+    ):
+        total = sum(counts)
+        if not total or mean is None:
+            continue
+        label = f"{kind} ({total} clips, mean {mean:.2f})"
+        axes.stairs(np.array(counts) / total, edges, color=colour, fill=True, alpha=0.3)
+        axes.stairs(np.array(counts) / total, edges, color=colour, linewidth=1.5, label=label)
+        axes.axvline(mean, color=colour, linestyle=":", linewidth=1.5)
+    axes.set(xlabel="η", ylabel="share of answers", xlim=(0, 1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(frameon=False, fontsize=9)
+    return fig
+
+
+def confusion_image(report: EvaluationReport) -> Figure:
+    """The confusion matrix as shares of each true class."""
+    counts = np.array(report.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    known = len(counts)
+    named = known <= NAMED_CLASSES
+    side = max(4.0, 0.17 * known) if named else 6.0
+    fig = Figure(figsize=(side + 1, side))
+    axes = fig.subplots()
+    # The small shares are the mistakes: a root makes them visible beside the diagonal.
+    norm = matplotlib.colors.PowerNorm(0.5, 0, 1)
+    image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
+    if named:
+        axes.set_xticks(range(known), report.labels, rotation=90, fontsize=7)
+        axes.set_yticks(range(known), report.labels, fontsize=7)
+        axes.tick_params(length=0)
+    axes.set(xlabel="predicted", ylabel="true")
+    bar = fig.colorbar(image, ax=axes, fraction=0.046, pad=0.02, ticks=[0, 0.05, 0.2, 0.5, 1])
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
+    bar.outline.set_visible(False)
+    return fig

@@ -1,0 +1,118 @@
+"""Class scores and their Monte-Carlo samples, from a checkpoint with torch or from the exported file, alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sefar_serve.clip.sampling import Sampling
+from sefar_serve.engine.onnx import Device, OnnxModel
+from sefar_serve.metadata import ModelMetadata
+
+from ..checkpoint import load_checkpoint
+from ..data import ClassTable
+from ..export import dropout_masks
+from ..model import FrameNormalizer, SefarModel
+from .score import EvaluationError
+
+
+class Scores(NamedTuple):
+    """What a model says of B clips."""
+
+    logits: NDArray[np.float32]
+    """(B,K)."""
+    mc_logits: NDArray[np.float32]
+    """(B,T,K), T Monte-Carlo dropout samples of the head under the fixed masks of the exported file."""
+
+
+Predictor = Callable[[NDArray[np.uint8]], Scores]
+"""uint8 frames (B,F,H,W,3) in element order to scores."""
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model ready to be evaluated.
+
+    Attributes:
+        predict: its predictions.
+        classes: what it tells apart.
+        sampling: temporal elements it takes.
+        resize: short side in pixels that frames are scaled to.
+        size: side in pixels of the squares it takes.
+    """
+
+    predict: Predictor
+    classes: ClassTable
+    sampling: Sampling
+    resize: int
+    size: int
+
+
+def torch_predictor(model: SefarModel, normalizer: FrameNormalizer, device: torch.device) -> Predictor:
+    """Predict with a torch model, in eval mode and float32; the model's mode is put back after each batch.
+
+    The Monte-Carlo samples cost one backbone pass, as in the exported file.
+    """
+    masks_TC = dropout_masks().to(device)
+
+    def predict(frames: NDArray[np.uint8]) -> Scores:
+        was_training = model.training
+        model.eval()
+        with torch.inference_mode():
+            out = model(normalizer(torch.from_numpy(frames).to(device)))
+            mc_logits = model.head.classifier(out.embedding.unsqueeze(1) * masks_TC)
+        model.train(was_training)
+        return Scores(out.logits.float().cpu().numpy(), mc_logits.float().cpu().numpy())
+
+    return predict
+
+
+def onnx_predictor(file: Path, device: Device = "cpu") -> tuple[Predictor, ModelMetadata]:
+    """Predict with an exported file, run as it is served; also returns what it says about itself.
+
+    Raises:
+        ModelLoadError: if the file is missing or is no SeFAR model, or there is no such device.
+    """
+    model = OnnxModel(file, device=device)
+
+    def predict(frames: NDArray[np.uint8]) -> Scores:
+        out = model.run(frames)
+        return Scores(out.logits, out.mc_logits)
+
+    return predict, model.metadata
+
+
+def open_model(path: Path, device: Device = "auto") -> EvaluatedModel:
+    """Open a checkpoint folder or an exported file.
+
+    Args:
+        path: checkpoint folder, or file ending in ``.onnx``.
+        device: ``auto`` takes CUDA where there is one.
+
+    Raises:
+        EvaluationError: if it is neither, or there is no such device.
+        CheckpointError, ModelLoadError: if it is damaged or not ours.
+    """
+    if not path.exists():
+        raise EvaluationError(f"there is no model at {path}; give a checkpoint folder or an .onnx file")
+    if path.suffix == ".onnx":
+        predict, about = onnx_predictor(path, device)
+        classes = ClassTable(about.labels, about.attributes, about.opposites)
+        return EvaluatedModel(predict, classes, about.sampling, about.resize, about.size)
+    if not path.is_dir():
+        raise EvaluationError(f"{path} is neither a checkpoint folder nor an .onnx file")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EvaluationError("device 'cuda' was asked for, but torch finds none")
+    where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    model, info = load_checkpoint(path)
+    # As in training, so that a checkpoint gives to the bit the figures that were noted down with it.
+    model.backbone.set_fused_attention(where.type != "cpu")
+    config = info.model
+    predict = torch_predictor(model.to(where), FrameNormalizer(config.mean, config.std).to(where), where)
+    return EvaluatedModel(predict, info.classes, config.sampling, config.resize, config.size)
