@@ -112,6 +112,13 @@ class TimeSformer(nn.Module):
             cls_BED, x_BFND = block(cls_BED, x_BFND)
         return self.norm(self.blocks[-1].forward_class_tokens(cls_BED, x_BFND))
 
+    def class_attention(self, frames_BFCHW: Tensor) -> Tensor:
+        """How much each element's class token looks at each patch of its frames in the last layer, (B,F,N)."""
+        cls_BED, x_BFND = self.embed(frames_BFCHW)
+        for block in self.blocks[:-1]:
+            cls_BED, x_BFND = block(cls_BED, x_BFND)
+        return self.blocks[-1].class_attention(cls_BED, x_BFND)
+
     def frame_features(self, frames_BFCHW: Tensor) -> Tensor:
         """Describe each frame by the mean of its patch tokens after the last layer, (B,F,D)."""
         cls_BED, x_BFND = self.embed(frames_BFCHW)

@@ -101,6 +101,24 @@ class SpaceTimeBlock(nn.Module):
 
         Exactly `forward(...)[0]` without the queries, output projection and MLP of the patch tokens.
         """
+        b, f, _, d = x_BFND.shape
+        q, k, v = self._class_queries(cls_BED, x_BFND)
+        y = self.attn.proj(_attend(q, k, v, self.attn).reshape(b, f, d))
+        cls_BED = cls_BED + self.groups.mean_over_frames(self.drop_path(y))
+        return cls_BED + self.drop_path(self.mlp(self.norm2(cls_BED)))
+
+    def class_attention(self, cls_BED: Tensor, x_BFND: Tensor) -> Tensor:
+        """How much the class token looks at each patch of each frame, (B,F,N): the mean over heads.
+
+        What is missing to 1 in a frame is the attention to the class token itself.
+        """
+        b, f, _, _ = x_BFND.shape
+        q, k, _ = self._class_queries(cls_BED, x_BFND)
+        weights = ((q * self.attn.scale) @ k.transpose(-2, -1)).softmax(dim=-1)
+        return weights.mean(dim=1).reshape(b, f, -1)[:, :, 1:]
+
+    def _class_queries(self, cls_BED: Tensor, x_BFND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B·F,heads,1,d) of the class token, and keys and values (B·F,heads,1+N,d) of each frame's tokens."""
         x_BFND = self._temporal(x_BFND)
         b, f, n, d = x_BFND.shape
         attn = self.attn
@@ -110,9 +128,7 @@ class SpaceTimeBlock(nn.Module):
         q = F.linear(frames[:, :1], weight[:d], bias[:d]).reshape(b * f, 1, attn.num_heads, -1)
         kv = F.linear(frames, weight[d:], bias[d:]).reshape(b * f, n + 1, 2, attn.num_heads, -1)
         k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
-        y = attn.proj(_attend(q.transpose(1, 2), k, v, attn).reshape(b, f, d))
-        cls_BED = cls_BED + self.groups.mean_over_frames(self.drop_path(y))
-        return cls_BED + self.drop_path(self.mlp(self.norm2(cls_BED)))
+        return q.transpose(1, 2), k, v
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, attn: Attention) -> Tensor:

@@ -1,0 +1,139 @@
+"""What is measured of a study's trained models: accuracy, pseudo-labels and η, and what direction is read from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..checkpoint import load_checkpoint, read_info
+from ..data import EvaluationClips, read_list
+from ..evaluation import EvaluationReport
+from ..model import FrameNormalizer, SefarModel
+from ..semisupervised import frame_order, monte_carlo, pseudo_labels, regulation
+from ..train import STUDENT
+from .plan import Run
+
+
+class Interval(NamedTuple):
+    """A mean over seeds and the half-width of its 95 % interval (Student's t); the width of one seed is unknown."""
+
+    mean: float
+    half: float
+    digits: int = 1
+
+    def __str__(self) -> str:
+        mean = f"{self.mean:.{self.digits}f}"
+        return f"{mean} ± {self.half:.{self.digits}f}" if np.isfinite(self.half) else mean
+
+
+def interval(values: Sequence[float], digits: int = 1) -> Interval:
+    """Mean and 95 % interval of a few values, one a seed, to be shown with so many digits."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(mean, float("nan"), digits)
+    return Interval(mean, float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)), digits)
+
+
+def test_report(run: Run, student: bool = False) -> EvaluationReport:
+    """The figures on the test list that a training ended with: of the moving average, or of the student."""
+    folder = run.config.out / STUDENT if student else run.checkpoint
+    return EvaluationReport.model_validate(read_info(folder).metrics["test"])
+
+
+@dataclass(frozen=True)
+class PseudoLabelled:
+    """What a model, as teacher, says of N clips, and whether it is right."""
+
+    probability: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    eta: NDArray[np.float64]
+    right: NDArray[np.bool_]
+
+    @staticmethod
+    def join(parts: Sequence[PseudoLabelled]) -> PseudoLabelled:
+        """Those of several models, one after another."""
+        names = ("probability", "deviation", "eta", "right")
+        return PseudoLabelled(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+class Probe(NamedTuple):
+    """Answers to test clips that have an opposite, after frames were reordered: shares on [0, 1]."""
+
+    true: float
+    opposite: float
+
+
+PROBES = ("none", "moderate", "context", "reverse-all")
+"""Orders that a trained model is shown: as it is, fine elements reversed, the context reversed, or both."""
+
+
+class Prober:
+    """A run's trained model over lists of clips, as they are served.
+
+    Args:
+        run: a finished run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.model, self.info = load_checkpoint(run.checkpoint)
+        self.normalizer = FrameNormalizer(self.info.model.mean, self.info.model.std)
+
+    def clips(self, list_file: Path) -> list[tuple[Tensor, Tensor]]:
+        """Batches of frames uint8 (B,F,H,W,3) and labels (B,) of a list."""
+        data, model = self.run.config.data, self.info.model
+        entries = read_list(data.root / list_file, data.root, data.remap)
+        clips = EvaluationClips(entries, model.sampling, model.resize, model.size)
+        return [(batch["frames"], batch["label"]) for batch in DataLoader(clips, batch_size=64)]
+
+    @torch.inference_mode()
+    def pseudo_label(self, clips: Sequence[tuple[Tensor, Tensor]]) -> PseudoLabelled:
+        """Let the model teach: T Monte-Carlo predictions of each clip."""
+        torch.manual_seed(self.run.seed)
+        parts = []
+        for frames, label in clips:
+            tokens = self.model.backbone(self.normalizer(frames))
+            answer = pseudo_labels(monte_carlo(self.model.head, tokens, self.run.config.semi.mc_samples))
+            eta = regulation(answer.mean, answer.deviation)
+            columns = (answer.mean, answer.deviation, eta)
+            parts.append(PseudoLabelled(*(c.double().numpy() for c in columns), (answer.label == label).numpy()))
+        return PseudoLabelled.join(parts)
+
+    @torch.inference_mode()
+    def probe(self, clips: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Probe]:
+        """Reorder the frames of clips whose class has an opposite, and see what the model answers."""
+        opposite = torch.tensor([-1 if o is None else o for o in self.info.opposites])
+        answers = {}
+        for kind in PROBES:
+            order = probe_order(self.info.model.sample_frames, kind)
+            true, taken = [], []
+            for frames, label in clips:
+                paired = opposite[label] >= 0
+                predicted = predict(self.model, self.normalizer, frames[paired][:, order])
+                true.append(predicted == label[paired])
+                taken.append(predicted == opposite[label[paired]])
+            answers[kind] = Probe(torch.cat(true).float().mean().item(), torch.cat(taken).float().mean().item())
+        return answers
+
+
+def probe_order(sample_frames: tuple[int, ...], kind: str) -> Tensor:
+    """Frame numbers for a key of `PROBES`; ``context`` reverses the context alone."""
+    if kind != "context":
+        return frame_order(sample_frames, kind)  # type: ignore[arg-type]
+    order = torch.arange(sum(sample_frames))
+    order[-sample_frames[-1] :] = order[-sample_frames[-1] :].flip(0)
+    return order
+
+
+def predict(model: SefarModel, normalizer: FrameNormalizer, frames: Tensor) -> Tensor:
+    """The most probable class of each clip, (B,)."""
+    return model(normalizer(frames)).logits.argmax(dim=1)
