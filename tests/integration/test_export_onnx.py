@@ -96,6 +96,12 @@ def test_mc_logits_are_the_head_under_its_fixed_masks(session: onnxruntime.Infer
     assert (mc_logits.std(axis=1) > 0).all()
 
 
+def test_masks_have_the_rate_the_model_was_trained_with() -> None:
+    masks = export.dropout_masks(samples=400, rate=0.2)
+    assert masks.unique().tolist() == pytest.approx([0.0, 1.25])
+    assert (masks == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
+
+
 def test_mean_over_many_masks_is_the_plain_answer(model: SefarModel) -> None:
     embedding = torch.randn(4, EMBEDDING_DIM, generator=torch.Generator().manual_seed(0))
     masks = export.dropout_masks(samples=4000)

@@ -24,6 +24,7 @@ RECIPE = {
         "architecture": {"patch": 16, "dim": 24, "depth": 2, "heads": 3, "stem": "patch"},
         "size": 32,
         "resize": 32,
+        "dropout": 0.0,
     },
     "data": {
         "train": "lists/synthgym_20/train.csv",
@@ -31,7 +32,6 @@ RECIPE = {
         "classes": "classes.json",
         "cache_gb": 1,
     },
-    "regularization": {"dropout": 0.0, "drop_path": 0.0},
     "optim": {"epochs": 3, "steps_per_epoch": 16, "batch_size": 4, "lr": 1e-3, "precision": "fp32"},
     "semi": {"batch_size": 4, "start_epoch": 1, "teacher_decay": 0.9, "mix_weight": 0.0},
 }

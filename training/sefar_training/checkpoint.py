@@ -101,7 +101,12 @@ def load_checkpoint(folder: Path) -> tuple[SefarModel, CheckpointInfo]:
     info = read_info(folder)
     config = info.model
     model = create_model(
-        config.variant, len(info.labels), config.sample_frames, size=config.size, architecture=config.architecture
+        config.variant,
+        len(info.labels),
+        config.sample_frames,
+        size=config.size,
+        dropout=config.dropout,
+        architecture=config.architecture,
     )
     try:
         model.load_state_dict(_read_weights(folder))

@@ -157,7 +157,7 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str | None = None, vers
 def export_model(model: SefarModel, metadata: ModelMetadata, out: Path) -> ExportReport:
     """Export a model that is in memory; see `export_checkpoint`."""
     normalizer = FrameNormalizer(metadata.mean, metadata.std)
-    masks = dropout_masks(metadata.mc_samples)
+    masks = dropout_masks(metadata.mc_samples, model.head.dropout.p)
     reference = ServedModel(model, normalizer, masks)
     served = ServedModel(model, normalizer, masks)
     fold_temporal_projections(served.model)

@@ -47,12 +47,14 @@ def build_model(config: TrainConfig, classes: int) -> SefarModel:
         classes,
         config.model.sample_frames,
         size=config.model.size,
-        dropout=config.regularization.dropout,
+        dropout=config.model.dropout,
         drop_path=config.regularization.drop_path,
         architecture=config.model.architecture,
     )
     if config.init is not None:
         init_backbone(model, config.init)
+    if config.regularization.freeze_stem:
+        model.backbone.freeze_stem()
     return model
 
 

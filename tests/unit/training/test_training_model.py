@@ -148,3 +148,31 @@ def test_sizes_that_do_not_divide_are_named() -> None:
         create_model("tiny", 3, size=60)
     with pytest.raises(ValueError, match="stride 16, not 8"):
         create_stem("conv", 64, 8, 32)
+
+
+def test_frozen_stem_stays_as_it_is_in_train_mode_too() -> None:
+    model = create_model("tiny", 5)
+    model.backbone.freeze_stem()
+    before = {name: value.clone() for name, value in model.backbone.patch_embed.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model.train()
+    assert model.backbone.blocks.training and not model.backbone.patch_embed.training
+    model(torch.randn(2, 8, 3, 64, 64)).logits.sum().backward()
+    optimizer.step()
+    after = model.backbone.patch_embed.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert model.eval().train().backbone.patch_embed.training is False
+
+
+def test_class_attention_is_what_the_last_layer_uses(small_model) -> None:
+    model = small_model()
+    frames = torch.randn(2, 8, 3, 32, 32)
+    attention = model.backbone.class_attention(frames)
+    assert attention.shape == (2, 8, 4)
+    assert (attention >= 0).all() and (attention.sum(dim=2) < 1).all()
+    # Without queries and keys attention is even over the class token and the four patches.
+    last = model.backbone.blocks[-1].attn
+    with torch.no_grad():
+        last.qkv.weight[: 2 * 24] = 0
+        last.qkv.bias[: 2 * 24] = 0
+    assert torch.allclose(model.backbone.class_attention(frames), torch.full((2, 8, 4), 1 / 5), atol=1e-6)

@@ -59,7 +59,7 @@ def torch_predictor(model: SefarModel, normalizer: FrameNormalizer, device: torc
 
     The Monte-Carlo samples cost one backbone pass, as in the exported file.
     """
-    masks_TC = dropout_masks().to(device)
+    masks_TC = dropout_masks(rate=model.head.dropout.p).to(device)
 
     def predict(frames: NDArray[np.uint8]) -> Scores:
         was_training = model.training

@@ -53,6 +53,7 @@ class TimeSformer(nn.Module):
         rates = torch.linspace(0, drop_path, depth).tolist()
         self.blocks = nn.ModuleList(SpaceTimeBlock(dim, heads, self.groups, drop_path=r) for r in rates)
         self.norm = BackboneNorm(dim)
+        self._stem_frozen = False
         self._initialise()
 
     def _initialise(self) -> None:
@@ -75,6 +76,19 @@ class TimeSformer(nn.Module):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.fused_attn = fused
+
+    def freeze_stem(self) -> None:
+        """Leave the stem as it is from here on: its weights, and its batch statistics in train mode too."""
+        self.patch_embed.requires_grad_(False)
+        self._stem_frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> TimeSformer:
+        """Set train mode; a frozen stem stays in eval mode."""
+        super().train(mode)
+        if self._stem_frozen:
+            self.patch_embed.eval()
+        return self
 
     def embed(self, frames_BFCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Turn frames into tokens: class tokens (B,E,D) and patch tokens (B,F,N,D), position and time added.
