@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -287,6 +288,8 @@ def create_accelerator(optim: OptimConfig, trackers: Sequence[str] = (), folder:
         trackers: names Accelerate knows, e.g. ``tensorboard`` or ``wandb``.
         folder: where trackers that write files put them.
     """
+    # Accelerate keeps one state a process; trainings in turn may differ in precision.
+    AcceleratorState._reset_state()
     # Batch statistics stay each process's own; averaging weights keeps the processes equal.
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     return Accelerator(

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -68,7 +67,6 @@ def loop(
     sources = [Source(FixedClips(12), settings.batch_size)]
     if method != "supervised":
         sources.append(Source(FixedClips(6, unlabelled=True), 2))
-    AcceleratorState._reset_state()  # one process here runs fp32 and bf16, a training never does
     return TrainingLoop(
         step,
         sources,
@@ -139,7 +137,6 @@ def test_a_batch_in_parts_is_the_same_step(small_model, tmp_path: Path) -> None:
 
 def test_tensorboard_gets_curves_of_steps_and_epochs(small_model, tmp_path: Path) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    AcceleratorState._reset_state()
     settings = OptimConfig(epochs=2, batch_size=4)
     accelerator = create_accelerator(settings, ["tensorboard"], tmp_path)
     accelerator.init_trackers("curves")
