@@ -21,6 +21,9 @@ from .plan import Run, Study, by_variant
 
 HTML, JSON = "study.html", "study.json"
 
+PERTURBATION = "semi.perturbation"
+"""The key that the variants of an ablation change."""
+
 SHOWN_PAIRS = 2
 """Opposite pairs whose attention is drawn."""
 
@@ -46,11 +49,13 @@ def write_study(study: Study, runs: Sequence[Run], out: Path) -> tuple[Path, Pat
     held_out = probers[0].clips(_needed(focus[0].config.data.test))
     unlabelled = [prober.pseudo_label(prober.clips(_needed(prober.run.config.data.unlabel))) for prober in probers]
     taught = [prober.pseudo_label(held_out) for prober in probers]
-    figures["spatial_only"] = _spatial_only(page, study, reports)
+    if "none" in _perturbations(study):
+        figures["spatial_only"] = _spatial_only(page, study, reports)
     figures["eta"] = _eta(page, unlabelled, taught)
     figures["direction"] = _direction(page, study, probers, held_out, reports)
     figures["deviation"] = _deviation(page, taught)
-    figures["ablation"] = _ablation(page, study, reports)
+    if _perturbations(study):
+        figures["ablation"] = _ablation(page, study, reports)
     new = out / f"{JSON}.new"
     new.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return new.replace(out / JSON), page.write(out / HTML)
@@ -86,9 +91,9 @@ def _numbers(value: Interval) -> dict[str, float | None]:
     return {"mean": value.mean, "half": value.half if np.isfinite(value.half) else None}
 
 
-def _is_ablation(study: Study, variant: str) -> bool:
-    changed = study.variants[variant]
-    return "semi.perturbation" in changed
+def _perturbations(study: Study) -> dict[str, str]:
+    """The variants that are there to compare perturbations, by what they do to time."""
+    return {str(changes[PERTURBATION]): name for name, changes in study.variants.items() if PERTURBATION in changes}
 
 
 def _methods(
@@ -97,7 +102,8 @@ def _methods(
     reports: dict[str, list[EvaluationReport]],
     students: dict[str, list[EvaluationReport]],
 ) -> dict[str, Any]:
-    names = [name for name in reports if not _is_ablation(study, name)]
+    ablated = _perturbations(study).values()
+    names = [name for name in reports if name not in ablated]
     rows = []
     for name in names:
         pairs = [100 * r.opposite_pairs for r in reports[name] if r.opposite_pairs is not None]
@@ -132,8 +138,7 @@ def _methods(
 
 def _spatial_only(page: Page, study: Study, reports: dict[str, list[EvaluationReport]]) -> dict[str, float | None]:
     page.heading("1. Spatial augmentation alone, against moderate perturbation")
-    spatial = next(n for n in study.variants if study.variants[n].get("semi.perturbation") == "none")
-    gain = _gain(reports[study.focus], reports[spatial])
+    gain = _gain(reports[study.focus], reports[_perturbations(study)["none"]])
     page.text(
         f"Moderate perturbation of the strong view changes top-1 by {gain} points against the same training without it "
         "(the paper: 2 to 3)."
@@ -250,16 +255,15 @@ def _correlation(part: PseudoLabelled) -> float:
 
 def _ablation(page: Page, study: Study, reports: dict[str, list[EvaluationReport]]) -> dict[str, Any]:
     page.heading("5. Perturbations of the strong view")
-    names = [study.focus, *(name for name in reports if _is_ablation(study, name))]
+    kinds = {"moderate": study.focus, **_perturbations(study)}
     rows = []
-    for name in names:
+    for kind, name in kinds.items():
         gain = "–" if name == study.focus else str(_gain(reports[name], reports[study.focus]))
         pairs = [100 * r.opposite_pairs for r in reports[name] if r.opposite_pairs is not None]
-        kind = study.variants[name].get("semi.perturbation", "moderate")
         seeds = ", ".join(f"{v:.1f}" for v in _top1(reports[name]))
         rows.append([kind, str(interval(_top1(reports[name]))), gain, str(interval(pairs)) if pairs else "–", seeds])
     page.table(["perturbation", "top-1", "against moderate", "opposite pairs", "seeds"], rows, "Per cent, test split.")
-    seeds_of = {study.variants[n].get("semi.perturbation", "moderate"): _top1(reports[n]) for n in names}
+    seeds_of = {kind: _top1(reports[name]) for kind, name in kinds.items()}
     bars = {kind: interval(values) for kind, values in seeds_of.items()}
     page.figure(accuracy_bars(bars, seeds_of, "moderate"), "bars of top-1 by perturbation", "A dot is a seed.")
     return {kind: {"top1": seeds_of[kind], **_numbers(value)} for kind, value in bars.items()}
