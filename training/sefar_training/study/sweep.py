@@ -1,15 +1,18 @@
 """Training the runs of a study: several at a time, each resumable, none done twice.
 
-Clips are decoded once in this process; the trainings are forked from it and share them.
+Clips are decoded once, in a process of its own; the trainings are forked from it and share them. A fresh process,
+because torch refuses to train in one that is forked from one where gradients were computed before.
 """
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -51,14 +54,25 @@ def run_study(
     todo = [run for run in runs if not run.checkpoint.exists()]
     if not todo:
         return runs
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        failed = fresh.submit(_train_all, todo, jobs or os.cpu_count() or 1, len(runs), progress).result()
+    if failed:
+        logs = ", ".join(str(run.config.out / "train.log") for run in failed)
+        raise StudyError(f"{len(failed)} of {len(todo)} trainings failed; see {logs}")
+    return runs
+
+
+def _train_all(todo: Sequence[Run], jobs: int, total: int, progress: bool) -> list[Run]:
+    """What the fresh process does: decode, then train each run in a fork of its own; returns the runs that failed."""
+    configure_logging("info", "text")
     decoded = _decode(todo[0], progress)
-    failed = []
     context = multiprocessing.get_context("fork")
-    running: dict[BaseProcess, Run] = {}
     waiting = list(reversed(todo))
-    with tqdm(total=len(runs), initial=len(runs) - len(todo), desc="trainings", disable=not progress) as bar:
+    running: dict[BaseProcess, Run] = {}
+    failed = []
+    with tqdm(total=total, initial=total - len(todo), desc="trainings", disable=not progress) as bar:
         while waiting or running:
-            while waiting and len(running) < (jobs or os.cpu_count() or 1):
+            while waiting and len(running) < jobs:
                 run = waiting.pop()
                 process = context.Process(target=_train, args=(run, decoded), name=f"{run.variant}-{run.seed}")
                 process.start()
@@ -69,10 +83,7 @@ def run_study(
                 bar.update()
                 if process.exitcode:
                     failed.append(run)
-    if failed:
-        logs = ", ".join(str(run.config.out / "train.log") for run in failed)
-        raise StudyError(f"{len(failed)} of {len(todo)} trainings failed; see {logs}")
-    return runs
+    return failed
 
 
 def _decode(run: Run, progress: bool) -> Decoded:
@@ -90,12 +101,11 @@ def _decode(run: Run, progress: bool) -> Decoded:
 
 
 def _train(run: Run, decoded: Decoded) -> None:
-    """What a forked process does."""
+    """What a fork does."""
     torch.set_num_threads(1)
     run.config.out.mkdir(parents=True, exist_ok=True)
     log = (run.config.out / "train.log").open("a", encoding="utf-8")
     os.dup2(log.fileno(), sys.stdout.fileno())
     os.dup2(log.fileno(), sys.stderr.fileno())
-    configure_logging("info", "text")
     resumed = run.config.model_copy(update={"resume": True})
     train(resumed, progress=False, decoded=decoded)
