@@ -109,7 +109,7 @@ def training_sources(
     if config.uses_unlabelled and data.unlabel is not None:
         unlabelled = open_store(config, data.unlabel, progress, decoded)
         clips = UnlabelledClips(unlabelled, sampling, StrongView(weak, data.strong), config.seed)
-        sources.append(Source(clips, config.semi.batch_size))
+        sources.append(Source(clips, config.semi.batch_size, config.semi.start_epoch))
     return sources
 
 

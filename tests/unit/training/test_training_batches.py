@@ -64,6 +64,15 @@ def test_processes_share_each_batch_without_rest() -> None:
         assert sorted(parts[0] + parts[1]) == sorted(batch)
 
 
+def test_source_is_left_alone_before_its_first_epoch() -> None:
+    few, many = sources()
+    batches = StepBatches([few, Source(many.clips, many.batch_size, first_epoch=2)], 10, 0)
+    batches.epoch = 1
+    assert list(batches) == [batch[: few.batch_size] for batch in keys(1)]
+    batches.epoch = 2
+    assert list(batches) == keys(2)
+
+
 def test_uneven_shares_are_refused() -> None:
     with pytest.raises(ValueError, match="a batch of 4 clips cannot be shared by 3 processes"):
         StepBatches(sources(), 10, 0, world=3)

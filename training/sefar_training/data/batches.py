@@ -26,10 +26,12 @@ class Source:
     Attributes:
         clips: map-style data set keyed by (pass, index), with a length.
         batch_size: clips a step, over all processes.
+        first_epoch: no step before this epoch, counted from 0, takes any.
     """
 
     clips: Dataset[Any]
     batch_size: int
+    first_epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.clips)  # type: ignore[arg-type]
@@ -78,10 +80,14 @@ class StepBatches(Sampler[list[Key]]):
         return self.steps - self.first_step
 
     def __iter__(self) -> Iterator[list[Key]]:
-        orders = [self._order(number, source) for number, source in enumerate(self.sources)]
+        orders = [
+            (source, self._order(number, source))
+            for number, source in enumerate(self.sources)
+            if self.epoch >= source.first_epoch
+        ]
         for step in range(self.first_step, self.steps):
             batch: list[Key] = []
-            for source, order in zip(self.sources, orders, strict=True):
+            for source, order in orders:
                 first = step * source.batch_size
                 batch += order[first + self.rank : first + source.batch_size : self.world]
             yield batch
