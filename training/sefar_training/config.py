@@ -118,9 +118,9 @@ class DataConfig(_Strict):
         scale: range of the short side in pixels that training clips are scaled to before a random
             square of the model's size is cut; None for the paper's 256-320 to 224, in proportion.
         flip: probability of mirroring a training clip left to right.
-        strong: strength on [0, 1] of the strong view's colour jitter, blur and erasing ; 0 is the weak
+        strong: strength on [0, 1] of the strong view's colour jitter, blur and erasing; 0 is the weak
             view's own range, as in the paper.
-        cache_gb: memory that decoded training frames may take; 0 decodes every clip anew each epoch.
+        cache_gb: memory that the decoded frames of each list may take; 0 decodes every clip anew each epoch.
         workers: processes preparing batches; 0 prepares them in the training process.
         max_broken: training clips that may fail to decode before the run stops; each is logged by name.
     """

@@ -113,11 +113,10 @@ def training_sources(
     return sources
 
 
-def evaluation_clips(config: TrainConfig, list_file: Path, keep: bool) -> EvaluationClips:
+def evaluation_clips(config: TrainConfig, list_file: Path) -> EvaluationClips:
     """Read a list for evaluation under the recipe's preprocessing."""
-    return EvaluationClips(
-        _entries(config, list_file), config.model.sampling, config.model.resize, config.model.size, keep
-    )
+    model = config.model
+    return EvaluationClips(_entries(config, list_file), model.sampling, model.resize, model.size, config.data.cache_gb)
 
 
 def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, DecodedClip] | None = None) -> Path:
@@ -170,7 +169,7 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
 
     evaluate = None
     if config.task == "classify" and config.data.val is not None:
-        val = evaluation_clips(config, config.data.val, keep=True)
+        val = evaluation_clips(config, config.data.val)
 
         def evaluate() -> Figures:
             teacher, student = _headline(judge(FINAL, val)), _headline(judge(STUDENT, val))
@@ -195,7 +194,7 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
     if accelerator.is_main_process:
         test = None
         if config.task == "classify" and config.data.test is not None:
-            test = evaluation_clips(config, config.data.test, keep=True)
+            test = evaluation_clips(config, config.data.test)
         for name, chosen in judged.items():
             metrics: dict[str, object] = {"last_epoch": last}
             if test is not None:

@@ -93,10 +93,19 @@ def test_poses_follow_their_frames(entries) -> None:
 
 
 def test_evaluation_sees_exactly_what_is_served(entries) -> None:
-    data = EvaluationClips(entries, SAMPLING, resize=40, size=32, keep=True)
     served = load_clip(entries[1].path, SAMPLING, resize=40, size=32).frames
-    for _ in range(2):
-        assert (data[1]["frames"].numpy() == served).all()
+    for cache_gb in (0.0, 1.0):
+        data = EvaluationClips(entries, SAMPLING, 40, 32, cache_gb)
+        for _ in range(2):
+            assert (data[1]["frames"].numpy() == served).all()
+
+
+def test_evaluation_keeps_no_more_than_its_limit(entries) -> None:
+    one = load_clip(entries[0].path, SAMPLING, resize=40, size=32).frames.nbytes
+    data = EvaluationClips(entries, SAMPLING, 40, 32, cache_gb=1.5 * one / 1e9)
+    first, second = data[0]["frames"], data[1]["frames"]
+    assert data[0]["frames"] is first
+    assert data[1]["frames"] is not second
 
 
 def test_evaluation_leaves_nothing_out(entries) -> None:

@@ -285,27 +285,29 @@ class EvaluationClips(Dataset[Sample]):
         sampling: temporal elements.
         resize: short side in pixels before the central square is cut.
         size: side of the square in pixels.
-        keep: keep the prepared clips in memory (they are small) for the next pass.
+        cache_gb: gigabytes of prepared clips that may be kept for the next pass.
     """
 
     def __init__(
-        self, entries: Sequence[ListEntry], sampling: Sampling, resize: int, size: int, keep: bool = False
+        self, entries: Sequence[ListEntry], sampling: Sampling, resize: int, size: int, cache_gb: float = 0.0
     ) -> None:
         self.entries = entries
         self.sampling = sampling
         self.resize = resize
         self.size = size
-        self._kept: dict[int, Tensor] | None = {} if keep else None
+        self._kept: dict[int, Tensor] = {}
+        self._room = int(cache_gb * 1e9)
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]
-        frames = self._kept.get(index) if self._kept is not None else None
+        frames = self._kept.get(index)
         if frames is None:
             clip = load_clip(entry.path, self.sampling, resize=self.resize, size=self.size)
             frames = torch.from_numpy(clip.frames)
-            if self._kept is not None:
+            if frames.nbytes <= self._room:
+                self._room -= frames.nbytes
                 self._kept[index] = frames
         return {"frames": frames, "label": entry.label, "index": index}
