@@ -97,6 +97,7 @@ def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     study = {
         "title": "A study of nothing",
+        "note": "How it was set up",
         "recipe": "recipe.yaml",
         "labels": 25,
         "seeds": [0, 1],
@@ -128,6 +129,7 @@ def test_study_trains_each_run_once_and_writes_one_page(small_study: Path, tmp_p
     assert set(found["direction"]) == {"none", "moderate", "context", "reverse-all"}
     text = page.read_text()
     assert "A study of nothing" in text
+    assert "How it was set up" in text
     assert text.count("<img") == 5
     methods_only = {name: study.variants[name] for name in ("supervised", "sefar")}
     theirs = [run for run in runs if run.variant in methods_only]

@@ -28,6 +28,7 @@ class Study(BaseModel):
 
     Attributes:
         title: for people to read.
+        note: a paragraph under the title, such as how data and label rate were chosen.
         recipe: YAML recipe that all runs share; relative to the study's file.
         labels: percent of each class's training clips that keep their label; the others become unlabelled. Every
             seed draws its own, and all variants of a seed share them.
@@ -41,6 +42,7 @@ class Study(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
+    note: str = ""
     recipe: Path
     labels: float = Field(gt=0, lt=100)
     seeds: tuple[int, ...] = Field(min_length=1)

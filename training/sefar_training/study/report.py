@@ -42,6 +42,8 @@ def write_study(study: Study, runs: Sequence[Run], out: Path) -> tuple[Path, Pat
     reports = {variant: [test_report(run) for run in its] for variant, its in by_variant(runs)}
     students = {variant: [test_report(run, student=True) for run in its] for variant, its in by_variant(runs)}
     page = Page(study.title, _lead(study, runs))
+    if study.note:
+        page.text(study.note)
     figures: dict[str, Any] = {"title": study.title, "seeds": study.seeds, "labels": study.labels}
     figures["methods"] = _methods(page, study, reports, students)
     focus = [run for run in runs if run.variant == study.focus]
