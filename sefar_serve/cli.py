@@ -167,7 +167,7 @@ def synth(
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, e.g. training/recipes/synthgym_tiny.yaml")],
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, e.g. training/recipes/synthgym_sefar.yaml")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="change the recipe, e.g. optim.lr=3e-4")
     ] = None,

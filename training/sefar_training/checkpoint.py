@@ -79,7 +79,7 @@ def read_info(folder: Path) -> CheckpointInfo:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(
             f"{folder} is no checkpoint: it has no {CONFIG}; give the folder that training ends with, "
-            "e.g. runs/synthgym_tiny/final"
+            "e.g. runs/synthgym_sefar/final"
         ) from error
     except ValidationError as error:
         raise CheckpointError(f"{folder / CONFIG} does not describe a checkpoint: {error}") from error
