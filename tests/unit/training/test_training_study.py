@@ -11,7 +11,7 @@ import yaml
 from sefar_training.config import RecipeError
 from sefar_training.data import ListEntry
 from sefar_training.study import StudyError, find_study, load_study, run_study, write_study
-from sefar_training.study.measure import interval, probe_order
+from sefar_training.study.measure import Prober, interval, probe_order
 from sefar_training.study.plan import STUDIES, plan_runs, split_labels
 from sefar_training.synthgym import write_dataset
 
@@ -137,6 +137,12 @@ def test_study_trains_each_run_once_and_writes_one_page(small_study: Path, tmp_p
     assert not {"ablation", "spatial_only"} & set(json.loads(figures.read_text()))
 
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+    # Clip by clip, some of these batches hold no clip of an opposite pair.
+    prober = Prober(theirs[0])
+    [(frames, labels)] = prober.clips(theirs[0].config.data.test)
+    one_by_one = prober.probe([(frames[i : i + 1], labels[i : i + 1]) for i in range(len(labels))])
+    assert one_by_one == prober.probe([(frames, labels)])
 
 
 def test_failed_training_is_named_with_its_log(small_study: Path, tmp_path: Path) -> None:

@@ -112,15 +112,17 @@ class Prober:
     def probe(self, clips: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Probe]:
         """Reorder the frames of clips whose class has an opposite, and see what the model answers."""
         opposite = torch.tensor([-1 if o is None else o for o in self.info.opposites])
+        paired = [(frames[opposite[label] >= 0], label[opposite[label] >= 0]) for frames, label in clips]
         answers = {}
         for kind in PROBES:
             order = probe_order(self.info.model.sample_frames, kind)
             true, taken = [], []
-            for frames, label in clips:
-                paired = opposite[label] >= 0
-                predicted = predict(self.model, self.normalizer, frames[paired][:, order])
-                true.append(predicted == label[paired])
-                taken.append(predicted == opposite[label[paired]])
+            for frames, label in paired:
+                if len(label) == 0:  # lists are often sorted by class
+                    continue
+                predicted = predict(self.model, self.normalizer, frames[:, order])
+                true.append(predicted == label)
+                taken.append(predicted == opposite[label])
             answers[kind] = Probe(torch.cat(true).float().mean().item(), torch.cat(taken).float().mean().item())
         return answers
 
