@@ -53,8 +53,9 @@ caption, figcaption { text-align: left; color: var(--faint); font-size: .9rem }
 caption { padding-bottom: .4rem }
 th, td { text-align: left; vertical-align: top; padding: .35rem .9rem .35rem .6rem;
   border-bottom: 1px solid var(--line) }
-th { font-weight: 600; white-space: nowrap }
-th.n, td.n { text-align: right; white-space: nowrap }
+th { font-weight: 600; vertical-align: bottom }
+th.n, td.n { text-align: right }
+td.n { white-space: nowrap }
 tbody tr:nth-child(even) { background: var(--band) }
 figure { margin: 1.25rem 0 }
 figure img { display: block; max-width: 100%; height: auto; padding: .5rem; background: #fff; border-radius: 6px;

@@ -43,6 +43,8 @@ def test_probes_reorder_what_they_say() -> None:
     assert probe_order((2, 2, 4), "moderate").tolist() == [1, 0, 3, 2, 4, 5, 6, 7]
     assert probe_order((2, 2, 4), "context").tolist() == [0, 1, 2, 3, 7, 6, 5, 4]
     assert probe_order((2, 2, 4), "reverse-all").tolist() == [1, 0, 3, 2, 7, 6, 5, 4]
+    assert probe_order((2, 2, 4), "exchange").tolist() == [2, 3, 0, 1, 4, 5, 6, 7]
+    assert probe_order((2, 2, 2, 4), "exchange").tolist() == [4, 5, 0, 1, 2, 3, 6, 7, 8, 9]
 
 
 def test_studies_that_ship_fit_their_recipes(tmp_path: Path) -> None:

@@ -74,12 +74,13 @@ def attention_sheet(
     count = sum(sample_frames)
     names = [f"fine {e + 1}" for e, n in enumerate(sample_frames[:-1]) for _ in range(n)]
     names += ["context"] * sample_frames[-1]
-    figure = Figure(figsize=(1.15 * count, 1.45 * len(rows) + 0.3), layout="constrained")
-    grid = figure.subplots(len(rows), count, squeeze=False)
+    figure = Figure(figsize=(1.15 * count, 1.6 * len(rows)), layout="constrained")
+    strips = np.atleast_1d(figure.subfigures(len(rows), 1))
     highest = max(float(attention.max()) for _, _, attention in rows)
-    for (title, frames, attention), line in zip(rows, grid, strict=True):
+    for (title, frames, attention), strip in zip(rows, strips, strict=True):
+        strip.suptitle(title, fontsize=10, x=0.01, horizontalalignment="left")
         side = round(attention.shape[1] ** 0.5)
-        for position, axes in enumerate(line):
+        for position, axes in enumerate(strip.subplots(1, count, squeeze=False)[0]):
             frame = frames[position]
             heat = cv2.resize(
                 attention[position].reshape(side, side), frame.shape[1::-1], interpolation=cv2.INTER_CUBIC
@@ -87,10 +88,5 @@ def attention_sheet(
             axes.imshow(frame)
             axes.imshow(heat, cmap="magma", alpha=0.55, vmin=0, vmax=highest)
             axes.set_axis_off()
-            if line is grid[0]:
-                axes.set_title(names[position], fontsize=8)
-        line[0].set_axis_on()
-        line[0].set_xticks([])
-        line[0].set_yticks([])
-        line[0].set_ylabel(title, fontsize=7)
+            axes.set_title(names[position], fontsize=8)
     return figure

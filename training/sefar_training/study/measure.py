@@ -72,8 +72,9 @@ class Probe(NamedTuple):
     opposite: float
 
 
-PROBES = ("none", "moderate", "context", "reverse-all")
-"""Orders that a trained model is shown: as it is, fine elements reversed, the context reversed, or both."""
+PROBES = ("none", "moderate", "context", "reverse-all", "exchange")
+"""Orders that a trained model is shown: as it is; fine elements, the context, or both reversed in themselves; and each
+fine element in the next one's place, frames in order inside."""
 
 
 class Prober:
@@ -128,12 +129,13 @@ class Prober:
 
 
 def probe_order(sample_frames: tuple[int, ...], kind: str) -> Tensor:
-    """Frame numbers for a key of `PROBES`; ``context`` reverses the context alone."""
-    if kind != "context":
-        return frame_order(sample_frames, kind)  # type: ignore[arg-type]
-    order = torch.arange(sum(sample_frames))
-    order[-sample_frames[-1] :] = order[-sample_frames[-1] :].flip(0)
-    return order
+    """Frame numbers (F,) for a key of `PROBES`."""
+    fine, context = torch.arange(sum(sample_frames)).tensor_split([sum(sample_frames[:-1])])
+    if kind == "context":
+        return torch.cat([fine, context.flip(0)])
+    if kind == "exchange":
+        return torch.cat([fine.roll(sample_frames[0]), context])
+    return frame_order(sample_frames, kind)  # type: ignore[arg-type]
 
 
 def predict(model: SefarModel, normalizer: FrameNormalizer, frames: Tensor) -> Tensor:

@@ -197,6 +197,7 @@ def _direction(
         "moderate": "fine elements reversed",
         "context": "context reversed",
         "reverse-all": "both reversed",
+        "exchange": "fine elements exchanged",
     }
     rows, found = [], {}
     for kind, title in titles.items():
@@ -205,9 +206,9 @@ def _direction(
         rows.append([title, str(interval(true)), str(interval(opposite))])
         found[kind] = {"true": true, "opposite": opposite}
     page.text(
-        "Test clips whose class has an exact opposite in time, shown to the trained model with frames reordered. A "
-        "model that reads direction from the context answers with the opposite when the context is reversed, and stays "
-        "with its answer when the fine elements are."
+        "Test clips whose class has an exact opposite in time, shown to the trained model with frames reordered. Where "
+        "an order is what direction is read from, disturbing it costs right answers, or turns them into the opposite; "
+        "where it makes no difference, the model does not look at it."
     )
     page.table(["frames", "answers the true class, %", "answers the opposite, %"], rows)
     page.figure(
@@ -229,8 +230,7 @@ def _attention(prober: Prober, clips: Sequence[tuple[torch.Tensor, torch.Tensor]
             clip = frames[(labels == label).nonzero()[0]]
             with torch.inference_mode():
                 attention = prober.model.backbone.class_attention(prober.normalizer(clip))[0]
-            name = prober.info.labels[label].replace(" ", "\n", 1)
-            rows.append((name, clip[0].numpy(), attention.numpy()))
+            rows.append((prober.info.labels[label], clip[0].numpy(), attention.numpy()))
     return attention_sheet(rows, prober.info.model.sample_frames)
 
 
