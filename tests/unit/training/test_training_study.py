@@ -128,7 +128,7 @@ def test_study_trains_each_run_once_and_writes_one_page(small_study: Path, tmp_p
     assert set(found["methods"]) == {"supervised", "sefar"}
     assert set(found["ablation"]) == {"moderate", "none"}
     assert len(found["eta"]["test clips"]["auroc"]) == 2
-    assert set(found["direction"]) == {"none", "moderate", "context", "reverse-all"}
+    assert set(found["direction"]) == {"none", "moderate", "context", "reverse-all", "exchange"}
     text = page.read_text()
     assert "A study of nothing" in text
     assert "How it was set up" in text
