@@ -56,6 +56,18 @@ class Step(Protocol):
         ...
 
 
+def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys at which two nested mappings differ."""
+    found = []
+    for key in sorted(a.keys() | b.keys()):
+        x, y = a.get(key), b.get(key)
+        if isinstance(x, dict) and isinstance(y, dict):
+            found += _differences(x, y, f"{prefix}{key}.")
+        elif x != y:
+            found.append(f"{prefix}{key}")
+    return found
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Where a run keeps its log and its resumable state.
@@ -82,7 +94,11 @@ class RunFolder:
             raise RunError(f"{self.path} holds a run; set resume=true to continue it, or choose another out=")
         state: dict[str, Any] = torch.load(state_file, map_location="cpu", weights_only=True)
         if state["fingerprint"] != self.fingerprint:
-            raise RunError(f"{self.path} was trained by another recipe; continue it with that, or choose another out=")
+            changed = ", ".join(_differences(state["fingerprint"], self.fingerprint))
+            raise RunError(
+                f"{self.path} was trained by another recipe ({changed} differs); continue it with that, or choose "
+                "another out="
+            )
         return state
 
     def cut_log(self, epoch: int) -> None:
