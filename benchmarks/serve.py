@@ -120,7 +120,7 @@ async def recognise_all(recognizer: Recognizer, bodies: Sequence[bytes], at_once
 
     async def one(body: bytes) -> None:
         async with places:
-            [found] = await recognizer.recognise([ClipInput("clip", lambda: body)])
+            [found] = await recognizer.recognise([ClipInput("clip", lambda: body)], recognizer.engine.model(None))
             if isinstance(found, Exception):
                 raise found
 

@@ -46,11 +46,12 @@ def run_locally(
 
     async def run() -> list[Item | ItemError]:
         async with Recognizer(engine, bounds) as recognizer:
+            model = engine.model(None)
 
             async def one(index: int, file: Path) -> Item | ItemError:
-                [found] = await recognizer.recognise([ClipInput(str(file), lambda: file)], span)
+                [found] = await recognizer.recognise([ClipInput(str(file), lambda: file)], model, span)
                 if isinstance(found, Recognised):
-                    return answer(index, found, engine.metadata)
+                    return answer(index, found, model.metadata)
                 return _item_error(index, str(file), found)
 
             # Twice the threads: one decodes while another's clip is in the model.

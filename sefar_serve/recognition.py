@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 from sefar_serve.clip import Clip, ClipLimits, VideoSource, load_clip, load_windows
-from sefar_serve.engine import Engine, EngineOverloadedError, Prediction
+from sefar_serve.engine import Engine, EngineOverloadedError, Model, Prediction
+from sefar_serve.metadata import ModelMetadata
 
 
 @dataclass(frozen=True)
@@ -146,11 +147,14 @@ class Recognizer:
     ) -> None:
         await self.close()
 
-    async def recognise(self, inputs: Sequence[ClipInput], span: Span = Span()) -> list[Recognised | Exception]:
+    async def recognise(
+        self, inputs: Sequence[ClipInput], model: Model, span: Span = Span()
+    ) -> list[Recognised | Exception]:
         """Look at several videos at once.
 
         Args:
             inputs: the videos.
+            model: one of the engine's.
             span: which part of each.
 
         Returns:
@@ -167,9 +171,9 @@ class Recognizer:
                 f"{self._decoding} videos are being decoded or wait to be, {len(inputs)} more are too many; "
                 "try again later"
             )
-        decodes = [self._submit_decode(item, span) for item in inputs]
+        decodes = [self._submit_decode(item, span, model.metadata) for item in inputs]
         found = await asyncio.gather(
-            *(self._one(item, decode) for item, decode in zip(inputs, decodes, strict=True)),
+            *(self._one(item, decode, model) for item, decode in zip(inputs, decodes, strict=True)),
             return_exceptions=True,
         )
         for result in found:
@@ -177,10 +181,10 @@ class Recognizer:
                 raise result
         return [result for result in found if isinstance(result, (Recognised, Exception))]
 
-    def _submit_decode(self, item: ClipInput, span: Span) -> Future[_Decoded]:
+    def _submit_decode(self, item: ClipInput, span: Span, meta: ModelMetadata) -> Future[_Decoded]:
         loop = asyncio.get_running_loop()
         self._decoding += 1
-        future = self._pool.submit(self._decode, item, span)
+        future = self._pool.submit(self._decode, item, span, meta)
 
         # The place is given back when the thread is done with the video, not when the caller stops
         # waiting: a timed-out request must not let another video in beside the one still decoding.
@@ -195,7 +199,7 @@ class Recognizer:
     def _release(self) -> None:
         self._decoding -= 1
 
-    async def _one(self, item: ClipInput, decode: Future[_Decoded]) -> Recognised:
+    async def _one(self, item: ClipInput, decode: Future[_Decoded], model: Model) -> Recognised:
         # Cancelling the wrapper cancels a decode that has not started, which then costs nothing.
         decoded = await asyncio.wrap_future(decode)
         # A long video must not fill the engine's queue alone and have itself refused.
@@ -203,7 +207,7 @@ class Recognizer:
 
         async def infer(clip: Clip) -> Prediction:
             async with places:
-                return await self.engine.infer(clip.frames)
+                return await model.infer(clip.frames)
 
         tasks = [asyncio.create_task(infer(clip)) for clip in decoded.clips]
         try:
@@ -217,9 +221,8 @@ class Recognizer:
         )
         return Recognised(item.name, windows, decoded.seconds)
 
-    def _decode(self, item: ClipInput, span: Span) -> _Decoded:
+    def _decode(self, item: ClipInput, span: Span, meta: ModelMetadata) -> _Decoded:
         started = time.perf_counter()
-        meta = self.engine.metadata
         source = item.open()
         if span.window is None:
             clip = load_clip(

@@ -21,7 +21,13 @@ from sefar_serve.clip import (
     NoVideoStreamError,
     UndecodableVideoError,
 )
-from sefar_serve.engine import EngineOverloadedError, EngineUnavailableError, InferenceError
+from sefar_serve.engine import (
+    EngineOverloadedError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    InferenceError,
+    ModelNotFoundError,
+)
 from sefar_serve.schemas import ErrorBody, ErrorResponse
 
 log = logging.getLogger(__name__)
@@ -86,7 +92,11 @@ def problem_of(error: Exception) -> Problem:
         case EngineOverloadedError():
             return problem(429, "overloaded", str(error), Retry_After=str(error.retry_after))
         case EngineUnavailableError():
-            return problem(503, "engine_unavailable", str(error), Retry_After="1")
+            return problem(503, "engine_unavailable", str(error), Retry_After=str(error.retry_after))
+        case EngineTimeoutError():
+            return problem(504, "inference_timeout", str(error))
+        case ModelNotFoundError():
+            return problem(404, "model_not_found", str(error), "model")
         case InferenceError():
             return problem(500, "inference_failed", str(error))
         case TimeoutError():
@@ -125,8 +135,10 @@ def install_error_handlers(app: FastAPI) -> None:
         ApiError,
         ClipError,
         EngineOverloadedError,
+        EngineTimeoutError,
         EngineUnavailableError,
         InferenceError,
+        ModelNotFoundError,
         TimeoutError,
     )
     for kind in (*foreseen, HTTPException, RequestValidationError, Exception):

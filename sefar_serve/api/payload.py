@@ -19,6 +19,7 @@ from starlette.types import Message
 
 from sefar_serve.api.errors import ApiError, validation_problem
 from sefar_serve.clip import ClipError
+from sefar_serve.engine import EngineError
 from sefar_serve.recognition import ClipInput, Span
 
 SPOOL_BYTES = 8 * 1024 * 1024
@@ -38,7 +39,7 @@ class ClipOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="name of the model; the served one by default")
+    model: str | None = Field(None, description="name of the model, or name:version; the default model if left out")
     start: float | None = Field(None, ge=0, description="seconds; the clip begins here")
     end: float | None = Field(None, gt=0, description="seconds; the clip ends here")
     window: float | None = Field(None, gt=0, description="seconds; sliding windows of this length give a timeline")
@@ -124,7 +125,7 @@ def closed_on_error(inputs: Sequence[ClipInput]) -> Iterator[None]:
     """Close videos that will not be handed on because the request is refused."""
     try:
         yield
-    except ApiError:
+    except (ApiError, EngineError):
         for item in inputs:
             item.close()
         raise

@@ -30,7 +30,8 @@ async def readyz(request: Request) -> dict[str, str]:
             await engine.check()
     except TimeoutError as error:
         raise EngineUnavailableError(f"the model did not answer within {READY_SECONDS:g} s") from error
-    return {"status": "ready", "model": engine.metadata.name, "version": engine.metadata.version}
+    meta = engine.model(None).metadata
+    return {"status": "ready", "model": meta.name, "version": meta.version}
 
 
 @router.get("/metrics")

@@ -8,11 +8,12 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 
-from sefar_serve import answers
+from sefar_serve import answers, engine
 from sefar_serve.api.errors import ApiError, problem_of
 from sefar_serve.api.gateway import Gateway, gateway_of
 from sefar_serve.api.payload import ClassifyOptions, ClipOptions, EmbedOptions, closed_on_error, read_request
 from sefar_serve.engine import EngineOverloadedError
+from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import ClipInput, Recognised
 from sefar_serve.schemas import (
     Classification,
@@ -86,9 +87,9 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
     does not fail the others. `window` and `stride` (seconds) give a timeline over a long video.
     """
     gateway = gateway_of(request)
-    inputs, options = await _read(request, gateway, query)
-    found = await _recognise(request, gateway, inputs, options)
-    meta = gateway.recognizer.engine.metadata
+    inputs, options, model = await _read(request, gateway, query)
+    found = await _recognise(request, gateway, inputs, options, model)
+    meta = model.metadata
 
     def answer(index: int, result: Recognised) -> Classification:
         return answers.classification(
@@ -102,7 +103,7 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
 
     return ClassifyResponse(
         model=meta.name,
-        version=meta.version,
+        version=_version(found, meta),
         data=_entries(inputs, found, answer),
         usage=answers.usage(found, meta),
     )
@@ -112,13 +113,13 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
 async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) -> EmbeddingsResponse:
     """Embedding and element tokens of one or several videos, sent as to /v1/classify."""
     gateway = gateway_of(request)
-    inputs, options = await _read(request, gateway, query)
-    meta = gateway.recognizer.engine.metadata
+    inputs, options, model = await _read(request, gateway, query)
+    meta = model.metadata
     with closed_on_error(inputs):
         if options.dimensions not in (None, meta.embedding_dim):
             message = f"dimensions: embeddings of this model have {meta.embedding_dim} and cannot be shortened"
             raise ApiError(400, "invalid_parameter", message, "dimensions")
-    found = await _recognise(request, gateway, inputs, options)
+    found = await _recognise(request, gateway, inputs, options, model)
     as_base64 = options.encoding_format == "base64"
 
     def answer(index: int, result: Recognised) -> Embedding:
@@ -126,7 +127,7 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
 
     return EmbeddingsResponse(
         model=meta.name,
-        version=meta.version,
+        version=_version(found, meta),
         data=_entries(inputs, found, answer),
         usage=answers.usage(found, meta),
     )
@@ -135,44 +136,43 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
 @router.get("/models", tags=["models"])
 async def models(request: Request) -> ModelList:
     """The models that can be asked for."""
-    meta = gateway_of(request).recognizer.engine.metadata
-    return ModelList(
-        data=[
-            Model(
-                id=meta.name,
-                version=meta.version,
-                dataset=meta.dataset,
-                sample_frames=list(meta.sample_frames),
-                layout=meta.layout,
-                size=meta.size,
-                embedding_dim=meta.embedding_dim,
-                token_dim=meta.token_dim,
-                labels=list(meta.labels),
-            )
-        ]
+    return ModelList(data=[_listed(model.metadata) for model in gateway_of(request).recognizer.engine.models])
+
+
+def _listed(meta: ModelMetadata) -> Model:
+    return Model(
+        id=meta.name,
+        version=meta.version,
+        dataset=meta.dataset,
+        sample_frames=list(meta.sample_frames),
+        layout=meta.layout,
+        size=meta.size,
+        embedding_dim=meta.embedding_dim,
+        token_dim=meta.token_dim,
+        labels=list(meta.labels),
     )
 
 
 Options = TypeVar("Options", bound=ClipOptions)
 
 
-async def _read(request: Request, gateway: Gateway, query: Options) -> tuple[list[ClipInput], Options]:
+async def _read(request: Request, gateway: Gateway, query: Options) -> tuple[list[ClipInput], Options, engine.Model]:
     settings = gateway.settings
     inputs, options = await read_request(
         request, query, max_bytes=settings.max_body_bytes, max_clips=settings.max_clips
     )
-    served = gateway.recognizer.engine.metadata.name
     with closed_on_error(inputs):
-        if options.model not in (None, served):
-            message = f"there is no model {options.model!r} here; this is {served!r}"
-            raise ApiError(404, "model_not_found", message, "model")
-    return inputs, options
+        return inputs, options, gateway.recognizer.engine.model(options.model)
 
 
 async def _recognise(
-    request: Request, gateway: Gateway, inputs: list[ClipInput], options: ClipOptions
+    request: Request,
+    gateway: Gateway,
+    inputs: list[ClipInput],
+    options: ClipOptions,
+    model: engine.Model,
 ) -> list[Recognised | Exception]:
-    work = gateway.recognizer.recognise(inputs, options.span)
+    work = gateway.recognizer.recognise(inputs, model, options.span)
     try:
         async with asyncio.timeout(gateway.settings.request_timeout):
             results = await _until_disconnect(request, work)
@@ -203,6 +203,12 @@ async def _until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T
 async def _hang_up(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _version(found: list[Recognised | Exception], meta: ModelMetadata) -> str:
+    """The version that answered: a server may have changed it since the model was looked up."""
+    answered = (result.windows[0].prediction.version for result in found if isinstance(result, Recognised))
+    return next(answered, meta.version)
 
 
 Entry = TypeVar("Entry", Classification, Embedding)

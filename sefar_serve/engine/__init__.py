@@ -1,16 +1,18 @@
-"""Where models run: one protocol, an in-process engine on ONNX Runtime, and a fake for tests.
+"""Where models run: one protocol, in-process (ONNX Runtime) or remote (Triton), and a fake for tests.
 
-`sefar_serve.engine.onnx` is imported by whoever wants it, so that a gateway in front of a remote
-engine does not need onnxruntime.
+`sefar_serve.engine.onnx` and `.triton` are imported by whoever wants them, so that a gateway in front of
+Triton does not need onnxruntime, nor one without it tritonclient.
 """
 
-from sefar_serve.engine.base import Engine, Outputs, Prediction
+from sefar_serve.engine.base import Engine, Model, Outputs, Prediction
 from sefar_serve.engine.errors import (
     EngineError,
     EngineOverloadedError,
+    EngineTimeoutError,
     EngineUnavailableError,
     InferenceError,
     ModelLoadError,
+    ModelNotFoundError,
 )
 from sefar_serve.engine.fake import FAKE_METADATA, FakeEngine
 
@@ -19,10 +21,13 @@ __all__ = [
     "Engine",
     "EngineError",
     "EngineOverloadedError",
+    "EngineTimeoutError",
     "EngineUnavailableError",
     "FakeEngine",
     "InferenceError",
+    "Model",
     "ModelLoadError",
+    "ModelNotFoundError",
     "Outputs",
     "Prediction",
 ]

@@ -39,17 +39,19 @@ class MicroBatcher:
 
     Args:
         run: takes uint8 (B, F, H, W, 3), returns `Outputs`; called from one worker thread.
+        version: of the weights behind `run`.
         max_batch: most clips in one call, at least 1.
         max_wait: seconds the first clip of a batch waits for company, at least 0.
         max_queue: most clips waiting; one more is refused with `EngineOverloadedError`.
     """
 
-    def __init__(self, run: RunBatch, *, max_batch: int, max_wait: float, max_queue: int) -> None:
+    def __init__(self, run: RunBatch, version: str, *, max_batch: int, max_wait: float, max_queue: int) -> None:
         if max_batch < 1 or max_queue < 1 or max_wait < 0:
             raise ValueError(
                 f"max_batch {max_batch} and max_queue {max_queue} must be at least 1, max_wait {max_wait} at least 0"
             )
         self._run = run
+        self._version = version
         self._max_batch = max_batch
         self._max_wait = max_wait
         self._max_queue = max_queue
@@ -153,4 +155,5 @@ class MicroBatcher:
         self._batch_seconds = seconds
         for index, item in enumerate(batch):
             if not item.future.done():
-                item.future.set_result(Prediction(outputs.row(index), started - item.since, seconds, len(batch)))
+                waited = started - item.since
+                item.future.set_result(Prediction(outputs.row(index), self._version, waited, seconds, len(batch)))

@@ -11,6 +11,10 @@ class ModelLoadError(EngineError):
     """The model file is missing, is not ONNX, or is not a SeFAR model."""
 
 
+class ModelNotFoundError(EngineError):
+    """There is no model of that name or version."""
+
+
 class EngineOverloadedError(EngineError):
     """The queue is full; nothing was started.
 
@@ -24,7 +28,19 @@ class EngineOverloadedError(EngineError):
 
 
 class EngineUnavailableError(EngineError):
-    """The engine is not started, is shutting down, or cannot be reached."""
+    """The engine is not started, is shutting down, or cannot be reached.
+
+    Attributes:
+        retry_after: seconds after which trying again makes sense, at least 1.
+    """
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EngineTimeoutError(EngineError):
+    """The model did not answer in the time it is given; it may be slow, or it may hang."""
 
 
 class InferenceError(EngineError):

@@ -11,7 +11,7 @@ import asyncio
 import numpy as np
 from numpy.typing import NDArray
 
-from sefar_serve.engine.base import Outputs, Prediction
+from sefar_serve.engine.base import Outputs, Prediction, check_name
 from sefar_serve.engine.errors import EngineUnavailableError
 from sefar_serve.metadata import ModelMetadata
 
@@ -59,6 +59,16 @@ class FakeEngine:
         return self._metadata
 
     @property
+    def models(self) -> tuple[FakeEngine, ...]:
+        """Itself alone."""
+        return (self,)
+
+    def model(self, name: str | None) -> FakeEngine:
+        """Itself, by its name."""
+        check_name(name, self._metadata)
+        return self
+
+    @property
     def queue_depth(self) -> int:
         """Inferences under way: it has no queue."""
         return self.running
@@ -91,7 +101,7 @@ class FakeEngine:
             tokens=np.full((len(meta.sample_frames), meta.token_dim), chosen, np.float32),
             mc_logits=np.repeat(logits[None], meta.mc_samples, axis=0),
         )
-        return Prediction(outputs, queue_seconds=0.0, inference_seconds=self.delay, batch_size=1)
+        return Prediction(outputs, meta.version, queue_seconds=0.0, inference_seconds=self.delay, batch_size=1)
 
     async def check(self) -> None:
         """Raise what it was told to raise."""

@@ -12,9 +12,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from sefar_serve.engine.base import Outputs, Prediction
+from sefar_serve.engine.base import Outputs, Prediction, check_frames, check_name
 from sefar_serve.engine.batcher import MicroBatcher
-from sefar_serve.engine.errors import EngineUnavailableError, InferenceError, ModelLoadError
+from sefar_serve.engine.errors import EngineUnavailableError, ModelLoadError
 from sefar_serve.metadata import OUTPUT_NAMES, MetadataError, ModelMetadata
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -126,7 +126,9 @@ class OnnxEngine:
     ) -> None:
         self._model = model
         self._max_batch = max_batch
-        self._batcher = MicroBatcher(model.run, max_batch=max_batch, max_wait=max_wait, max_queue=max_queue)
+        self._batcher = MicroBatcher(
+            model.run, model.metadata.version, max_batch=max_batch, max_wait=max_wait, max_queue=max_queue
+        )
         self._fresh_for = fresh_for
         self._last_success = -float("inf")
 
@@ -134,6 +136,16 @@ class OnnxEngine:
     def metadata(self) -> ModelMetadata:
         """The served model's own description."""
         return self._model.metadata
+
+    @property
+    def models(self) -> tuple[OnnxEngine, ...]:
+        """Itself alone: one file, one model."""
+        return (self,)
+
+    def model(self, name: str | None) -> OnnxEngine:
+        """Itself, by its name; see `Engine.model`."""
+        check_name(name, self.metadata)
+        return self
 
     @property
     def queue_depth(self) -> int:
@@ -151,11 +163,8 @@ class OnnxEngine:
         await self._batcher.close()
 
     async def infer(self, frames: NDArray[np.uint8]) -> Prediction:
-        """Run the model on one clip; see `Engine.infer`."""
-        if frames.shape != self.metadata.frames_shape or frames.dtype != np.uint8:
-            raise InferenceError(
-                f"the model takes uint8 {self.metadata.frames_shape}, got {frames.dtype} {frames.shape}"
-            )
+        """Run the model on one clip; see `Model.infer`."""
+        check_frames(frames, self.metadata)
         prediction = await self._batcher.submit(frames)
         self._last_success = time.monotonic()
         return prediction

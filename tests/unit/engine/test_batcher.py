@@ -45,7 +45,7 @@ async def until(condition) -> None:
 
 
 async def started(model: Model, **bounds: float) -> MicroBatcher:
-    batcher = MicroBatcher(model, **({"max_batch": 4, "max_wait": 0.0, "max_queue": 16} | bounds))
+    batcher = MicroBatcher(model, "1", **({"max_batch": 4, "max_wait": 0.0, "max_queue": 16} | bounds))
     batcher.start()
     return batcher
 
@@ -158,7 +158,7 @@ def test_closing_finishes_what_waits_and_refuses_the_rest() -> None:
 
 def test_not_started_is_unavailable() -> None:
     async def run() -> None:
-        batcher = MicroBatcher(Model(), max_batch=1, max_wait=0, max_queue=1)
+        batcher = MicroBatcher(Model(), "1", max_batch=1, max_wait=0, max_queue=1)
         with pytest.raises(EngineUnavailableError):
             await batcher.submit(clip(0))
         await batcher.close()
@@ -169,4 +169,4 @@ def test_not_started_is_unavailable() -> None:
 @pytest.mark.parametrize("bounds", [{"max_batch": 0}, {"max_queue": 0}, {"max_wait": -1.0}])
 def test_impossible_bounds_are_refused(bounds: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be at least"):
-        MicroBatcher(Model(), **({"max_batch": 1, "max_wait": 0.0, "max_queue": 1} | bounds))
+        MicroBatcher(Model(), "1", **({"max_batch": 1, "max_wait": 0.0, "max_queue": 1} | bounds))

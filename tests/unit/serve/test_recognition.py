@@ -20,7 +20,9 @@ def test_results_keep_the_order_and_failures_stay_alone(dark_clip: bytes, bright
     async def run() -> None:
         async with Recognizer(FakeEngine(), Bounds(decode_threads=2)) as recognizer:
             videos = [bright_clip, b"no video" * 40, dark_clip]
-            first, bad, last = await recognizer.recognise([clip_input(video) for video in videos])
+            first, bad, last = await recognizer.recognise(
+                [clip_input(video) for video in videos], recognizer.engine.model(None)
+            )
             assert isinstance(bad, NotAVideoError)
             assert isinstance(first, Recognised)
             assert isinstance(last, Recognised)
@@ -36,7 +38,7 @@ def test_a_failing_model_fails_its_clip_only_as_a_result(dark_clip: bytes) -> No
         engine = FakeEngine()
         async with Recognizer(engine) as recognizer:
             engine.failure = InferenceError("bad")
-            [result] = await recognizer.recognise([clip_input(dark_clip)])
+            [result] = await recognizer.recognise([clip_input(dark_clip)], recognizer.engine.model(None))
             assert result is engine.failure
 
     asyncio.run(run())
@@ -45,7 +47,9 @@ def test_a_failing_model_fails_its_clip_only_as_a_result(dark_clip: bytes) -> No
 def test_windows(dark_clip: bytes) -> None:
     async def run() -> None:
         async with Recognizer(FakeEngine()) as recognizer:
-            [found] = await recognizer.recognise([clip_input(dark_clip)], Span(window=0.4))
+            [found] = await recognizer.recognise(
+                [clip_input(dark_clip)], recognizer.engine.model(None), Span(window=0.4)
+            )
             assert isinstance(found, Recognised)
             starts = [window.start for window in found.windows]
             assert starts[:3] == pytest.approx([0.0, 0.2, 0.4])  # half a window apart by default
@@ -65,7 +69,7 @@ def test_a_cancelled_request_frees_its_place_only_when_its_thread_is_done(dark_c
 
         async with Recognizer(FakeEngine(), Bounds(decode_threads=1, max_decoding=2)) as recognizer:
             inputs = [ClipInput("slow", slow, lambda: closed.append("slow")), clip_input(dark_clip, closed)]
-            request = asyncio.create_task(recognizer.recognise(inputs))
+            request = asyncio.create_task(recognizer.recognise(inputs, recognizer.engine.model(None)))
             await asyncio.to_thread(opened.wait, 10)
             request.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -75,7 +79,9 @@ def test_a_cancelled_request_frees_its_place_only_when_its_thread_is_done(dark_c
                     await asyncio.sleep(0.001)
             assert closed == ["clip"]
             with pytest.raises(EngineOverloadedError):
-                await recognizer.recognise([clip_input(dark_clip), clip_input(dark_clip)])
+                await recognizer.recognise(
+                    [clip_input(dark_clip), clip_input(dark_clip)], recognizer.engine.model(None)
+                )
             release.set()
             async with asyncio.timeout(10):
                 while recognizer.decoding:
@@ -91,7 +97,9 @@ def test_overload_is_refused_before_work_and_closes_the_inputs(dark_clip: bytes)
         engine = FakeEngine()
         async with Recognizer(engine, Bounds(max_decoding=1)) as recognizer:
             with pytest.raises(EngineOverloadedError):
-                await recognizer.recognise([clip_input(dark_clip, closed), clip_input(dark_clip, closed)])
+                await recognizer.recognise(
+                    [clip_input(dark_clip, closed), clip_input(dark_clip, closed)], recognizer.engine.model(None)
+                )
         assert (closed, engine.calls) == (["clip", "clip"], 0)
 
     asyncio.run(run())
