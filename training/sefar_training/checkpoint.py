@@ -62,9 +62,12 @@ def save_checkpoint(folder: Path, model: SefarModel, info: CheckpointInfo) -> Pa
     new.mkdir(parents=True)
     save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, new / WEIGHTS)
     (new / CONFIG).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(old)
     new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

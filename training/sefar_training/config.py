@@ -113,7 +113,7 @@ class DataConfig(_Strict):
         test: list file evaluated at the end, or None.
         labels: class names, line n is class n; None numbers the classes up to the highest in the lists.
         classes: JSON with attributes and opposites per class, or None where the data set has none.
-        poses: folder of per-frame pose targets (``<split>.npz``); needed by the pretext alone.
+        poses: ``.npz`` file of per-frame pose targets; needed by the pretext alone.
         remap: replacements of path prefixes in the lists, e.g. ``{"/root/video/": "videos/"}``.
         scale: range of the short side in pixels that training clips are scaled to before a random
             square of the model's size is cut; None for the paper's 256-320 to 224, in proportion.
@@ -179,7 +179,7 @@ class OptimConfig(_Strict):
             next power of 0.1 (the paper: 25 and 28 of 30 epochs).
         milestones: epochs of ``steps``, ascending.
         final_lr: learning rate at the end of ``cosine`` as a share of `lr`.
-        clip_grad: largest gradient norm.
+        clip_grad: largest gradient norm; None for any.
         precision: ``bf16`` autocast or ``fp32``.
     """
 
@@ -195,7 +195,7 @@ class OptimConfig(_Strict):
     schedule: Literal["cosine", "steps"] = "cosine"
     milestones: tuple[int, ...] = ()
     final_lr: float = Field(default=0.01, ge=0, le=1)
-    clip_grad: float = Field(default=1.0, gt=0)
+    clip_grad: float | None = Field(default=1.0, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
 
     @model_validator(mode="after")
@@ -227,7 +227,8 @@ class SemiConfig(_Strict):
             ``sefar``, ``none`` for the others.
         threshold: least probability of a pseudo-label that counts (``fixmatch``, ``flexmatch``, ``svformer``).
         teacher_decay: highest decay of the exponential moving average of weights.
-        teacher_warmup: let the decay rise to that from 0 over the first steps (timm's ModelEmaV3).
+        teacher_warmup: let the decay n steps on be at most 1 − (n + 1)^(−2/3) (timm's ModelEmaV3), for runs too short
+            for theirs; without it the average is a copy of the student until `start_epoch`, then has the full decay.
     """
 
     batch_size: int = Field(default=32, ge=1)
@@ -288,7 +289,7 @@ class TrainConfig(_Strict):
     @model_validator(mode="after")
     def _task_has_data(self) -> TrainConfig:
         if self.task == "pretext" and self.data.poses is None:
-            raise ValueError("task pretext needs data.poses, the folder of pose targets")
+            raise ValueError("task pretext needs data.poses, the file of pose targets")
         if self.uses_unlabelled and self.data.unlabel is None:
             raise ValueError(f"method {self.method} needs data.unlabel, the list of unlabelled clips")
         if self.uses_unlabelled and self.semi.start_epoch >= self.optim.epochs:

@@ -14,13 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -102,12 +103,14 @@ class RunFolder:
         return state
 
     def cut_log(self, epoch: int) -> None:
-        """Take lines of `epoch` and later out of the log: they will be written again."""
+        """Take lines of `epoch` and later out of the log, and one cut short: they will be written again."""
         log = self.path / LOG
         if log.exists():
             lines = log.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["epoch"] < epoch]
-            log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] < epoch]
+            new = log.with_name(LOG + ".new")
+            new.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            new.replace(log)
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the resumable state, whole or not at all."""
@@ -139,7 +142,7 @@ class TrainingLoop:
         progress: show a bar.
 
     Raises:
-        RunError: if `folder` holds a run that may not be continued.
+        RunError: if `folder` holds a run that may not be continued, or batches cannot be cut into equal parts.
     """
 
     def __init__(
@@ -167,9 +170,13 @@ class TrainingLoop:
         self.checkpoint_every = checkpoint_every
         self.checkpoint_steps = checkpoint_steps
         self.progress = progress and accelerator.is_main_process
-        steps = optim.steps_per_epoch or math.ceil(len(sources[-1]) / sources[-1].batch_size)
+        _check_parts(sources, optim.accumulate, accelerator.num_processes)
         self.batches = StepBatches(
-            sources, steps, seed, rank=accelerator.process_index, world=accelerator.num_processes
+            sources,
+            steps_per_epoch(sources, optim),
+            seed,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
         )
         self.loader = DataLoader(
             ClipSources(sources),
@@ -183,27 +190,28 @@ class TrainingLoop:
         self._first_step = 0
         self._sums: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
+        self._last: dict[str, Any] = {}
         state = folder.open(resume)
         if state is not None:
             step.load_state_dict(state["step"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.epoch, self._first_step = state["epoch"], state["first_step"]
             self._sums, self._counts = Counter(state["sums"]), Counter(state["counts"])
-            if accelerator.is_main_process:
-                folder.cut_log(self.epoch)
+            self._last = state["last"]
             logger.info("continuing %s at epoch %d, step %d", folder.path, self.epoch, self._first_step)
+        if accelerator.is_main_process:
+            folder.cut_log(self.epoch)
         self._forward, self.optimizer = accelerator.prepare(step, self.optimizer)
 
     def run(self) -> Figures:
         """Train to the last epoch.
 
         Returns:
-            The last epoch's figures; none if the run had ended before.
+            The last epoch's figures.
         """
-        line: dict[str, Any] = {}
         while self.epoch < self.optim.epochs:
             started = time.perf_counter()
-            line = {"epoch": self.epoch, **self._train_epoch()}
+            line: dict[str, Any] = {"epoch": self.epoch, **self._train_epoch()}
             line["seconds"] = round(time.perf_counter() - started, 2)
             if self.accelerator.is_main_process:
                 if self.evaluate is not None:
@@ -212,10 +220,11 @@ class TrainingLoop:
                 self._track(line, (self.epoch + 1) * self.batches.steps, "epoch")
                 logger.info(" ".join(f"{key}={value:.4g}" for key, value in line.items()))
             self.epoch += 1
+            self._last = line
             if self.epoch % self.checkpoint_every == 0 or self.epoch == self.optim.epochs:
                 self._save(first_step=0)
             self.accelerator.wait_for_everyone()
-        return line
+        return self._last
 
     def _train_epoch(self) -> Figures:
         self.step.train()
@@ -249,7 +258,7 @@ class TrainingLoop:
     def _train_step(self, batch: Batch) -> Figures:
         """Forward and backward of one batch, in `accumulate` equal parts, and the optimiser's step."""
         parts = self.optim.accumulate
-        sums: Counter[str] = Counter()
+        found: dict[str, list[float]] = {}
         self.optimizer.zero_grad(set_to_none=True)
         split = {key: value.chunk(parts) for key, value in batch.items()}
         for part in range(parts):
@@ -259,15 +268,19 @@ class TrainingLoop:
             with alone:
                 loss, metrics = self._forward(moved, self.epoch)
                 self.accelerator.backward(loss / parts)
-            sums.update({key: value.item() / parts for key, value in ({"loss": loss.detach()} | metrics).items()})
-        if not math.isfinite(sums["loss"]):
+            for key, value in ({"loss": loss.detach()} | metrics).items():
+                found.setdefault(key, []).append(value.item())
+        # Some figures are known of some parts only.
+        figures = {key: sum(values) / len(values) for key, values in found.items()}
+        if not math.isfinite(figures["loss"]):
             raise RunError(
-                f"the loss became {sums['loss']} in epoch {self.epoch + 1}; "
+                f"the loss became {figures['loss']} in epoch {self.epoch + 1}; "
                 "try a lower optim.lr or a longer optim.warmup_epochs"
             )
-        self.accelerator.clip_grad_norm_(self.step.parameters(), self.optim.clip_grad)
+        if self.optim.clip_grad is not None:
+            self.accelerator.clip_grad_norm_(self.step.parameters(), self.optim.clip_grad)
         self.optimizer.step()
-        return dict(sums)
+        return figures
 
     def _means(self) -> Figures:
         return {key: total / self._counts[key] for key, total in self._sums.items()}
@@ -290,9 +303,25 @@ class TrainingLoop:
                     "first_step": first_step,
                     "sums": dict(self._sums),
                     "counts": dict(self._counts),
+                    "last": self._last,
                     "step": self.step.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                 }
+            )
+
+
+def steps_per_epoch(sources: Sequence[Source], optim: OptimConfig) -> int:
+    """Steps of an epoch: the recipe's, else one pass over the last source."""
+    return optim.steps_per_epoch or math.ceil(len(sources[-1]) / sources[-1].batch_size)
+
+
+def _check_parts(sources: Sequence[Source], accumulate: int, processes: int) -> None:
+    """Refuse batches that cannot be cut into equal parts: the mean of their means would be another step."""
+    for source in sources:
+        if source.batch_size % (accumulate * processes):
+            raise RunError(
+                f"a batch of {source.batch_size} clips cannot be cut into {accumulate} equal parts for each of "
+                f"{processes} processes; change batch_size or optim.accumulate"
             )
 
 
@@ -307,7 +336,11 @@ def create_accelerator(optim: OptimConfig, trackers: Sequence[str] = (), folder:
     # Accelerate keeps one state a process; trainings in turn may differ in precision.
     AcceleratorState._reset_state()
     # Batch statistics stay each process's own; averaging weights keeps the processes equal.
-    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    # The other processes wait while the first one evaluates, which may take longer than the usual ten minutes.
+    handlers = [
+        DistributedDataParallelKwargs(broadcast_buffers=False),
+        InitProcessGroupKwargs(timeout=timedelta(hours=12)),
+    ]
     return Accelerator(
         mixed_precision="bf16" if optim.precision == "bf16" else "no",
         log_with=list(trackers) or None,

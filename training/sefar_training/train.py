@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,10 +25,11 @@ from .data import (
     read_list,
 )
 from .evaluation import EvaluationReport, evaluate_clips, torch_predictor
-from .loop import Figures, RunFolder, TrainingLoop, create_accelerator
+from .evaluation.run import check_files
+from .loop import Figures, RunError, RunFolder, TrainingLoop, create_accelerator, steps_per_epoch
 from .model import FrameNormalizer, SefarModel, create_model
 from .pretext import PoseFileError, PoseRegressor, PretextStep, read_poses
-from .semisupervised import ClassificationStep
+from .semisupervised import RULES, ClassificationStep
 from .synthgym import POSE_NAMES
 
 logger = logging.getLogger(__name__)
@@ -114,9 +116,11 @@ def training_sources(
 
 
 def evaluation_clips(config: TrainConfig, list_file: Path) -> EvaluationClips:
-    """Read a list for evaluation under the recipe's preprocessing."""
+    """Read a list for evaluation under the recipe's preprocessing; its clips must be there."""
     model = config.model
-    return EvaluationClips(_entries(config, list_file), model.sampling, model.resize, model.size, config.data.cache_gb)
+    entries = _entries(config, list_file)
+    check_files(entries, list_file)
+    return EvaluationClips(entries, model.sampling, model.resize, model.size, config.data.cache_gb)
 
 
 def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, DecodedClip] | None = None) -> Path:
@@ -131,7 +135,9 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
         The final checkpoint's folder, ``<out>/final``; a classifier's student is beside it in ``<out>/student``.
 
     Raises:
-        RunError: if `out` holds a run and `resume` is off, or the loss is no longer finite.
+        RunError: if `out` holds a run and `resume` is off, batches cannot be cut as asked, or the loss is no longer
+            finite.
+        EvaluationError: if clips of the val or test list are not there; told before training.
         BrokenClipsError: if more clips than allowed do not decode.
         ListFileError, ClassesError, CheckpointError, PoseFileError: if a file the recipe names does not fit.
     """
@@ -159,6 +165,7 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
             config.perturbation,
             config.optim.epochs,
             len(sources[-1]),
+            0 if config.semi.teacher_warmup else config.semi.start_epoch * steps_per_epoch(sources, config.optim),
             config.regularization.label_smoothing,
         )
         judged = {FINAL: step.average.module, STUDENT: model}
@@ -175,12 +182,18 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
             teacher, student = _headline(judge(FINAL, val)), _headline(judge(STUDENT, val))
             return teacher | {f"student_{key}": value for key, value in student.items()}
 
-    included = {"task", "method", "seed", "model", "regularization", "optim", "semi"}
+    test = None
+    if config.task == "classify" and config.data.test is not None:
+        test = evaluation_clips(config, config.data.test)
+    if config.task == "classify" and config.uses_unlabelled and RULES[config.method].mixes:
+        alone = config.semi.batch_size == accelerator.num_processes * config.optim.accumulate
+        if alone:
+            raise RunError("one unlabelled clip a part has none to be mixed with; raise semi.batch_size")
     loop = TrainingLoop(
         step.to(device),
         sources,
         config.optim,
-        RunFolder(config.out, config.model_dump(mode="json", include=included)),
+        RunFolder(config.out, _fingerprint(config)),
         accelerator,
         seed=config.seed,
         workers=config.data.workers,
@@ -192,18 +205,28 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
     )
     last = loop.run()
     if accelerator.is_main_process:
-        test = None
-        if config.task == "classify" and config.data.test is not None:
-            test = evaluation_clips(config, config.data.test)
+        metrics: dict[str, object] = {"last_epoch": last}
+        # Saved before they are tested: a test clip that does not decode must not cost the training.
         for name, chosen in judged.items():
-            metrics: dict[str, object] = {"last_epoch": last}
-            if test is not None:
-                report = judge(name, test, progress)
-                metrics["test"] = report.model_dump(mode="json")
-                logger.info("test of %s: %s", name, _headline(report))
             save_checkpoint(config.out / name, chosen, _describe(config, classes, metrics))
+        if test is not None:
+            for name, chosen in judged.items():
+                report = judge(name, test, progress)
+                logger.info("test of %s: %s", name, _headline(report))
+                tested = metrics | {"test": report.model_dump(mode="json")}
+                save_checkpoint(config.out / name, chosen, _describe(config, classes, tested))
     accelerator.end_training()
     return config.out / FINAL
+
+
+def _fingerprint(config: TrainConfig) -> dict[str, object]:
+    """What makes a training what it is, the contents of its lists included; where data lie may change."""
+    data = config.data
+    lists = [data.train, data.unlabel if config.uses_unlabelled else None]
+    contents = [hashlib.sha256((data.root / file).read_bytes()).hexdigest() for file in lists if file is not None]
+    kept = {"task", "method", "seed", "model", "regularization", "optim", "semi", "pretext", "init"}
+    varied = data.model_dump(mode="json", include={"scale", "flip", "strong"})
+    return config.model_dump(mode="json", include=kept) | {"data": varied, "lists": contents}
 
 
 def _describe(config: TrainConfig, classes: ClassTable, metrics: dict[str, object]) -> CheckpointInfo:

@@ -63,7 +63,13 @@ def test_frame_count_between_path_and_label_is_refused_with_the_mend(line: str) 
         parse_list(line)
 
 
-@pytest.mark.parametrize("header", ["path,label", "video label", '"path","class"', "File Name\tTarget"])
+def test_a_clip_that_ends_like_a_header_is_a_clip() -> None:
+    assert parse_list("0 CLASS\n", unlabelled=True) == [("0 CLASS", UNKNOWN)]
+
+
+@pytest.mark.parametrize(
+    "header", ["path,label", "video label", '"path","class"', "File Name\tTarget", "clip_path class_id"]
+)
 def test_header_is_skipped_once(header: str) -> None:
     assert parse_list(f"\n{header}\na.mp4 1\n") == [("a.mp4", 1)]
     with pytest.raises(ListFileError, match="line 2"):

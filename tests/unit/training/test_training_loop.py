@@ -166,10 +166,23 @@ def test_a_run_is_not_overwritten_nor_continued_by_another_recipe(small_model, t
         loop(small_model(), tmp_path, epochs=2, resume=True)
 
 
+def test_a_log_of_epochs_without_a_state_is_begun_anew(small_model, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"epoch": 0, "loss": 7}\n{"epoch": 1, "lo')
+    loop(small_model(), tmp_path, epochs=1, resume=True).run()
+    [line] = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert json.loads(line)["loss"] != 7
+
+
+def test_batches_that_cannot_be_cut_equally_are_refused(small_model, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="4 clips cannot be cut into 3 equal parts"):
+        loop(small_model(), tmp_path, accumulate=3)
+
+
 def test_finished_run_resumes_to_nothing(small_model, tmp_path: Path) -> None:
     loop(small_model(), tmp_path, epochs=1).run()
     model = small_model()
-    loop(model, tmp_path, epochs=1, resume=True, crash_at=0).run()
+    last = loop(model, tmp_path, epochs=1, resume=True, crash_at=0).run()
+    assert json.loads((tmp_path / "log.jsonl").read_text()).items() <= last.items()
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 

@@ -31,6 +31,9 @@ def test_recipes_of_the_paper_have_its_hyper_parameters(name: str) -> None:
     assert (optim.optimizer, optim.lr, optim.momentum, optim.weight_decay) == ("sgd", 0.005, 0.9, 1e-3)
     assert (optim.epochs, optim.schedule, optim.milestones, optim.warmup_epochs) == (30, "steps", (25, 28), 0)
     assert (optim.batch_size, semi.batch_size, semi.start_epoch, semi.teacher_decay) == (8, 8, 5, 0.9999)
+    assert not semi.teacher_warmup and optim.clip_grad is None
+    assert (config.model.dropout, config.model.sample_frames, config.data.strong) == (0.5, (2, 2, 4), 0)
+    assert (semi.ramp, semi.regulation, config.perturbation) == (True, True, "moderate")
     assert (semi.mc_samples, semi.pseudo_weight, semi.mix_weight, semi.mix_alpha) == (10, 2, 2, 10)
 
 

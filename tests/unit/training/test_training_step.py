@@ -8,8 +8,16 @@ import torch
 import torch.nn.functional as F
 
 from sefar_training.config import SemiConfig
-from sefar_training.model import FrameNormalizer, SefarModel
-from sefar_training.semisupervised import RULES, ClassificationStep, class_thresholds, frame_order, regulation
+from sefar_training.model import FrameNormalizer, SefarModel, create_model
+from sefar_training.semisupervised import (
+    RULES,
+    ClassificationStep,
+    class_thresholds,
+    draw_mix,
+    frame_order,
+    mix_tokens,
+    regulation,
+)
 
 NORMALIZER = FrameNormalizer((0.45,) * 3, (0.225,) * 3)
 CLASSES = 5
@@ -80,15 +88,55 @@ def test_a_high_threshold_leaves_the_supervised_loss(model: SefarModel) -> None:
 
 
 def test_flexmatch_lowers_thresholds_of_classes_not_yet_learnt(model: SefarModel) -> None:
-    step = make(model, "flexmatch", threshold=0.2)
     given = batch()
-    _, metrics = step(given, epoch=5)
+    model.head.classifier.weight.data.mul_(5)  # clips differ in how sure the student is
     best, label = model(NORMALIZER(given["weak"])).logits.softmax(dim=1).max(dim=1)
-    sure = best >= 0.2
-    assert step.taken_for[given["clip"]].tolist() == torch.where(sure, label, -1).tolist()
-    counts = torch.bincount(label[sure], minlength=CLASSES).float()
-    limits = class_thresholds(counts, 10 - int(sure.sum()), 0.2)
-    assert metrics["weight"] == pytest.approx((best >= limits[label]).float().mean().item())
+    threshold = best.sort().values[3:5].mean().item()  # two of six are sure
+    step = make(model, "flexmatch", threshold=threshold)
+    earlier = (int(label[best.argmin()]) + 1) % CLASSES
+    step.taken_for[:] = earlier  # what clips were taken for stays where the student is unsure
+    sure = best >= threshold
+    expected = step.taken_for.clone()
+    expected[given["clip"]] = torch.where(sure, label, earlier)
+    loss, metrics = step(given, epoch=5)
+    assert torch.equal(step.taken_for, expected)
+    limits = class_thresholds(torch.bincount(expected, minlength=CLASSES).float(), 0, threshold)
+    weight = (best >= limits[label]).float()
+    assert 2 < weight.sum() < 6, "lower thresholds let more pass than the fixed one, yet not all"
+    assert metrics["weight"] == pytest.approx(weight.mean().item())
+    strong = F.cross_entropy(model(NORMALIZER(given["strong"])).logits, label, reduction="none")
+    assert (loss - metrics["loss_sup"]).item() == pytest.approx(2 * (weight * strong).mean().item(), rel=1e-4)
+
+
+def test_mixing_loss_by_hand(model: SefarModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = batch()
+    model.head.classifier.weight.data.mul_(5)
+    mix = draw_mix(6, 3, 4, alpha=10.0)
+    mix = mix._replace(other=torch.tensor([1, 2, 3, 4, 5, 0]))
+    monkeypatch.setattr("sefar_training.semisupervised.step.draw_mix", lambda *_: mix)
+    loss, metrics = make(model, "sefar", ramp=False, pseudo_weight=0.0, mix_weight=3.0)(given, epoch=5)
+    model.eval()
+    backbone = model.backbone
+    cls, x = backbone.embed(NORMALIZER(given["strong"]))
+    mixed = model.head(backbone.encode(cls, mix_tokens(x, mix, backbone.groups.element_of_frame)))[1].softmax(dim=1)
+    taught = model(NORMALIZER(given["weak"])).logits.softmax(dim=1)
+    eta = regulation(taught.max(dim=1).values, torch.zeros(6))
+    total = 0.0
+    for i, (j, share) in enumerate(zip(mix.other, mix.share, strict=True)):
+        target = share * taught[i] + (1 - share) * taught[j]
+        total += (share * eta[i] + (1 - share) * eta[j]) * (mixed[i] - target).square().sum()
+    assert metrics["loss_mix"].item() == pytest.approx(total.item() / 6, rel=1e-4)
+    assert (loss - metrics["loss_sup"]).item() == pytest.approx(3 * total.item() / 6, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", RULES)
+def test_every_weight_gets_a_gradient_in_mixed_precision(model: SefarModel, method: str) -> None:
+    step = make(model, method)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = step(batch(), epoch=5)
+    loss.backward()
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
 
 
 def test_sefar_weighs_by_regulation_and_reverses_fine_elements(model: SefarModel) -> None:
@@ -136,6 +184,7 @@ def test_gradients_reach_the_student_alone_and_the_average_only_by_following(mod
     start = copy.deepcopy(model.state_dict())
     step(batch(), epoch=5)[0].backward()
     optimizer.step()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     assert all(p.grad is None for p in step.average.parameters())
     assert all(torch.equal(before[name], value) for name, value in step.average.module.state_dict().items())
     step.updated(2)
@@ -145,10 +194,30 @@ def test_gradients_reach_the_student_alone_and_the_average_only_by_following(mod
     assert torch.allclose(step.average.module.state_dict()[weight], expected)
 
 
-def test_teaching_leaves_batch_statistics_and_mode_as_they_were(model: SefarModel) -> None:
+def test_teaching_leaves_batch_statistics_and_mode_as_they_were() -> None:
+    model = create_model("tiny", CLASSES, size=32).train()
     step = make(model, "fixmatch")
-    step(batch(), epoch=5)
+
+    def statistics() -> torch.Tensor:
+        return torch.cat([value.flatten() for name, value in model.state_dict().items() if "running" in name])
+
+    before = statistics()
+    step._pseudo_labels(batch(), RULES["fixmatch"])
+    assert before.numel()
+    assert torch.equal(before, statistics())
     assert model.training and not step.average.module.training
+
+
+def test_without_its_warm_up_the_average_is_a_copy_first_and_slow_then(model: SefarModel) -> None:
+    settings = SemiConfig(teacher_decay=0.9, teacher_warmup=False)
+    step = ClassificationStep(model, NORMALIZER, "sefar", settings, "none", epochs=9, unlabelled=9, average_from=3)
+    bias, average = model.head.classifier.bias, step.average.module.head.classifier.bias
+    before = 0.0
+    for n in range(1, 7):
+        bias.data.fill_(n)
+        step.updated(n)
+        assert average[0].item() == pytest.approx(n if n <= 4 else 0.9 * before + 0.1 * n)
+        before = average[0].item()
 
 
 def test_state_holds_all_that_training_changes(model: SefarModel) -> None:

@@ -11,7 +11,11 @@ UNKNOWN = -1
 """Label of a clip whose class a list does not say."""
 
 _LINE_END = re.compile(r"\r\n?|\n")
-_HEADER = re.compile(r'"?[\w ]+"?[ \t,]+"?(label|labels|label_id|class|class_id|target)"?', re.IGNORECASE)
+_HEADER = re.compile(
+    r'"?(?:(?:video|clip|file)s?[ _]?)?(?:path|name|id|video|clip|file|filename)?s?"?[ \t,]+'
+    r'"?(?:label|labels|label_id|class|class_id|target)"?',
+    re.IGNORECASE,
+)
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:[ \t,]+"?(-1|[0-9]+)"?)?')
 _PLAIN = re.compile(r"(.*?[^ \t,])[ \t,]+(-1|[0-9]+)")
 _COUNTED = re.compile(r"\.(mp4|avi|mov|mkv|webm|mpe?g)[ \t,]+[0-9]+\Z", re.IGNORECASE)

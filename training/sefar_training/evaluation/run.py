@@ -121,7 +121,7 @@ def evaluate_model(
     entries = read_list(list_file, root, remap)
     opened = open_model(model, device)
     check_labels([entry.label for entry in entries], len(opened.classes.labels))
-    _check_files(entries, list_file)
+    check_files(entries, list_file)
     clips = (
         EvaluationClips(entries, opened.sampling, opened.resize, opened.size)
         if views.count == 1
@@ -130,8 +130,12 @@ def evaluate_model(
     return evaluate_clips(opened.predict, clips, opened.classes, batch_size, workers, progress)
 
 
-def _check_files(entries: Sequence[ListEntry], list_file: Path) -> None:
-    """Tell at once, not after an hour, that clips are not there."""
+def check_files(entries: Sequence[ListEntry], list_file: Path) -> None:
+    """Tell at once, not after an hour, that clips are not there.
+
+    Raises:
+        EvaluationError: if any is missing.
+    """
     missing = [entry.path for entry in entries if not entry.path.is_file()]
     if missing:
         raise EvaluationError(

@@ -19,7 +19,7 @@ def mixing_loss(logits_BK: Tensor, target_BK: Tensor, weight: Tensor) -> Tensor:
 
 
 def ramp(epoch: int, start: int, epochs: int) -> float:
-    """ξ = sin(π/2 · (epoch + 1 − start)/(epochs − start)): from about 0 at `start` to 1 in the last epoch.
+    """ξ = sin(π/2 · (epoch + 1 − start)/(epochs − start)): rising from `start` to 1 in the last epoch.
 
     Args:
         epoch: counted from 0, at least `start`.

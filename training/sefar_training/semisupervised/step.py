@@ -58,6 +58,7 @@ class ClassificationStep(nn.Module):
         perturbation: what the strong view does to time.
         epochs: of the whole run.
         unlabelled: number of unlabelled clips.
+        average_from: optimiser's steps after which the moving average stops being a plain copy.
         label_smoothing: of the labelled loss.
     """
 
@@ -70,6 +71,7 @@ class ClassificationStep(nn.Module):
         perturbation: Perturbation,
         epochs: int,
         unlabelled: int,
+        average_from: int = 0,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
@@ -80,10 +82,13 @@ class ClassificationStep(nn.Module):
         self.perturbation: Perturbation = perturbation
         self.epochs = epochs
         self.label_smoothing = label_smoothing
-        self.average = ModelEmaV3(student, decay=config.teacher_decay, use_warmup=config.teacher_warmup)
+        self.average = ModelEmaV3(
+            student, decay=config.teacher_decay, use_warmup=config.teacher_warmup, update_after_step=average_from
+        )
         self.average.requires_grad_(False)
-        # FlexMatch: what each unlabelled clip was last confidently taken for, -1 for nothing yet.
-        self.register_buffer("taken_for", torch.full((unlabelled,), -1))
+        if self.rules is not None and self.rules.weighting == "class-thresholds":
+            # What each unlabelled clip was last confidently taken for, -1 for nothing yet.
+            self.register_buffer("taken_for", torch.full((unlabelled,), -1))
 
     def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Metrics]:
         """Loss of one batch: L_sup, and from `config.start_epoch` on ξ·(γ1·L_un + γ2·L_mix).
@@ -142,6 +147,8 @@ class ClassificationStep(nn.Module):
         else:
             answer = pseudo_labels(labeller.head(tokens)[1].float().softmax(dim=1)[:, None])
         labeller.train(was_training)
+        # Older torch keeps casts made without gradients, and a student that labels would then train on those.
+        torch.clear_autocast_cache()
         return answer, self._weights(answer, batch["clip"], rules)
 
     def _weights(self, answer: PseudoLabels, clip: Tensor, rules: Rules) -> Tensor:
