@@ -5,12 +5,12 @@ Training commands import torch only when they run, and say what to install when 
 
 from __future__ import annotations
 
-import importlib
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -21,10 +21,15 @@ from sefar_serve.clip import ClipError
 from sefar_serve.engine import Engine, EngineError
 from sefar_serve.logs import configure_logging
 from sefar_serve.metadata import ModelMetadata
+from sefar_serve.optional import optional_module
 from sefar_serve.recognition import Bounds, Recognised, Span
 from sefar_serve.schemas import Classification, Embedding, ItemError
+from sefar_serve.server import make_engine
+from sefar_serve.server import serve as serve_gateway
 from sefar_serve.settings import Settings
 from sefar_serve.sheet import SheetClip, contact_sheet
+from sefar_serve.triton.commands import TritonName
+from sefar_serve.triton.commands import app as triton
 
 app = typer.Typer(
     name="sefar",
@@ -33,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(triton, name="triton")
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="video files", show_default=False)]
 ModelOption = Annotated[
@@ -58,7 +64,8 @@ def serve(ctx: typer.Context) -> None:
     """Run the HTTP gateway; `sefar serve --help` lists every setting."""
     # The settings class makes its own flags, so that a setting has one name and one description.
     settings = Settings(_cli_parse_args=ctx.args)
-    _optional_module("sefar_serve.server", extra="cpu").serve(settings)
+    _needs_engine(settings)
+    serve_gateway(settings)
 
 
 @app.command()
@@ -145,7 +152,7 @@ def info(
 ) -> None:
     """Show what a model says of itself: classes, sampling, sizes."""
     settings = _settings(model)
-    loaded = _optional_module("sefar_serve.engine.onnx", extra="cpu").OnnxModel(settings.model)
+    loaded = optional_module("sefar_serve.engine.onnx", extra="cpu").OnnxModel(settings.model)
     if as_json:
         typer.echo(loaded.metadata.model_dump_json())
     else:
@@ -160,7 +167,7 @@ def synth(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="processes (default: one per core)")] = None,
 ) -> None:
     """Make SynthGym, the embedded data set: videos, labels, attributes, lists, contact sheets."""
-    synthgym = _optional_module("sefar_training.synthgym", extra="synth")
+    synthgym = optional_module("sefar_training.synthgym", extra="synth")
     summary = synthgym.write_dataset(out, preset=preset, seed=seed, workers=workers)
     typer.echo(str(summary))
 
@@ -174,10 +181,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint")] = False,
 ) -> None:
     """Train a model by a recipe."""
-    config = _optional_module("sefar_training.config", extra="train")
-    trainer = _optional_module("sefar_training.train", extra="train")
-    loop = _optional_module("sefar_training.loop", extra="train")
-    clips = _optional_module("sefar_training.data.clips", extra="train")
+    config = optional_module("sefar_training.config", extra="train")
+    trainer = optional_module("sefar_training.train", extra="train")
+    loop = optional_module("sefar_training.loop", extra="train")
+    clips = optional_module("sefar_training.data.clips", extra="train")
     configure_logging("info", "text")
     changes = [*(overrides or []), *(["resume=true"] if resume else [])]
     try:
@@ -208,8 +215,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model on a list of clips: accuracy, opposites, calibration, reliability."""
-    evaluation = _optional_module("sefar_training.evaluation", extra="train")
-    writer = _optional_module("sefar_training.evaluation.report", extra="train")
+    evaluation = optional_module("sefar_training.evaluation", extra="train")
+    writer = optional_module("sefar_training.evaluation.report", extra="train")
     report = evaluation.evaluate_model(
         model,
         list_file,
@@ -224,7 +231,7 @@ def evaluate(
     if as_json:
         typer.echo(writer.report_json(report, *about))
     elif out is None:
-        _optional_module("sefar_training.console", extra="train").print_evaluation(report, *about)
+        optional_module("sefar_training.console", extra="train").print_evaluation(report, *about)
     if out is not None:
         for file in writer.write_report(report, out, *about):
             console.err.print(f"report: {file}", highlight=False, markup=False, soft_wrap=True)
@@ -234,16 +241,29 @@ def evaluate(
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint folder written by `sefar train`")],
     out: Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write")] = Path("model.onnx"),
+    repository: Annotated[
+        Path | None, typer.Option("--repository", help="put it into this Triton model repository instead of --out")
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="name users address the model by")] = None,
-    version: Annotated[str, typer.Option("--version", help="version of the weights")] = "1",
+    version: Annotated[
+        str | None, typer.Option("--version", help="version of the weights (default: 1; in a repository the next one)")
+    ] = None,
+    triton_name: TritonName = "sefar_encoder",
 ) -> None:
     """Export a checkpoint to one self-describing ONNX file, and check it against torch."""
-    exporter = _optional_module("sefar_training.export", extra="train")
+    exporter = optional_module("sefar_training.export", extra="train")
     try:
-        report = exporter.export_checkpoint(checkpoint, out, name=name, version=version)
+        if repository is None:
+            typer.echo(str(exporter.export_checkpoint(checkpoint, out, name=name, version=version or "1")))
+            return
+        shelf = optional_module("sefar_serve.triton.repository", extra="triton")
+        newest = max(shelf.versions(repository, triton_name), default=0)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            typer.echo(str(exporter.export_checkpoint(checkpoint, file, name=name, version=version or str(newest + 1))))
+            typer.echo(str(shelf.publish(file, repository, triton_name)))
     except exporter.ParityError as error:
         _fail(error)
-    typer.echo(str(report))
 
 
 @app.command()
@@ -269,7 +289,7 @@ def convert(
     name: Annotated[str, typer.Option("--name", help="what the data set is called")] = "unnamed",
 ) -> None:
     """Convert weights of others to a checkpoint folder: to export, or to start training from."""
-    converter = _optional_module("sefar_training.convert", extra="train")
+    converter = optional_module("sefar_training.convert", extra="train")
     report = converter.convert(
         source,
         out,
@@ -302,10 +322,10 @@ def lists(
     if check and root is None:
         raise typer.BadParameter("--check needs --root, the folder of the clips")
     prefixes = _prefixes(remap)
-    surveyor = _optional_module("sefar_training.data.survey", extra="train")
+    surveyor = optional_module("sefar_training.data.survey", extra="train")
     classes = None
     if labels is not None:
-        table = _optional_module("sefar_training.data.classes", extra="train")
+        table = optional_module("sefar_training.data.classes", extra="train")
         classes = len(table.ClassTable.read(labels).labels)
     survey = surveyor.survey_lists(
         surveyor.find_lists(places),
@@ -318,7 +338,7 @@ def lists(
     if as_json:
         typer.echo(survey.model_dump_json())
     else:
-        _optional_module("sefar_training.console", extra="train").print_survey(survey)
+        optional_module("sefar_training.console", extra="train").print_survey(survey)
     if not survey.sound:
         raise typer.Exit(1)
 
@@ -335,7 +355,7 @@ def study(
     ] = None,
 ) -> None:
     """Train a recipe's variants over seeds, measure them, and write one page; goes on where it was stopped."""
-    studies = _optional_module("sefar_training.study", extra="train")
+    studies = optional_module("sefar_training.study", extra="train")
     path = studies.find_study(name)
     folder = out or Path("runs") / f"study_{path.stem}"
     plan = studies.load_study(path)
@@ -377,7 +397,16 @@ def _settings(model: Path | None) -> Settings:
 
 def _engine(model: Path | None) -> tuple[Engine, Bounds]:
     settings = _settings(model)
-    return _optional_module("sefar_serve.server", extra="cpu").make_engine(settings), settings.bounds
+    _needs_engine(settings)
+    return make_engine(settings), settings.bounds
+
+
+def _needs_engine(settings: Settings) -> None:
+    """Say what to install before the engine's own import fails."""
+    if settings.triton_url is None:
+        optional_module("onnxruntime", extra="cpu")
+    else:
+        optional_module("tritonclient.grpc", extra="triton")
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -420,13 +449,3 @@ def _exit_by(items: Sequence[BaseModel]) -> None:
     if failed:
         console.err.print(f"[red]{failed} of {len(items)} videos failed[/]")
         raise typer.Exit(1)
-
-
-def _optional_module(name: str, *, extra: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"this command needs packages that are not installed ({error.name}); "
-            f"install them with: pip install 'sefar-serve[{extra}]'"
-        ) from error

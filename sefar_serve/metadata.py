@@ -87,6 +87,18 @@ class ModelMetadata(BaseModel):
         """Shape (F, H, W, 3) of one clip's uint8 frames."""
         return (sum(self.sample_frames), self.size, self.size, 3)
 
+    @property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each output for one clip, without the batch axis, in the order of `OUTPUT_NAMES`."""
+        classes = len(self.labels)
+        shapes = (
+            (classes,),
+            (self.embedding_dim,),
+            (len(self.sample_frames), self.token_dim),
+            (self.mc_samples, classes),
+        )
+        return dict(zip(OUTPUT_NAMES, shapes, strict=True))
+
     def to_props(self) -> dict[str, str]:
         """The ONNX ``metadata_props`` entries: one JSON value a key."""
         return {PREFIX + key: json.dumps(value) for key, value in self.model_dump(mode="json").items()}

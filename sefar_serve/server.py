@@ -5,17 +5,34 @@ from __future__ import annotations
 import uvicorn
 
 from sefar_serve.api import create_app
-from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
+from sefar_serve.engine import Engine
 from sefar_serve.logs import configure_logging
 from sefar_serve.settings import Settings
 
 
-def make_engine(settings: Settings) -> OnnxEngine:
-    """Load the model that the settings name.
+def make_engine(settings: Settings) -> Engine:
+    """Load the model that the settings name, or make the engine that asks their Triton server.
 
     Raises:
-        ModelLoadError: if it cannot be loaded.
+        ModelLoadError: if the model cannot be loaded.
+        ModuleNotFoundError: if the package that the engine needs is not installed.
     """
+    # Each engine's package is an extra of its own: a gateway in front of Triton has no onnxruntime.
+    if settings.triton_url is not None:
+        from sefar_serve.engine.triton import TritonEngine, TritonOptions
+
+        return TritonEngine(
+            TritonOptions(
+                url=settings.triton_url,
+                models=settings.triton_models,
+                shared_memory=settings.triton_shared_memory,
+                timeout=settings.triton_timeout,
+                max_inflight=settings.max_queue,
+                probe=settings.triton_probe,
+            )
+        )
+    from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
+
     model = OnnxModel(settings.model, device=settings.device, threads=settings.inference_threads)
     return OnnxEngine(
         model,

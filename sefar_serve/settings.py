@@ -35,7 +35,7 @@ def every_core() -> int:
 
 
 class Settings(BaseSettings):
-    """Settings of the gateway and its in-process engine.
+    """Settings of the gateway and its engine, in this process or on a Triton server.
 
     Order of precedence: flags, environment (``SEFAR_MAX_BATCH=4``), the TOML file that
     ``SEFAR_CONFIG`` names (``max_batch = 4``), defaults.
@@ -56,6 +56,14 @@ class Settings(BaseSettings):
     model: Path = Field(default_factory=shipped_model, description="ONNX file to serve")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
 
+    triton_url: str | None = Field(None, description="host:port of a Triton server's gRPC; it serves then, not `model`")
+    triton_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated names of Triton's models, the default first; all of ours if left out"
+    )
+    triton_shared_memory: bool = Field(False, description="tensors through /dev/shm, for a Triton on this machine")
+    triton_timeout: float = Field(30.0, gt=0, description="seconds an inference there may take; beyond it, 504")
+    triton_probe: float = Field(1.0, gt=0, description="seconds in which the idle model there must answer /readyz")
+
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
@@ -63,7 +71,7 @@ class Settings(BaseSettings):
         description="comma-separated keys; with any set, all but the probes need `Authorization: Bearer KEY`",
     )
 
-    max_batch: int = Field(8, ge=1, description="most clips in one inference")
+    max_batch: int = Field(8, ge=1, description="most clips in one inference; Triton has its own")
     max_wait_ms: float = Field(1.0, ge=0, description="milliseconds a batch waits to fill")
     max_queue: int = Field(256, ge=1, description="most clips waiting for the model; beyond it, 429")
     inference_threads: int = Field(0, ge=0, description="threads of one inference; 0 takes every core")
@@ -82,10 +90,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["json", "text"] = Field("json", description="one JSON object a line, or plain text")
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "triton_models", mode="before")
     @classmethod
-    def _split_keys(cls, value: object) -> object:
-        return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
+    def _split_commas(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @property
     def bounds(self) -> Bounds:

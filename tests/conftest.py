@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from grey_clips import encode_grey_clip
+
+from sefar_serve.triton.server import TritonServer
+from sefar_serve.triton.wheel import TritonHome, setup
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,3 +44,34 @@ def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("untrained") / "model.onnx"
     export_untrained(file, labels=["a", "b", "c", "d"])
     return file
+
+
+@pytest.fixture(scope="session")
+def triton_home() -> TritonHome:
+    """The environment of the wheel's server."""
+    return setup()
+
+
+@pytest.fixture(scope="session")
+def triton(
+    triton_home: TritonHome, untrained_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonServer]:
+    """A server that tests leave as they found it."""
+    folder = tmp_path_factory.mktemp("triton")
+    from sefar_serve.triton.repository import publish
+
+    publish(untrained_model, folder / "models")
+    with TritonServer(triton_home, folder / "models", log=folder / "log") as server:
+        yield server
+
+
+@pytest.fixture
+def own_triton(triton_home: TritonHome, untrained_model: Path, tmp_path: Path) -> Iterator[TritonServer]:
+    """A server to be hurt, with a repository to be changed, `own_triton.repository`."""
+    from sefar_serve.triton.repository import publish
+
+    publish(untrained_model, tmp_path / "models")
+    server = TritonServer(triton_home, tmp_path / "models", log=tmp_path / "log")
+    server.start()
+    yield server
+    server.kill()

@@ -72,14 +72,7 @@ class OnnxModel:
         self.run(np.zeros((batch, *self.metadata.frames_shape), np.uint8))
 
     def _check_interface(self) -> None:
-        meta = self.metadata
-        expected: dict[str, tuple[int, ...]] = {
-            "frames": meta.frames_shape,
-            "logits": (len(meta.labels),),
-            "embedding": (meta.embedding_dim,),
-            "tokens": (len(meta.sample_frames), meta.token_dim),
-            "mc_logits": (meta.mc_samples, len(meta.labels)),
-        }
+        expected = {"frames": self.metadata.frames_shape, **self.metadata.output_shapes}
         found = {node.name: node for node in [*self._session.get_inputs(), *self._session.get_outputs()]}
         for name, shape in expected.items():
             if name not in found:

@@ -172,7 +172,11 @@ def export_model(model: SefarModel, metadata: ModelMetadata, out: Path) -> Expor
 
 
 def export_untrained(
-    out: Path, labels: Sequence[str], sample_frames: tuple[int, ...] = (2, 2, 4), name: str = "untrained"
+    out: Path,
+    labels: Sequence[str],
+    sample_frames: tuple[int, ...] = (2, 2, 4),
+    name: str = "untrained",
+    version: str = "1",
 ) -> ExportReport:
     """Export a tiny model with seeded random weights: a real file of the real interface for tests.
 
@@ -181,11 +185,12 @@ def export_untrained(
         labels: class names.
         sample_frames: frames per temporal element, context last.
         name: name users address the model by.
+        version: of the weights; they are the same for all.
     """
     torch.manual_seed(0)
     model = create_model("tiny", len(labels), sample_frames).eval()
     info = CheckpointInfo(model=ModelConfig(sample_frames=sample_frames), dataset="none", labels=tuple(labels))
-    return export_model(model, export_metadata(info, name, "0", model.backbone.dim), out)
+    return export_model(model, export_metadata(info, name, version, model.backbone.dim), out)
 
 
 def _to_onnx(served: ServedModel, metadata: ModelMetadata) -> onnx.ModelProto:

@@ -1,0 +1,329 @@
+"""The remote engine: models of an NVIDIA Triton server, over gRPC or shared memory.
+
+Triton gathers batches; the gateway sends clip by clip and keeps its own promises: a bound on clips under way,
+a deadline for each, a retry where the connection was lost and nowhere else, and a readiness that runs
+through the model. What a model is (labels, sampling, sizes) is read from its configuration on the server, which
+`sefar export --repository` wrote from the model's own metadata.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc.aio import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
+from tritonclient.utils import InferenceServerException
+
+from sefar_serve.engine.base import Outputs, Prediction
+from sefar_serve.engine.errors import (
+    EngineError,
+    EngineOverloadedError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    InferenceError,
+    ModelLoadError,
+    ModelNotFoundError,
+)
+from sefar_serve.engine.triton.breaker import CircuitBreaker
+from sefar_serve.engine.triton.memory import CALL_SECONDS, RegionPool, status_of
+from sefar_serve.engine.triton.served import TritonModel, described
+from sefar_serve.metadata import OUTPUT_NAMES
+
+log = logging.getLogger(__name__)
+
+CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # gRPC's own pauses between attempts to connect grow to two minutes, far longer than a server takes to come back.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
+RETRY_PAUSES = (0.05, 0.2)
+"""Seconds before each further attempt after a lost connection."""
+
+
+@dataclass(frozen=True)
+class TritonOptions:
+    """How to talk to a server.
+
+    Attributes:
+        url: host:port of its gRPC endpoint.
+        models: names of its models to serve, the default first; empty for all that describe themselves as ours.
+        shared_memory: pass tensors through /dev/shm, for a server on the same machine.
+        timeout: seconds an inference may take, queueing there included.
+        max_inflight: most clips under way; more are refused.
+        probe: seconds in which an idle model must answer the readiness probe, and for which an answer counts.
+        refresh: seconds between looks at what the server serves.
+        failures: of the connection or deadline in a row after which clips are refused at once.
+        pause: seconds of that.
+    """
+
+    url: str
+    models: tuple[str, ...] = ()
+    shared_memory: bool = False
+    timeout: float = 30.0
+    max_inflight: int = 256
+    probe: float = 1.0
+    refresh: float = 2.0
+    failures: int = 5
+    pause: float = 1.0
+
+
+class TritonEngine:
+    """Serves the models of one Triton server. See `sefar_serve.engine.base.Engine`.
+
+    Args:
+        options: where the server is and how to talk to it.
+    """
+
+    def __init__(self, options: TritonOptions) -> None:
+        self._options = options
+        self._models: dict[str, TritonModel] = {}
+        self._breaker = CircuitBreaker(options.failures, options.pause)
+        self._regions: RegionPool | None = None
+        self._client: InferenceServerClient | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._inflight = 0
+        self._idle = asyncio.Event()
+        self._closing = False
+        self._last_success = -float("inf")
+        self._trouble = f"the Triton server at {options.url} has not answered yet"
+
+    @property
+    def models(self) -> Sequence[TritonModel]:
+        """What can be asked for, the default first."""
+        return list(self._models.values())
+
+    @property
+    def queue_depth(self) -> int:
+        """Clips sent and not yet answered: what waits and what runs is known to Triton alone."""
+        return self._inflight
+
+    @property
+    def client(self) -> InferenceServerClient:
+        """The connection.
+
+        Raises:
+            EngineUnavailableError: not started, or closed.
+        """
+        if self._client is None:
+            raise EngineUnavailableError("the engine is not running")
+        return self._client
+
+    def model(self, name: str | None) -> TritonModel:
+        """Find a model; see `Engine.model`."""
+        if not self._models:
+            raise EngineUnavailableError(self._trouble)
+        if name is None:
+            return next(iter(self._models.values()))
+        known = self._models.get(name)
+        if known is not None:
+            return known
+        base, _, version = name.rpartition(":")
+        known = self._models.get(base)
+        if known is not None and version in known.versions:
+            return known.at(version)
+        there = ", ".join(f"{model} ({', '.join(found.versions)})" for model, found in self._models.items())
+        raise ModelNotFoundError(f"there is no model {name!r} here; models (and their versions) are: {there}")
+
+    async def start(self) -> None:
+        """Connect. A server that is not there yet is waited for in the background.
+
+        Raises:
+            ModelLoadError: the server serves something else than was asked for, or what it serves contradicts itself.
+        """
+        self._client = InferenceServerClient(self._options.url, channel_args=CHANNEL_OPTIONS)
+        if self._options.shared_memory:
+            self._regions = RegionPool(self._client, self.send, patience=2 * self._options.timeout)
+        try:
+            await self._look()
+            await self.check()
+        except ModelLoadError:
+            await self.close()
+            raise
+        except EngineError as error:
+            log.warning("%s; trying on", error)
+        self._watch = asyncio.create_task(self._keep_looking(), name="sefar-triton-watch")
+
+    async def close(self) -> None:
+        """Wait for clips under way, then disconnect and give shared memory back."""
+        self._closing = True
+        while self._inflight:
+            self._idle.clear()
+            await self._idle.wait()
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+            self._watch = None
+        if self._regions is not None:
+            await self._regions.close()
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def check(self) -> None:
+        """Prove that the default model answers; a clip answered a moment ago is proof enough.
+
+        Raises:
+            EngineError: if it does not.
+        """
+        if time.monotonic() - self._last_success <= self._options.probe:
+            return
+        model = self.model(None)
+        with suppress(EngineOverloadedError):  # a server that says it is busy is alive
+            await self._ask(model, np.zeros(model.metadata.frames_shape, np.uint8), self._options.probe)
+
+    async def infer(self, model: TritonModel, frames: NDArray[np.uint8]) -> Prediction:
+        """Run a model on one clip of the right shape; see `Model.infer`."""
+        if self._closing:
+            raise EngineUnavailableError("the engine is shutting down")
+        if self._inflight >= self._options.max_inflight:
+            raise EngineOverloadedError(f"{self._inflight} clips are with the model server already; try again later")
+        self._inflight += 1
+        started = time.perf_counter()
+        try:
+            outputs, version = await self._persist(model, frames, started + self._options.timeout)
+        finally:
+            self._inflight -= 1
+            self._idle.set()
+        return Prediction(outputs, version, 0.0, time.perf_counter() - started, 1)
+
+    async def _persist(self, model: TritonModel, frames: NDArray[np.uint8], deadline: float) -> tuple[Outputs, str]:
+        """Ask, and ask again a few times if the connection was lost: an inference changes nothing, so it may repeat."""
+        for pause in (*RETRY_PAUSES, None):
+            self._breaker.admit()
+            remaining = deadline - time.perf_counter()
+            try:
+                return await self._ask(model, frames, max(remaining, 0.001))
+            except _ConnectionLostError:
+                if pause is None or remaining <= pause:
+                    raise
+            await asyncio.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _ask(self, model: TritonModel, frames: NDArray[np.uint8], seconds: float) -> tuple[Outputs, str]:
+        """One attempt."""
+        try:
+            if self._regions is None:
+                answer = await self._by_value(model, frames, seconds)
+            else:
+                answer = await self._regions.exchange(model, frames, seconds)
+        except InferenceServerException as error:
+            raise self._told(error, model, seconds) from error
+        self._breaker.succeeded()
+        self._last_success = time.monotonic()
+        return answer
+
+    async def _by_value(self, model: TritonModel, frames: NDArray[np.uint8], seconds: float) -> tuple[Outputs, str]:
+        given = InferInput("frames", [1, *frames.shape], "UINT8")
+        given.set_data_from_numpy(frames[None])
+        result = await self.send(model, given, [InferRequestedOutput(name) for name in OUTPUT_NAMES], seconds)
+        found = {name: result.as_numpy(name) for name in OUTPUT_NAMES}
+        for name, shape in model.metadata.output_shapes.items():
+            value = found[name]
+            if value is None or value.shape != (1, *shape):
+                raise InferenceError(f"{model.served} answered {name} of another shape than it says it has")
+        return Outputs(**found).row(0), result.get_response().model_version
+
+    async def send(
+        self, model: TritonModel, given: InferInput, wanted: list[InferRequestedOutput], seconds: float
+    ) -> InferResult:
+        """Send one request; a caller that gives up cancels it."""
+        return await self.client.infer(
+            model.served,
+            [given],
+            model_version=model.metadata.version if model.bound else "",
+            outputs=wanted,
+            client_timeout=seconds,
+            timeout=int(seconds * 1e6),  # there, it leaves the queue when nobody waits for it any more
+        )
+
+    def _told(self, error: InferenceServerException, model: TritonModel, seconds: float) -> EngineError:
+        """Triton's error as ours, and what it means for the connection."""
+        status, message = status_of(error), str(error.message())
+        if status == "DEADLINE_EXCEEDED" or "timeout expired" in message.lower():
+            self._unwell()
+            return EngineTimeoutError(f"the model server did not answer within {seconds:.3g} s")
+        if status == "UNAVAILABLE" and "maximum queue size" in message:
+            self._breaker.succeeded()
+            return EngineOverloadedError("the model server's queue is full; try again later")
+        if status in ("UNAVAILABLE", "CANCELLED"):
+            self._unwell()
+            return _ConnectionLostError(f"the Triton server at {self._options.url} cannot be reached")
+        self._breaker.succeeded()
+        if status == "NOT_FOUND":
+            if model.bound:
+                return ModelNotFoundError(f"version {model.metadata.version} of {model.metadata.name} is not served")
+            return EngineUnavailableError(f"{model.metadata.name} is not loaded on the model server")
+        return InferenceError(f"the model failed on this clip: {message}")
+
+    def _unwell(self) -> None:
+        self._breaker.failed()
+        self._last_success = -float("inf")
+
+    async def _keep_looking(self) -> None:
+        """Follow what the server serves."""
+        while True:
+            await asyncio.sleep(self._options.refresh if self._models else min(0.5, self._options.refresh))
+            try:
+                await self._look()
+                if self._regions is not None:
+                    await self._regions.tidy()
+            except EngineError as error:
+                if str(error) != self._trouble:
+                    log.warning("%s", error)
+                self._trouble = str(error)
+
+    async def _look(self) -> None:
+        """Learn which models are ready, and what they say of themselves.
+
+        Raises:
+            EngineUnavailableError: the server cannot be reached, or has nothing for us yet.
+            ModelLoadError: a model is not ours, or contradicts itself.
+        """
+        try:
+            index = await self.client.get_model_repository_index(client_timeout=CALL_SECONDS)
+            ready: dict[str, list[int]] = {}
+            for entry in index.models:
+                if entry.state == "READY":
+                    ready.setdefault(entry.name, []).append(int(entry.version))
+            wanted = self._options.models or tuple(sorted(ready))
+            found: dict[str, TritonModel] = {}
+            for name in wanted:
+                if name not in ready:
+                    continue
+                answer = await self.client.get_model_config(name, client_timeout=CALL_SECONDS)
+                metadata = described(answer.config, required=name in self._options.models)
+                if metadata is None:
+                    continue
+                if metadata.name in found:
+                    raise ModelLoadError(
+                        f"{found[metadata.name].served} and {name} both call themselves {metadata.name!r}; "
+                        "export one of them with another --name, or name the models to serve in SEFAR_TRITON_MODELS"
+                    )
+                versions = tuple(map(str, sorted(ready[name], reverse=True)))
+                metadata = metadata.model_copy(update={"version": versions[0]})
+                found[metadata.name] = TritonModel(self.infer, name, metadata, versions)
+        except InferenceServerException as error:
+            # What was known stays: clips are answered again as soon as the server is back.
+            raise EngineUnavailableError(f"the Triton server at {self._options.url} cannot be reached") from error
+        self._models = found
+        if not found:
+            missing = ", ".join(self._options.models) or "any model of ours"
+            reasons = "; ".join(f"{e.name} {e.version}: {e.reason}" for e in index.models if e.state != "READY")
+            raise EngineUnavailableError(
+                f"the Triton server at {self._options.url} does not serve {missing}"
+                + (f" ({reasons})" if reasons else "")
+            )
+
+
+class _ConnectionLostError(EngineUnavailableError):
+    """Nothing is known of the request; it may be sent again."""

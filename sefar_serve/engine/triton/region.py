@@ -1,0 +1,82 @@
+"""Shared memory between the gateway and a server on the same machine: one region a request, used again after it.
+
+A region is a file in /dev/shm that its owner keeps locked for as long as it lives. A region whose lock can be had
+was left by a process that was killed, in whatever container, and is swept away by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+FOLDER = Path("/dev/shm")
+PREFIX = "sefar-"
+
+
+class Region:
+    """Shared memory of a fixed size.
+
+    Args:
+        size: bytes.
+
+    Attributes:
+        name: of the region; ``/name`` is its POSIX key.
+        size: bytes.
+
+    Raises:
+        OSError: there is no room.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.name = f"{PREFIX}{uuid.uuid4().hex}"
+        self.size = size
+        self._path = FOLDER / self.name
+        self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Takes the pages now: on a full /dev/shm a later write would end the process.
+            os.posix_fallocate(self._fd, 0, size)
+            self._memory = mmap.mmap(self._fd, size)
+        except OSError:
+            self._path.unlink()
+            os.close(self._fd)
+            raise
+
+    def write(self, values: NDArray[np.uint8]) -> None:
+        """Put an array at the beginning."""
+        np.frombuffer(self._memory, np.uint8, values.size)[:] = values.ravel()
+
+    def read(self, offset: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """A copy of the float32 array at an offset in bytes."""
+        count = int(np.prod(shape))
+        return np.frombuffer(self._memory, np.float32, count, offset).reshape(shape).copy()
+
+    def remove(self) -> None:
+        """Give the memory back, once no other process has it mapped either."""
+        self._path.unlink(missing_ok=True)
+        self._memory.close()
+        os.close(self._fd)
+
+
+def abandoned() -> list[Path]:
+    """Files of regions whose owners are gone."""
+    found = []
+    for path in FOLDER.glob(f"{PREFIX}*"):
+        try:
+            fd = os.open(path, os.O_RDWR)
+        except (FileNotFoundError, PermissionError):
+            continue  # removed meanwhile, or another user's
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found.append(path)
+        except BlockingIOError:
+            continue  # in use
+        finally:
+            os.close(fd)
+    return found

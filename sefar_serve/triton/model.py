@@ -1,0 +1,37 @@
+"""Runs model.onnx, which lies beside this file, for Triton servers that have only the Python backend.
+
+NVIDIA's container does not read this: there the onnxruntime backend takes model.onnx itself.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import triton_python_backend_utils as triton
+
+
+class TritonPythonModel:
+    """What Triton's Python backend looks for."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load this version's file; what is raised here keeps the version from being served."""
+        file = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+        options = ort.SessionOptions()
+        # Idle threads otherwise spin, taking cores from whoever decodes beside them.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self.names = [output.name for output in self.session.get_outputs()]
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer the requests that the dynamic batcher gathered, as one batch."""
+        clips = [triton.get_input_tensor_by_name(request, "frames").as_numpy() for request in requests]
+        outputs = self.session.run(self.names, {"frames": np.concatenate(clips)})
+        responses = []
+        start = 0
+        for clip in clips:
+            rows = slice(start, start + len(clip))
+            tensors = [triton.Tensor(name, value[rows]) for name, value in zip(self.names, outputs, strict=True)]
+            responses.append(triton.InferenceResponse(tensors))
+            start = rows.stop
+        return responses

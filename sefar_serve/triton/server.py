@@ -1,0 +1,162 @@
+"""A Triton server as a child process: started on given ports, waited for, stopped without loss."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+from sefar_serve.engine.errors import EngineError
+from sefar_serve.triton.wheel import TritonHome
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 30
+
+
+class TritonServerError(EngineError):
+    """The server did not start, or ended by itself."""
+
+
+class TritonServer:
+    """Serves a model repository by the wheel's server; use as a context manager.
+
+    Args:
+        home: the environment it runs in.
+        repository: folder of models.
+        host: address to listen on.
+        grpc_port: of the gRPC endpoint, the one that the gateway uses; 0 takes a free one, so do the others.
+        http_port: of the HTTP endpoint.
+        metrics_port: of the Prometheus metrics.
+        log: file for the server's log; None for this process's standard error.
+    """
+
+    def __init__(
+        self,
+        home: TritonHome,
+        repository: Path,
+        *,
+        host: str = "127.0.0.1",
+        grpc_port: int = 0,
+        http_port: int = 0,
+        metrics_port: int = 0,
+        log: Path | None = None,
+    ) -> None:
+        self._home = home
+        self.repository = repository
+        self._host = host
+        self._log = log
+        self.grpc_port, self.http_port, self.metrics_port = _free_ports(host, grpc_port, http_port, metrics_port)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Of the gRPC endpoint, as SEFAR_TRITON_URL takes it."""
+        return f"{self._host}:{self.grpc_port}"
+
+    def start(self) -> None:
+        """Start and wait until it answers; models that do not load do not keep it from that.
+
+        Raises:
+            TritonServerError: it ended, or does not answer in `READY_SECONDS`.
+        """
+        if not self.repository.is_dir():
+            raise TritonServerError(f"there is no model repository at {self.repository}")
+        with ExitStack() as stack:
+            output = stack.enter_context(self._log.open("ab")) if self._log else None
+            self.process = subprocess.Popen(
+                self._command(), env=self._home.environment(), stdout=output, stderr=output, start_new_session=True
+            )
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._live():
+            if self.process.poll() is not None:
+                raise TritonServerError(f"the Triton server ended with status {self.process.returncode}{self._told()}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise TritonServerError(f"the Triton server did not answer in {READY_SECONDS:g} s{self._told()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Let running requests end, then end; safe to call twice."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS + 5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once, and the processes of its backend with it."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def wait(self) -> int:
+        """Wait until it ends by itself; return its exit status."""
+        if self.process is None:
+            raise TritonServerError("the Triton server was not started")
+        return self.process.wait()
+
+    def metrics(self) -> str:
+        """Its Prometheus metrics."""
+        return httpx.get(f"http://{self._host}:{self.metrics_port}/metrics").raise_for_status().text
+
+    def __enter__(self) -> TritonServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _command(self) -> list[str]:
+        return [
+            str(self._home.binary),
+            f"--model-repository={self.repository.resolve()}",
+            f"--backend-directory={self._home.backends}",
+            "--model-config-name=python",
+            # Models come and go by request only: a folder that is being written is never picked up.
+            "--model-control-mode=explicit",
+            "--load-model=*",
+            # One model that does not load takes neither the others nor the server with it.
+            "--exit-on-error=false",
+            "--strict-readiness=false",
+            f"--exit-timeout-secs={STOP_SECONDS}",
+            "--allow-gpu-metrics=false",
+            f"--grpc-address={self._host}",
+            f"--http-address={self._host}",
+            f"--metrics-address={self._host}",
+            f"--grpc-port={self.grpc_port}",
+            f"--http-port={self.http_port}",
+            f"--metrics-port={self.metrics_port}",
+        ]
+
+    def _live(self) -> bool:
+        try:
+            return httpx.get(f"http://{self._host}:{self.http_port}/v2/health/live", timeout=1).is_success
+        except httpx.TransportError:
+            return False
+
+    def _told(self) -> str:
+        return f"; see {self._log}" if self._log else ""
+
+
+def _free_ports(host: str, *wanted: int) -> list[int]:
+    """The ports asked for, each 0 replaced by one that is free now."""
+    with ExitStack() as stack:
+        ports = []
+        for port in wanted:
+            if not port:
+                probe = stack.enter_context(socket.socket())
+                probe.bind((host, 0))
+                port = probe.getsockname()[1]
+            ports.append(port)
+        return ports

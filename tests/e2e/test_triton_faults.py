@@ -1,0 +1,252 @@
+"""What users of the gateway see when Triton dies, hangs, changes or loses its models: real processes throughout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import tritonclient.grpc as grpc
+from e2e_gateway import GatewayProcess, start_gateway
+from tritonclient.utils import InferenceServerException
+
+from sefar_serve.engine.triton.region import FOLDER, PREFIX
+from sefar_serve.triton.repository import publish
+from sefar_serve.triton.server import TritonServer
+
+
+@pytest.fixture(params=[False, True], ids=["grpc", "shared memory"])
+def gateway(request: pytest.FixtureRequest, own_triton: TritonServer, tmp_path: Path) -> Iterator[GatewayProcess]:
+    """A gateway in front of a server of its own."""
+    shared = "true" if request.param else "false"
+    started = start_gateway(tmp_path / "gateway.log", *flags(own_triton), env={"SEFAR_TRITON_SHARED_MEMORY": shared})
+    yield started
+    started.process.terminate()
+    started.process.wait(60)
+
+
+def flags(triton: TritonServer) -> list[str]:
+    return ["--triton-url", triton.url, "--triton-timeout", "2"]
+
+
+def classify(url: str, clip: bytes) -> httpx.Response:
+    return httpx.post(
+        f"{url}/v1/classify?raw_scores=true", content=clip, headers={"content-type": "video/mp4"}, timeout=30
+    )
+
+
+def ready(url: str) -> bool:
+    return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> float:
+    """Wait for it; return how long it took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "it did not come true"
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+@dataclass
+class Load:
+    """Answers to clients that ask without a pause."""
+
+    answers: list[httpx.Response] = field(default_factory=list)
+
+    def statuses(self) -> dict[int, int]:
+        return {
+            status: sum(a.status_code == status for a in self.answers)
+            for status in {a.status_code for a in self.answers}
+        }
+
+
+@contextmanager
+def load(url: str, clip: bytes, clients: int = 4) -> Iterator[Load]:
+    """Ask all the time; answers that are given must be the right ones, and refusals must say when to come again."""
+    right = scores(classify(url, clip))
+    found = Load()
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            found.answers.append(classify(url, clip))
+            if found.answers[-1].status_code != 200:
+                time.sleep(0.02)
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    print(found.statuses())
+    for answer in found.answers:
+        if answer.status_code == 200:
+            assert scores(answer) == pytest.approx(right, abs=1e-5)
+        if answer.status_code == 503:
+            assert int(answer.headers["retry-after"]) >= 1
+
+
+def scores(answer: httpx.Response) -> list[float]:
+    assert answer.status_code == 200, answer.text
+    labels = answer.json()["data"][0]["labels"]
+    return [label["logit"] for label in sorted(labels, key=lambda label: label["index"])]
+
+
+def test_triton_killed_and_started_again(gateway: GatewayProcess, own_triton: TritonServer, dark_clip: bytes) -> None:
+    with load(gateway.url, dark_clip) as found:
+        time.sleep(0.5)
+        own_triton.kill()
+        flipped = until(lambda: not ready(gateway.url))
+        print(f"not ready after {flipped:.2f} s")
+        time.sleep(1)
+        down = len(found.answers)
+        own_triton.start()
+        back = until(lambda: ready(gateway.url))
+        print(f"ready again {back:.2f} s after Triton was")
+        time.sleep(0.5)
+    assert flipped < 2
+    assert set(found.statuses()) == {200, 503}
+    assert found.answers[down - 1].status_code == 503
+    assert found.answers[-1].status_code == 200
+
+
+def test_triton_hangs_and_goes_on(gateway: GatewayProcess, own_triton: TritonServer, dark_clip: bytes) -> None:
+    assert own_triton.process is not None
+    os.kill(own_triton.process.pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        answer = classify(gateway.url, dark_clip)
+        waited = time.monotonic() - started
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "inference_timeout")
+        assert 2 <= waited < 4, "the deadline is two seconds"
+        assert not ready(gateway.url)
+    finally:
+        os.kill(own_triton.process.pid, signal.SIGCONT)
+    until(lambda: ready(gateway.url))
+    with load(gateway.url, dark_clip) as found:
+        time.sleep(1)
+    assert set(found.statuses()) == {200}
+
+
+def test_versions_come_without_losing_a_request_and_a_broken_one_changes_nothing(
+    gateway: GatewayProcess, own_triton: TritonServer, tmp_path: Path, dark_clip: bytes
+) -> None:
+    from sefar_training.export import export_untrained
+
+    folder = own_triton.repository / "sefar_encoder"
+    with grpc.InferenceServerClient(own_triton.url) as triton, load(gateway.url, dark_clip) as found:
+        broken = folder / "2"
+        shutil.copytree(folder / "1", broken)
+        (broken / "model.onnx").write_bytes(b"not a model")
+        with pytest.raises(InferenceServerException, match="version 2 is at UNAVAILABLE"):
+            triton.load_model("sefar_encoder")
+        until(lambda: ready(gateway.url))
+        assert classify(gateway.url, dark_clip).json()["version"] == "1"
+        shutil.rmtree(broken)
+        for version in ("2", "3"):
+            export_untrained(tmp_path / "model.onnx", ["a", "b", "c", "d"], version=version)
+            publish(tmp_path / "model.onnx", own_triton.repository)
+            triton.load_model("sefar_encoder")
+            until(lambda v=version: classify(gateway.url, dark_clip).json()["version"] == v)
+        name = "untrained:2"
+        until(lambda: httpx.get(f"{gateway.url}/v1/models").json()["data"][0]["version"] == "3")
+        bound = httpx.post(
+            f"{gateway.url}/v1/classify?model={name}", content=dark_clip, headers={"content-type": "video/mp4"}
+        )
+        assert bound.json()["version"] == "2"
+    assert set(found.statuses()) == {200}
+    assert {answer.json()["version"] for answer in found.answers} == {"1", "2", "3"}
+
+
+def test_two_models_and_one_unloaded_during_load(
+    gateway: GatewayProcess, own_triton: TritonServer, tmp_path: Path, dark_clip: bytes
+) -> None:
+    from sefar_training.export import export_untrained
+
+    export_untrained(tmp_path / "model.onnx", ["x", "y"], name="other")
+    publish(tmp_path / "model.onnx", own_triton.repository, "zother")
+
+    def names() -> set[str]:
+        return {model["id"] for model in httpx.get(f"{gateway.url}/v1/models").json()["data"]}
+
+    with grpc.InferenceServerClient(own_triton.url) as triton, load(gateway.url, dark_clip) as found:
+        triton.load_model("zother")
+        until(lambda: names() == {"untrained", "other"})
+        answer = httpx.post(
+            f"{gateway.url}/v1/classify?model=other", content=dark_clip, headers={"content-type": "video/mp4"}
+        )
+        assert {label["label"] for label in answer.json()["data"][0]["labels"]} == {"x", "y"}
+        triton.unload_model("zother")
+        until(lambda: names() == {"untrained"})
+        gone = httpx.post(
+            f"{gateway.url}/v1/classify?model=other", content=dark_clip, headers={"content-type": "video/mp4"}
+        )
+        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "model_not_found")
+        assert set(found.statuses()) == {200}
+        triton.unload_model("sefar_encoder")
+        until(lambda: not ready(gateway.url))
+        triton.load_model("sefar_encoder")
+        until(lambda: ready(gateway.url))
+        time.sleep(0.3)
+    assert set(found.statuses()) == {200, 503}
+    assert found.answers[-1].status_code == 200
+
+
+def test_gateway_killed_leaves_nothing_once_it_is_back(
+    own_triton: TritonServer, tmp_path: Path, dark_clip: bytes
+) -> None:
+    def regions() -> set[str]:
+        return {path.name for path in FOLDER.glob(f"{PREFIX}*")}
+
+    def registered() -> int:
+        with grpc.InferenceServerClient(own_triton.url) as triton:
+            return len(triton.get_system_shared_memory_status().regions)
+
+    before = regions()
+    with_memory = {"SEFAR_TRITON_SHARED_MEMORY": "true"}
+    first = start_gateway(tmp_path / "first.log", *flags(own_triton), env=with_memory)
+    threads = [threading.Thread(target=classify, args=(first.url, dark_clip)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    left = regions() - before
+    assert left
+    first.process.kill()
+    first.process.wait()
+    assert regions() - before == left
+    second = start_gateway(tmp_path / "second.log", *flags(own_triton), env=with_memory)
+    assert classify(second.url, dark_clip).status_code == 200
+    assert not regions() & left
+    second.process.terminate()
+    second.process.wait(30)
+    assert regions() == before
+    assert registered() == 0
+
+
+def test_gateway_starts_before_triton(own_triton: TritonServer, tmp_path: Path, dark_clip: bytes) -> None:
+    own_triton.stop()
+    log = tmp_path / "gateway.log"
+    starting = threading.Thread(target=lambda: found.append(start_gateway(log, *flags(own_triton))))
+    found: list[GatewayProcess] = []
+    starting.start()
+    until(lambda: log.exists() and "trying on" in log.read_text())
+    own_triton.start()
+    starting.join(60)
+    [gateway] = found
+    assert classify(gateway.url, dark_clip).status_code == 200
+    gateway.process.terminate()
+    gateway.process.wait(30)
