@@ -5,7 +5,7 @@ SERVE := .venv/bin
 DEV := .venv-dev/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint types bench constraints clean
+.PHONY: help demo triton-demo serve test lint types bench constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -15,6 +15,9 @@ demo: .venv/.ready  ## set up, start the gateway, classify clips it never saw, d
 
 serve: .venv/.ready  ## set up and serve the shipped model on http://127.0.0.1:8000 (see /docs)
 	$(SERVE)/sefar serve
+
+triton-demo: .venv-triton/.ready  ## set up a real Triton server, serve through it, classify, stop
+	@.venv-triton/bin/python examples/demo.py --triton
 
 test: .venv-dev/.ready  ## set up and run every test
 	$(DEV)/pytest
@@ -29,6 +32,7 @@ types: .venv-dev/.ready  ## mypy --strict on what we serve and what clients impo
 bench: .venv-dev/.ready  ## the headline figures, each A against B in one run
 	$(DEV)/python benchmarks/decode.py
 	$(DEV)/python benchmarks/serve.py
+	$(DEV)/python benchmarks/triton.py
 	$(DEV)/python benchmarks/train_step.py  # 8 minutes, 18 GiB
 
 constraints: .venv-dev/.ready  ## pin the newest versions that resolve, without naming an index
@@ -41,9 +45,14 @@ constraints: .venv-dev/.ready  ## pin the newest versions that resolve, without 
 	@echo "Setting up the serving environment in .venv (no torch)"
 	@$(call make-venv,.venv,.[cpu$(comma)synth])
 
+# Of the gateway only what is in front of Triton: no onnxruntime. The server itself has an environment of its own.
+.venv-triton/.ready: pyproject.toml constraints.txt
+	@echo "Setting up a gateway for Triton in .venv-triton"
+	@$(call make-venv,.venv-triton,.[triton$(comma)synth])
+
 .venv-dev/.ready: pyproject.toml constraints.txt
 	@echo "Setting up the development environment in .venv-dev (with torch: several GB the first time)"
-	@$(call make-venv,.venv-dev,.[dev$(comma)train])
+	@$(call make-venv,.venv-dev,.[dev$(comma)train$(comma)triton])
 
 comma := ,
 define make-venv
@@ -55,4 +64,4 @@ touch $@
 endef
 
 clean:  ## remove the environments and everything generated
-	rm -rf .venv .venv-dev demo data runs dist build
+	rm -rf .venv .venv-dev .venv-triton demo data runs dist build

@@ -1,7 +1,7 @@
 """The whole product in one run: new clips, a real gateway, labels, embeddings, a picture.
 
 Renders clips of SynthGym's gymnast from a seed that neither training nor testing used, starts the
-gateway, sends it the files over HTTP, and prints what it answers. Run it with `make demo`.
+gateway, sends it the files over HTTP, and prints what it answers. Run it with `make demo`; `make triton-demo` has a real Triton server behind the gateway.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -22,7 +22,10 @@ from rich.table import Table
 from sefar_client import Classification, Client, Embedding
 from sefar_serve.console import frames_text
 from sefar_serve.schemas import SourceFrame
+from sefar_serve.settings import shipped_model
 from sefar_serve.sheet import SheetClip, contact_sheet
+from sefar_serve.triton.server import TritonServer
+from sefar_serve.triton.wheel import setup as set_up_triton
 from sefar_training.synthgym import CLASSES, ActionClass, clip_seed, encode_clip, render_clip
 
 READY_WITHIN = 60.0
@@ -44,7 +47,7 @@ def render(folder: Path, seed: int, count: int) -> list[tuple[Path, ActionClass]
 
 
 @contextmanager
-def gateway(log: Path) -> Iterator[str]:
+def gateway(log: Path, *flags: str) -> Iterator[str]:
     """A gateway in a process of its own on a free port, stopped at the end; gives its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -52,7 +55,7 @@ def gateway(log: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sefar_serve", "serve", "--port", str(port)], stdout=output, stderr=output
+            [sys.executable, "-m", "sefar_serve", "serve", "--port", str(port), *flags], stdout=output, stderr=output
         )
         try:
             with Client(url) as client:
@@ -65,6 +68,17 @@ def gateway(log: Path) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait()
+
+
+@contextmanager
+def triton(log: Path) -> Iterator[list[str]]:
+    """A Triton server with the shipped models, stopped at the end; gives the gateway's flags for it."""
+    with console.status("setting up tritonserver (the first time: 400 MB)"):
+        home = set_up_triton()
+    log.unlink(missing_ok=True)
+    with TritonServer(home, shipped_model().parent.parent.parent, log=log) as server:
+        console.print(f"Triton serves at {server.url} (gRPC), metrics on port {server.metrics_port}")
+        yield ["--triton-url", server.url, "--triton-shared-memory"]
 
 
 def show(clips: Sequence[tuple[Path, ActionClass]], answers: Sequence[Classification]) -> int:
@@ -96,6 +110,7 @@ def main() -> None:
     options.add_argument(
         "--clips", type=int, default=8, choices=range(1, len(CLASSES) + 1), metavar="N", help="how many clips"
     )
+    options.add_argument("--triton", action="store_true", help="run the model on a Triton server")
     arguments = options.parse_args()
 
     console.rule("1. Clips that the model never saw")
@@ -104,7 +119,10 @@ def main() -> None:
 
     console.rule("2. A gateway, and the videos sent to it over HTTP")
     paths = [path for path, _ in clips]
-    with gateway(arguments.out / "gateway.log") as url, Client(url) as client:
+    with ExitStack() as stack:
+        flags = stack.enter_context(triton(arguments.out / "triton.log")) if arguments.triton else []
+        url = stack.enter_context(gateway(arguments.out / "gateway.log", *flags))
+        client = stack.enter_context(Client(url))
         console.print(f"POST {url}/v1/classify and /v1/embeddings, {len(paths)} files each")
         classified = client.classify(paths, top_k=3)
         embedded = client.embed(paths, include=["embedding", "tokens"])
@@ -138,6 +156,9 @@ def main() -> None:
     )
     console.rule("6. The picture")
     console.print(f"{sheet}: what the model looked at, context and fine elements along the timeline")
+    if arguments.triton:
+        console.print("\nGateway and Triton are stopped. To keep them: docs/triton.md")
+        return
     console.print("\nNext: [bold]make serve[/], then open http://127.0.0.1:8000/docs, or")
     console.print(f"      [bold].venv/bin/sefar classify {paths[0]}[/]")
 

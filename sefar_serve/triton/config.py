@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from sefar_serve.metadata import ModelMetadata
+from sefar_serve.metadata import PREFIX, ModelMetadata
 
 Flavour = Literal["cuda", "tensorrt", "cpu", "python"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
@@ -27,7 +27,7 @@ _GPU = ("cuda", "tensorrt")
 
 def interface(metadata: ModelMetadata) -> dict[str, str]:
     """What every version of one model has in common: all it says of itself but the version."""
-    return {key: value for key, value in metadata.to_props().items() if key != "sefar.version"}
+    return {key: value for key, value in metadata.to_props().items() if key != f"{PREFIX}version"}
 
 
 def model_config(metadata: ModelMetadata, name: str, flavour: Flavour) -> pb.ModelConfig:

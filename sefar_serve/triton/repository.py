@@ -20,7 +20,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from sefar_serve.engine.onnx import OnnxModel
-from sefar_serve.metadata import ModelMetadata
+from sefar_serve.metadata import PREFIX, ModelMetadata
 from sefar_serve.triton.config import FLAVOURS, Flavour, config_text, interface, model_config
 
 DEFAULT_NAME = "sefar_encoder"
@@ -115,7 +115,7 @@ def _check_same_interface(metadata: ModelMetadata, folder: Path) -> None:
     there = text_format.Parse(file.read_text(encoding="utf-8"), pb.ModelConfig()).parameters
     ours = interface(metadata)
     different = [
-        key.removeprefix("sefar.")
+        key.removeprefix(PREFIX)
         for key in sorted(ours.keys() | there.keys())
         if ours.get(key) != (there[key].string_value if key in there else None)
     ]

@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from sefar_serve.engine.base import Prediction, check_frames
 from sefar_serve.engine.errors import ModelLoadError
-from sefar_serve.metadata import MetadataError, ModelMetadata
+from sefar_serve.metadata import PREFIX, MetadataError, ModelMetadata
 
 Infer = Callable[["TritonModel", NDArray[np.uint8]], Awaitable[Prediction]]
 
@@ -64,11 +64,12 @@ def described(config: pb.ModelConfig, required: bool) -> ModelMetadata | None:
         ModelLoadError: it is not ours though it must be, or its tensors are not those it describes.
     """
     props = {key: parameter.string_value for key, parameter in config.parameters.items()}
-    if not required and not any(key.startswith("sefar.") for key in props):
+    ours = any(key.startswith(PREFIX) for key in props)
+    if not ours and not required:
         return None
     source = f"the Triton model {config.name!r}"
     try:
-        metadata = ModelMetadata.from_props(props | {"sefar.version": '"0"'}, source)
+        metadata = ModelMetadata.from_props(props | ({f"{PREFIX}version": '"0"'} if ours else {}), source)
     except MetadataError as error:
         raise ModelLoadError(f"{error}; `sefar export --repository` writes configurations that do") from error
     expected = {name: (pb.TYPE_FP32, shape) for name, shape in metadata.output_shapes.items()}

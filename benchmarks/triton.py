@@ -1,0 +1,137 @@
+"""What a server between the gateway and the model costs: ONNX Runtime bare, in process, on Triton, by shared memory.
+
+Four ways to the same file take turns in every round, on clips that are decoded already:
+
+- bare           ONNX Runtime alone, full batches of 8
+- in process     the gateway's own engine: queue, micro-batches
+- Triton, gRPC   a real tritonserver on this machine (Python backend), tensors in the messages
+- Triton, shm    the same, tensors in shared memory
+
+Throughput is of many clients at once, latency of one alone. What is quoted is the median over rounds, and of ratios to
+`bare` (throughput) and `in process` (latency) within a round. Triton, its backend and the client share the cores.
+
+Run: python benchmarks/triton.py [--model FILE] [--clips N] [--clients N] [--rounds N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from sefar_serve.engine import Engine
+from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
+from sefar_serve.engine.triton import TritonEngine, TritonOptions
+from sefar_serve.settings import shipped_model
+from sefar_serve.triton.repository import publish
+from sefar_serve.triton.server import TritonServer
+from sefar_serve.triton.wheel import setup
+
+Job = Callable[[Sequence[np.ndarray], int], Awaitable[None]]
+BATCH = 8
+
+
+def bare(model: OnnxModel) -> Job:
+    """Full batches when there are many clips; clip by clip for a lone client."""
+
+    async def job(clips: Sequence[np.ndarray], clients: int) -> None:
+        step = BATCH if clients > 1 else 1
+        for start in range(0, len(clips), step):
+            model.run(np.stack(clips[start : start + step]))
+
+    return job
+
+
+def through(engine: Engine) -> Job:
+    """As many clients as asked for, each sending its next clip when the last is answered."""
+
+    async def job(clips: Sequence[np.ndarray], clients: int) -> None:
+        waiting = iter(clips)
+        infer = engine.model(None).infer
+
+        async def client() -> None:
+            for clip in waiting:
+                await infer(clip)
+
+        await asyncio.gather(*(client() for _ in range(clients)))
+
+    return job
+
+
+async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str, dict[str, list[float]]]:
+    """Throughput (clips a second) and latency (seconds, median of lone clips) of each way, by round."""
+    model = OnnxModel(options.model, device="cpu")
+    shape = (options.clips, *model.metadata.frames_shape)
+    clips = list(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    async with AsyncExitStack() as stack:
+        ways = {"bare": bare(model)}
+        engines: dict[str, Engine] = {
+            "in process": OnnxEngine(model, max_batch=BATCH),
+            "Triton, gRPC": TritonEngine(TritonOptions(server.url)),
+            "Triton, shm": TritonEngine(TritonOptions(server.url, shared_memory=True)),
+        }
+        for name, engine in engines.items():
+            await engine.start()
+            stack.push_async_callback(engine.close)
+            ways[name] = through(engine)
+        found: dict[str, dict[str, list[float]]] = {name: {"clips/s": [], "latency": []} for name in ways}
+        for number in track(range(options.rounds + 1), "rounds", console=Console(stderr=True)):
+            order = list(ways) if number % 2 else list(reversed(ways))
+            for name in order:
+                started = time.perf_counter()
+                await ways[name](clips, options.clients)
+                rate = len(clips) / (time.perf_counter() - started)
+                alone = []
+                for clip in clips[:32]:
+                    started = time.perf_counter()
+                    await ways[name]([clip], 1)
+                    alone.append(time.perf_counter() - started)
+                if number:  # the first round warms up
+                    found[name]["clips/s"].append(rate)
+                    found[name]["latency"].append(statistics.median(alone))
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", type=Path, default=shipped_model())
+    parser.add_argument("--clips", type=int, default=256, help="in each round and way")
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        publish(options.model, Path(folder) / "models")
+        with TritonServer(setup(), Path(folder) / "models", log=Path(folder) / "log") as server:
+            found = asyncio.run(measure(options, server))
+    table = Table("", "clips/s", "of bare", "latency, ms", "more than in process, ms")
+    for name, figures in found.items():
+        ratios = [a / b for a, b in zip(figures["clips/s"], found["bare"]["clips/s"], strict=True)]
+        more = [a - b for a, b in zip(figures["latency"], found["in process"]["latency"], strict=True)]
+        table.add_row(
+            name,
+            f"{statistics.median(figures['clips/s']):.0f}",
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            f"{1000 * statistics.median(figures['latency']):.2f}",
+            f"{1000 * statistics.median(more):+.2f}",
+        )
+    Console().print(table)
+    Console().print(f"{options.model}: {options.clips} clips, {options.clients} clients, {options.rounds} rounds")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
