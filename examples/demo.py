@@ -1,7 +1,8 @@
 """The whole product in one run: new clips, a real gateway, labels, embeddings, a picture.
 
 Renders clips of SynthGym's gymnast from a seed that neither training nor testing used, starts the
-gateway, sends it the files over HTTP, and prints what it answers. Run it with `make demo`; `make triton-demo` has a real Triton server behind the gateway.
+gateway, sends it the files over HTTP, and prints what it answers. Run it with `make demo`; `make triton-demo`
+puts a real Triton server behind the gateway.
 """
 
 from __future__ import annotations
