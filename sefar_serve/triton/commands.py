@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,9 @@ from sefar_serve.triton.wheel import TritonHome, TritonSetupError, default_home
 from sefar_serve.triton.wheel import setup as set_up
 
 app = typer.Typer(no_args_is_help=True, help="Run NVIDIA Triton on this machine, and fill its model repository.")
+
+MIN_LIFE_SECONDS = 5.0
+"""A server that ends sooner than this is not started again."""
 
 TritonName = Annotated[str, typer.Option("--triton-name", help="Triton's name of the model: its folder's")]
 Home = Annotated[
@@ -56,10 +60,20 @@ def serve(
     try:
         with server:
             console.err.print(f"Triton serves {repository}; now run: sefar serve --triton-url {server.url}")
-            status = server.wait()
+            _stay_up(server)
     except KeyboardInterrupt:
         return
-    raise TritonServerError(f"the Triton server ended with status {status}")
+
+
+def _stay_up(server: TritonServer) -> None:
+    """Start the server again when it was ended by a signal, as an orchestrator would."""
+    while True:
+        started = time.monotonic()
+        status = server.wait()
+        if status >= 0 or time.monotonic() - started < MIN_LIFE_SECONDS:
+            raise TritonServerError(f"the Triton server ended with status {status}")
+        console.err.print(f"[red]the Triton server was ended by signal {-status}; starting it again[/]")
+        server.start()
 
 
 @app.command()

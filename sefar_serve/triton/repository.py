@@ -21,7 +21,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.metadata import PREFIX, ModelMetadata
-from sefar_serve.triton.config import FLAVOURS, Flavour, config_text, interface, model_config
+from sefar_serve.triton.config import FLAVOURS, VERSIONS_KEPT, Flavour, config_text, interface, model_config
 
 DEFAULT_NAME = "sefar_encoder"
 PYTHON_MODEL = Path(__file__).with_name("model.py")
@@ -106,6 +106,21 @@ def write_configs(metadata: ModelMetadata, folder: Path) -> None:
         new = file.with_name(file.name + ".new")
         new.write_text(config_text(model_config(metadata, folder.name, flavour)), encoding="utf-8")
         new.replace(file)
+
+
+def older_versions_only(folder: Path, broken: set[int]) -> pb.ModelConfig | None:
+    """The wheel's configuration of a model, without versions that do not load; None if no other is there.
+
+    Args:
+        folder: of the model.
+        broken: the versions to leave out.
+    """
+    sound = [version for version in versions(folder.parent, folder.name) if version not in broken]
+    if not sound:
+        return None
+    config = text_format.Parse(config_file(folder, "python").read_text(encoding="utf-8"), pb.ModelConfig())
+    config.version_policy.specific.versions[:] = sound[-VERSIONS_KEPT:]
+    return config
 
 
 def _check_same_interface(metadata: ModelMetadata, folder: Path) -> None:

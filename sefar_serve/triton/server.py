@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import subprocess
 import time
-from contextlib import ExitStack
+import uuid
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +17,8 @@ import httpx
 
 from sefar_serve.engine.errors import EngineError
 from sefar_serve.triton.wheel import TritonHome
+
+log = logging.getLogger(__name__)
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30
@@ -52,8 +56,9 @@ class TritonServer:
         self.repository = repository
         self._host = host
         self._log = log
-        self.grpc_port, self.http_port, self.metrics_port = _free_ports(host, grpc_port, http_port, metrics_port)
+        self.grpc_port, self.http_port, self.metrics_port = free_ports(host, grpc_port, http_port, metrics_port)
         self.process: subprocess.Popen[bytes] | None = None
+        self._shared = f"triton-sefar-{uuid.uuid4().hex[:8]}-"
 
     @property
     def url(self) -> str:
@@ -81,6 +86,7 @@ class TritonServer:
                 self.kill()
                 raise TritonServerError(f"the Triton server did not answer in {READY_SECONDS:g} s{self._told()}")
             time.sleep(0.05)
+        self._rescue()
 
     def stop(self) -> None:
         """Let running requests end, then end; safe to call twice."""
@@ -95,8 +101,12 @@ class TritonServer:
     def kill(self) -> None:
         """End it at once, and the processes of its backend with it."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+            # What its backend shares with its own processes stays behind when it is killed.
+            for region in Path("/dev/shm").glob(f"{self._shared}*"):
+                region.unlink(missing_ok=True)
 
     def wait(self) -> int:
         """Wait until it ends by itself; return its exit status."""
@@ -123,6 +133,7 @@ class TritonServer:
             f"--model-repository={self.repository.resolve()}",
             f"--backend-directory={self._home.backends}",
             "--model-config-name=python",
+            f"--backend-config=python,shm-region-prefix-name={self._shared}",
             # Models come and go by request only: a folder that is being written is never picked up.
             "--model-control-mode=explicit",
             "--load-model=*",
@@ -139,6 +150,32 @@ class TritonServer:
             f"--metrics-port={self.metrics_port}",
         ]
 
+    def _rescue(self) -> None:
+        """Serve the sound versions of models that have a broken one: at its start Triton serves none of them then."""
+        from google.protobuf import json_format
+
+        from sefar_serve.triton.repository import older_versions_only
+
+        ready: set[str] = set()
+        broken: dict[str, dict[int, str]] = {}
+        for entry in self._post("repository/index").json():
+            if entry.get("state") == "READY":
+                ready.add(entry["name"])
+            elif entry.get("state") == "UNAVAILABLE" and entry.get("reason") != "unloaded":
+                broken.setdefault(entry["name"], {})[int(entry["version"])] = entry.get("reason", "")
+        for name, reasons in broken.items():
+            for version, reason in reasons.items():
+                log.warning("version %d of %s does not load: %s", version, name, reason.partition("\n")[0])
+            config = older_versions_only(self.repository / name, set(reasons)) if name not in ready else None
+            if config is not None:
+                text = json_format.MessageToJson(config, preserving_proto_field_name=True)
+                answer = self._post(f"repository/models/{name}/load", {"parameters": {"config": text}})
+                if answer.is_error:
+                    log.warning("%s is not served: %s", name, answer.text)
+
+    def _post(self, path: str, body: dict[str, object] | None = None) -> httpx.Response:
+        return httpx.post(f"http://{self._host}:{self.http_port}/v2/{path}", json=body or {}, timeout=READY_SECONDS)
+
     def _live(self) -> bool:
         try:
             return httpx.get(f"http://{self._host}:{self.http_port}/v2/health/live", timeout=1).is_success
@@ -149,7 +186,7 @@ class TritonServer:
         return f"; see {self._log}" if self._log else ""
 
 
-def _free_ports(host: str, *wanted: int) -> list[int]:
+def free_ports(host: str, *wanted: int) -> list[int]:
     """The ports asked for, each 0 replaced by one that is free now."""
     with ExitStack() as stack:
         ports = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from tritonclient.utils import InferenceServerException
 
 from sefar_serve.engine.triton.region import FOLDER, PREFIX
 from sefar_serve.triton.repository import publish
-from sefar_serve.triton.server import TritonServer
+from sefar_serve.triton.server import TritonServer, free_ports
 
 
 @pytest.fixture(params=[False, True], ids=["grpc", "shared memory"])
@@ -255,3 +257,57 @@ def test_gateway_starts_before_triton(own_triton: TritonServer, tmp_path: Path, 
     assert classify(gateway.url, dark_clip).status_code == 200
     gateway.process.terminate()
     gateway.process.wait(30)
+
+
+def test_a_server_started_with_a_broken_version_serves_the_others(own_triton: TritonServer, tmp_path: Path) -> None:
+    own_triton.stop()
+    folder = own_triton.repository / "sefar_encoder"
+    shutil.copytree(folder / "1", folder / "2")
+    (folder / "2" / "model.onnx").write_bytes(b"not a model")
+    own_triton.start()
+    with grpc.InferenceServerClient(own_triton.url) as triton:
+        assert triton.is_model_ready("sefar_encoder", "1")
+        assert not triton.is_model_ready("sefar_encoder", "2")
+        shutil.rmtree(folder / "2")
+        triton.load_model("sefar_encoder")
+        assert triton.is_model_ready("sefar_encoder", "1")
+
+
+def test_triton_serve_starts_a_killed_server_again_and_ends_on_request(untrained_model: Path, tmp_path: Path) -> None:
+    publish(untrained_model, tmp_path / "models")
+    ports = free_ports("127.0.0.1", 0, 0, 0)
+    names = ("--grpc-port", "--http-port", "--metrics-port")
+    flags = [text for name, port in zip(names, ports, strict=True) for text in (name, str(port))]
+    command = [sys.executable, "-m", "sefar_serve", "triton", "serve", str(tmp_path / "models"), *flags]
+    with (tmp_path / "log").open("wb") as log:
+        serving = subprocess.Popen([*command, "--log", str(tmp_path / "triton.log")], stdout=log, stderr=log)
+
+    def live() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{ports[1]}/v2/health/ready", timeout=1).is_success
+        except httpx.TransportError:
+            return False
+
+    try:
+        until(live)
+        [server] = [
+            int(path.name)
+            for path in Path("/proc").glob("[0-9]*")
+            if _parent(path) == serving.pid and "tritonserver" in (path / "comm").read_text()
+        ]
+        time.sleep(7)  # one that ends sooner is not started again
+        os.kill(server, signal.SIGKILL)
+        until(lambda: not live())
+        until(live)
+        assert "ended by signal 9; starting it again" in (tmp_path / "log").read_text()
+    finally:
+        serving.terminate()
+        assert serving.wait(60) == 0
+    assert not live()
+
+
+def _parent(process: Path) -> int:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except FileNotFoundError:
+        return -1
