@@ -1,0 +1,44 @@
+# The gateway. EXTRA=triton asks a Triton server; EXTRA=cpu runs the shipped model in this process.
+#   docker build -t sefar-serve .
+ARG PYTHON=3.12-slim-bookworm
+
+FROM python:${PYTHON} AS build
+ARG EXTRA=triton
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY sefar_serve sefar_serve
+COPY training training
+COPY clients clients
+COPY model_repository model_repository
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip wheel --no-deps --wheel-dir /dist . \
+    && python -m venv /opt/sefar \
+    && /opt/sefar/bin/pip install --constraint constraints.txt "$(echo /dist/*.whl)[${EXTRA}]" \
+    && /opt/sefar/bin/pip check \
+    && /opt/sefar/bin/pip uninstall --yes pip
+
+FROM python:${PYTHON}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="sefar-serve" \
+      org.opencontainers.image.description="HTTP gateway for fine-grained action recognition" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /opt/sefar /opt/sefar
+# Nothing but /tmp is written, so the root file system may be read-only.
+ENV PATH=/opt/sefar/bin:$PATH \
+    HOME=/tmp \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    SEFAR_HOST=0.0.0.0 \
+    SEFAR_PORT=8000
+# The same user as Triton's image: their shared memory is readable by its owner alone.
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8000
+# http.client, since urllib would send even this through a proxy that the environment names.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['SEFAR_PORT']), timeout=2); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["sefar", "serve"]
