@@ -22,9 +22,11 @@ triton-demo: .venv-triton/.ready  ## set up a real Triton server, serve through 
 test: .venv-dev/.ready  ## set up and run every test
 	$(DEV)/pytest
 
-lint: .venv-dev/.ready  ## ruff: rules and format
+lint: .venv-dev/.ready  ## rules and format of Python, Dockerfiles and YAML
 	$(DEV)/ruff check .
 	$(DEV)/ruff format --check .
+	$(DEV)/hadolint Dockerfile deploy/triton/Dockerfile
+	$(DEV)/yamllint --strict deploy training/recipes
 
 types: .venv-dev/.ready  ## mypy --strict on what we serve and what clients import
 	$(DEV)/mypy

@@ -137,6 +137,9 @@ class TritonServer:
             # Models come and go by request only: a folder that is being written is never picked up.
             "--model-control-mode=explicit",
             "--load-model=*",
+            # Versions load one after the other, oldest first: beside each other, one that fails shortly before another
+            # is ready can bring server 2.51 down (docs/decisions/0004-triton.md).
+            "--model-load-thread-count=1",
             # One model that does not load takes neither the others nor the server with it.
             "--exit-on-error=false",
             "--strict-readiness=false",

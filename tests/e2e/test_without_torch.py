@@ -1,24 +1,30 @@
-"""`sefar_serve` imports, serves and classifies where torch is not installed."""
+"""`sefar_serve` imports, serves and classifies where torch is not installed, nor, in front of Triton, onnxruntime."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from grey_clips import encode_grey_clip
 
-# Runs in a fresh interpreter in which importing torch or anything of its family fails.
-SCRIPT = """
+from sefar_serve.triton.server import TritonServer
+
+# Both run in a fresh interpreter in which importing these packages fails.
+ABSENT = """
 import sys
+absent = {"torch", "torchvision", "timm", "accelerate", "onnx", "transformers"}
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "torchvision", "timm", "accelerate", "onnx", "transformers"}:
+        if name.partition(".")[0] in absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
+"""
 
+SERVE = """
 from fastapi.testclient import TestClient
 from sefar_serve.api import create_app
 from sefar_serve.server import make_engine
@@ -30,15 +36,27 @@ with TestClient(create_app(settings, make_engine(settings))) as client:
     answer = client.post("/v1/classify", content=open(sys.argv[1], "rb").read())
     assert answer.status_code == 200, answer.text
     assert client.post("/v1/embeddings", content=open(sys.argv[1], "rb").read()).status_code == 200
+"""
+
+TRAIN = """
 sys.argv = ["sefar", "train", "recipe.yaml"]
 sefar_serve.cli.main()
 """
 
 
-def test_serving_needs_no_torch_and_training_says_that_it_does(tmp_path: Path) -> None:
-    clip = tmp_path / "clip.mp4"
+def run(script: str, clip: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     clip.write_bytes(encode_grey_clip([90] * 10))
-    done = subprocess.run([sys.executable, "-c", SCRIPT, clip], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", ABSENT + script, str(clip)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | environment)
+
+
+def test_serving_needs_no_torch_and_training_says_that_it_does(tmp_path: Path) -> None:
+    done = run(SERVE + TRAIN, tmp_path / "clip.mp4")
     assert done.returncode == 1, done.stderr
     assert "sefar-serve[train]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_gateway_for_triton_needs_no_onnxruntime(tmp_path: Path, triton: TritonServer) -> None:
+    done = run('absent.add("onnxruntime")' + SERVE, tmp_path / "clip.mp4", SEFAR_TRITON_URL=triton.url)
+    assert done.returncode == 0, done.stderr

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
+    # A name with several addresses (a headless service) is several servers; otherwise the first would get it all.
+    ("grpc.lb_policy_name", "round_robin"),
     # gRPC's own pauses between attempts to connect grow to two minutes, far longer than a server takes to come back.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 500),
