@@ -23,6 +23,8 @@ VERSIONS_KEPT = 2
 _HEADER = "# Written by `sefar` from the model's own metadata; write it again rather than edit it.\n"
 _BATCH: dict[Flavour, int] = {"cuda": 32, "tensorrt": 32, "cpu": 8, "python": 8}
 _GPU = ("cuda", "tensorrt")
+_INSTANCES: dict[Flavour, int] = {"cuda": 1, "tensorrt": 1, "cpu": 1, "python": 2}
+"""One Python instance leaves cores idle between batches, in which a second one works (docs/benchmarks.md)."""
 
 
 def interface(metadata: ModelMetadata) -> dict[str, str]:
@@ -53,7 +55,8 @@ def model_config(metadata: ModelMetadata, name: str, flavour: Flavour) -> pb.Mod
         version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=VERSIONS_KEPT)),
         instance_group=[
             pb.ModelInstanceGroup(
-                count=1, kind=pb.ModelInstanceGroup.KIND_GPU if on_gpu else pb.ModelInstanceGroup.KIND_CPU
+                count=_INSTANCES[flavour],
+                kind=pb.ModelInstanceGroup.KIND_GPU if on_gpu else pb.ModelInstanceGroup.KIND_CPU,
             )
         ],
         dynamic_batching=pb.ModelDynamicBatching(
