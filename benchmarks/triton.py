@@ -122,7 +122,7 @@ def main() -> None:
         more = [a - b for a, b in zip(figures["latency"], found["in process"]["latency"], strict=True)]
         table.add_row(
             name,
-            f"{statistics.median(figures['clips/s']):.0f}",
+            f"{statistics.median(figures['clips/s']):.3g}",
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
             f"{1000 * statistics.median(figures['latency']):.2f}",
             f"{1000 * statistics.median(more):+.2f}",

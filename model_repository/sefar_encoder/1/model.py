@@ -3,8 +3,6 @@
 NVIDIA's container does not read this: there the onnxruntime backend takes model.onnx itself.
 """
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,6 @@ class TritonPythonModel:
         """Load this version's file; what is raised here keeps the version from being served."""
         file = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         options = ort.SessionOptions()
-        # Instances work at the same time and share the cores.
-        instances = sum(group["count"] for group in json.loads(args["model_config"])["instance_group"])
-        options.intra_op_num_threads = max(1, len(os.sched_getaffinity(0)) // instances)
         # Idle threads otherwise spin, taking cores from whoever decodes beside them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
