@@ -23,7 +23,8 @@ class Sampling:
 
     Attributes:
         sample_frames: frames per element, the fine elements first and the context last,
-            e.g. ``(2, 2, 4)``: two fine elements of 2 frames and a context of 4. At least two elements.
+            e.g. ``(2, 2, 4)``: two fine elements of 2 frames and a context of 4. One element alone,
+            ``(8,)``, is the uniform sampling that SeFAR is compared with.
         layout: ``interleaved`` deals the clip's segments out to the elements in turn (the authors'
             release); ``local`` takes each fine element as adjacent frames at the centre of its own
             window (the paper's prose: a fine element is a short clip).
@@ -34,10 +35,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sample_frames", tuple(int(n) for n in self.sample_frames))
-        if len(self.sample_frames) < 2:
-            raise ValueError(
-                f"sample_frames {self.sample_frames} needs at least one fine element and the context, e.g. (2, 2, 4)"
-            )
+        if not self.sample_frames:
+            raise ValueError("sample_frames is empty; give frames per element, e.g. (2, 2, 4)")
         if min(self.sample_frames) < 1:
             raise ValueError(f"every element of sample_frames {self.sample_frames} needs at least one frame")
         if self.layout not in get_args(Layout):

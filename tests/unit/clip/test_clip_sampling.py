@@ -104,7 +104,7 @@ def test_an_empty_clip_is_an_error() -> None:
         sample_indices(0, Sampling())
 
 
-@pytest.mark.parametrize("wrong", [(), (4,), (2, 0, 4), (-1, 4)])
+@pytest.mark.parametrize("wrong", [(), (2, 0, 4), (-1, 4)])
 def test_impossible_elements_are_refused(wrong: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="sample_frames"):
         Sampling(wrong)

@@ -29,7 +29,7 @@ def test_broken_json_names_the_key() -> None:
         ({"size": 64}, "larger than resize"),
         ({"attributes": ({},)}, "1 attributes for 3 labels"),
         ({"opposites": (None,)}, "1 opposites for 3 labels"),
-        ({"sample_frames": (8,)}, "at least one fine element"),
+        ({"sample_frames": ()}, "sample_frames is empty"),
         ({"layout": "random"}, "layout"),
     ],
 )

@@ -45,7 +45,7 @@ def test_lists_may_be_named_by_their_folder(recipe: Path) -> None:
         ("optim.epoch=3", r"optim\.epoch: Extra inputs"),
         ("optim.epochs=0", r"optim\.epochs: .*greater than or equal to 1"),
         ("model.variant=huge", r"model\.variant: .*'tiny', 'small' or 'base'"),
-        ("model.sample_frames=[4]", r"model: .*needs at least one fine element"),
+        ("model.sample_frames=[]", r"model: .*sample_frames is empty"),
         ("model.size=60", r"model: .*size 60 is not a multiple"),
         ("model.resize=32", r"model: .*resize 32 is smaller than size 64"),
         ("data.scale=[80, 64]", r"data: .*not in ascending order"),

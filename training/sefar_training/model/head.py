@@ -16,7 +16,7 @@ class FusionHead(nn.Module):
     """Every element and every unordered pair of elements, each to 256, then all of them to one embedding.
 
     Args:
-        elements: E, at least 2.
+        elements: E; one alone has no pairs.
         dim: width D of the element tokens.
         classes: K.
         dropout: rate between embedding and classifier; the teacher's Monte-Carlo samples come from it.
@@ -25,8 +25,8 @@ class FusionHead(nn.Module):
     def __init__(self, elements: int, dim: int, classes: int, dropout: float = DROPOUT) -> None:
         super().__init__()
         pairs = list(combinations(range(elements), 2))
-        self.register_buffer("left", torch.tensor([a for a, _ in pairs]), persistent=False)
-        self.register_buffer("right", torch.tensor([b for _, b in pairs]), persistent=False)
+        self.register_buffer("left", torch.tensor([a for a, _ in pairs], dtype=torch.long), persistent=False)
+        self.register_buffer("right", torch.tensor([b for _, b in pairs], dtype=torch.long), persistent=False)
         self.single = nn.Linear(dim, EMBEDDING_DIM)
         self.single_norm = nn.LayerNorm(EMBEDDING_DIM)
         self.pair = nn.Linear(2 * dim, EMBEDDING_DIM)
