@@ -1,0 +1,49 @@
+"""Text from clips: the generator protocol, its errors, a fake. The real ones, which need torch, import apart."""
+
+from sefar_serve.generation.base import (
+    PLACEHOLDER,
+    ClipFeatures,
+    FinishReason,
+    GenerationOptions,
+    Generator,
+    GeneratorInfo,
+    Message,
+    OptionScore,
+    Piece,
+    Role,
+    Scores,
+    TokenUsage,
+)
+from sefar_serve.generation.errors import (
+    AdapterMismatchError,
+    FeatureMismatchError,
+    GenerationError,
+    GeneratorOverloadedError,
+    GeneratorUnavailableError,
+    PromptError,
+    PromptTooLongError,
+)
+from sefar_serve.generation.fake import FakeGenerator
+
+__all__ = [
+    "PLACEHOLDER",
+    "AdapterMismatchError",
+    "ClipFeatures",
+    "FakeGenerator",
+    "FeatureMismatchError",
+    "FinishReason",
+    "GenerationError",
+    "GenerationOptions",
+    "Generator",
+    "GeneratorInfo",
+    "GeneratorOverloadedError",
+    "GeneratorUnavailableError",
+    "Message",
+    "OptionScore",
+    "Piece",
+    "PromptError",
+    "PromptTooLongError",
+    "Role",
+    "Scores",
+    "TokenUsage",
+]

@@ -1,0 +1,184 @@
+"""What a generator is: messages with clips in them go in, text comes out. The parallel of `sefar_serve.engine`.
+
+A clip is here nothing but its SeFAR features. Where the language model runs, in this process or on
+another server, is each generator's own matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sefar_serve.metadata import ModelMetadata
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length"]
+
+PLACEHOLDER = "<sefar>"
+"""Stands for a clip in a prompt; the processor expands it to one soft token per feature vector."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClipFeatures:
+    """What the encoder says of one clip.
+
+    Attributes:
+        embedding: float32 (256,), the clip embedding.
+        tokens: float32 (E, D), one vector per temporal element, the context last.
+    """
+
+    embedding: NDArray[np.float32]
+    tokens: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation: text and clips in the order they are to be read."""
+
+    role: Role
+    content: tuple[str | ClipFeatures, ...]
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How to generate.
+
+    Attributes:
+        max_tokens: most tokens to generate; None for the generator's own default.
+        temperature: 0 takes the most probable token every time; higher is more varied.
+        top_p: only the most probable tokens that together have this probability are drawn from.
+        seed: the same seed and request give the same text; None for another one each time.
+        stop: texts that end the answer and are not part of it.
+    """
+
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenUsage:
+    """Tokens of the language model; soft tokens of clips count as prompt."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next part of an answer.
+
+    Attributes:
+        text: may be empty.
+        finish_reason: with the last piece, ``stop`` (the model or a stop text ended it) or ``length``.
+        usage: with the last piece.
+    """
+
+    text: str
+    finish_reason: FinishReason | None = None
+    usage: TokenUsage | None = None
+
+
+@dataclass(frozen=True)
+class OptionScore:
+    """How probable one option is as the whole answer.
+
+    Attributes:
+        logprob: sum of the natural log-probabilities of its tokens and of the end after them; at most 0.
+        tokens: how many they are.
+    """
+
+    logprob: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of several options, in their order."""
+
+    options: tuple[OptionScore, ...]
+    usage: TokenUsage
+
+
+@dataclass(frozen=True)
+class GeneratorInfo:
+    """What a generator says of itself.
+
+    Attributes:
+        name: users address it by it.
+        context_length: most tokens of prompt and answer together.
+        backend: where the language model runs, e.g. ``in-process`` or ``vllm``.
+        language_model: name or path of the language model.
+    """
+
+    name: str
+    context_length: int
+    backend: str
+    language_model: str
+
+
+class Generator(Protocol):
+    """Answers in text. Safe to call from many tasks of one event loop; all work is done outside the loop."""
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """The generator's own description."""
+
+    @property
+    def queue_depth(self) -> int:
+        """Requests accepted and not yet answered."""
+
+    async def start(self) -> None:
+        """Make the generator ready.
+
+        Raises:
+            GenerationError: if it can never become ready.
+        """
+
+    async def close(self) -> None:
+        """Stop what runs, and release everything. Safe to call twice."""
+
+    async def check(self) -> None:
+        """Prove that it answers.
+
+        Raises:
+            GenerationError: if it does not.
+        """
+
+    def fits(self, metadata: ModelMetadata) -> None:
+        """Refuse an encoder whose features the adapter was not trained for.
+
+        Raises:
+            AdapterMismatchError: if name, version or sizes differ.
+        """
+
+    def generate(self, messages: Sequence[Message], options: GenerationOptions) -> AsyncGenerator[Piece, None]:
+        """Answer a conversation, piece by piece; closing the iterator stops the work.
+
+        Args:
+            messages: at least one, the last from the user.
+            options: how to generate.
+
+        Raises:
+            PromptError: the messages cannot be put to the model (too long, a placeholder in a text,
+                features of a wrong size). Raised by the first step, as the following are.
+            GeneratorOverloadedError: the queue is full; nothing was started.
+            GeneratorUnavailableError: not started, closing, or not reachable.
+        """
+
+    async def score(self, messages: Sequence[Message], options: Sequence[str]) -> Scores:
+        """How probable each of several texts is as the whole answer.
+
+        Args:
+            messages: as for `generate`.
+            options: the texts, at least one, none empty.
+
+        Raises:
+            PromptError, GeneratorOverloadedError, GeneratorUnavailableError: as `generate`.
+        """
