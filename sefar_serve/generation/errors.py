@@ -7,7 +7,7 @@ class GenerationError(Exception):
     """Text could not be generated."""
 
 
-class PromptError(GenerationError):
+class PromptError(GenerationError, ValueError):
     """The messages cannot be put to the language model; the message says what to change."""
 
 

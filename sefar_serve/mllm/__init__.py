@@ -1,0 +1,17 @@
+"""SeFAR features in a Hugging Face language model; importing this registers the classes with transformers.
+
+This room needs torch and transformers; nothing outside it, `sefar_serve.generation.local` and `.vllm` does.
+"""
+
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+
+from sefar_serve.mllm.config import SefarMLLMConfig
+from sefar_serve.mllm.model import SefarForConditionalGeneration, SefarProjector
+from sefar_serve.mllm.processor import SefarProcessor
+
+AutoConfig.register(SefarMLLMConfig.model_type, SefarMLLMConfig)
+AutoModelForCausalLM.register(SefarMLLMConfig, SefarForConditionalGeneration)
+AutoModelForImageTextToText.register(SefarMLLMConfig, SefarForConditionalGeneration)
+AutoProcessor.register(SefarMLLMConfig, SefarProcessor)
+
+__all__ = ["SefarForConditionalGeneration", "SefarMLLMConfig", "SefarProcessor", "SefarProjector"]

@@ -1,0 +1,233 @@
+"""The multimodal model: SeFAR features become soft tokens in the prompt of a causal language model.
+
+The language model is kept whole, head included: soft-capping, scaling or biases of its logits are its own
+matter, and a LoRA trained on it is a LoRA of the plain model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel, initialization
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from sefar_serve.generation.errors import FeatureMismatchError, PromptError
+from sefar_serve.mllm.config import SefarMLLMConfig
+
+
+class SefarProjector(nn.Module):
+    """Clip embedding and element tokens to soft tokens of the language model's width.
+
+    Args:
+        embedding_dim: width of the clip embedding.
+        token_dim: width D of the element tokens.
+        elements: E.
+        hidden: width of the language model.
+    """
+
+    def __init__(self, embedding_dim: int, token_dim: int, elements: int, hidden: int) -> None:
+        super().__init__()
+        self.embedding = _projection(embedding_dim, hidden)
+        self.tokens = _projection(token_dim, hidden)
+        self.position = nn.Parameter(torch.zeros(1 + elements, hidden))
+
+    def forward(self, sefar_embedding: Tensor, sefar_tokens: Tensor) -> Tensor:
+        """Project clips, (C, embedding_dim) and (C, E, D), to soft tokens (C, 1+E, hidden), the embedding first."""
+        soft = torch.cat([self.embedding(sefar_embedding).unsqueeze(1), self.tokens(sefar_tokens)], dim=1)
+        return soft + self.position
+
+
+def _projection(width: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden))
+
+
+class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """A causal language model that reads clips.
+
+    Every clip stands in `input_ids` as 1 + E placeholders in a row; `SefarProcessor` writes them.
+
+    Args:
+        config: sizes, and the language model's configuration.
+        language_model: put in as it is; None makes an untrained one from the configuration.
+    """
+
+    config_class = SefarMLLMConfig
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = False
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012 - as transformers declares it
+
+    def __init__(self, config: SefarMLLMConfig, language_model: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        self.language_model = (
+            language_model if language_model is not None else AutoModelForCausalLM.from_config(config.text_config)
+        )
+        hidden = self.language_model.get_input_embeddings().weight.shape[1]
+        self.projector = SefarProjector(config.embedding_dim, config.token_dim, config.elements, hidden)
+        self.post_init()
+
+    @classmethod
+    def from_language_model(
+        cls,
+        name_or_path: str,
+        *,
+        embedding_dim: int,
+        token_dim: int,
+        elements: int,
+        sefar_token_id: int,
+        **options: Any,
+    ) -> SefarForConditionalGeneration:
+        """Put a pretrained language model beside an untrained projector.
+
+        Args:
+            name_or_path: of the language model, a folder or hub id.
+            embedding_dim: width of the clip embedding.
+            token_dim: width D of the element tokens.
+            elements: E.
+            sefar_token_id: id of the placeholder; the embedding table grows if it has no row for it.
+            options: for ``AutoModelForCausalLM.from_pretrained``, e.g. ``dtype``.
+        """
+        language_model = AutoModelForCausalLM.from_pretrained(name_or_path, **options)
+        rows = language_model.get_input_embeddings().weight.shape[0]
+        if sefar_token_id >= rows:
+            # Logits processors look prompt ids up in the vocabulary, so the placeholder needs a row of its own.
+            language_model.resize_token_embeddings(sefar_token_id + 1, mean_resizing=False)
+        config = SefarMLLMConfig(
+            text_config=language_model.config,
+            embedding_dim=embedding_dim,
+            token_dim=token_dim,
+            elements=elements,
+            sefar_token_id=sefar_token_id,
+        )
+        model = cls(config, language_model)
+        model.projector.to(device=language_model.device, dtype=language_model.dtype)
+        model.generation_config = language_model.generation_config
+        return model
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, SefarProjector):
+            initialization.normal_(module.position, std=0.02)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The language model's embedding table."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's embedding table."""
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The language model's head."""
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's head."""
+        self.language_model.set_output_embeddings(value)
+
+    def embed_prompt(self, input_ids: Tensor, sefar_embedding: Tensor | None, sefar_tokens: Tensor | None) -> Tensor:
+        """The prompt as the language model takes it, (B, L, hidden): words looked up, clips projected.
+
+        Args:
+            input_ids: int64 (B, L), each clip as 1 + E placeholders.
+            sefar_embedding: float (C, embedding_dim), the clips of all rows in reading order; None for no clip.
+            sefar_tokens: float (C, E, D).
+
+        Raises:
+            FeatureMismatchError: features of other sizes than the model was made for.
+            PromptError: the placeholders are not as many as the clips need.
+        """
+        is_clip = input_ids == self.config.sefar_token_id
+        words = self.get_input_embeddings()(input_ids.masked_fill(is_clip, 0))
+        placeholders, clips = int(is_clip.sum()), 0 if sefar_embedding is None else len(sefar_embedding)
+        if placeholders != clips * self.config.soft_tokens:
+            raise PromptError(
+                f"the prompt has {placeholders} placeholders, {clips} clips need {clips * self.config.soft_tokens}: "
+                f"{self.config.soft_tokens} each; let SefarProcessor write them"
+            )
+        if sefar_embedding is None or sefar_tokens is None or clips == 0:
+            return words
+        self._check_sizes(sefar_embedding, sefar_tokens)
+        like = self.projector.position
+        soft = self.projector(
+            sefar_embedding.to(device=like.device, dtype=like.dtype),
+            sefar_tokens.to(device=like.device, dtype=like.dtype),
+        )
+        return words.masked_scatter(is_clip.unsqueeze(-1), soft.to(device=words.device, dtype=words.dtype))
+
+    def _check_sizes(self, sefar_embedding: Tensor, sefar_tokens: Tensor) -> None:
+        clips = len(sefar_embedding)
+        wanted = (clips, self.config.embedding_dim), (clips, self.config.elements, self.config.token_dim)
+        given = tuple(sefar_embedding.shape), tuple(sefar_tokens.shape)
+        if given != wanted:
+            raise FeatureMismatchError(
+                f"features of shapes {given[0]} and {given[1]}, but this adapter takes {wanted[0]} and {wanted[1]}; "
+                "use the encoder that it was trained with"
+            )
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        sefar_embedding: Tensor | None = None,
+        sefar_tokens: Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits over the vocabulary, and the loss where labels are given.
+
+        Args:
+            input_ids: int64 (B, L).
+            attention_mask: int64 (B, L), 0 where padded.
+            inputs_embeds: float (B, L, hidden), in place of `input_ids` and the features.
+            labels: int64 (B, L), -100 where no loss is wanted.
+            sefar_embedding: see `embed_prompt`.
+            sefar_tokens: see `embed_prompt`.
+            kwargs: of the language model.
+
+        Raises:
+            FeatureMismatchError, PromptError: see `embed_prompt`.
+        """
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("give input_ids or inputs_embeds")
+            inputs_embeds = self.embed_prompt(input_ids, sefar_embedding, sefar_tokens)
+        return self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs)
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        *args: Any,
+        sefar_embedding: Tensor | None = None,
+        sefar_tokens: Tensor | None = None,
+        is_first_iteration: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """One step's inputs: the clips go with the prompt, not with the tokens that follow it from the cache."""
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
+            input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
+        )
+        if is_first_iteration or not kwargs.get("use_cache", True):
+            inputs |= {"sefar_embedding": sefar_embedding, "sefar_tokens": sefar_tokens}
+        return inputs
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **inputs: Any
+    ) -> tuple[Tensor, dict[str, Any]]:
+        # Beams repeat rows, and a row's clips have to follow it: there may be any number in each.
+        clips = {name: inputs.pop(name, None) for name in ("sefar_embedding", "sefar_tokens")}
+        if expand_size > 1 and input_ids is not None and clips["sefar_embedding"] is not None:
+            in_row = (input_ids == self.config.sefar_token_id).sum(dim=1) // self.config.soft_tokens
+            order = torch.arange(int(in_row.sum()), device=input_ids.device).split(in_row.tolist())
+            rows = torch.cat([row for row in order for _ in range(expand_size)])
+            clips = {name: values[rows.to(values.device)] for name, values in clips.items()}
+        input_ids, inputs = super()._expand_inputs_for_generation(
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **inputs
+        )
+        return input_ids, inputs | {name: values for name, values in clips.items() if values is not None}

@@ -1,0 +1,177 @@
+"""The processor: messages with clips in them to what the multimodal model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from transformers import AddedToken, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+
+from sefar_serve.generation.base import PLACEHOLDER
+from sefar_serve.generation.errors import FeatureMismatchError, PromptError
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+"""For language models that have no chat template of their own."""
+
+
+class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
+    """Text with one placeholder a clip, and the clips' features, to a batch for the model.
+
+    Args:
+        tokenizer: of the language model, a fast one; the placeholder is added to it if it is not there.
+        embedding_dim: width of the clip embedding.
+        token_dim: width D of the element tokens.
+        elements: E; a clip becomes 1 + E soft tokens.
+        chat_template: Jinja template of a conversation; None for the tokenizer's own.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        embedding_dim: int = 256,
+        token_dim: int = 384,
+        elements: int = 3,
+        chat_template: str | None = None,
+    ) -> None:
+        if PLACEHOLDER not in tokenizer.get_vocab():
+            tokenizer.add_tokens([AddedToken(PLACEHOLDER, special=True, normalized=False)], special_tokens=True)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.padding_side = "left"  # what generation needs; training masks padding either way
+        self.embedding_dim = embedding_dim
+        self.token_dim = token_dim
+        self.elements = elements
+        super().__init__(tokenizer, chat_template=chat_template or tokenizer.chat_template or PLAIN_TEMPLATE)
+
+    @property
+    def sefar_token_id(self) -> int:
+        """Id of the placeholder."""
+        return int(self.tokenizer.convert_tokens_to_ids(PLACEHOLDER))
+
+    @property
+    def soft_tokens(self) -> int:
+        """Soft tokens a clip becomes."""
+        return 1 + self.elements
+
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        sefar_embedding: ArrayLike | Tensor | None = None,
+        sefar_tokens: ArrayLike | Tensor | None = None,
+        **options: Any,
+    ) -> BatchFeature:
+        """Tokenise prompts and put each clip's soft tokens where its placeholder stands.
+
+        Args:
+            text: one prompt or several, each with one placeholder a clip.
+            sefar_embedding: float (C, embedding_dim), the clips of all prompts in reading order; one clip
+                may come without its first axis.
+            sefar_tokens: float (C, E, D).
+            options: of the tokenizer, e.g. ``padding``, ``return_tensors``.
+
+        Raises:
+            PromptError: the prompts have other than C placeholders.
+            FeatureMismatchError: features of other sizes than the processor was made for.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        features = self._features(sefar_embedding, sefar_tokens)
+        placeholders = sum(prompt.count(PLACEHOLDER) for prompt in texts)
+        clips = len(features["sefar_embedding"]) if features else 0
+        if placeholders != clips:
+            raise PromptError(
+                f"{placeholders} placeholders {PLACEHOLDER} for {clips} clips; write one for each clip, in their order"
+            )
+        expanded = [prompt.replace(PLACEHOLDER, PLACEHOLDER * self.soft_tokens) for prompt in texts]
+        options.setdefault("return_token_type_ids", False)
+        batch = self.tokenizer(expanded if not isinstance(text, str) or features else expanded[0], **options)
+        return BatchFeature({**batch, **features})
+
+    def apply_chat_template(  # type: ignore[override]
+        self,
+        conversation: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = False,
+        tokenize: bool = False,
+        sefar_embedding: ArrayLike | Tensor | None = None,
+        sefar_tokens: ArrayLike | Tensor | None = None,
+        **options: Any,
+    ) -> str | BatchFeature:
+        """Write a conversation as the language model was taught to read it.
+
+        Args:
+            conversation: messages with ``role`` and ``content``: a string, or parts of ``{"type": "text", "text": …}``
+                and ``{"type": "video"}``.
+            add_generation_prompt: end where the assistant is to speak.
+            tokenize: give the batch for the model instead of the text.
+            sefar_embedding: with `tokenize`, see `__call__`.
+            sefar_tokens: with `tokenize`, see `__call__`.
+            options: of the tokenizer, with `tokenize`.
+
+        Raises:
+            PromptError: a text contains a control token, or a part is neither text nor video.
+        """
+        messages = [{**message, "content": self._flattened(message["content"])} for message in conversation]
+        text: str = self.tokenizer.apply_chat_template(
+            messages, chat_template=self.chat_template, add_generation_prompt=add_generation_prompt, tokenize=False
+        )
+        if not tokenize:
+            return text
+        # Templates write the control tokens themselves; a second beginning of text would be wrong.
+        return self(text, sefar_embedding, sefar_tokens, add_special_tokens=False, return_tensors="pt", **options)
+
+    def _flattened(self, content: str | Sequence[Mapping[str, Any]]) -> str:
+        parts: Sequence[Mapping[str, Any]] = (
+            [{"type": "text", "text": content}] if isinstance(content, str) else content
+        )
+        texts = []
+        for part in parts:
+            if part.get("type") == "video":
+                texts.append(PLACEHOLDER)
+            elif part.get("type") == "text":
+                texts.append(self.checked(part["text"]))
+            else:
+                raise PromptError(f"a part of type {part.get('type')!r}; parts are text or video")
+        return "\n".join(texts)
+
+    def checked(self, text: str) -> str:
+        """The text itself.
+
+        Raises:
+            PromptError: it contains a control token, which would end a turn or stand for a clip.
+        """
+        for token in self.tokenizer.added_tokens_decoder.values():
+            if token.special and token.content in text:
+                raise PromptError(
+                    f"a text contains {token.content}, which the language model takes for a sign of its own; leave it out"
+                )
+        return text
+
+    def _features(
+        self, sefar_embedding: ArrayLike | Tensor | None, sefar_tokens: ArrayLike | Tensor | None
+    ) -> dict[str, Tensor]:
+        if sefar_embedding is None and sefar_tokens is None:
+            return {}
+        if sefar_embedding is None or sefar_tokens is None:
+            raise FeatureMismatchError("a clip needs both sefar_embedding and sefar_tokens; one of them is missing")
+        embedding, tokens = _float(sefar_embedding), _float(sefar_tokens)
+        embedding = embedding[None] if embedding.ndim == 1 else embedding
+        tokens = tokens[None] if tokens.ndim == 2 else tokens
+        clips = len(embedding)
+        wanted = (clips, self.embedding_dim), (clips, self.elements, self.token_dim)
+        if (tuple(embedding.shape), tuple(tokens.shape)) != wanted:
+            raise FeatureMismatchError(
+                f"features of shapes {tuple(embedding.shape)} and {tuple(tokens.shape)}, but this adapter takes "
+                f"{wanted[0]} and {wanted[1]}; use the encoder that it was trained with"
+            )
+        return {"sefar_embedding": embedding, "sefar_tokens": tokens}
+
+
+def _float(values: ArrayLike | Tensor) -> Tensor:
+    return values.float() if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float32))
