@@ -116,7 +116,8 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's embedding table."""
-        return self.language_model.get_input_embeddings()
+        table: nn.Module = self.language_model.get_input_embeddings()
+        return table
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the language model's embedding table."""
@@ -124,7 +125,8 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
 
     def get_output_embeddings(self) -> nn.Module:
         """The language model's head."""
-        return self.language_model.get_output_embeddings()
+        head: nn.Module = self.language_model.get_output_embeddings()
+        return head
 
     def set_output_embeddings(self, value: nn.Module) -> None:
         """Replace the language model's head."""
@@ -143,7 +145,7 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
             PromptError: the placeholders are not as many as the clips need.
         """
         is_clip = input_ids == self.config.sefar_token_id
-        words = self.get_input_embeddings()(input_ids.masked_fill(is_clip, 0))
+        words: Tensor = self.get_input_embeddings()(input_ids.masked_fill(is_clip, 0))
         placeholders, clips = int(is_clip.sum()), 0 if sefar_embedding is None else len(sefar_embedding)
         if placeholders != clips * self.config.soft_tokens:
             raise PromptError(
@@ -224,7 +226,7 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
         clips = {name: inputs.pop(name, None) for name in ("sefar_embedding", "sefar_tokens")}
         if expand_size > 1 and input_ids is not None and clips["sefar_embedding"] is not None:
             in_row = (input_ids == self.config.sefar_token_id).sum(dim=1) // self.config.soft_tokens
-            order = torch.arange(int(in_row.sum()), device=input_ids.device).split(in_row.tolist())
+            order = torch.split(torch.arange(int(in_row.sum()), device=input_ids.device), in_row.tolist())
             rows = torch.cat([row for row in order for _ in range(expand_size)])
             clips = {name: values[rows.to(values.device)] for name, values in clips.items()}
         input_ids, inputs = super()._expand_inputs_for_generation(

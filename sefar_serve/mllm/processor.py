@@ -93,7 +93,7 @@ class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
         batch = self.tokenizer(expanded if not isinstance(text, str) or features else expanded[0], **options)
         return BatchFeature({**batch, **features})
 
-    def apply_chat_template(  # type: ignore[override]
+    def apply_chat_template(
         self,
         conversation: Sequence[Mapping[str, Any]],
         *,
@@ -149,7 +149,7 @@ class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
         for token in self.tokenizer.added_tokens_decoder.values():
             if token.special and token.content in text:
                 raise PromptError(
-                    f"a text contains {token.content}, which the language model takes for a sign of its own; leave it out"
+                    f"a text contains {token.content}, which is a control token of the language model; leave it out"
                 )
         return text
 
