@@ -16,6 +16,7 @@ from sefar_serve.generation.base import (
 )
 from sefar_serve.generation.errors import (
     AdapterMismatchError,
+    AdapterNotFoundError,
     FeatureMismatchError,
     GenerationError,
     GeneratorOverloadedError,
@@ -28,6 +29,7 @@ from sefar_serve.generation.fake import FakeGenerator
 __all__ = [
     "PLACEHOLDER",
     "AdapterMismatchError",
+    "AdapterNotFoundError",
     "ClipFeatures",
     "FakeGenerator",
     "FeatureMismatchError",

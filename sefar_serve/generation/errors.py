@@ -45,3 +45,7 @@ class GeneratorUnavailableError(GenerationError):
 
 class AdapterMismatchError(GenerationError):
     """The adapter was trained for another language model or another encoder than the one it would be used with."""
+
+
+class AdapterNotFoundError(GenerationError):
+    """There is no adapter there."""

@@ -6,6 +6,7 @@ matter, and a LoRA trained on it is a LoRA of the plain model.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -98,7 +99,8 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
             # Logits processors look prompt ids up in the vocabulary, so the placeholder needs a row of its own.
             language_model.resize_token_embeddings(sefar_token_id + 1, mean_resizing=False)
         config = SefarMLLMConfig(
-            text_config=language_model.config,
+            # A copy: choosing an attention for the whole would take the language model's own choice away.
+            text_config=copy.deepcopy(language_model.config),
             embedding_dim=embedding_dim,
             token_dim=token_dim,
             elements=elements,

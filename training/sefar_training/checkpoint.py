@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from sefar_serve.folders import written_whole
 
 from .config import ModelConfig
 from .data import ClassTable
@@ -57,17 +58,9 @@ def save_checkpoint(folder: Path, model: SefarModel, info: CheckpointInfo) -> Pa
     Returns:
         The folder.
     """
-    new = folder.with_name(folder.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, new / WEIGHTS)
-    (new / CONFIG).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with written_whole(folder) as new:
+        save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, new / WEIGHTS)
+        (new / CONFIG).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return folder
 
 

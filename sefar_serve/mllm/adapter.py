@@ -1,0 +1,261 @@
+"""An adapter on disk: what makes a language model read SeFAR features, and proof of which model it was made for.
+
+Two kinds. A *whole* one holds everything, language model included, as transformers saves it: the tiny
+one that ships. The other holds the projector, perhaps a LoRA (a plain one of the plain language model, which
+vLLM can serve as it is), the tokenizer with the placeholder, and names the language model by folder or hub
+id. Another model of the same width would take the soft tokens and answer nonsense, so a fingerprint of its
+embedding table and tokenizer is kept and compared.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from peft import PeftModel
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from sefar_serve.folders import written_whole
+from sefar_serve.generation.base import PLACEHOLDER
+from sefar_serve.generation.errors import AdapterMismatchError, AdapterNotFoundError
+from sefar_serve.mllm.model import SefarForConditionalGeneration
+from sefar_serve.mllm.processor import SefarProcessor
+
+DESCRIPTION = "sefar_adapter.json"
+PROJECTOR = "projector.safetensors"
+LORA = "lora"
+
+_ROWS = 256
+"""Rows of the embedding table that its fingerprint reads: enough to tell models apart, quick on large ones."""
+
+
+class Fingerprint(BaseModel):
+    """What tells a language model from another of the same width."""
+
+    model_config = ConfigDict(frozen=True)
+
+    embedding: str
+    tokenizer: str
+
+
+class AdapterDescription(BaseModel):
+    """What an adapter says of itself, beside a projector that is kept apart from its language model.
+
+    Attributes:
+        name: users address it by it.
+        language_model: folder or hub id of the language model.
+        fingerprint: of that model.
+        embedding_dim: width of the clip embedding.
+        token_dim: width D of the element tokens.
+        elements: E.
+        sefar_token_id: id of the placeholder.
+        encoder: ``name`` and ``version`` of the SeFAR model it was trained with; None for any.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    language_model: str
+    fingerprint: Fingerprint
+    embedding_dim: int
+    token_dim: int
+    elements: int
+    sefar_token_id: int
+    encoder: dict[str, str] | None = None
+
+
+class Adapter(NamedTuple):
+    """A loaded adapter, ready to generate."""
+
+    model: SefarForConditionalGeneration
+    processor: SefarProcessor
+
+
+def embedding_fingerprint(table: Tensor, rows: int) -> str:
+    """Digest of an embedding table, the same for the dtypes it may be loaded in.
+
+    Args:
+        table: float (at least `rows`, hidden); rows that were added for placeholders do not count.
+        rows: V, of the language model as it was published.
+    """
+    chosen = torch.linspace(0, rows - 1, min(_ROWS, rows)).long()
+    sample = table.detach()[chosen.to(table.device)].to("cpu", torch.bfloat16).view(torch.int16)
+    return hashlib.sha256(f"{rows}x{table.shape[1]}:".encode() + sample.numpy().tobytes()).hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Digest of a tokenizer's vocabulary and chat template; the placeholder does not count."""
+    vocabulary = sorted((token, i) for token, i in tokenizer.get_vocab().items() if token != PLACEHOLDER)
+    return hashlib.sha256(json.dumps([vocabulary, tokenizer.chat_template]).encode()).hexdigest()
+
+
+def save_adapter(
+    model: SefarForConditionalGeneration,
+    processor: SefarProcessor,
+    folder: Path,
+    *,
+    whole: bool,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write an adapter; one of the same name is replaced only once the new one is complete.
+
+    Args:
+        model: trained; its ``language_model`` may be a PEFT model with a LoRA.
+        processor: its processor.
+        folder: to write.
+        whole: keep the language model as well, for one that nobody could load from elsewhere.
+        dtype: of the weights in the files; None for their own.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: a LoRA in a whole adapter; merge it first.
+    """
+    lora = isinstance(model.language_model, PeftModel)
+    if whole and lora:
+        raise ValueError(
+            "a whole adapter holds one model: merge the LoRA first (model.language_model.merge_and_unload())"
+        )
+    with written_whole(folder) as new:
+        if whole:
+            # A copy, because casting the model itself would take precision from whoever goes on training it.
+            (model if dtype is None else copy.deepcopy(model).to(dtype)).save_pretrained(new)
+        else:
+            _save_parts(model, processor, new, dtype)
+        processor.save_pretrained(new)
+    return folder
+
+
+def _save_parts(
+    model: SefarForConditionalGeneration, processor: SefarProcessor, folder: Path, dtype: torch.dtype | None
+) -> None:
+    weights = {k: v.detach().cpu().contiguous().to(dtype or v.dtype) for k, v in model.projector.state_dict().items()}
+    save_file(weights, folder / PROJECTOR)
+    language_model = model.language_model
+    if isinstance(language_model, PeftModel):
+        language_model.save_pretrained(folder / LORA, save_embedding_layers=False)
+        language_model = language_model.get_base_model()
+    config = model.config
+    described = AdapterDescription(
+        name=config.name,
+        language_model=language_model.config.name_or_path,
+        fingerprint=fingerprint_of(language_model, processor.tokenizer, config.sefar_token_id),
+        embedding_dim=config.embedding_dim,
+        token_dim=config.token_dim,
+        elements=config.elements,
+        sefar_token_id=config.sefar_token_id,
+        encoder=config.encoder,
+    )
+    (folder / DESCRIPTION).write_text(described.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def fingerprint_of(language_model: Any, tokenizer: PreTrainedTokenizerBase, sefar_token_id: int) -> Fingerprint:
+    """The fingerprint of a loaded language model, before or after the placeholder got a row in its table."""
+    table: Tensor = language_model.get_input_embeddings().weight
+    rows = sefar_token_id if sefar_token_id == len(table) - 1 else len(table)
+    return Fingerprint(embedding=embedding_fingerprint(table, rows), tokenizer=tokenizer_fingerprint(tokenizer))
+
+
+def adapter_folder(name_or_path: str | Path) -> Path:
+    """The folder of an adapter; one that is not on this machine is fetched from the hub.
+
+    Raises:
+        AdapterNotFoundError: there is no such folder, and no such adapter on the hub either.
+    """
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    try:
+        return Path(snapshot_download(str(name_or_path)))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise AdapterNotFoundError(
+            f"{name_or_path} is no folder here, and it could not be fetched from the hub: {error}"
+        ) from error
+
+
+def read_description(folder: Path) -> AdapterDescription | None:
+    """The description of an adapter whose language model is elsewhere; None for a whole one.
+
+    Raises:
+        AdapterNotFoundError: the folder holds no adapter.
+    """
+    try:
+        if (folder / DESCRIPTION).is_file():
+            return AdapterDescription.model_validate_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (FileNotFoundError, ValueError) as error:
+        raise AdapterNotFoundError(
+            f"{folder} is no adapter: neither {DESCRIPTION} nor a config.json of ours can be read in it ({error}); "
+            "give the folder that `sefar adapter train` ends with"
+        ) from error
+    if kind != SefarForConditionalGeneration.config_class.model_type:
+        raise AdapterNotFoundError(
+            f"{folder} holds a {kind} model, not an adapter; train one for it with `sefar adapter train`"
+        )
+    return None
+
+
+def load_adapter(
+    name_or_path: str | Path, *, device: Literal["auto", "cpu", "cuda"] = "auto", language_model: str | None = None
+) -> Adapter:
+    """Load an adapter with its language model, in eval mode.
+
+    Args:
+        name_or_path: folder or hub id.
+        device: where it runs; ``auto`` takes a GPU where there is one. On the CPU weights are float32.
+        language_model: folder or hub id to take the language model from, instead of the place that the
+            adapter names.
+
+    Raises:
+        AdapterNotFoundError: there is no such adapter.
+        AdapterMismatchError: the language model is another than the one it was trained for.
+    """
+    folder = adapter_folder(name_or_path)
+    where = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
+    dtype = torch.float32 if where == "cpu" else "auto"
+    described = read_description(folder)
+    processor = SefarProcessor.from_pretrained(folder)
+    if described is None:
+        model = SefarForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        return Adapter(model.to(where).eval(), processor)
+    model = SefarForConditionalGeneration.from_language_model(
+        language_model or described.language_model,
+        embedding_dim=described.embedding_dim,
+        token_dim=described.token_dim,
+        elements=described.elements,
+        sefar_token_id=described.sefar_token_id,
+        dtype=dtype,
+    )
+    check_fingerprint(
+        described, fingerprint_of(model.language_model, processor.tokenizer, described.sefar_token_id), folder
+    )
+    model.config.name, model.config.encoder = described.name, described.encoder
+    model.projector.load_state_dict(load_file(folder / PROJECTOR))
+    if (folder / LORA).is_dir():
+        model.language_model = PeftModel.from_pretrained(model.language_model, folder / LORA).merge_and_unload()
+    return Adapter(model.to(where).eval(), processor)
+
+
+def check_fingerprint(described: AdapterDescription, found: Fingerprint, folder: Path) -> None:
+    """Refuse a language model that the adapter was not trained for.
+
+    Raises:
+        AdapterMismatchError: naming what differs.
+    """
+    differing = [
+        part for part in Fingerprint.model_fields if getattr(found, part) != getattr(described.fingerprint, part)
+    ]
+    if differing:
+        raise AdapterMismatchError(
+            f"{folder} was trained for {described.language_model}, but the language model found has another "
+            f"{' and another '.join(differing)}; use the very same model and revision, or train the adapter anew"
+        )
