@@ -202,7 +202,13 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
             inputs_embeds = self.embed_prompt(input_ids, sefar_embedding, sefar_tokens)
-        return self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs)
+        output: CausalLMOutputWithPast = self.language_model(
+            inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
+        )
+        if not self.training:
+            # The placeholder is nothing that can be said: the plain language model knows no such word.
+            output.logits[..., self.config.sefar_token_id] = torch.finfo(output.logits.dtype).min
+        return output
 
     def prepare_inputs_for_generation(
         self,
