@@ -43,6 +43,10 @@ class GeneratorUnavailableError(GenerationError):
         self.retry_after = retry_after
 
 
+class GenerationFailedError(GenerationError):
+    """The language model failed on this very request."""
+
+
 class AdapterMismatchError(GenerationError):
     """The adapter was trained for another language model or another encoder than the one it would be used with."""
 

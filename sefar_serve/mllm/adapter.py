@@ -27,6 +27,8 @@ from transformers import PreTrainedTokenizerBase
 from sefar_serve.folders import written_whole
 from sefar_serve.generation.base import PLACEHOLDER
 from sefar_serve.generation.errors import AdapterMismatchError, AdapterNotFoundError
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.mllm.config import SefarMLLMConfig
 from sefar_serve.mllm.model import SefarForConditionalGeneration
 from sefar_serve.mllm.processor import SefarProcessor
 
@@ -258,4 +260,25 @@ def check_fingerprint(described: AdapterDescription, found: Fingerprint, folder:
         raise AdapterMismatchError(
             f"{folder} was trained for {described.language_model}, but the language model found has another "
             f"{' and another '.join(differing)}; use the very same model and revision, or train the adapter anew"
+        )
+
+
+def check_encoder(adapter: AdapterDescription | SefarMLLMConfig, metadata: ModelMetadata) -> None:
+    """Refuse an encoder that an adapter was not trained with.
+
+    Args:
+        adapter: what it says of itself.
+        metadata: of the encoder.
+
+    Raises:
+        AdapterMismatchError: name, version or sizes differ.
+    """
+    sizes = (adapter.embedding_dim, adapter.token_dim, adapter.elements)
+    found = (metadata.embedding_dim, metadata.token_dim, len(metadata.sample_frames))
+    trained_with = adapter.encoder or {}
+    given = {"name": metadata.name, "version": metadata.version}
+    if sizes != found or any(given[key] != value for key, value in trained_with.items() if key in given):
+        raise AdapterMismatchError(
+            f"the adapter {adapter.name} was trained with the encoder {trained_with or 'any'} of sizes {sizes}, "
+            f"this one is {given} of sizes {found}; train an adapter for it with `sefar adapter train`"
         )
