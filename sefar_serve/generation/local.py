@@ -178,8 +178,9 @@ class LocalGenerator:
         waiting: _Waiting | None = None
         try:
             processor = self._adapter.processor
-            prompt = await loop.run_in_executor(self._tokenise, make_prompt, processor, messages)
-            ids = await loop.run_in_executor(self._tokenise, option_ids, processor, options)
+            prompt, ids = await loop.run_in_executor(
+                self._tokenise, lambda: (make_prompt(processor, messages), option_ids(processor, options))
+            )
             if (longest := len(prompt.ids) + max(map(len, ids))) > self.info.context_length:
                 raise PromptTooLongError(
                     f"the prompt with its longest option has {longest} tokens, this model takes "
@@ -207,6 +208,8 @@ class LocalGenerator:
             self._waiting.remove(waiting)
 
     def _enqueue(self, *, row: Row | None = None, judge: Callable[[], list[float]] | None = None) -> _Waiting:
+        if self._closing:  # since it was admitted: nobody would take it from the queue any more
+            raise GeneratorUnavailableError("the server is shutting down")
         waiting = _Waiting(row, judge, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._arrived.set()
