@@ -1,17 +1,21 @@
-# Two environments, each made by its own stamp: .venv serves (no torch), .venv-dev trains, tests and lints.
+# One environment a purpose, each made by its own stamp: .venv serves labels and captions (torch), .venv-lite labels
+# alone (no torch), .venv-dev trains, tests and lints.
 # uv is installed from the package index into each; it resolves and installs in seconds.
 PYTHON ?= python3
 SERVE := .venv/bin
 DEV := .venv-dev/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo triton-demo serve test lint types bench constraints clean
+.PHONY: help demo demo-lite triton-demo serve test lint types bench constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
 
-demo: .venv/.ready  ## set up, start the gateway, classify clips it never saw, draw what it looked at
+demo: .venv/.ready  ## set up, start the gateway, label and caption clips it never saw, draw what it looked at
 	@$(SERVE)/python examples/demo.py
+
+demo-lite: .venv-lite/.ready  ## the same without captions: no torch, a tenth of the download
+	@.venv-lite/bin/python examples/demo.py --no-captions
 
 serve: .venv/.ready  ## set up and serve the shipped model on http://127.0.0.1:8000 (see /docs)
 	$(SERVE)/sefar serve
@@ -44,8 +48,12 @@ constraints: .venv-dev/.ready  ## pin the newest versions that resolve, without 
 	@mv constraints.txt.new constraints.txt
 
 .venv/.ready: pyproject.toml constraints.txt
-	@echo "Setting up the serving environment in .venv (no torch)"
-	@$(call make-venv,.venv,.[cpu$(comma)synth])
+	@echo "Setting up the serving environment in .venv (with torch for captions: several GB the first time)"
+	@$(call make-venv,.venv,.[cpu$(comma)mllm$(comma)synth])
+
+.venv-lite/.ready: pyproject.toml constraints.txt
+	@echo "Setting up the serving environment in .venv-lite (no torch)"
+	@$(call make-venv,.venv-lite,.[cpu$(comma)synth])
 
 # Of the gateway only what is in front of Triton: no onnxruntime. The server itself has an environment of its own.
 .venv-triton/.ready: pyproject.toml constraints.txt
@@ -66,4 +74,4 @@ touch $@
 endef
 
 clean:  ## remove the environments and everything generated
-	rm -rf .venv .venv-dev .venv-triton demo data runs dist build
+	rm -rf .venv .venv-lite .venv-dev .venv-triton demo data runs dist build
