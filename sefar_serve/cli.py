@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from rich.markup import escape
 
 from sefar_serve import __version__, answers, console
+from sefar_serve.adapter_commands import app as adapter
 from sefar_serve.clip import ClipError
 from sefar_serve.engine import Engine, EngineError
 from sefar_serve.logs import configure_logging
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(triton, name="triton")
+app.add_typer(adapter, name="adapter")
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="video files", show_default=False)]
 ModelOption = Annotated[

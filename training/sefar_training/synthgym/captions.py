@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from sefar_training.synthgym.classes import ActionClass
 
-_PLACES = {"FX": "on the floor", "UB": "on the uneven bars", "BB": "on the balance beam"}
+PLACES = {
+    "FX": "on the floor",
+    "UB": "on the uneven bars",
+    "BB": "on the balance beam",
+    "VT": "on the vault",
+}
+"""Where each event takes place, by the letters that labels begin with."""
+
 _WORDINGS = (
     "A gymnast performs {what} {place}.",
     "{place_first}, the athlete shows {what}.",
     "The clip shows {what} {place}.",
     "The action is {what}, performed {place}.",
+    "The athlete is performing {what} {place}.",
+    "{place_first} a gymnast does {what}.",
+    "This is {what}, done {place}.",
+    "We see {what} {place}.",
 )
+_WORDINGS_WITHOUT_PLACE = (
+    "The clip shows {what}.",
+    "The action is {what}.",
+    "This is {what}.",
+    "We see {what}.",
+)
+_LABEL = re.compile(r"\((?P<event>[A-Z]{2})\) (?P<what>.+)")
+
+
+def split_label(label: str) -> tuple[str | None, str]:
+    """The event that a label begins with, or None, and the action: ``(FX) split jump`` is ``FX``, ``split jump``."""
+    found = _LABEL.fullmatch(label)
+    return (None, label) if found is None or found["event"] not in PLACES else (found["event"], found["what"])
+
+
+def label_captions(label: str) -> list[str]:
+    """Every wording for a label, of this data set or another; those without an event in the label say no place."""
+    event, what = split_label(label)
+    if event is None:
+        return [wording.format(what=what) for wording in _WORDINGS_WITHOUT_PLACE]
+    place = PLACES[event]
+    return [wording.format(what=what, place=place, place_first=place.capitalize()) for wording in _WORDINGS]
 
 
 def captions(action: ActionClass) -> list[str]:
     """Every wording for a class."""
-    what = action.name.partition(") ")[2]
-    place = _PLACES[action.event]
-    return [wording.format(what=what, place=place, place_first=place.capitalize()) for wording in _WORDINGS]
+    return label_captions(action.name)
 
 
 def caption(action: ActionClass, seed: int) -> str:

@@ -1,0 +1,250 @@
+"""What an encoder says of the clips of a list, under several views, computed once and kept.
+
+The language model never sees a frame: its training reads these arrays. The first view is the one that is served;
+the others draw frames and squares at random, as the encoder's own training did, so that the adapter meets each
+clip in more than one way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sefar_serve.clip import load_clip
+from sefar_serve.clip.load import segments_of
+from sefar_serve.clip.sampling import sample_indices
+from sefar_serve.engine.onnx import Device, OnnxModel
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.reliability import reliabilities, softmax
+
+from ..data import ClassTable, ListEntry, WeakView, read_list
+from ..data.clips import decode_clip
+from ..evaluation.run import check_files
+
+logger = logging.getLogger(__name__)
+
+BATCH = 32
+"""Views a forward pass of the encoder."""
+
+_ARRAYS = ("labels", "embedding", "tokens", "logits", "mc_logits")
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How each clip is looked at.
+
+    Attributes:
+        count: V, views of a clip; the first is what serving looks at.
+        scale: range of the short side in pixels from which squares are cut in the other views; None for the
+            encoder's size times 256/224 to 320/224, as in its training.
+        flip: probability of mirroring the other views left to right.
+        seed: of what is drawn.
+    """
+
+    count: int = 1
+    scale: tuple[int, int] | None = None
+    flip: float = 0.5
+    seed: int = 0
+
+    def scale_for(self, size: int) -> tuple[int, int]:
+        """The range for an encoder of this size."""
+        return self.scale or (round(size * 256 / 224), round(size * 320 / 224))
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """N clips as an encoder sees them.
+
+    Attributes:
+        names: of the clips, as in their list.
+        labels: int64 (N,), class numbers; -1 where unknown.
+        embedding: float32 (N, V, embedding_dim).
+        tokens: float32 (N, V, E, D).
+        logits: float32 (N, V, K).
+        mc_logits: float32 (N, T, K), Monte-Carlo samples of the first view.
+    """
+
+    names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    embedding: NDArray[np.float32]
+    tokens: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    mc_logits: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def views(self) -> int:
+        """V."""
+        return self.embedding.shape[1]
+
+    @property
+    def eta(self) -> NDArray[np.float64]:
+        """η of each clip, (N,)."""
+        return reliabilities(self.mc_logits)
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The encoder's own answer to each clip, as it is served, int64 (N,)."""
+        return np.asarray(self.logits[:, 0].argmax(axis=1), np.int64)
+
+    @property
+    def pseudo_labels(self) -> NDArray[np.int64]:
+        """The class that η speaks of: the most probable over the Monte-Carlo samples, int64 (N,)."""
+        return np.asarray(softmax(self.mc_logits).mean(axis=1).argmax(axis=1), np.int64)
+
+    def blinded(self) -> Features:
+        """The same clips with nothing to be seen: embedding and tokens are zero."""
+        return Features(
+            self.names,
+            self.labels,
+            np.zeros_like(self.embedding),
+            np.zeros_like(self.tokens),
+            self.logits,
+            self.mc_logits,
+        )
+
+    def chosen(self, keep: NDArray[np.int64] | NDArray[np.bool_]) -> Features:
+        """Some of the clips."""
+        places = np.arange(len(self))[keep]
+        names = tuple(self.names[i] for i in places)
+        return Features(names, *(getattr(self, array)[places] for array in _ARRAYS))
+
+    @staticmethod
+    def join(parts: Sequence[Features]) -> Features:
+        """The clips of several lists, one after another."""
+        names = tuple(name for part in parts for name in part.names)
+        return Features(names, *(np.concatenate([getattr(part, array) for part in parts]) for array in _ARRAYS))
+
+
+class Encoder:
+    """An exported encoder and the features of lists under it, each computed once.
+
+    Args:
+        file: the ONNX file.
+        cache: folder where features are kept; None computes them anew each time.
+        device: where the encoder runs.
+    """
+
+    def __init__(self, file: Path, cache: Path | None = None, device: Device = "auto") -> None:
+        self._model = OnnxModel(file, device=device)
+        self._cache = cache
+        self._digest = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """What the encoder says of itself."""
+        return self._model.metadata
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes it tells apart."""
+        about = self.metadata
+        return ClassTable(about.labels, about.attributes, about.opposites)
+
+    def features(
+        self,
+        list_file: Path,
+        root: Path,
+        remap: Mapping[str, str] | None = None,
+        views: ViewSettings = ViewSettings(),
+        *,
+        unlabelled: bool = False,
+        progress: bool = True,
+    ) -> Features:
+        """The features of every clip of a list, out of the cache where they are in it.
+
+        Args:
+            list_file: `path label` lines.
+            root: folder that relative clip paths are joined to.
+            remap: path prefix replacements.
+            views: looks at each clip.
+            unlabelled: lines may lack a label.
+            progress: show a bar.
+
+        Raises:
+            ListFileError: the list is malformed.
+            EvaluationError: clips of it are not there.
+            ClipError: a clip does not decode; `sefar lists --check` finds all of them.
+        """
+        entries = read_list(list_file, root, remap, unlabelled=unlabelled)
+        check_files(entries, list_file)
+        if self._cache is None:
+            return self._extract(entries, views, progress)
+        kept = self._cache / f"features-{self._key(entries, views)}.npz"
+        if kept.is_file():
+            found = _load(kept)
+            if found is not None:
+                return found
+            logger.warning("%s is damaged; its features are computed anew", kept)
+        found = self._extract(entries, views, progress)
+        _save(found, kept)
+        return found
+
+    def _key(self, entries: Sequence[ListEntry], views: ViewSettings) -> str:
+        # Size and time of change stand for a file's content: reading every video would cost half of what is saved.
+        stats = [entry.path.stat() for entry in entries]
+        clips = [[e.name, e.label, s.st_size, s.st_mtime_ns] for e, s in zip(entries, stats, strict=True)]
+        told = json.dumps([self._digest, asdict(views), clips])
+        return hashlib.sha256(told.encode()).hexdigest()[:20]
+
+    def _extract(self, entries: Sequence[ListEntry], views: ViewSettings, progress: bool) -> Features:
+        parts = []
+        size = max(1, BATCH // views.count)
+        with tqdm(total=len(entries), desc="features", unit="clip", disable=not progress) as bar:
+            for start in range(0, len(entries), size):
+                some = range(start, min(start + size, len(entries)))
+                looks = np.stack([look for i in some for look in self._looks(entries[i], i, views)])
+                out = self._model.run(looks)
+                by_clip = (a.reshape(-1, views.count, *a.shape[1:]) for a in (out.embedding, out.tokens, out.logits))
+                parts.append((*by_clip, out.mc_logits[:: views.count]))
+                bar.update(len(some))
+        return Features(
+            tuple(entry.name for entry in entries),
+            np.array([entry.label for entry in entries], np.int64),
+            *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)),
+        )
+
+    def _looks(self, entry: ListEntry, index: int, views: ViewSettings) -> list[NDArray[np.uint8]]:
+        """The frames (F,size,size,3) of each view of a clip."""
+        about = self.metadata
+        looks = [load_clip(entry.path, about.sampling, resize=about.resize, size=about.size).frames]
+        if views.count == 1:
+            return looks
+        low, high = views.scale_for(about.size)
+        weak = WeakView(about.size, (low, high), views.flip)
+        clip = decode_clip(entry.path, high)
+        count = len(clip.shown)
+        for view in range(1, views.count):
+            rng = np.random.default_rng((views.seed, index, view))
+            drawn = sample_indices(count, about.sampling, rng)
+            _, frames = clip.read(drawn, segments_of(drawn, (0, count), about.sampling.frames), entry.name)
+            looks.append(weak(frames, rng))
+        return looks
+
+
+def _save(features: Features, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(file.name + ".new")
+    with new.open("wb") as stream:
+        np.savez(stream, names=np.array(features.names), **{array: getattr(features, array) for array in _ARRAYS})
+    new.replace(file)
+
+
+def _load(file: Path) -> Features | None:
+    """Features as they were saved; None where the file is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as saved:
+            return Features(tuple(saved["names"].tolist()), *(saved[array] for array in _ARRAYS))
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
+        return None

@@ -1,0 +1,188 @@
+"""Multiple-choice questions in the authors' format: a JSON object, each question's stem and options in one string."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+LETTERS = "ABCD"
+
+_OPTIONS = re.compile(r"A\.(.*) B\.(.*) C\.(.*) D\.(.*)$")
+"""Options contain full stops themselves (``0.5 turn``), so the string is never split on one."""
+
+
+class QuestionError(ValueError):
+    """A question cannot be read or written; the message names it."""
+
+
+class Question(BaseModel):
+    """One question about one clip.
+
+    Attributes:
+        id: unique in its file.
+        stem: the question itself, e.g. ``What gymnastics move is this athlete performing?``.
+        options: the four texts to choose from.
+        answer: which of them is right, 0 to 3.
+        video: the clip: its name in a list of clips, or that name without folders and ending.
+        dataset: what the clip is from.
+        answer_type: the authors' word for the kind of question.
+        frame_length: frames of the clip; None where unknown.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    stem: str
+    options: tuple[str, str, str, str]
+    answer: int = Field(ge=0, lt=len(LETTERS))
+    video: str
+    dataset: str = ""
+    answer_type: str = "what"
+    frame_length: int | None = None
+
+    @property
+    def text(self) -> str:
+        """Stem and options in one string, as a language model is asked."""
+        options = " ".join(f"{letter}.{option}" for letter, option in zip(LETTERS, self.options, strict=True))
+        return f"{self.stem} {options}"
+
+    @property
+    def acceptable(self) -> frozenset[int]:
+        """The options that say the same as the answer; all of them are right."""
+        texts = [normalised(option) for option in self.options]
+        return frozenset(i for i, text in enumerate(texts) if text == texts[self.answer])
+
+    @property
+    def has_duplicates(self) -> bool:
+        """Whether two options say the same; the chance of guessing right is then another one."""
+        return len({normalised(option) for option in self.options}) < len(self.options)
+
+
+class QuestionCounts(BaseModel):
+    """What a file of questions holds.
+
+    Attributes:
+        questions: how many.
+        duplicates: how many have options that say the same.
+        duplicate_answers: in how many of those the right answer is among them.
+        letters: how often each letter is right.
+        datasets: how many questions are from each data set.
+    """
+
+    questions: int
+    duplicates: int
+    duplicate_answers: int
+    letters: dict[str, int]
+    datasets: dict[str, int]
+
+
+def normalised(text: str) -> str:
+    """A text as it is compared with others: without case, and without differences in white space."""
+    return " ".join(text.casefold().split())
+
+
+def parse_text(text: str) -> tuple[str, tuple[str, str, str, str]]:
+    """Take stem and options apart.
+
+    Raises:
+        QuestionError: there are no four options in it.
+    """
+    found = _OPTIONS.search(text)
+    if found is None:
+        raise QuestionError(f"{text!r} does not end with options `A.… B.… C.… D.…`")
+    a, b, c, d = found.groups()
+    return text[: found.start()].strip(), (a, b, c, d)
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Read a file of questions.
+
+    Raises:
+        QuestionError: it is no JSON object of questions, or one of them is malformed; the message names it.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise QuestionError(f"{path} is not JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise QuestionError(f"{path} is not a JSON object of questions by their ids")
+    return [_question(name, fields, path) for name, fields in table.items()]
+
+
+def _question(name: str, fields: Any, path: Path) -> Question:
+    try:
+        stem, options = parse_text(fields["question"])
+        return Question(
+            id=str(fields.get("question_id", name)),
+            stem=stem,
+            options=options,
+            answer=LETTERS.index(fields["answer"]),
+            video=fields["video"],
+            dataset=fields.get("dataset", ""),
+            answer_type=fields.get("answer_type", "what"),
+            frame_length=fields.get("frame_length"),
+        )
+    except (KeyError, AttributeError, TypeError) as error:
+        raise QuestionError(
+            f"{path}, question {name}: needs question, answer and video, as strings ({error})"
+        ) from error
+    except (QuestionError, ValidationError, ValueError) as error:
+        raise QuestionError(f"{path}, question {name}: {error}") from error
+
+
+def write_questions(questions: Sequence[Question], path: Path) -> Path:
+    """Write a file of questions, whole or not at all.
+
+    Returns:
+        The path.
+
+    Raises:
+        QuestionError: the format cannot hold one of them, e.g. an option with `` B.`` in it; or an id comes twice.
+    """
+    table: dict[str, Mapping[str, Any]] = {}
+    for question in questions:
+        if question.id in table:
+            raise QuestionError(f"question {question.id} is there twice")
+        if not _survives(question):
+            raise QuestionError(
+                f"question {question.id}: the format cannot hold {question.text!r}; options must not be told apart "
+                "by a line break or by what looks like the next option (` B.`), and the stem must not begin one"
+            )
+        table[question.id] = {
+            "answer": LETTERS[question.answer],
+            "question": question.text,
+            "answer_type": question.answer_type,
+            "question_id": question.id,
+            "dataset": question.dataset,
+            "video": question.video,
+            **({} if question.frame_length is None else {"frame_length": question.frame_length}),
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(table, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    return new.replace(path)
+
+
+def _survives(question: Question) -> bool:
+    try:
+        return parse_text(question.text) == (question.stem, question.options)
+    except QuestionError:
+        return False
+
+
+def count_questions(questions: Sequence[Question]) -> QuestionCounts:
+    """Count questions, duplicates among their options, and right letters."""
+    letters = Counter(question.answer for question in questions)
+    return QuestionCounts(
+        questions=len(questions),
+        duplicates=sum(question.has_duplicates for question in questions),
+        duplicate_answers=sum(len(question.acceptable) > 1 for question in questions),
+        letters={letter: letters[i] for i, letter in enumerate(LETTERS)},
+        datasets=dict(Counter(question.dataset for question in questions)),
+    )

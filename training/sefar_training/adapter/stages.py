@@ -1,0 +1,207 @@
+"""The three stages: talk, see, and both together. Each is one run of transformers' Trainer over drawn examples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import (
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+)
+
+from sefar_serve.folders import written_whole
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.mllm import SefarForConditionalGeneration, SefarProcessor
+
+from ..data import ClassTable
+from .config import AdapterRecipe, LoraSettings, Stage
+from .data import ClipExamples, Examples, Item, Taught, TextExamples, collate
+from .language import all_sentences, make_language_model, train_tokenizer
+
+logger = logging.getLogger(__name__)
+
+LANGUAGE_VERSION = 1
+"""To be raised when their training changes, so that none is taken from the cache that was made otherwise."""
+
+
+def run_stage(
+    model: PreTrainedModel,
+    processor: SefarProcessor,
+    examples: Dataset[Item],
+    stage: Stage,
+    recipe: AdapterRecipe,
+    name: str,
+    progress: bool,
+) -> list[dict[str, Any]]:
+    """Train what of a model has a gradient.
+
+    Args:
+        model: a causal language model, with or without clips; trained in place.
+        processor: of the model.
+        examples: as many as the stage has steps times its batch.
+        stage: how long and how fast.
+        recipe: the rest.
+        name: of the stage, for the log.
+        progress: show a bar.
+
+    Returns:
+        Lines of the log.
+    """
+    arguments = TrainingArguments(
+        output_dir=str(recipe.out / "trainer"),
+        max_steps=stage.steps,
+        per_device_train_batch_size=stage.batch_size // stage.accumulate,
+        gradient_accumulation_steps=stage.accumulate,
+        learning_rate=stage.lr,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(stage.steps * stage.warmup),
+        weight_decay=stage.weight_decay,
+        bf16=recipe.precision == "bf16",
+        seed=recipe.seed,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        save_strategy="no",
+        report_to=[],
+        logging_steps=recipe.log_every,
+        disable_tqdm=not progress,
+    )
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=partial(collate, pad=processor.tokenizer.pad_token_id),
+    )
+    if not progress:
+        trainer.pop_callback(PrinterCallback)
+    logger.info("stage %s: %d steps of %d examples", name, stage.steps, stage.batch_size)
+    trainer.train()
+    return [{"stage": name, **line} for line in trainer.state.log_history]
+
+
+def make_processor(tokenizer: PreTrainedTokenizerBase, about: ModelMetadata) -> SefarProcessor:
+    """The processor of a language model for an encoder."""
+    return SefarProcessor(tokenizer, about.embedding_dim, about.token_dim, len(about.sample_frames))
+
+
+def tiny_language_model(
+    recipe: AdapterRecipe, about: ModelMetadata, classes: ClassTable, progress: bool
+) -> tuple[Path, list[dict[str, Any]]]:
+    """Stage 0: train the tiny language model, or take it from the cache, where another run of this seed left it.
+
+    Returns:
+        Its folder, and lines of the log.
+    """
+    sentences = all_sentences(classes)
+    shares = recipe.data.model_dump(include={"questions", "attributes", "near"})
+    told = json.dumps(
+        [LANGUAGE_VERSION, recipe.tiny.model_dump(), recipe.language.model_dump(), recipe.seed, shares, sentences]
+    )
+    folder = recipe.cache / f"language-{hashlib.sha256(told.encode()).hexdigest()[:20]}"
+    if folder.is_dir():
+        logger.info("stage language: taken from %s", folder)
+        return folder, []
+    tokenizer = train_tokenizer([*sentences, *sentences], recipe.tiny.vocabulary)
+    processor = make_processor(tokenizer, about)
+    model = make_language_model(recipe.tiny, tokenizer, len(tokenizer), recipe.seed)
+    lines: list[dict[str, Any]] = []
+    if recipe.language.steps:
+        stage = recipe.language
+        examples = TextExamples(Examples(classes, recipe.data), processor, stage.steps * stage.batch_size, recipe.seed)
+        lines = run_stage(model, processor, examples, stage, recipe, "language", progress)
+    with written_whole(folder) as new:
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+    return folder, lines
+
+
+def build_model(
+    language_model: str, about: ModelMetadata, recipe: AdapterRecipe
+) -> tuple[SefarForConditionalGeneration, SefarProcessor]:
+    """A language model with an untrained projector for an encoder.
+
+    Args:
+        language_model: folder or hub id.
+        about: the encoder.
+        recipe: for name and seed.
+    """
+    processor = make_processor(AutoTokenizer.from_pretrained(language_model), about)
+    torch.manual_seed(recipe.seed)
+    model = SefarForConditionalGeneration.from_language_model(
+        language_model,
+        embedding_dim=about.embedding_dim,
+        token_dim=about.token_dim,
+        elements=len(about.sample_frames),
+        sefar_token_id=processor.sefar_token_id,
+        dtype="auto" if torch.cuda.is_available() else torch.float32,
+    )
+    model.projector.float()  # trained, so kept in full precision whatever the language model is in
+    model.config.name = recipe.name
+    model.config.encoder = {"name": about.name, "version": about.version}
+    return model, processor
+
+
+def train_stages(
+    model: SefarForConditionalGeneration,
+    processor: SefarProcessor,
+    classes: ClassTable,
+    taught: Taught,
+    recipe: AdapterRecipe,
+    progress: bool,
+) -> list[dict[str, Any]]:
+    """Stages 1 and 2: the projector alone; then with the language model, or with a LoRA of it.
+
+    Returns:
+        Lines of the log.
+    """
+    examples = Examples(classes, recipe.data)
+    lines: list[dict[str, Any]] = []
+
+    def stage_of(name: str, stage: Stage, number: int, parts: Iterable[nn.Module]) -> None:
+        for part in parts:
+            part.requires_grad_(True)
+        drawn = ClipExamples(
+            examples, taught, processor, stage.steps * stage.batch_size, seed=1000 * number + recipe.seed
+        )
+        lines.extend(run_stage(model, processor, drawn, stage, recipe, name, progress))
+
+    model.requires_grad_(False)
+    if recipe.projector.steps:
+        stage_of("projector", recipe.projector, 1, [model.projector])
+    if recipe.together.steps and (recipe.whole or recipe.lora is not None):
+        parts: list[nn.Module] = [model.projector]
+        if recipe.lora is None:
+            parts.append(model.language_model)
+        else:
+            model.language_model = with_lora(model.language_model, recipe.lora)
+        stage_of("together", recipe.together, 2, parts)
+    return lines
+
+
+def with_lora(language_model: nn.Module, settings: LoraSettings) -> nn.Module:
+    """The language model with a LoRA, which alone has a gradient."""
+    targets = settings.target_modules
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(language_model, config)

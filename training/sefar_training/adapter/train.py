@@ -1,0 +1,74 @@
+"""From a recipe to an adapter folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+from accelerate import PartialState
+
+from sefar_serve.mllm.adapter import save_adapter
+
+from ..evaluation.score import check_labels
+from .config import AdapterRecipe
+from .data import Taught
+from .features import Encoder
+from .stages import build_model, tiny_language_model, train_stages
+
+logger = logging.getLogger(__name__)
+
+FINAL = "final"
+"""Folder of the finished adapter in a run's folder."""
+
+
+def train_adapter(recipe: AdapterRecipe, progress: bool = True) -> Path:
+    """Train an adapter.
+
+    Args:
+        recipe: what to train.
+        progress: show bars.
+
+    Returns:
+        The adapter's folder.
+
+    Raises:
+        ModelLoadError: the encoder is missing or is no SeFAR model.
+        ListFileError, EvaluationError, ClipError: the clips are not as the lists say.
+        DistractorError: there are too few classes for questions.
+    """
+    encoder = Encoder(recipe.encoder, recipe.cache)
+    taught = taught_clips(recipe, encoder, progress)
+    logger.info(
+        "%d clips with their labels, %d with the classifier's", taught.labelled, len(taught.labels) - taught.labelled
+    )
+    lines = []
+    language_model = recipe.language_model
+    if language_model is None:
+        folder, lines = tiny_language_model(recipe, encoder.metadata, encoder.classes, progress)
+        language_model = str(folder)
+    model, processor = build_model(language_model, encoder.metadata, recipe)
+    lines += train_stages(model, processor, encoder.classes, taught, recipe, progress)
+    final = recipe.out / FINAL
+    if PartialState().is_main_process:
+        save_adapter(model, processor, final, whole=recipe.whole)
+        (final / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+        (recipe.out / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return final
+
+
+def taught_clips(recipe: AdapterRecipe, encoder: Encoder, progress: bool = True) -> Taught:
+    """The features and classes that an adapter learns from: a list's labels, and pseudo-labels beyond it."""
+    data = recipe.data
+    views = data.view_settings
+    labelled = encoder.features(data.root / data.train, data.root, data.remap, views, progress=progress)
+    check_labels(labelled.labels, len(encoder.classes.labels))
+    unlabelled = None
+    if data.unlabel is not None:
+        unlabelled = encoder.features(
+            data.root / data.unlabel, data.root, data.remap, views, unlabelled=True, progress=progress
+        )
+    taught = Taught.of(labelled, unlabelled, data.threshold)
+    return taught if recipe.features == "sefar" else replace(taught, features=taught.features.blinded())
