@@ -63,8 +63,9 @@ def _made_of(recipe: AdapterRecipe, model: SefarForConditionalGeneration, about:
     if recipe.language_model is None:
         sizes = recipe.tiny
         language = (
-            f"Llama of {total / 1e6:.2f} million parameters (width {sizes.hidden}, {sizes.layers} layers, byte-level "
-            f"BPE of {model.config.text_config.vocab_size} entries), trained from nothing by this recipe; in this folder"
+            f"Llama of {total / 1e6:.2f} million parameters (width {sizes.hidden}, {sizes.layers} layers, "
+            f"byte-level BPE of {model.config.text_config.vocab_size} entries), trained from nothing by this recipe; "
+            "in this folder"
         )
     else:
         lora = "frozen" if recipe.lora is None else f"with a LoRA of rank {recipe.lora.r}"
