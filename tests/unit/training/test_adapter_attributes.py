@@ -35,7 +35,8 @@ def test_single_answers_state_their_attribute_and_nothing_false(action: ActionCl
         ("", {}),
         ("A gymnast does something.", {}),
         ("It happens on the balance beam.", {"event": "BB"}),
-        ("salto", {"twists": 0.0, "saltos": 1.0}),
+        ("no salto", {"saltos": 0.0}),
+        ("a piked salto", {"position": "piked", "twists": 0.0, "saltos": 1.0}),
         ("A salto on the floor with two full twists.", {"event": "FX", "twists": 2.0, "saltos": 1.0}),
         ("on one leg", {"direction": "none", "position": "upright", "saltos": 0.0}),
         # Nobody can do these, and a language model can say them.
