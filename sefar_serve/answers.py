@@ -30,6 +30,7 @@ def classification(
     meta: ModelMetadata,
     *,
     index: int,
+    clip_id: str | None = None,
     top_k: int,
     attributes: bool = True,
     raw_scores: bool = False,
@@ -40,6 +41,7 @@ def classification(
         found: what the recognizer found.
         meta: of the model that found it.
         index: position of the video in its request.
+        clip_id: by which it can be asked about again, if it can.
         top_k: number of labels, capped at the number of classes.
         attributes: whether labels carry their attributes.
         raw_scores: whether labels carry their logits.
@@ -57,6 +59,7 @@ def classification(
     return Classification(
         index=index,
         name=found.name,
+        clip_id=clip_id,
         labels=timeline[best].labels,
         reliability=timeline[best].reliability,
         clip=clip_info(found.windows[best].clip, meta),
@@ -65,7 +68,13 @@ def classification(
 
 
 def embedding(
-    found: Recognised, meta: ModelMetadata, *, index: int, include: Sequence[str], as_base64: bool
+    found: Recognised,
+    meta: ModelMetadata,
+    *,
+    index: int,
+    clip_id: str | None = None,
+    include: Sequence[str],
+    as_base64: bool,
 ) -> Embedding:
     """The vectors of one video; with sliding windows the mean over them, and each window's own.
 
@@ -73,6 +82,7 @@ def embedding(
         found: what the recognizer found.
         meta: of the model that found it.
         index: position of the video in its request.
+        clip_id: by which it can be asked about again, if it can.
         include: any of ``embedding`` and ``tokens``.
         as_base64: whether vectors are base64 of little-endian float32 instead of lists.
     """
@@ -96,6 +106,7 @@ def embedding(
     return Embedding(
         index=index,
         name=found.name,
+        clip_id=clip_id,
         embedding=pooled,
         tokens=tokens,
         clip=clip_info(found.windows[0].clip, meta),
