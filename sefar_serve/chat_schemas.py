@@ -96,7 +96,7 @@ class ChatRequest(BaseModel):
 class SeenClip(BaseModel):
     """A clip of the conversation, as the classifier sees it."""
 
-    clip_id: str = Field(description="ask more about it as sefar://CLIP_ID, without sending it again")
+    clip_id: str | None = Field(None, description="ask more about it as sefar://CLIP_ID, without sending it again")
     name: str
     labels: list[Label]
     reliability: float = Field(description="η in (0, 1]")
@@ -169,7 +169,7 @@ class Caption(BaseModel):
     object: Literal["caption"] = "caption"
     index: int
     name: str
-    clip_id: str
+    clip_id: str | None = Field(None, description="ask more about it as sefar://CLIP_ID, without sending it again")
     caption: str
     finish_reason: Literal["stop", "length"]
     agreement: Literal["agree", "disagree"] | None

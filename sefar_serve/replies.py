@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sefar_serve.agreement import Agreement, compare, named_label
 from sefar_serve.choices import LETTERS
+from sefar_serve.engine import Outputs
 from sefar_serve.generation import (
     FinishReason,
     GenerationOptions,
@@ -25,7 +26,8 @@ from sefar_serve.generation import (
     Piece,
     TokenUsage,
 )
-from sefar_serve.reliability import softmax
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.reliability import reliability, softmax
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,11 @@ class Verdict:
     labels: Sequence[str]
     logits: NDArray[np.float32]
     reliability: float
+
+    @classmethod
+    def of(cls, outputs: Outputs, metadata: ModelMetadata) -> Verdict:
+        """What a model's outputs for one clip amount to."""
+        return cls(metadata.labels, outputs.logits, reliability(outputs.mc_logits))
 
     @property
     def best(self) -> int:

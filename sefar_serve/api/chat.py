@@ -15,11 +15,10 @@ from pydantic import ValidationError
 from sefar_serve import answers
 from sefar_serve.api.captioner import Captioner, required
 from sefar_serve.api.completion import Envelope, failure, usage
-from sefar_serve.api.conversation import Conversation, read_conversation, verdict_on
+from sefar_serve.api.conversation import Conversation, read_conversation
 from sefar_serve.api.errors import ERRORS, ApiError, problem_of, validation_problem
 from sefar_serve.api.gateway import Gateway, gateway_of
 from sefar_serve.api.payload import CaptionOptions, body_forms, closed_on_error, read_json, read_request
-from sefar_serve.api.store import StoredClip
 from sefar_serve.api.work import recognise, while_connected
 from sefar_serve.chat_schemas import (
     Caption,
@@ -165,12 +164,14 @@ async def captions(request: Request, query: Annotated[CaptionOptions, Query()]) 
         threshold = captioner.abstain_below(options.abstain_below)
         try:
             async with places:
-                reply = await answer(captioner.generator, messages, wanted, verdict_on(clip), threshold)
+                reply = await answer(captioner.generator, messages, wanted, clip.verdict, threshold)
         except GenerationError as error:
             return error
         gateway.metrics.observe_reply(reply)
         spent.append(reply)
-        return _captioned(index, clip, reply, options.top_k)
+        return answers.caption(
+            clip.window, meta, reply, index=index, name=clip.name, clip_id=clip.clip_id, top_k=options.top_k
+        )
 
     async def all_of_them() -> list[Caption | ItemError | Exception]:
         found = await recognise(request, gateway, inputs, options.span, encoder)
@@ -196,22 +197,4 @@ async def captions(request: Request, query: Annotated[CaptionOptions, Query()]) 
             total_tokens=sum(total.total_tokens for total in totals),
             clips=len(totals),
         ),
-    )
-
-
-def _captioned(index: int, clip: StoredClip, reply: Reply, top_k: int) -> Caption:
-    outputs = clip.window.prediction.outputs
-    return Caption(
-        index=index,
-        name=clip.name,
-        clip_id=clip.clip_id,
-        caption=reply.text,
-        finish_reason=reply.finish_reason,
-        agreement=reply.agreement,
-        named_label=reply.named_label,
-        notice=reply.notice,
-        abstained=reply.abstained,
-        labels=answers.top_labels(outputs.logits, clip.metadata, top_k, True, False),
-        reliability=verdict_on(clip).reliability,
-        clip=answers.clip_info(clip.window.clip, clip.metadata),
     )

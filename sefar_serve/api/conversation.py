@@ -20,13 +20,10 @@ from sefar_serve.choices import LETTERS, join_choices, split_choices
 from sefar_serve.engine import Model
 from sefar_serve.generation import ClipFeatures, Message
 from sefar_serve.recognition import Recognised, Span
-from sefar_serve.reliability import reliability
 from sefar_serve.replies import Verdict
 
 STORED = "sefar://"
 """Beginning of the URL of a clip that was seen before."""
-
-TOP_LABELS = 5
 
 
 @dataclass(frozen=True)
@@ -48,29 +45,14 @@ class Conversation:
     @property
     def verdict(self) -> Verdict | None:
         """What the classifier says of the clip that was shown last."""
-        return verdict_on(self.clips[-1]) if self.clips else None
+        return self.clips[-1].verdict if self.clips else None
 
     @property
     def seen(self) -> list[SeenClip]:
         """The clips as the user is told of them."""
         return [
-            SeenClip(
-                clip_id=clip.clip_id,
-                name=clip.name,
-                labels=answers.top_labels(
-                    clip.window.prediction.outputs.logits, clip.metadata, TOP_LABELS, True, False
-                ),
-                reliability=reliability(clip.window.prediction.outputs.mc_logits),
-                clip=answers.clip_info(clip.window.clip, clip.metadata),
-            )
-            for clip in self.clips
+            answers.seen_clip(clip.window, clip.metadata, name=clip.name, clip_id=clip.clip_id) for clip in self.clips
         ]
-
-
-def verdict_on(clip: StoredClip) -> Verdict:
-    """What the classifier says of a clip."""
-    outputs = clip.window.prediction.outputs
-    return Verdict(clip.metadata.labels, outputs.logits, reliability(outputs.mc_logits))
 
 
 async def read_conversation(

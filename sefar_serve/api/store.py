@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from sefar_serve.generation import ClipFeatures
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Window
+from sefar_serve.replies import Verdict
 
 
 class ClipNotFoundError(LookupError):
@@ -28,6 +29,11 @@ class StoredClip:
     def features(self) -> ClipFeatures:
         outputs = self.window.prediction.outputs
         return ClipFeatures(outputs.embedding, outputs.tokens)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the classifier says of it."""
+        return Verdict.of(self.window.prediction.outputs, self.metadata)
 
 
 class ClipStore:
