@@ -1,4 +1,5 @@
-# The gateway. EXTRA=triton asks a Triton server; EXTRA=cpu runs the shipped model in this process.
+# The gateway. EXTRA=triton asks a Triton server; EXTRA=cpu runs the shipped model in this process; EXTRA=cpu,mllm (or
+# triton,mllm) adds captions, and with them torch: several GB.
 #   docker build -t sefar-serve .
 ARG PYTHON=3.12-slim-bookworm
 
@@ -11,6 +12,7 @@ COPY sefar_serve sefar_serve
 COPY training training
 COPY clients clients
 COPY model_repository model_repository
+COPY adapters adapters
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip wheel --no-deps --wheel-dir /dist . \
     && python -m venv /opt/sefar \

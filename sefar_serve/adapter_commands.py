@@ -121,7 +121,7 @@ def compare(
 ) -> None:
     """Train a recipe's variants over seeds, ask all of them the same, and write one table."""
     sweep = optional_module("sefar_training.adapter.compare", extra="train")
-    writer = optional_module("sefar_training.adapter.report", extra="train")
+    writer = optional_module("sefar_training.adapter.comparison_page", extra="train")
     configure_logging("info", "text")
     plan = sweep.load_comparison(comparison)
     folder = out or Path("runs") / comparison.stem

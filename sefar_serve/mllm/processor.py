@@ -117,7 +117,7 @@ class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
         Raises:
             PromptError: a text contains a control token, or a part is neither text nor video.
         """
-        messages = [{**message, "content": self._flattened(message["content"])} for message in conversation]
+        messages = [{**message, "content": self.flattened(message["content"])} for message in conversation]
         text: str = self.tokenizer.apply_chat_template(
             messages, chat_template=self.chat_template, add_generation_prompt=add_generation_prompt, tokenize=False
         )
@@ -126,7 +126,12 @@ class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
         # Templates write the control tokens themselves; a second beginning of text would be wrong.
         return self(text, sefar_embedding, sefar_tokens, add_special_tokens=False, return_tensors="pt", **options)
 
-    def _flattened(self, content: str | Sequence[Mapping[str, Any]]) -> str:
+    def flattened(self, content: str | Sequence[Mapping[str, Any]]) -> str:
+        """A message's parts as one text, a placeholder for each clip.
+
+        Raises:
+            PromptError: see `apply_chat_template`.
+        """
         parts: Sequence[Mapping[str, Any]] = (
             [{"type": "text", "text": content}] if isinstance(content, str) else content
         )

@@ -50,7 +50,22 @@ def make_prompt(processor: SefarProcessor, messages: Sequence[Message]) -> Promp
     conversation = [
         {"role": message.role, "content": [_part(content) for content in message.content]} for message in messages
     ]
-    clips = [content for message in messages for content in message.content if isinstance(content, ClipFeatures)]
+    text = processor.apply_chat_template(conversation, add_generation_prompt=True)
+    # Templates write the control tokens themselves; a second beginning of text would be wrong.
+    return _tokenised(processor, str(text), [part for message in messages for part in message.content])
+
+
+def make_content(processor: SefarProcessor, message: Message) -> Prompt:
+    """Write down what one message says, without the template around it.
+
+    Raises:
+        PromptError, FeatureMismatchError: as `make_prompt`.
+    """
+    return _tokenised(processor, processor.flattened([_part(part) for part in message.content]), message.content)
+
+
+def _tokenised(processor: SefarProcessor, text: str, content: Sequence[str | ClipFeatures]) -> Prompt:
+    clips = [part for part in content if isinstance(part, ClipFeatures)]
     features: dict[str, Any] = {}
     if clips:
         shapes = {(clip.embedding.shape, clip.tokens.shape) for clip in clips}
@@ -62,9 +77,7 @@ def make_prompt(processor: SefarProcessor, messages: Sequence[Message]) -> Promp
             "sefar_embedding": np.stack([clip.embedding for clip in clips]),
             "sefar_tokens": np.stack([clip.tokens for clip in clips]),
         }
-    text = processor.apply_chat_template(conversation, add_generation_prompt=True)
-    # Templates write the control tokens themselves; a second beginning of text would be wrong.
-    batch = processor([str(text)], add_special_tokens=False, **features)
+    batch = processor([text], add_special_tokens=False, **features)
     return Prompt(batch["input_ids"][0], batch.get("sefar_embedding"), batch.get("sefar_tokens"))
 
 

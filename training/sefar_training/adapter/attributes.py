@@ -65,7 +65,8 @@ def read_synthgym(text: str) -> Attributes:
         stated["direction"] = ["none"]
     if not stated["position"] and turn:
         stated["position"] = ["upright"]
-    if not stated["twists"] and (salto or circle or jump):
+    described = stated["direction"] or stated["position"]  # else it is a number of saltos, not an action
+    if not stated["twists"] and described and (salto or circle or jump):
         stated["twists"] = [0.0]
     if "double salto" in text:
         stated["saltos"] = [2.0]

@@ -102,7 +102,14 @@ def plan_comparison(comparison: Comparison, out: Path, overrides: Sequence[str] 
     for seed in comparison.seeds:
         for variant, changes in comparison.variants.items():
             folder = out / "".join(c if c.isalnum() else "_" for c in variant) / str(seed)
-            keys = [*_pairs(comparison.overrides), *_pairs(changes), *overrides, f"out={folder}", f"seed={seed}"]
+            keys = [
+                *_pairs(comparison.overrides),
+                *_pairs(changes),
+                *overrides,
+                "data.test=null",
+                f"out={folder}",
+                f"seed={seed}",
+            ]
             runs.append(AdapterRun(variant, seed, load_adapter_recipe(comparison.recipe, keys)))
     return runs
 

@@ -94,7 +94,7 @@ class AdapterData(_Strict):
         root: folder that relative paths in the lists, and the lists themselves, are relative to.
         train: list of labelled clips.
         unlabel: list of clips without labels, which are given the classifier's; or None.
-        val: list that the finished adapter is evaluated on for its model card, or None.
+        test: list of clips that neither adapter nor encoder is trained on: the figures of the model card; or None.
         remap: replacements of path prefixes in the lists.
         views: views of each training clip; the first is the served one.
         scale: see `ViewSettings`.
@@ -110,7 +110,7 @@ class AdapterData(_Strict):
     root: Path
     train: Path
     unlabel: Path | None = None
-    val: Path | None = None
+    test: Path | None = None
     remap: dict[str, str] = {}
     views: int = Field(default=4, ge=1)
     scale: tuple[int, int] | None = None

@@ -244,7 +244,7 @@ def _save(features: Features, file: Path) -> None:
 def _load(file: Path) -> Features | None:
     """Features as they were saved; None where the file is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as saved:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
             return Features(tuple(saved["names"].tolist()), *(saved[array] for array in _ARRAYS))
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
         return None

@@ -54,7 +54,7 @@ def train_tokenizer(sentences: Iterable[str], vocabulary: int) -> PreTrainedToke
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[PAD, END, *(f"<|{role}|>" for role in ROLES)],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(sentences, trainer)

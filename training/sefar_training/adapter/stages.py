@@ -92,6 +92,7 @@ def run_stage(
         trainer.pop_callback(PrinterCallback)
     logger.info("stage %s: %d steps of %d examples", name, stage.steps, stage.batch_size)
     trainer.train()
+    model.config.use_cache = True  # Trainer turns it off, and saved so, every generation would be slow
     return [{"stage": name, **line} for line in trainer.state.log_history]
 
 
@@ -191,6 +192,11 @@ def train_stages(
         else:
             model.language_model = with_lora(model.language_model, recipe.lora)
         stage_of("together", recipe.together, 2, parts)
+    if recipe.whole:
+        # It is nowhere but in the adapter: the folder it was trained in is no place to send anybody to.
+        model.language_model.config.name_or_path = ""
+        model.config.text_config.name_or_path = ""
+        model.config.text_config.use_cache = True
     return lines
 
 

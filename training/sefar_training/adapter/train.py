@@ -10,11 +10,13 @@ from pathlib import Path
 import yaml
 from accelerate import PartialState
 
-from sefar_serve.mllm.adapter import save_adapter
+from sefar_serve.mllm.adapter import load_adapter, save_adapter
 
 from ..evaluation.score import check_labels
+from .card import write_card
 from .config import AdapterRecipe
 from .data import Taught
+from .evaluate import evaluate_adapter, make_questions
 from .features import Encoder
 from .stages import build_model, tiny_language_model, train_stages
 
@@ -56,7 +58,30 @@ def train_adapter(recipe: AdapterRecipe, progress: bool = True) -> Path:
         save_adapter(model, processor, final, whole=recipe.whole)
         (final / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
         (recipe.out / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        describe(recipe, final, encoder, taught, progress)
     return final
+
+
+def describe(recipe: AdapterRecipe, final: Path, encoder: Encoder, taught: Taught, progress: bool = True) -> Path:
+    """Load the finished adapter as users will, measure it where the recipe says on what, and write its model card.
+
+    Returns:
+        The card.
+    """
+    adapter = load_adapter(final)
+    data, report = recipe.data, None
+    if data.test is not None:
+        clips = encoder.features(data.root / data.test, data.root, data.remap, progress=progress)
+        report = evaluate_adapter(
+            adapter,
+            clips,
+            encoder.classes,
+            encoder.metadata.name,
+            make_questions(clips, encoder.classes),
+            blind=recipe.features == "none",
+            progress=progress,
+        )
+    return write_card(final, recipe, adapter.model, encoder.metadata, taught, report)
 
 
 def taught_clips(recipe: AdapterRecipe, encoder: Encoder, progress: bool = True) -> Taught:
