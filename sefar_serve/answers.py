@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sefar_serve.chat_schemas import Caption, SeenClip
 from sefar_serve.clip import Clip
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Recognised, Window
 from sefar_serve.reliability import reliability, softmax
+from sefar_serve.replies import Reply
 from sefar_serve.schemas import (
     Classification,
     ClipInfo,
@@ -30,6 +32,7 @@ def classification(
     meta: ModelMetadata,
     *,
     index: int,
+    clip_id: str | None = None,
     top_k: int,
     attributes: bool = True,
     raw_scores: bool = False,
@@ -40,6 +43,7 @@ def classification(
         found: what the recognizer found.
         meta: of the model that found it.
         index: position of the video in its request.
+        clip_id: by which it can be asked about again, if it can.
         top_k: number of labels, capped at the number of classes.
         attributes: whether labels carry their attributes.
         raw_scores: whether labels carry their logits.
@@ -57,6 +61,7 @@ def classification(
     return Classification(
         index=index,
         name=found.name,
+        clip_id=clip_id,
         labels=timeline[best].labels,
         reliability=timeline[best].reliability,
         clip=clip_info(found.windows[best].clip, meta),
@@ -65,7 +70,13 @@ def classification(
 
 
 def embedding(
-    found: Recognised, meta: ModelMetadata, *, index: int, include: Sequence[str], as_base64: bool
+    found: Recognised,
+    meta: ModelMetadata,
+    *,
+    index: int,
+    clip_id: str | None = None,
+    include: Sequence[str],
+    as_base64: bool,
 ) -> Embedding:
     """The vectors of one video; with sliding windows the mean over them, and each window's own.
 
@@ -73,6 +84,7 @@ def embedding(
         found: what the recognizer found.
         meta: of the model that found it.
         index: position of the video in its request.
+        clip_id: by which it can be asked about again, if it can.
         include: any of ``embedding`` and ``tokens``.
         as_base64: whether vectors are base64 of little-endian float32 instead of lists.
     """
@@ -96,10 +108,62 @@ def embedding(
     return Embedding(
         index=index,
         name=found.name,
+        clip_id=clip_id,
         embedding=pooled,
         tokens=tokens,
         clip=clip_info(found.windows[0].clip, meta),
         timeline=timeline,
+    )
+
+
+def caption(
+    window: Window, meta: ModelMetadata, reply: Reply, *, index: int, name: str, clip_id: str | None, top_k: int
+) -> Caption:
+    """One clip in a sentence, and what the classifier says of it.
+
+    Args:
+        window: the clip.
+        meta: of the model that saw it.
+        reply: what the language model says.
+        index: position of the video in its request.
+        name: of the video.
+        clip_id: by which it can be asked about again, if it can.
+        top_k: number of labels, capped at the number of classes.
+    """
+    outputs = window.prediction.outputs
+    return Caption(
+        index=index,
+        name=name,
+        clip_id=clip_id,
+        caption=reply.text,
+        finish_reason=reply.finish_reason,
+        agreement=reply.agreement,
+        named_label=reply.named_label,
+        notice=reply.notice,
+        abstained=reply.abstained,
+        labels=top_labels(outputs.logits, meta, top_k, True, False),
+        reliability=reliability(outputs.mc_logits),
+        clip=clip_info(window.clip, meta),
+    )
+
+
+def seen_clip(window: Window, meta: ModelMetadata, *, name: str, clip_id: str | None, top_k: int = 5) -> SeenClip:
+    """A clip of a conversation, as the classifier sees it.
+
+    Args:
+        window: the clip.
+        meta: of the model that saw it.
+        name: of the video.
+        clip_id: by which it can be asked about again, if it can.
+        top_k: number of labels, capped at the number of classes.
+    """
+    outputs = window.prediction.outputs
+    return SeenClip(
+        clip_id=clip_id,
+        name=name,
+        labels=top_labels(outputs.logits, meta, top_k, True, False),
+        reliability=reliability(outputs.mc_logits),
+        clip=clip_info(window.clip, meta),
     )
 
 

@@ -13,19 +13,33 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from rich.markup import escape
 
-from sefar_serve import __version__, answers, console
+from sefar_serve import __version__, answers, console, text_commands
 from sefar_serve.adapter_commands import app as adapter
+from sefar_serve.cli_options import (
+    EndOption,
+    Files,
+    JsonOption,
+    KeyOption,
+    ModelOption,
+    StartOption,
+    StrideOption,
+    UrlOption,
+    WindowOption,
+    engine_of,
+    needs_engine,
+    settings_for,
+)
 from sefar_serve.clip import ClipError
-from sefar_serve.engine import Engine, EngineError
+from sefar_serve.engine import EngineError
+from sefar_serve.generation import GenerationError
 from sefar_serve.logs import configure_logging
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.optional import optional_module
-from sefar_serve.recognition import Bounds, Recognised, Span
+from sefar_serve.recognition import Recognised, Span
 from sefar_serve.schemas import Classification, Embedding, ItemError
-from sefar_serve.server import make_engine
 from sefar_serve.server import serve as serve_gateway
 from sefar_serve.settings import Settings
 from sefar_serve.sheet import SheetClip, contact_sheet
@@ -42,31 +56,13 @@ app = typer.Typer(
 app.add_typer(triton, name="triton")
 app.add_typer(adapter, name="adapter")
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="video files", show_default=False)]
-ModelOption = Annotated[
-    Path | None, typer.Option("--model", "-m", help="ONNX file (default: SEFAR_MODEL, else the shipped model)")
-]
-UrlOption = Annotated[
-    str | None, typer.Option("--url", help="use the gateway there instead of a model in this process")
-]
-KeyOption = Annotated[str | None, typer.Option("--api-key", envvar="SEFAR_API_KEY", help="key for --url")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object a line")]
-StartOption = Annotated[float | None, typer.Option("--start", min=0, help="seconds; the clip begins here")]
-EndOption = Annotated[float | None, typer.Option("--end", min=0, help="seconds; the clip ends here")]
-WindowOption = Annotated[
-    float | None, typer.Option("--window", help="seconds; sliding windows over each video give a timeline")
-]
-StrideOption = Annotated[
-    float | None, typer.Option("--stride", help="seconds between windows (default: half a window)")
-]
-
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(ctx: typer.Context) -> None:
     """Run the HTTP gateway; `sefar serve --help` lists every setting."""
     # The settings class makes its own flags, so that a setting has one name and one description.
     settings = Settings(_cli_parse_args=ctx.args)
-    _needs_engine(settings)
+    needs_engine(settings)
     serve_gateway(settings)
 
 
@@ -95,17 +91,17 @@ def classify(
         return answers.classification(found, meta, index=index, top_k=top_k)
 
     if url is None:
-        items = run_locally(files, *_engine(model), span, answer)
+        items = run_locally(files, *engine_of(settings_for(model)), span, answer)
     else:
         kind = TypeAdapter[Classification | ItemError](Classification | ItemError)
         items = run_remotely(files, url, api_key, "classify", kind, {"top_k": top_k, **asdict(span)})
     if as_json:
-        _print_json(items)
+        console.print_json(items)
     else:
         console.print_classifications(items)
     if sheet is not None:
         _draw(files, items, sheet)
-    _exit_by(items)
+    console.exit_by(items)
 
 
 @app.command()
@@ -133,16 +129,20 @@ def embed(
         return answers.embedding(found, meta, index=index, include=wanted, as_base64=False)
 
     if url is None:
-        items = run_locally(files, *_engine(model), span, answer)
+        items = run_locally(files, *engine_of(settings_for(model)), span, answer)
     else:
         kind = TypeAdapter[Embedding | ItemError](Embedding | ItemError)
         options = {"include": wanted, "encoding_format": "float", **asdict(span)}
         items = run_remotely(files, url, api_key, "embed", kind, options)
     if as_json:
-        _print_json(items)
+        console.print_json(items)
     else:
         console.print_embeddings(items)
-    _exit_by(items)
+    console.exit_by(items)
+
+
+app.command()(text_commands.caption)
+app.command()(text_commands.ask)
 
 
 @app.command()
@@ -153,7 +153,7 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model says of itself: classes, sampling, sizes."""
-    settings = _settings(model)
+    settings = settings_for(model)
     loaded = optional_module("sefar_serve.engine.onnx", extra="cpu").OnnxModel(settings.model)
     if as_json:
         typer.echo(loaded.metadata.model_dump_json())
@@ -384,31 +384,13 @@ def main() -> None:
         for problem in error.errors():
             console.err.print(f"[red]error:[/] {escape('.'.join(map(str, problem['loc'])) + ': ' + problem['msg'])}")
         raise SystemExit(2) from error
-    except (ClipError, EngineError, OSError, ValueError, ModuleNotFoundError) as error:
+    except (ClipError, EngineError, GenerationError, OSError, ValueError, ModuleNotFoundError) as error:
         _fail(error)
 
 
 def _fail(error: Exception) -> NoReturn:
     console.err.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
     raise SystemExit(1) from error
-
-
-def _settings(model: Path | None) -> Settings:
-    return Settings() if model is None else Settings(model=model)
-
-
-def _engine(model: Path | None) -> tuple[Engine, Bounds]:
-    settings = _settings(model)
-    _needs_engine(settings)
-    return make_engine(settings), settings.bounds
-
-
-def _needs_engine(settings: Settings) -> None:
-    """Say what to install before the engine's own import fails."""
-    if settings.triton_url is None:
-        optional_module("onnxruntime", extra="cpu")
-    else:
-        optional_module("tritonclient.grpc", extra="triton")
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -426,11 +408,6 @@ def _prefixes(remap: Sequence[str] | None) -> dict[str, str]:
     return {old: new for old, _, new in pairs}
 
 
-def _print_json(items: Sequence[BaseModel]) -> None:
-    for item in items:
-        typer.echo(item.model_dump_json())
-
-
 def _draw(files: Sequence[Path], items: Sequence[Classification | ItemError], sheet: Path) -> None:
     clips = [
         SheetClip(
@@ -444,10 +421,3 @@ def _draw(files: Sequence[Path], items: Sequence[Classification | ItemError], sh
     ]
     if clips:
         console.err.print(f"contact sheet: {contact_sheet(clips, sheet)}")
-
-
-def _exit_by(items: Sequence[BaseModel]) -> None:
-    failed = sum(isinstance(item, ItemError) for item in items)
-    if failed:
-        console.err.print(f"[red]{failed} of {len(items)} videos failed[/]")
-        raise typer.Exit(1)

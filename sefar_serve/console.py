@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import typer
+from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sefar_serve.chat_schemas import Caption, ChatCompletion
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.schemas import Classification, Embedding, ItemError, Label, SourceFrame
 
@@ -27,6 +30,50 @@ def frames_text(frames: Iterable[SourceFrame]) -> str:
     for frame in frames:
         by_element.setdefault(frame.element, []).append(str(frame.index))
     return " | ".join(f"{element} {','.join(indices)}" for element, indices in by_element.items())
+
+
+def print_json(items: Iterable[BaseModel]) -> None:
+    """One JSON object a line."""
+    for item in items:
+        typer.echo(item.model_dump_json())
+
+
+def exit_by(items: Sequence[BaseModel]) -> None:
+    """End with an error status if any video failed.
+
+    Raises:
+        typer.Exit: then.
+    """
+    failed = sum(isinstance(item, ItemError) for item in items)
+    if failed:
+        err.print(f"[red]{failed} of {len(items)} videos failed[/]")
+        raise typer.Exit(1)
+
+
+def print_captions(items: Sequence[Caption | ItemError]) -> None:
+    """A line a clip: its caption, and below it where the classifier sees something else; failures last."""
+    for item in items:
+        if isinstance(item, Caption):
+            out.print(f"[bold]{escape(Path(item.name).name)}[/]  {escape(item.caption)}", highlight=False)
+            print_notice(item.notice, item.labels[0], item.reliability)
+    _print_notes(items)
+
+
+def print_notice(notice: str | None, best: Label, reliability: float) -> None:
+    """What the classifier says to a text: a warning where they disagree, else its label and η."""
+    if notice is None:
+        out.print(f"  [dim]classifier: {escape(label_text(best))}, η {reliability:.2f}[/]", highlight=False)
+    else:
+        out.print(f"  [yellow]{escape(notice)}[/]", highlight=False)
+
+
+def print_answer(answer: ChatCompletion) -> None:
+    """An answer, the options it was chosen from, and what the classifier says."""
+    out.print(escape(answer.choices[0].message.content), highlight=False)
+    for option in answer.sefar.options or ():
+        out.print(f"  {option.probability:6.1%}  {option.letter}. {escape(option.text)}", highlight=False)
+    for clip in answer.sefar.clips:
+        print_notice(answer.sefar.notice, clip.labels[0], clip.reliability)
 
 
 def print_classifications(items: Sequence[Classification | ItemError]) -> None:
@@ -70,7 +117,7 @@ def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
     _print_notes(items)
 
 
-def _print_notes(items: Sequence[Classification | Embedding | ItemError]) -> None:
+def _print_notes(items: Sequence[Classification | Embedding | Caption | ItemError]) -> None:
     """What the decoder had to say about each clip, and why some have no answer."""
     for item in items:
         if isinstance(item, ItemError):

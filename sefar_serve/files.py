@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -11,10 +13,12 @@ import httpx
 from pydantic import BaseModel, TypeAdapter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sefar_client import AsyncClient, GatewayError
+from sefar_client import AsyncClient, Client, GatewayError
 from sefar_serve import console
 from sefar_serve.api.errors import problem_of
+from sefar_serve.chat_schemas import ChatCompletion
 from sefar_serve.engine import Engine
+from sefar_serve.generation import GenerationError, Generator
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Bounds, ClipInput, Recognised, Recognizer, Span
 from sefar_serve.schemas import ErrorBody, ItemError
@@ -29,7 +33,8 @@ def run_locally(
     engine: Engine,
     bounds: Bounds,
     span: Span,
-    answer: Callable[[int, Recognised, ModelMetadata], Item],
+    answer: Callable[[int, Recognised, ModelMetadata], Item | Awaitable[Item]],
+    generator: Generator | None = None,
 ) -> list[Item | ItemError]:
     """Look at files with a model in this process.
 
@@ -39,20 +44,29 @@ def run_locally(
         bounds: on threads and each video.
         span: which part of each video.
         answer: makes an entry of the file's position and what was found in it.
+        generator: what `answer` needs besides, started and closed here.
 
     Returns:
         In the order of the files, the entry or what went wrong with this one.
     """
 
     async def run() -> list[Item | ItemError]:
-        async with Recognizer(engine, bounds) as recognizer:
+        async with AsyncExitStack() as running:
+            recognizer = await running.enter_async_context(Recognizer(engine, bounds))
+            if generator is not None:
+                running.push_async_callback(generator.close)
+                await generator.start()
             model = engine.model(None)
 
             async def one(index: int, file: Path) -> Item | ItemError:
                 [found] = await recognizer.recognise([ClipInput(str(file), lambda: file)], model, span)
-                if isinstance(found, Recognised):
-                    return answer(index, found, model.metadata)
-                return _item_error(index, str(file), found)
+                if not isinstance(found, Recognised):
+                    return _item_error(index, str(file), found)
+                try:
+                    item = answer(index, found, model.metadata)
+                    return await item if inspect.isawaitable(item) else item
+                except GenerationError as error:
+                    return _item_error(index, str(file), error)
 
             # Twice the threads: one decodes while another's clip is in the model.
             return await _each(files, one, at_once=min(2 * bounds.decode_threads, bounds.max_decoding))
@@ -64,7 +78,7 @@ def run_remotely(
     files: Sequence[Path],
     url: str,
     api_key: str | None,
-    call: Literal["classify", "embed"],
+    call: Literal["classify", "embed", "caption"],
     kind: TypeAdapter[Item | ItemError],
     options: dict[str, Any],
 ) -> list[Item | ItemError]:
@@ -87,7 +101,11 @@ def run_remotely(
 
     async def run() -> list[Item | ItemError]:
         async with AsyncClient(url, api_key=api_key) as client:
-            send = client.classify if call == "classify" else client.embed
+            send: Callable[..., Awaitable[Any]] = {
+                "classify": client.classify,
+                "embed": client.embed,
+                "caption": client.caption,
+            }[call]
 
             async def one(index: int, file: Path) -> Item | ItemError:
                 try:
@@ -104,6 +122,33 @@ def run_remotely(
             return await _each(files, one, at_once=REQUESTS_AT_ONCE)
 
     return asyncio.run(run())
+
+
+def ask_remotely(
+    file: Path, question: str, url: str, api_key: str | None, options: dict[str, Any]
+) -> ChatCompletion | ItemError:
+    """Ask a running gateway about a file.
+
+    Args:
+        file: the video.
+        question: about it.
+        url: of the gateway.
+        api_key: sent as bearer token when given.
+        options: of the client's call.
+
+    Raises:
+        ConnectionError: no gateway answers.
+    """
+    with Client(url, api_key=api_key) as client:
+        try:
+            return ChatCompletion.model_validate(client.ask(file, question, **options))
+        except GatewayError as error:
+            body = ErrorBody(message=str(error), type="gateway_error", param=error.param, code=error.code)
+            return ItemError(index=0, name=str(file), error=body)
+        except OSError as error:
+            return _item_error(0, str(file), error)
+        except httpx.TransportError as error:
+            raise ConnectionError(f"no gateway answers at {url}: {error}") from error
 
 
 async def _each(

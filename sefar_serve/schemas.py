@@ -55,6 +55,7 @@ class Classification(BaseModel):
     object: Literal["classification"] = "classification"
     index: int = Field(description="position of the clip in the request")
     name: str
+    clip_id: str | None = Field(None, description="ask about it as sefar://CLIP_ID; with sliding windows there is none")
     labels: list[Label] = Field(description="the top_k classes, best first")
     reliability: float = Field(
         description="Adaptive-Regulation coefficient η in (0, 1]: near 1 when the Monte-Carlo samples of "
@@ -83,6 +84,7 @@ class Embedding(BaseModel):
     object: Literal["embedding"] = "embedding"
     index: int
     name: str
+    clip_id: str | None = Field(None, description="ask about it as sefar://CLIP_ID; with sliding windows there is none")
     embedding: Vector | None = Field(None, description="the clip embedding, when asked for")
     tokens: list[Vector] | None = Field(None, description="one vector per element, the context last, when asked for")
     clip: ClipInfo
@@ -158,8 +160,21 @@ class Model(BaseModel):
     labels: list[str]
 
 
+class LanguageModel(BaseModel):
+    """The captioner, where there is one."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "sefar-serve"
+    encoder: str | None = Field(description="the model whose features it reads; null where none here fits it")
+    language_model: str
+    backend: str
+    context_length: int
+
+
 class ModelList(BaseModel):
     """Answer of GET /v1/models."""
 
     object: Literal["list"] = "list"
-    data: list[Model]
+    data: list[Model | LanguageModel]

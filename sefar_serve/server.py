@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+
 import uvicorn
 
 from sefar_serve.api import create_app
 from sefar_serve.engine import Engine
+from sefar_serve.generation import Generator
 from sefar_serve.logs import configure_logging
-from sefar_serve.settings import Settings
+from sefar_serve.optional import optional_module
+from sefar_serve.settings import Settings, shipped_captioner
+
+log = logging.getLogger(__name__)
+
+DEFAULT_TOKENS = 128
+"""Longest answer where a request does not say, in tokens."""
 
 
 def make_engine(settings: Settings) -> Engine:
@@ -42,14 +52,53 @@ def make_engine(settings: Settings) -> Engine:
     )
 
 
+def make_generator(settings: Settings) -> Generator | None:
+    """Load the language model that the settings name, or make the generator that asks their vLLM server.
+
+    Returns:
+        None where the settings want none, or where `auto` finds no torch to run the shipped one with.
+
+    Raises:
+        GenerationError: the adapter or its language model cannot be loaded.
+        ModuleNotFoundError: the packages it needs are not installed.
+    """
+    if settings.captioner == "none":
+        return None
+    adapter = str(shipped_captioner()) if settings.captioner == "auto" else settings.captioner
+    installed = all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers", "peft"))
+    if settings.captioner == "auto" and settings.vllm_url is None and not installed:
+        log.info("no captions: torch is not installed; pip install 'sefar-serve[mllm]' for them")
+        return None
+    if settings.vllm_url is not None:
+        key = settings.vllm_api_key
+        generator: Generator = optional_module("sefar_serve.generation.vllm", extra="mllm").VllmGenerator(
+            adapter,
+            settings.vllm_url,
+            model=settings.vllm_model,
+            api_key=None if key is None else key.get_secret_value(),
+            max_inflight=settings.max_generating,
+            max_tokens=min(DEFAULT_TOKENS, settings.max_tokens),
+        )
+        return generator
+    generator = optional_module("sefar_serve.generation.local", extra="mllm").LocalGenerator(
+        adapter,
+        device=settings.captioner_device,
+        max_batch=settings.generation_batch,
+        max_queue=settings.max_generating,
+        max_tokens=min(DEFAULT_TOKENS, settings.max_tokens),
+    )
+    return generator
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM; running requests then have `shutdown_grace` seconds to finish.
 
     Raises:
         ModelLoadError: if the model cannot be loaded.
+        GenerationError: if the captioner cannot.
     """
     configure_logging(settings.log_level, settings.log_format)
-    app = create_app(settings, make_engine(settings))
+    app = create_app(settings, make_engine(settings), make_generator(settings))
     uvicorn.run(
         app,
         host=settings.host,

@@ -29,6 +29,14 @@ def shipped_model() -> Path:
     return installed if installed.is_file() else package.parent / relative
 
 
+def shipped_captioner() -> Path:
+    """The adapter that comes with the product, in the installed package or a checkout."""
+    package = Path(__file__).resolve().parent
+    relative = Path("adapters/sefar-synthgym-captioner")
+    installed = package / relative
+    return installed if installed.is_dir() else package.parent / relative
+
+
 def every_core() -> int:
     """Number of this machine's cores."""
     return os.cpu_count() or 1
@@ -64,6 +72,30 @@ class Settings(BaseSettings):
     triton_timeout: float = Field(30.0, gt=0, description="seconds an inference there may take; beyond it, 504")
     triton_probe: float = Field(1.0, gt=0, description="seconds in which the idle model there must answer /readyz")
 
+    captioner: str = Field(
+        "auto",
+        description="adapter that writes captions and answers: a folder or hub id; `none` for none; `auto` takes the "
+        "shipped one where torch is installed and it fits the model",
+    )
+    captioner_device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where its language model runs")
+    generation_batch: int = Field(8, ge=1, description="most answers written at a time")
+    max_generating: int = Field(64, ge=1, description="most answers waiting or being written; beyond it, 429")
+    max_tokens: int = Field(512, ge=1, description="longest answer that a request may ask for, in tokens")
+    abstain_below: float = Field(
+        0.0, ge=0, le=1, description="η under which a text that contradicts the classifier is withheld; 0 never does"
+    )
+    vllm_url: str | None = Field(
+        None, description="a vLLM server with --enable-prompt-embeds; it runs the language model"
+    )
+    vllm_model: str | None = Field(None, description="name of the language model there; its only one if left out")
+    vllm_api_key: SecretStr | None = Field(None, description="key for the vLLM server")
+
+    url_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated hosts that videos may be fetched from (host or host:port); none if left out"
+    )
+    url_timeout: float = Field(30.0, gt=0, description="seconds that fetching a video may take")
+    max_stored_clips: int = Field(1024, ge=0, description="clips whose features are held for questions by clip_id")
+
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
@@ -90,7 +122,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["json", "text"] = Field("json", description="one JSON object a line, or plain text")
 
-    @field_validator("api_keys", "triton_models", mode="before")
+    @field_validator("api_keys", "triton_models", "url_hosts", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

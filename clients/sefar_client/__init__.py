@@ -10,6 +10,9 @@ with Client("http://127.0.0.1:8000") as sefar:
 from sefar_client.client import AsyncClient, Client
 from sefar_client.errors import GatewayError
 from sefar_client.types import (
+    Caption,
+    CaptionsResponse,
+    ChatCompletion,
     Classification,
     ClassifyResponse,
     Embedding,
@@ -21,6 +24,9 @@ from sefar_client.types import (
 
 __all__ = [
     "AsyncClient",
+    "Caption",
+    "CaptionsResponse",
+    "ChatCompletion",
     "Classification",
     "ClassifyResponse",
     "Client",

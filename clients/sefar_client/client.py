@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,14 @@ from typing import Any, BinaryIO, cast
 import httpx
 
 from sefar_client.errors import GatewayError
-from sefar_client.types import ClassifyResponse, EmbeddingsResponse, Model
+from sefar_client.types import (
+    CaptionsResponse,
+    ChatCompletion,
+    ClassifyResponse,
+    EmbeddingsResponse,
+    LanguageModel,
+    Model,
+)
 
 Video = str | Path | bytes
 """A path, or the bytes of a video file."""
@@ -62,9 +70,41 @@ class Client:
         """
         return cast(EmbeddingsResponse, self._post("/v1/embeddings", videos, options))
 
-    def models(self) -> list[Model]:
-        """The models the gateway serves."""
-        return cast(list[Model], _answer(self._http.get("/v1/models"))["data"])
+    def caption(self, videos: Video | Sequence[Video], **options: Any) -> CaptionsResponse:
+        """A sentence about each video.
+
+        Args:
+            videos: one or several.
+            options: those of POST /v1/captions: prompt, max_tokens, temperature, seed, abstain_below,
+                top_k, start, end, model.
+
+        Raises:
+            GatewayError: the gateway refused the request, or its only video, or has no language model.
+            FileNotFoundError: a path leads nowhere.
+            httpx.TransportError: no gateway there.
+        """
+        return cast(CaptionsResponse, self._post("/v1/captions", videos, options))
+
+    def ask(self, video: Video, question: str, **options: Any) -> ChatCompletion:
+        """A question about a video.
+
+        Args:
+            video: a path or bytes, or ``sefar://CLIP_ID`` of a clip that was seen before.
+            question: with or without options ``A.… B.… C.… D.…``.
+            options: those of POST /v1/chat/completions: max_tokens, temperature, top_p, seed, stop, options,
+                answer_mode, abstain_below, model; and start, end of the clip.
+
+        Raises:
+            GatewayError: the gateway refused the request, or has no language model.
+            FileNotFoundError: the path leads nowhere.
+            httpx.TransportError: no gateway there.
+        """
+        body = _question(video, question, options)
+        return cast(ChatCompletion, _answer(self._http.post("/v1/chat/completions", json=body)))
+
+    def models(self) -> list[Model | LanguageModel]:
+        """The models the gateway serves, and its captioner."""
+        return cast(list[Model | LanguageModel], _answer(self._http.get("/v1/models"))["data"])
 
     def ready(self) -> bool:
         """Whether the gateway is there and its model answers."""
@@ -110,9 +150,18 @@ class AsyncClient:
         """See `Client.embed`."""
         return cast(EmbeddingsResponse, await self._post("/v1/embeddings", videos, options))
 
-    async def models(self) -> list[Model]:
+    async def caption(self, videos: Video | Sequence[Video], **options: Any) -> CaptionsResponse:
+        """See `Client.caption`."""
+        return cast(CaptionsResponse, await self._post("/v1/captions", videos, options))
+
+    async def ask(self, video: Video, question: str, **options: Any) -> ChatCompletion:
+        """See `Client.ask`."""
+        body = _question(video, question, options)
+        return cast(ChatCompletion, _answer(await self._http.post("/v1/chat/completions", json=body)))
+
+    async def models(self) -> list[Model | LanguageModel]:
         """See `Client.models`."""
-        return cast(list[Model], _answer(await self._http.get("/v1/models"))["data"])
+        return cast(list[Model | LanguageModel], _answer(await self._http.get("/v1/models"))["data"])
 
     async def ready(self) -> bool:
         """See `Client.ready`."""
@@ -153,6 +202,22 @@ def _files(videos: Video | Sequence[Video], opened: ExitStack) -> list[tuple[str
             file = opened.enter_context(Path(video).open("rb"))  # noqa: SIM115 - closed with `opened`
             parts.append(("file", (Path(video).name, file)))
     return parts
+
+
+def _question(video: Video, question: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a chat completion about one video."""
+    if isinstance(video, str) and video.startswith("sefar://"):
+        url = video
+    else:
+        content = video if isinstance(video, bytes) else Path(video).read_bytes()
+        url = f"data:video/mp4;base64,{base64.b64encode(content).decode('ascii')}"
+    given = {name: value for name, value in options.items() if value is not None}
+    span = {name: given.pop(name) for name in ("start", "end") if name in given}
+    parts: list[dict[str, Any]] = [
+        {"type": "video_url", "video_url": {"url": url, **span}},
+        {"type": "text", "text": question},
+    ]
+    return {"messages": [{"role": "user", "content": parts}], **given}
 
 
 def _fields(options: Mapping[str, Any]) -> dict[str, str]:

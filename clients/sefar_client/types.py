@@ -53,6 +53,7 @@ class Classification(TypedDict):
     object: Literal["classification"]
     index: int
     name: str
+    clip_id: str | None
     labels: list[Label]
     reliability: float
     clip: ClipInfo
@@ -74,6 +75,7 @@ class Embedding(TypedDict):
     object: Literal["embedding"]
     index: int
     name: str
+    clip_id: str | None
     embedding: Vector | None
     tokens: list[Vector] | None
     clip: ClipInfo
@@ -104,6 +106,112 @@ class Usage(TypedDict):
     prompt_tokens: int
     total_tokens: int
     clips: int
+
+
+Agreement = Literal["agree", "disagree"]
+"""Whether a text and the classifier name the same class."""
+
+
+class Caption(TypedDict):
+    """One clip in a sentence."""
+
+    object: Literal["caption"]
+    index: int
+    name: str
+    clip_id: str | None
+    caption: str
+    finish_reason: Literal["stop", "length"]
+    agreement: Agreement | None
+    named_label: str | None
+    notice: str | None
+    abstained: bool
+    labels: list[Label]
+    reliability: float
+    clip: ClipInfo
+
+
+class TokenUsage(TypedDict):
+    """Tokens of the language model."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class CaptionUsage(TokenUsage):
+    """Tokens of the language model, and clips."""
+
+    clips: int
+
+
+class CaptionsResponse(TypedDict):
+    """Answer of `caption`."""
+
+    object: Literal["list"]
+    model: str
+    version: str
+    data: list[Caption | ItemError]
+    usage: CaptionUsage
+
+
+class SeenClip(TypedDict):
+    """A clip of a conversation, as the classifier sees it."""
+
+    clip_id: str | None
+    name: str
+    labels: list[Label]
+    reliability: float
+    clip: ClipInfo
+
+
+class Choice(TypedDict):
+    """One option of a multiple-choice question."""
+
+    letter: str
+    text: str
+    logprob: float
+    tokens: int
+    probability: float
+
+
+class SefarBlock(TypedDict):
+    """What the classifier finds, and whether the text agrees."""
+
+    clips: list[SeenClip]
+    agreement: Agreement | None
+    named_label: str | None
+    notice: str | None
+    abstained: bool
+    options: list[Choice] | None
+
+
+class AssistantMessage(TypedDict):
+    """What the assistant says."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(TypedDict):
+    """The one answer."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: None
+    finish_reason: Literal["stop", "length"]
+
+
+class ChatCompletion(TypedDict):
+    """Answer of `ask`."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: TokenUsage
+    sefar: SefarBlock
 
 
 class ClassifyResponse(TypedDict):
@@ -141,3 +249,16 @@ class Model(TypedDict):
     embedding_dim: int
     token_dim: int
     labels: list[str]
+
+
+class LanguageModel(TypedDict):
+    """The captioner, where there is one."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    encoder: str | None
+    language_model: str
+    backend: str
+    context_length: int

@@ -3,47 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from sefar_serve import __version__
-from sefar_serve.api import probes, routes
+from sefar_serve.api import chat, probes, routes
 from sefar_serve.api.auth import ApiKeyMiddleware
+from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.errors import install_error_handlers
+from sefar_serve.api.fetch import UrlFetcher
 from sefar_serve.api.gateway import Gateway
 from sefar_serve.api.metrics import Metrics
 from sefar_serve.api.observe import ObserveMiddleware
+from sefar_serve.api.payload import Reading
+from sefar_serve.api.store import ClipStore
 from sefar_serve.engine import Engine
+from sefar_serve.generation import Generator
 from sefar_serve.recognition import Recognizer
 from sefar_serve.settings import Settings
 
 
-def create_app(settings: Settings, engine: Engine) -> FastAPI:
+def create_app(settings: Settings, engine: Engine, generator: Generator | None = None) -> FastAPI:
     """Make the gateway.
 
     Args:
         settings: every limit and knob.
         engine: where the model runs; started and closed with the application.
+        generator: what writes captions and answers, started and closed too; None for labels alone.
     """
     recognizer = Recognizer(engine, settings.bounds)
-    metrics = Metrics(recognizer)
+    metrics = Metrics(recognizer, generator)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with recognizer:
+        async with AsyncExitStack() as running:
+            await running.enter_async_context(recognizer)
+            if generator is not None:
+                running.push_async_callback(generator.close)
+                await generator.start()
             yield
 
     app = FastAPIOffline(
         title="sefar-serve",
         version=__version__,
-        summary="Fine-grained action recognition: labels, embeddings and reliability for videos.",
+        summary="Fine-grained action recognition: labels, embeddings, captions and reliability for videos.",
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.state.gateway = Gateway(settings, recognizer, metrics)
+    fetcher = UrlFetcher(settings.url_hosts, max_bytes=settings.max_body_bytes, timeout=settings.url_timeout)
+    app.state.gateway = Gateway(
+        settings,
+        recognizer,
+        metrics,
+        clips=ClipStore(settings.max_stored_clips),
+        reading=Reading(settings.max_body_bytes, settings.max_clips, fetcher),
+        captioner=None if generator is None else Captioner(generator, engine, settings),
+    )
     app.include_router(routes.router)
+    app.include_router(chat.router)
     app.include_router(probes.router)
     install_error_handlers(app)
     if settings.api_keys:

@@ -6,12 +6,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from sefar_serve.api.fetch import UrlFetchError, UrlNotAllowedError, UrlTimeoutError
+from sefar_serve.api.store import ClipNotFoundError
 from sefar_serve.clip import (
     ClipError,
     ClipLimitError,
@@ -27,6 +30,15 @@ from sefar_serve.engine import (
     EngineUnavailableError,
     InferenceError,
     ModelNotFoundError,
+)
+from sefar_serve.generation import (
+    AdapterMismatchError,
+    FeatureMismatchError,
+    GenerationError,
+    GeneratorOverloadedError,
+    GeneratorUnavailableError,
+    PromptError,
+    PromptTooLongError,
 )
 from sefar_serve.schemas import ErrorBody, ErrorResponse
 
@@ -64,6 +76,26 @@ class Problem:
         )
 
 
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse, "description": text}
+    for status, text in {
+        400: "malformed request",
+        401: "no valid API key",
+        403: "a URL of a host that the operator does not allow",
+        404: "no such model or clip",
+        413: "too large or too long",
+        415: "not a video",
+        422: "a video that is empty or cannot be decoded",
+        429: "overloaded; see Retry-After",
+        501: "no language model here",
+        502: "a URL that cannot be fetched",
+        503: "the engine or the language model is not available; see Retry-After",
+        504: "the request took too long",
+    }.items()
+}
+"""OpenAPI's description of what every route about videos may answer instead."""
+
+
 _CLIP_STATUS: dict[type[ClipError], int] = {
     NotAVideoError: 415,
     NoVideoStreamError: 415,
@@ -99,6 +131,28 @@ def problem_of(error: Exception) -> Problem:
             return problem(404, "model_not_found", str(error), "model")
         case InferenceError():
             return problem(500, "inference_failed", str(error))
+        case PromptTooLongError():
+            return problem(400, "context_length_exceeded", str(error), "messages")
+        case FeatureMismatchError():
+            return problem(503, "adapter_mismatch", str(error))
+        case PromptError():
+            return problem(400, "invalid_prompt", str(error), "messages")
+        case AdapterMismatchError():
+            return problem(503, "adapter_mismatch", str(error))
+        case GeneratorOverloadedError():
+            return problem(429, "overloaded", str(error), Retry_After=str(error.retry_after))
+        case GeneratorUnavailableError():
+            return problem(503, "generator_unavailable", str(error), Retry_After=str(error.retry_after))
+        case GenerationError():
+            return problem(500, "generation_failed", str(error))
+        case UrlNotAllowedError():
+            return problem(403, error.code, str(error), "input")
+        case UrlTimeoutError():
+            return problem(504, error.code, str(error), "input")
+        case UrlFetchError():
+            return problem(502, error.code, str(error), "input")
+        case ClipNotFoundError():
+            return problem(404, error.code, str(error), "messages")
         case TimeoutError():
             return problem(
                 504, "timeout", "the request took longer than the server allows; send fewer or shorter clips"
@@ -139,6 +193,11 @@ def install_error_handlers(app: FastAPI) -> None:
         EngineUnavailableError,
         InferenceError,
         ModelNotFoundError,
+        GenerationError,
+        UrlNotAllowedError,
+        UrlFetchError,
+        UrlTimeoutError,
+        ClipNotFoundError,
         TimeoutError,
     )
     for kind in (*foreseen, HTTPException, RequestValidationError, Exception):

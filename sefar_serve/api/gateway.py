@@ -7,18 +7,24 @@ from typing import cast
 
 from fastapi import Request
 
+from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.metrics import Metrics
+from sefar_serve.api.payload import Reading
+from sefar_serve.api.store import ClipStore
 from sefar_serve.recognition import Recognizer
 from sefar_serve.settings import Settings
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """One application's parts."""
+    """One application's parts; `captioner` is None where there is no language model."""
 
     settings: Settings
     recognizer: Recognizer
     metrics: Metrics
+    clips: ClipStore
+    reading: Reading
+    captioner: Captioner | None
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from sefar_serve.generation import Generator
 from sefar_serve.recognition import Recognised, Recognizer
+from sefar_serve.replies import Reply
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -20,9 +22,10 @@ class Metrics:
 
     Args:
         recognizer: its queues are read whenever the metrics are.
+        generator: its queue too, where there is one.
     """
 
-    def __init__(self, recognizer: Recognizer) -> None:
+    def __init__(self, recognizer: Recognizer, generator: Generator | None = None) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "sefar_requests_total", "Requests answered", ["route", "status"], registry=self.registry
@@ -38,8 +41,21 @@ class Metrics:
         self.batch_size = Histogram(
             "sefar_batch_size", "Clips sharing a clip's batch", buckets=_BATCHES, registry=self.registry
         )
+        self.first_token_seconds = self._seconds("sefar_first_token_seconds", "Wait for the first part of a text")
+        self.tokens = Counter(
+            "sefar_language_tokens_total", "Tokens of the language model", ["kind"], registry=self.registry
+        )
+        self.replies = Counter(
+            "sefar_replies_total",
+            "Captions and answers by what the classifier says",
+            ["agreement"],
+            registry=self.registry,
+        )
         self._gauge("sefar_queue_depth", "Clips waiting for the model", lambda: recognizer.engine.queue_depth)
         self._gauge("sefar_decoding", "Videos decoding or waiting to", lambda: recognizer.decoding)
+
+        if generator is not None:
+            self._gauge("sefar_generating", "Answers waiting or being written", lambda: generator.queue_depth)
 
     def _seconds(self, name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
         return Histogram(name, text, labels, buckets=_SECONDS, registry=self.registry)
@@ -59,6 +75,12 @@ class Metrics:
                 self.queue_seconds.observe(window.prediction.queue_seconds)
                 self.inference_seconds.observe(window.prediction.inference_seconds)
                 self.batch_size.observe(window.prediction.batch_size)
+
+    def observe_reply(self, reply: Reply) -> None:
+        """Count a finished caption or answer."""
+        self.tokens.labels("prompt").inc(reply.usage.prompt_tokens)
+        self.tokens.labels("completion").inc(reply.usage.completion_tokens)
+        self.replies.labels("abstained" if reply.abstained else reply.agreement or "none").inc()
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

@@ -7,7 +7,8 @@ import binascii
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, Literal, TypeVar, cast
 
 from fastapi import Request
@@ -18,8 +19,10 @@ from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
 from sefar_serve.api.errors import ApiError, validation_problem
+from sefar_serve.api.fetch import UrlFetcher
 from sefar_serve.clip import ClipError
 from sefar_serve.engine import EngineError
+from sefar_serve.generation import CAPTION_PROMPT, GenerationError
 from sefar_serve.recognition import ClipInput, Span
 
 SPOOL_BYTES = 8 * 1024 * 1024
@@ -34,6 +37,21 @@ class DataUrlError(ClipError):
     code = "invalid_data_url"
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How requests are read.
+
+    Attributes:
+        max_bytes: largest body.
+        max_clips: most videos.
+        fetcher: of videos that are given by URL.
+    """
+
+    max_bytes: int
+    max_clips: int
+    fetcher: UrlFetcher
+
+
 class ClipOptions(BaseModel):
     """What every request about videos may say."""
 
@@ -42,18 +60,28 @@ class ClipOptions(BaseModel):
     model: str | None = Field(None, description="name of the model, or name:version; the default model if left out")
     start: float | None = Field(None, ge=0, description="seconds; the clip begins here")
     end: float | None = Field(None, gt=0, description="seconds; the clip ends here")
-    window: float | None = Field(None, gt=0, description="seconds; sliding windows of this length give a timeline")
-    stride: float | None = Field(None, gt=0, description="seconds between windows; half a window by default")
     modality: Literal["video"] = Field("video", description="accepted for compatibility")
     user: str | None = Field(None, description="accepted for compatibility, not used")
 
     @property
     def span(self) -> Span:
         """Which part of each video to look at."""
+        return Span(self.start, self.end)
+
+
+class WindowOptions(ClipOptions):
+    """Options of requests that may look at a long video through sliding windows."""
+
+    window: float | None = Field(None, gt=0, description="seconds; sliding windows of this length give a timeline")
+    stride: float | None = Field(None, gt=0, description="seconds between windows; half a window by default")
+
+    @property
+    def span(self) -> Span:
+        """Which part of each video to look at, and through which windows."""
         return Span(self.start, self.end, self.window, self.stride)
 
 
-class ClassifyOptions(ClipOptions):
+class ClassifyOptions(WindowOptions):
     """Options of POST /v1/classify."""
 
     top_k: int = Field(5, ge=1, le=10_000, description="number of labels")
@@ -69,7 +97,18 @@ def _split_commas(value: object) -> object:
     return tuple(name.strip() for part in parts for name in str(part).split(","))
 
 
-class EmbedOptions(ClipOptions):
+class CaptionOptions(ClipOptions):
+    """Options of POST /v1/captions."""
+
+    prompt: str = Field(CAPTION_PROMPT, min_length=1, description="what the captioner is asked")
+    max_tokens: int | None = Field(None, ge=1, description="longest caption in tokens")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 takes the likeliest token each time")
+    seed: int | None = Field(None, description="the same seed gives the same caption")
+    abstain_below: float | None = Field(None, ge=0, le=1, description="replaces the server's own")
+    top_k: int = Field(5, ge=1, le=10_000, description="number of the classifier's labels")
+
+
+class EmbedOptions(WindowOptions):
     """Options of POST /v1/embeddings."""
 
     include: Annotated[
@@ -84,9 +123,39 @@ class EmbedOptions(ClipOptions):
 Options = TypeVar("Options", bound=ClipOptions)
 
 
-async def read_request(
-    request: Request, query: Options, *, max_bytes: int, max_clips: int
-) -> tuple[list[ClipInput], Options]:
+def body_forms(options: type[ClipOptions]) -> dict[str, Any]:
+    """OpenAPI's description of a body that the route reads itself, in its three forms."""
+    fields = options.model_json_schema()["properties"]
+    url = {"type": "string", "description": "data:video/mp4;base64,…"}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["file"],
+                        "properties": {
+                            "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                            **fields,
+                        },
+                    }
+                },
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["input"],
+                        "properties": {"input": {"anyOf": [url, {"type": "array", "items": url}]}, **fields},
+                    }
+                },
+                "video/*": {"schema": {"type": "string", "format": "binary"}},
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    }
+
+
+async def read_request(request: Request, query: Options, reading: Reading) -> tuple[list[ClipInput], Options]:
     """Read a request whatever its form.
 
     Query parameters count in every form; those in the body win.
@@ -94,19 +163,19 @@ async def read_request(
     Args:
         request: its body not yet read.
         query: the options that its query gives.
-        max_bytes: largest body.
-        max_clips: most videos.
+        reading: limits, and how URLs are fetched.
 
     Raises:
         ApiError: 400 for malformed or missing parts, 413 for too large a body or too many clips.
     """
-    request = _capped(request, max_bytes)
+    max_clips = reading.max_clips
+    request = _capped(request, reading.max_bytes)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     fields = query.model_dump(exclude_unset=True)
     if kind == "multipart/form-data":
-        inputs, more = await _read_multipart(request, max_clips)
+        inputs, more = await _read_multipart(request, reading)
     elif kind == "application/json":
-        inputs, more = await _read_json(request)
+        inputs, more = await _read_json(request, reading.fetcher)
     else:
         inputs, more = [await _read_raw(request)], {}
     with closed_on_error(inputs):
@@ -125,7 +194,7 @@ def closed_on_error(inputs: Sequence[ClipInput]) -> Iterator[None]:
     """Close videos that will not be handed on because the request is refused."""
     try:
         yield
-    except (ApiError, EngineError):
+    except (ApiError, EngineError, GenerationError):
         for item in inputs:
             item.close()
         raise
@@ -150,19 +219,20 @@ def _capped(request: Request, max_bytes: int) -> Request:
     return Request(request.scope, receive)
 
 
-async def _read_multipart(request: Request, max_clips: int) -> tuple[list[ClipInput], dict[str, Any]]:
+async def _read_multipart(request: Request, reading: Reading) -> tuple[list[ClipInput], dict[str, Any]]:
+    max_clips = reading.max_clips
     try:
         form = await request.form(max_files=max_clips, max_fields=max_clips + 64, max_part_size=64 * 1024 * 1024)
     except MultiPartException as error:
         raise ApiError(400, "invalid_multipart", f"the multipart form cannot be read: {error.message}") from error
     try:
-        return _sort_form(form)
+        return _sort_form(form, reading.fetcher)
     except ApiError:
         await form.close()
         raise
 
 
-def _sort_form(form: FormData) -> tuple[list[ClipInput], dict[str, Any]]:
+def _sort_form(form: FormData, fetcher: UrlFetcher) -> tuple[list[ClipInput], dict[str, Any]]:
     """Videos and options of a form."""
     inputs: list[ClipInput] = []
     fields: dict[str, Any] = {}
@@ -172,7 +242,7 @@ def _sort_form(form: FormData) -> tuple[list[ClipInput], dict[str, Any]]:
                 raise ApiError(400, "invalid_parameter", f"{name}: send videos as field 'file'", name)
             inputs.append(_uploaded(value, len(inputs)))
         elif name == "input":
-            inputs.append(_data_url(value, len(inputs)))
+            inputs.append(video_at(value, f"input[{len(inputs)}]", fetcher))
         else:
             fields[name] = value
     if not inputs:
@@ -184,7 +254,16 @@ def _uploaded(upload: UploadFile, index: int) -> ClipInput:
     return ClipInput(upload.filename or f"file {index}", lambda: upload.file, upload.file.close)
 
 
-async def _read_json(request: Request) -> tuple[list[ClipInput], dict[str, Any]]:
+async def read_json(request: Request, max_bytes: int) -> Mapping[str, Any]:
+    """A request's body as a JSON object.
+
+    Raises:
+        ApiError: 400 if it is none, 413 if it is too large.
+    """
+    return await _json_object(_capped(request, max_bytes), '{"messages": […]}')
+
+
+async def _json_object(request: Request, example: str) -> Mapping[str, Any]:
     raw = await request.body()
     try:
         # A body of many base64 megabytes takes long to parse, and others are waiting for the loop.
@@ -192,25 +271,36 @@ async def _read_json(request: Request) -> tuple[list[ClipInput], dict[str, Any]]
     except ValueError as error:
         raise ApiError(400, "invalid_json", f"the body is not JSON: {error}") from error
     if not isinstance(fields, Mapping):
-        raise ApiError(400, "invalid_json", 'the body must be a JSON object, e.g. {"input": "data:video/mp4;base64,…"}')
+        raise ApiError(400, "invalid_json", f"the body must be a JSON object, e.g. {example}")
+    return fields
+
+
+async def _read_json(request: Request, fetcher: UrlFetcher) -> tuple[list[ClipInput], dict[str, Any]]:
+    fields = await _json_object(request, '{"input": "data:video/mp4;base64,…"}')
     given = fields.get("input")
     urls = [given] if isinstance(given, str) else given
     if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
         raise ApiError(400, "missing_input", "input must be a data URL or a list of them", "input")
-    inputs = [_data_url(url, index) for index, url in enumerate(urls)]
+    inputs = [video_at(url, f"input[{index}]", fetcher) for index, url in enumerate(urls)]
     return inputs, {key: value for key, value in fields.items() if key != "input"}
 
 
-def _data_url(url: str, index: int) -> ClipInput:
-    if url[:8].lower().startswith(("http://", "https://")):
-        raise ApiError(
-            400,
-            "url_not_allowed",
-            "this server does not fetch URLs; send the video as a file or a data URL",
-            "input",
-        )
-    name = f"input[{index}]"
-    return ClipInput(name, lambda: decode_data_url(url, name))
+def video_at(url: str, name: str, fetcher: UrlFetcher) -> ClipInput:
+    """A video given by a data URL, or by the URL of a host that the operator allows.
+
+    Args:
+        url: of the video.
+        name: for answers and error messages.
+        fetcher: of URLs.
+
+    Raises:
+        UrlNotAllowedError: it is a URL of another host.
+    """
+    if not url[:8].lower().startswith(("http://", "https://")):
+        return ClipInput(name, lambda: decode_data_url(url, name))
+    fetcher.allowed(url)
+    fetched = ExitStack()
+    return ClipInput(name, lambda: fetched.enter_context(fetcher.fetch(url)), fetched.close)
 
 
 def decode_data_url(url: str, name: str) -> bytes:

@@ -6,8 +6,10 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
+from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.gateway import gateway_of
 from sefar_serve.engine import EngineUnavailableError
+from sefar_serve.generation import GenerationError
 
 router = APIRouter(tags=["probes"])
 
@@ -23,15 +25,39 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(request: Request) -> dict[str, str]:
-    """The model answers: the probe goes through the engine, a recent answer counting as proof."""
-    engine = gateway_of(request).recognizer.engine
+    """The model answers: the probe goes through the engine, a recent answer counting as proof.
+
+    A language model that does not is told, and does not take labels out of service.
+    """
+    gateway = gateway_of(request)
+    engine = gateway.recognizer.engine
     try:
         async with asyncio.timeout(READY_SECONDS):
             await engine.check()
     except TimeoutError as error:
         raise EngineUnavailableError(f"the model did not answer within {READY_SECONDS:g} s") from error
     meta = engine.model(None).metadata
-    return {"status": "ready", "model": meta.name, "version": meta.version}
+    return {
+        "status": "ready",
+        "model": meta.name,
+        "version": meta.version,
+        "captioner": await _captioner_status(gateway.captioner),
+    }
+
+
+async def _captioner_status(captioner: Captioner | None) -> str:
+    """The language model's name where it answers, else why it does not."""
+    if captioner is None:
+        return "none"
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await captioner.generator.check()
+            captioner.encoder()
+    except TimeoutError:
+        return f"unavailable: no answer within {READY_SECONDS:g} s"
+    except GenerationError as error:
+        return f"unavailable: {error}"
+    return captioner.generator.info.name
 
 
 @router.get("/metrics")

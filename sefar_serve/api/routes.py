@@ -2,83 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request
 
 from sefar_serve import answers, engine
-from sefar_serve.api.errors import ApiError, problem_of
+from sefar_serve.api.captioner import Captioner
+from sefar_serve.api.errors import ERRORS, ApiError, problem_of
 from sefar_serve.api.gateway import Gateway, gateway_of
-from sefar_serve.api.payload import ClassifyOptions, ClipOptions, EmbedOptions, closed_on_error, read_request
-from sefar_serve.engine import EngineOverloadedError
+from sefar_serve.api.payload import (
+    ClassifyOptions,
+    ClipOptions,
+    EmbedOptions,
+    body_forms,
+    closed_on_error,
+    read_request,
+)
+from sefar_serve.api.work import recognise, remember, while_connected
+from sefar_serve.generation import AdapterMismatchError
 from sefar_serve.metadata import ModelMetadata
-from sefar_serve.recognition import ClipInput, Recognised
+from sefar_serve.recognition import ClipInput, Recognised, Span
 from sefar_serve.schemas import (
     Classification,
     ClassifyResponse,
     Embedding,
     EmbeddingsResponse,
-    ErrorResponse,
     ItemError,
+    LanguageModel,
     Model,
     ModelList,
 )
 
 router = APIRouter(prefix="/v1")
 
-T = TypeVar("T")
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse, "description": text}
-    for status, text in {
-        400: "malformed request",
-        401: "no valid API key",
-        404: "no such model",
-        413: "too large or too long",
-        415: "not a video",
-        422: "a video that is empty or cannot be decoded",
-        429: "overloaded; see Retry-After",
-        503: "the engine is not available; see Retry-After",
-        504: "the request took too long",
-    }.items()
-}
-
-
-def _body(options: type[ClipOptions]) -> dict[str, Any]:
-    """OpenAPI's description of a body that the route reads itself, in its three forms."""
-    fields = options.model_json_schema()["properties"]
-    url = {"type": "string", "description": "data:video/mp4;base64,…"}
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["file"],
-                        "properties": {
-                            "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                            **fields,
-                        },
-                    }
-                },
-                "application/json": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["input"],
-                        "properties": {"input": {"anyOf": [url, {"type": "array", "items": url}]}, **fields},
-                    }
-                },
-                "video/*": {"schema": {"type": "string", "format": "binary"}},
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            },
-        }
-    }
-
-
-@router.post("/classify", responses=_ERRORS, openapi_extra=_body(ClassifyOptions), tags=["video"])
+@router.post("/classify", responses=ERRORS, openapi_extra=body_forms(ClassifyOptions), tags=["video"])
 async def classify(request: Request, query: Annotated[ClassifyOptions, Query()]) -> ClassifyResponse:
     """Fine-grained labels of one or several videos.
 
@@ -88,7 +47,7 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
     """
     gateway = gateway_of(request)
     inputs, options, model = await _read(request, gateway, query)
-    found = await _recognise(request, gateway, inputs, options, model)
+    found = await _recognise(request, gateway, inputs, options.span, model)
     meta = model.metadata
 
     def answer(index: int, result: Recognised) -> Classification:
@@ -96,6 +55,7 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
             result,
             meta,
             index=index,
+            clip_id=remember(gateway, result, meta),
             top_k=options.top_k,
             attributes=options.attributes,
             raw_scores=options.raw_scores,
@@ -109,7 +69,7 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
     )
 
 
-@router.post("/embeddings", responses=_ERRORS, openapi_extra=_body(EmbedOptions), tags=["video"])
+@router.post("/embeddings", responses=ERRORS, openapi_extra=body_forms(EmbedOptions), tags=["video"])
 async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) -> EmbeddingsResponse:
     """Embedding and element tokens of one or several videos, sent as to /v1/classify."""
     gateway = gateway_of(request)
@@ -119,11 +79,14 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
         if options.dimensions not in (None, meta.embedding_dim):
             message = f"dimensions: embeddings of this model have {meta.embedding_dim} and cannot be shortened"
             raise ApiError(400, "invalid_parameter", message, "dimensions")
-    found = await _recognise(request, gateway, inputs, options, model)
+    found = await _recognise(request, gateway, inputs, options.span, model)
     as_base64 = options.encoding_format == "base64"
 
     def answer(index: int, result: Recognised) -> Embedding:
-        return answers.embedding(result, meta, index=index, include=options.include, as_base64=as_base64)
+        clip_id = remember(gateway, result, meta)
+        return answers.embedding(
+            result, meta, index=index, clip_id=clip_id, include=options.include, as_base64=as_base64
+        )
 
     return EmbeddingsResponse(
         model=meta.name,
@@ -136,7 +99,26 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
 @router.get("/models", tags=["models"])
 async def models(request: Request) -> ModelList:
     """The models that can be asked for."""
-    return ModelList(data=[_listed(model.metadata) for model in gateway_of(request).recognizer.engine.models])
+    gateway = gateway_of(request)
+    listed: list[Model | LanguageModel] = [_listed(model.metadata) for model in gateway.recognizer.engine.models]
+    if gateway.captioner is not None:
+        listed.append(_language_model(gateway.captioner))
+    return ModelList(data=listed)
+
+
+def _language_model(captioner: Captioner) -> LanguageModel:
+    try:
+        encoder = captioner.encoder().metadata.name
+    except (AdapterMismatchError, engine.EngineError):
+        encoder = None
+    info = captioner.generator.info
+    return LanguageModel(
+        id=info.name,
+        encoder=encoder,
+        language_model=info.language_model,
+        backend=info.backend,
+        context_length=info.context_length,
+    )
 
 
 def _listed(meta: ModelMetadata) -> Model:
@@ -157,52 +139,18 @@ Options = TypeVar("Options", bound=ClipOptions)
 
 
 async def _read(request: Request, gateway: Gateway, query: Options) -> tuple[list[ClipInput], Options, engine.Model]:
-    settings = gateway.settings
-    inputs, options = await read_request(
-        request, query, max_bytes=settings.max_body_bytes, max_clips=settings.max_clips
-    )
+    inputs, options = await read_request(request, query, gateway.reading)
     with closed_on_error(inputs):
         return inputs, options, gateway.recognizer.engine.model(options.model)
 
 
 async def _recognise(
-    request: Request,
-    gateway: Gateway,
-    inputs: list[ClipInput],
-    options: ClipOptions,
-    model: engine.Model,
+    request: Request, gateway: Gateway, inputs: list[ClipInput], span: Span, model: engine.Model
 ) -> list[Recognised | Exception]:
-    work = gateway.recognizer.recognise(inputs, model, options.span)
-    try:
-        async with asyncio.timeout(gateway.settings.request_timeout):
-            results = await _until_disconnect(request, work)
-    except EngineOverloadedError:
-        gateway.metrics.rejected.labels("decoding").inc()
-        raise
-    gateway.metrics.observe(results)
-    request.state.timings.take(results)
+    results = await while_connected(request, gateway, recognise(request, gateway, inputs, span, model))
     if len(results) == 1 and isinstance(results[0], Exception):
         raise results[0]
     return results
-
-
-async def _until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Wait for the work, or drop it when the client hangs up, so that it stops costing."""
-    task = asyncio.ensure_future(work)
-    hang_up = asyncio.ensure_future(_hang_up(request))
-    try:
-        await asyncio.wait((task, hang_up), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ApiError(499, "client_disconnected", "the client closed the connection before the answer")
-    finally:
-        for pending in (task, hang_up):
-            pending.cancel()
-
-
-async def _hang_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _version(found: list[Recognised | Exception], meta: ModelMetadata) -> str:

@@ -1,6 +1,7 @@
 """Text from clips: the generator protocol, its errors, a fake. The real ones, which need torch, import apart."""
 
 from sefar_serve.generation.base import (
+    CAPTION_PROMPT,
     PLACEHOLDER,
     ClipFeatures,
     FinishReason,
@@ -28,6 +29,7 @@ from sefar_serve.generation.errors import (
 from sefar_serve.generation.fake import FakeGenerator
 
 __all__ = [
+    "CAPTION_PROMPT",
     "PLACEHOLDER",
     "AdapterMismatchError",
     "AdapterNotFoundError",

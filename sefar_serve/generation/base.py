@@ -21,6 +21,9 @@ FinishReason = Literal["stop", "length"]
 PLACEHOLDER = "<sefar>"
 """Stands for a clip in a prompt; the processor expands it to one soft token per feature vector."""
 
+CAPTION_PROMPT = "Describe the action in this clip."
+"""What a captioner is asked where nobody asks anything else; adapters are trained with it."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClipFeatures:

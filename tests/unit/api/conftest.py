@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from sefar_serve.api import create_app
 from sefar_serve.engine import FakeEngine
+from sefar_serve.generation import FakeGenerator
 from sefar_serve.settings import Settings
 
 Gateway = Callable[..., TestClient]
@@ -18,11 +19,13 @@ Gateway = Callable[..., TestClient]
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    """`gateway(engine=…, **settings)` gives a client of a started application."""
+    """`gateway(engine=…, generator=…, **settings)` gives a client of a started application."""
     with ExitStack() as running:
 
-        def make(engine: FakeEngine | None = None, **settings: Any) -> TestClient:
-            app = create_app(Settings(decode_threads=2, **settings), engine or FakeEngine())
+        def make(
+            engine: FakeEngine | None = None, generator: FakeGenerator | None = None, **settings: Any
+        ) -> TestClient:
+            app = create_app(Settings(decode_threads=2, **settings), engine or FakeEngine(), generator)
             return running.enter_context(TestClient(app, raise_server_exceptions=False))
 
         yield make

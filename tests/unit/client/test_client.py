@@ -15,15 +15,16 @@ from pydantic import BaseModel
 
 import sefar_client.types
 from sefar_client import AsyncClient, Client, GatewayError
-from sefar_serve import schemas
+from sefar_serve import chat_schemas, schemas
 from sefar_serve.api import create_app
 from sefar_serve.engine import FakeEngine
+from sefar_serve.generation import CAPTION_PROMPT, FakeGenerator
 from sefar_serve.settings import Settings
 
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    with TestClient(create_app(Settings(api_keys="k"), FakeEngine())) as server:
+    with TestClient(create_app(Settings(api_keys="k"), FakeEngine(), FakeGenerator())) as server:
         client = Client("http://gateway", api_key="k")
         client.close()
         # The test server's transport runs the application in this process; the rest is the client's own.
@@ -65,6 +66,24 @@ def test_embed(client: Client, bright_clip: bytes) -> None:
     assert item["tokens"] is not None
 
 
+def test_caption_and_ask(client: Client, bright_clip: bytes, tmp_path: Path) -> None:
+    [item] = client.caption(bright_clip, max_tokens=50)["data"]
+    assert item["object"] == "caption"
+    assert item["caption"] == f"clip 2 {CAPTION_PROMPT}"
+    assert item["labels"][0]["label"] == "giant circle forward"
+    path = tmp_path / "bright.mp4"
+    path.write_bytes(bright_clip)
+    for video in (bright_clip, path, f"sefar://{item['clip_id']}"):
+        answer = client.ask(video, "How many?", seed=1)
+        assert answer["choices"][0]["message"]["content"] == "clip 2 How many?"
+        assert answer["sefar"]["clips"][0]["clip_id"] == item["clip_id"]
+    scored = client.ask(path, "Which?", options=["salto", "circle"], end=0.5)["sefar"]["options"]
+    assert scored is not None and [option["text"] for option in scored] == ["salto", "circle"]
+    with pytest.raises(GatewayError) as refused:
+        client.ask("sefar://clip_0", "How many?")
+    assert refused.value.code == "clip_not_found"
+
+
 def test_refusals_are_typed(client: Client) -> None:
     with pytest.raises(GatewayError) as refused:
         client.classify(b"no video" * 50)
@@ -89,7 +108,7 @@ def test_no_gateway_is_not_ready() -> None:
 
 def test_the_asynchronous_client_answers_the_same(dark_clip: bytes) -> None:
     async def run() -> None:
-        app = create_app(Settings(), FakeEngine())
+        app = create_app(Settings(), FakeEngine(), FakeGenerator())
         async with app.router.lifespan_context(app), AsyncClient("http://gateway") as client:
             await client._http.aclose()
             client._http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
@@ -99,6 +118,10 @@ def test_the_asynchronous_client_answers_the_same(dark_clip: bytes) -> None:
             assert item["object"] == "classification"
             [vector] = (await client.embed(dark_clip))["data"]
             assert vector["object"] == "embedding"
+            [caption] = (await client.caption(dark_clip))["data"]
+            assert caption["object"] == "caption"
+            answer = await client.ask(dark_clip, "What?")
+            assert answer["choices"][0]["message"]["content"] == "clip 0 What?"
 
     asyncio.run(run())
 
@@ -113,10 +136,10 @@ def shared_types() -> list[str]:
 
 @pytest.mark.parametrize("name", shared_types())
 def test_the_clients_types_are_the_servers(name: str) -> None:
-    model: type[BaseModel] = getattr(schemas, name)
+    model: type[BaseModel] = getattr(schemas, name, None) or getattr(chat_schemas, name)
     typed = typing.get_type_hints(getattr(sefar_client.types, name))
     assert set(typed) == set(model.model_fields)
     for field, kind in typed.items():
-        optional = type(None) in typing.get_args(kind) and isinstance(kind, types.UnionType)
+        optional = type(None) in typing.get_args(kind) and typing.get_origin(kind) in (types.UnionType, typing.Union)
         server = model.model_fields[field].annotation
         assert optional == (type(None) in typing.get_args(server)), f"{name}.{field}"

@@ -1,0 +1,88 @@
+"""The language model of an application, and the encoder whose features it reads."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from sefar_serve.api.errors import ApiError
+from sefar_serve.engine import Engine, Model
+from sefar_serve.generation import AdapterMismatchError, GenerationOptions, Generator
+from sefar_serve.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A generator beside an engine."""
+
+    generator: Generator
+    engine: Engine
+    settings: Settings
+
+    def encoder(self) -> Model:
+        """The model whose features the generator reads: the first that it fits.
+
+        Raises:
+            AdapterMismatchError: it fits none.
+            EngineUnavailableError: no model is known yet.
+        """
+        default = self.engine.model(None)
+        refusal: AdapterMismatchError | None = None
+        for model in (default, *self.engine.models):
+            try:
+                self.generator.fits(model.metadata)
+            except AdapterMismatchError as error:
+                refusal = refusal or error
+            else:
+                return model
+        raise refusal or AdapterMismatchError("there is no model whose features could be read")
+
+    def check_name(self, name: str | None) -> None:
+        """Refuse a request for another language model.
+
+        Raises:
+            ApiError: 404.
+        """
+        mine = self.generator.info.name
+        if name not in (None, mine):
+            raise ApiError(404, "model_not_found", f"there is no captioner {name!r} here; this is {mine!r}", "model")
+
+    def options(
+        self,
+        max_tokens: int | None,
+        temperature: float,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: tuple[str, ...] = (),
+    ) -> GenerationOptions:
+        """What a request may ask of the generator.
+
+        Raises:
+            ApiError: 400 for an answer longer than the operator allows.
+        """
+        allowed = self.settings.max_tokens
+        if max_tokens is not None and max_tokens > allowed:
+            message = f"max_tokens: answers may have at most {allowed} tokens here, {max_tokens} are asked for"
+            raise ApiError(400, "invalid_parameter", message, "max_tokens")
+        return GenerationOptions(max_tokens, temperature, top_p, seed, stop)
+
+    def abstain_below(self, wanted: float | None) -> float:
+        """The threshold of a request: its own, or else the operator's."""
+        return self.settings.abstain_below if wanted is None else wanted
+
+
+def required(captioner: Captioner | None) -> Captioner:
+    """The captioner.
+
+    Raises:
+        ApiError: 501 where there is none.
+    """
+    if captioner is None:
+        raise ApiError(
+            501,
+            "no_language_model",
+            "this server has no language model; install 'sefar-serve[mllm]' and start it with --captioner",
+        )
+    return captioner

@@ -1,0 +1,61 @@
+"""Clips already looked at, held for further questions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from sefar_serve.generation import ClipFeatures
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.recognition import Window
+from sefar_serve.replies import Verdict
+
+
+class ClipNotFoundError(LookupError):
+    """A clip is not held, or not any more."""
+
+    code = "clip_not_found"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredClip:
+    clip_id: str
+    name: str
+    window: Window
+    metadata: ModelMetadata
+
+    @property
+    def features(self) -> ClipFeatures:
+        outputs = self.window.prediction.outputs
+        return ClipFeatures(outputs.embedding, outputs.tokens)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the classifier says of it."""
+        return Verdict.of(self.window.prediction.outputs, self.metadata)
+
+
+class ClipStore:
+    def __init__(self, max_clips: int) -> None:
+        self._max = max_clips
+        self._clips: OrderedDict[str, StoredClip] = OrderedDict()
+
+    def put(self, name: str, window: Window, metadata: ModelMetadata) -> StoredClip:
+        outputs = window.prediction.outputs
+        digest = hashlib.sha256(f"{metadata.name}:{window.prediction.version}".encode())
+        for array in (outputs.embedding, outputs.tokens, window.clip.indices):
+            digest.update(array.tobytes())
+        clip = replace(window.clip, frames=window.clip.frames[:0])
+        stored = StoredClip(f"clip_{digest.hexdigest()[:24]}", name, replace(window, clip=clip), metadata)
+        self._clips[stored.clip_id] = stored
+        self._clips.move_to_end(stored.clip_id)
+        while len(self._clips) > self._max:
+            self._clips.popitem(last=False)
+        return stored
+
+    def get(self, clip_id: str) -> StoredClip:
+        if clip_id not in self._clips:
+            raise ClipNotFoundError(f"{clip_id} is not held, or not any more; send the video again")
+        self._clips.move_to_end(clip_id)
+        return self._clips[clip_id]

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+
+from sefar_serve.engine import FakeEngine
+from sefar_serve.generation import CAPTION_PROMPT, FakeGenerator, GeneratorUnavailableError
+
+Gateway = Callable[..., TestClient]
+
+CAPTIONS = "/v1/captions"
+
+
+def test_a_caption_of_each_clip_in_order(gateway: Gateway, bright_clip: bytes, dark_clip: bytes) -> None:
+    generator = FakeGenerator()
+    client = gateway(generator=generator)
+    files = [("file", ("dark.mp4", dark_clip)), ("file", ("broken.mp4", b"no")), ("file", ("bright.mp4", bright_clip))]
+    body = client.post(CAPTIONS, files=files).json()
+    dark, broken, bright = body["data"]
+    assert dark["object"] == bright["object"] == "caption"
+    assert dark["caption"] == f"clip 0 {CAPTION_PROMPT}"
+    assert bright["caption"] == f"clip 2 {CAPTION_PROMPT}"
+    assert (bright["name"], bright["index"]) == ("bright.mp4", 2)
+    assert bright["labels"][0]["label"] == "giant circle forward"
+    assert bright["clip_id"] != dark["clip_id"]
+    assert broken["object"] == "error"
+    assert broken["error"]["code"] == "not_a_video"
+    assert (body["model"], body["version"]) == ("fake-captioner", "0")
+    assert body["usage"]["clips"] == 2
+    assert body["usage"]["completion_tokens"] == 16
+
+
+@pytest.mark.parametrize("form", ["raw", "multipart", "json"])
+def test_the_three_forms_and_their_options(gateway: Gateway, bright_clip: bytes, form: str) -> None:
+    generator = FakeGenerator("a giant circle forward in a lot of words")
+    client = gateway(generator=generator)
+    options = {"prompt": "Which direction?", "max_tokens": 4, "temperature": 0.5, "seed": 9, "top_k": 1}
+    if form == "raw":
+        response = client.post(CAPTIONS, content=bright_clip, params=options)
+    elif form == "multipart":
+        response = client.post(CAPTIONS, files={"file": bright_clip}, data=options)
+    else:
+        url = "data:video/mp4;base64," + base64.b64encode(bright_clip).decode()
+        response = client.post(CAPTIONS, json={"input": url, **options})
+    [item] = response.json()["data"]
+    assert item["caption"] == "a giant circle forward"
+    assert item["finish_reason"] == "length"
+    assert item["agreement"] == "agree"
+    assert len(item["labels"]) == 1
+    [(messages, asked)] = generator.asked
+    assert messages[0].content[1] == "Which direction?"
+    assert (asked.temperature, asked.seed) == (0.5, 9)
+
+
+def test_one_request_does_not_fill_the_queue_alone(gateway: Gateway, bright_clip: bytes) -> None:
+    class Counting(FakeGenerator):
+        most = 0
+
+        @property
+        def queue_depth(self) -> int:
+            return self.running
+
+        async def generate(self, messages, options):  # type: ignore[no-untyped-def, override]
+            async for piece in super().generate(messages, options):
+                Counting.most = max(Counting.most, self.running)
+                yield piece
+
+    client = gateway(generator=Counting(delay=0.01), generation_batch=2)
+    body = client.post(CAPTIONS, files=[("file", bright_clip)] * 6).json()
+    assert len(body["data"]) == 6
+    assert Counting.most == 2
+
+
+def test_windows_are_not_for_captions(gateway: Gateway, bright_clip: bytes) -> None:
+    response = gateway(generator=FakeGenerator()).post(CAPTIONS, content=bright_clip, params={"window": 1})
+    assert response.status_code == 400
+    assert "window" in response.json()["error"]["message"]
+
+
+def test_the_only_clip_gives_its_status(gateway: Gateway, bright_clip: bytes) -> None:
+    client = gateway(generator=FakeGenerator(failure=GeneratorUnavailableError("away")))
+    assert client.post(CAPTIONS, content=bright_clip).status_code == 503
+    both = client.post(CAPTIONS, files=[("file", bright_clip)] * 2)
+    assert [item["error"]["code"] for item in both.json()["data"]] == ["generator_unavailable"] * 2
+    assert client.post(CAPTIONS, content=b"no video").status_code == 415
+
+
+def test_no_language_model_and_another_name(gateway: Gateway, bright_clip: bytes) -> None:
+    assert gateway().post(CAPTIONS, content=bright_clip).status_code == 501
+    engine = FakeEngine()
+    client = gateway(engine=engine, generator=FakeGenerator())
+    assert client.post(CAPTIONS, content=bright_clip, params={"model": "other"}).status_code == 404
+    assert engine.calls == 0

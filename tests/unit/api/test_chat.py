@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from sefar_serve.engine import FAKE_METADATA, FakeEngine
+from sefar_serve.generation import (
+    AdapterMismatchError,
+    ClipFeatures,
+    FakeGenerator,
+    GenerationFailedError,
+    GeneratorOverloadedError,
+    GeneratorUnavailableError,
+)
+from sefar_serve.metadata import ModelMetadata
+
+Gateway = Callable[..., TestClient]
+
+CHAT = "/v1/chat/completions"
+
+
+def data_url(video: bytes) -> str:
+    return "data:video/mp4;base64," + base64.b64encode(video).decode()
+
+
+def asking(video: bytes | str | None, text: str = "What is it?", **more: Any) -> dict[str, Any]:
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    if video is not None:
+        url = video if isinstance(video, str) else data_url(video)
+        content.insert(0, {"type": "video_url", "video_url": {"url": url}})
+    return {"messages": [{"role": "user", "content": content}], **more}
+
+
+def events(client: TestClient, body: dict[str, Any]) -> list[Any]:
+    with client.stream("POST", CHAT, json={**body, "stream": True}) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+def error_of(response: Any) -> dict[str, Any]:
+    found: dict[str, Any] = response.json()["error"]
+    return found
+
+
+def test_an_answer_in_the_shape_of_openai(gateway: Gateway, bright_clip: bytes) -> None:
+    generator = FakeGenerator()
+    client = gateway(generator=generator)
+    body = client.post(CHAT, json=asking(bright_clip, "What is it?", max_tokens=50, temperature=0.5, seed=3)).json()
+    assert body["object"] == "chat.completion"
+    assert body["model"] == "fake-captioner"
+    [choice] = body["choices"]
+    assert choice["message"] == {"role": "assistant", "content": "clip 2 What is it?", "refusal": None}
+    assert choice["finish_reason"] == "stop"
+    assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    [(messages, options)] = generator.asked
+    assert (options.max_tokens, options.temperature, options.seed) == (50, 0.5, 3)
+    clip, text = messages[0].content
+    assert isinstance(clip, ClipFeatures)
+    assert clip.embedding.shape == (8,)
+    assert clip.tokens.shape == (3, 4)
+    assert text == "What is it?"
+
+
+def test_every_answer_says_what_the_classifier_finds(gateway: Gateway, bright_clip: bytes) -> None:
+    block = (
+        gateway(generator=FakeGenerator("a giant circle forward")).post(CHAT, json=asking(bright_clip)).json()["sefar"]
+    )
+    [clip] = block["clips"]
+    assert clip["labels"][0]["label"] == "giant circle forward"
+    assert 0 < clip["reliability"] <= 1
+    assert len(clip["clip"]["frames"]) == 8
+    assert (block["agreement"], block["named_label"]) == ("agree", "giant circle forward")
+    assert block["notice"] is None
+    assert block["abstained"] is False
+
+
+def test_a_text_that_contradicts_the_classifier_says_so(gateway: Gateway, bright_clip: bytes) -> None:
+    client = gateway(generator=FakeGenerator("A salto forward tucked."))
+    body = client.post(CHAT, json=asking(bright_clip)).json()
+    assert body["choices"][0]["message"]["content"] == "A salto forward tucked."
+    assert body["sefar"]["agreement"] == "disagree"
+    assert body["sefar"]["named_label"] == "salto forward tucked"
+    assert "the classifier giant circle forward" in body["sefar"]["notice"]
+    assert body["sefar"]["abstained"] is False
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_it_is_withheld_where_the_classifier_is_not_sure_either(
+    gateway: Gateway, bright_clip: bytes, stream: bool
+) -> None:
+    client = gateway(generator=FakeGenerator("A salto forward tucked."), abstain_below=1.0)
+    if stream:
+        *_, last, done = events(client, asking(bright_clip))
+        text = "".join(e["choices"][0]["delta"].get("content", "") for e in [*_, last])
+        block = last["sefar"]
+        assert done == "[DONE]"
+    else:
+        body = client.post(CHAT, json=asking(bright_clip)).json()
+        text, block = body["choices"][0]["message"]["content"], body["sefar"]
+    assert text.startswith(
+        "Not sure. The language model names salto forward tucked, the classifier giant circle forward"
+    )
+    assert block["abstained"] is True
+    # What agrees is given out all the same, and a request may set its own threshold.
+    sure = client.post(CHAT, json=asking(bright_clip, abstain_below=0.0)).json()
+    assert sure["choices"][0]["message"]["content"] == "A salto forward tucked."
+
+
+def test_a_text_that_names_no_class_is_not_judged(gateway: Gateway, bright_clip: bytes) -> None:
+    block = gateway(generator=FakeGenerator("Two turns.")).post(CHAT, json=asking(bright_clip)).json()["sefar"]
+    assert (block["agreement"], block["named_label"], block["notice"]) == (None, None, None)
+
+
+def test_a_stream_carries_the_same_text_in_parts(gateway: Gateway, bright_clip: bytes) -> None:
+    client = gateway(generator=FakeGenerator())
+    opening, *deltas, closing, usage, done = events(client, asking(bright_clip, stream_options={"include_usage": True}))
+    assert opening["choices"][0]["delta"]["role"] == "assistant"
+    parts = [event["choices"][0]["delta"]["content"] for event in deltas]
+    assert len(parts) == 5
+    assert "".join(parts) == "clip 2 What is it?"
+    assert closing["choices"][0]["finish_reason"] == "stop"
+    assert closing["sefar"]["clips"][0]["labels"][0]["label"] == "giant circle forward"
+    assert usage["choices"] == []
+    assert usage["usage"]["completion_tokens"] == 5
+    assert done == "[DONE]"
+    assert len({event["id"] for event in (opening, *deltas, closing, usage)}) == 1
+    assert all(event["object"] == "chat.completion.chunk" for event in (opening, *deltas, closing, usage))
+
+
+def test_an_error_in_mid_stream_ends_it(gateway: Gateway, bright_clip: bytes) -> None:
+    generator = FakeGenerator(failure=GeneratorUnavailableError("it went away"), fail_after=2)
+    *before, last = events(gateway(generator=generator), asking(bright_clip))
+    assert len(before) == 3
+    assert last["error"]["code"] == "generator_unavailable"
+    assert generator.running == 0
+
+
+def test_a_clip_seen_before_is_asked_about_by_its_id(gateway: Gateway, bright_clip: bytes) -> None:
+    engine = FakeEngine()
+    client = gateway(engine=engine, generator=FakeGenerator())
+    first = client.post("/v1/classify", content=bright_clip).json()["data"][0]["clip_id"]
+    assert client.post("/v1/embeddings", content=bright_clip).json()["data"][0]["clip_id"] == first
+    calls = engine.calls
+    body = client.post(CHAT, json=asking(f"sefar://{first}")).json()
+    assert body["choices"][0]["message"]["content"] == "clip 2 What is it?"
+    assert body["sefar"]["clips"][0]["clip_id"] == first
+    assert engine.calls == calls
+    gone = client.post(CHAT, json=asking("sefar://clip_000"))
+    assert gone.status_code == 404
+    assert error_of(gone)["code"] == "clip_not_found"
+
+
+def test_several_clips_in_one_conversation(gateway: Gateway, bright_clip: bytes, dark_clip: bytes) -> None:
+    generator = FakeGenerator()
+    messages = [
+        {"role": "system", "content": "You know gymnastics."},
+        {"role": "user", "content": asking(dark_clip, "one")["messages"][0]["content"]},
+        {"role": "assistant", "content": "a salto"},
+        {"role": "user", "content": asking(bright_clip, "and this?")["messages"][0]["content"]},
+    ]
+    body = gateway(generator=generator).post(CHAT, json={"messages": messages}).json()
+    assert body["choices"][0]["message"]["content"] == "clip 0 clip 2 and this?"
+    assert [clip["labels"][0]["label"] for clip in body["sefar"]["clips"]] == [
+        "salto forward tucked",
+        "giant circle forward",
+    ]
+    assert [message.role for message in generator.asked[0][0]] == ["system", "user", "assistant", "user"]
+
+
+def test_no_clip_is_a_conversation_too(gateway: Gateway) -> None:
+    body = gateway(generator=FakeGenerator()).post(CHAT, json=asking(None, "hello")).json()
+    assert body["choices"][0]["message"]["content"] == "hello"
+    assert body["sefar"]["clips"] == []
+
+
+QUESTION = (
+    "What is it? A.salto forward tucked B.giant circle forward C.salto backward tucked D.split jump with 0.5 turn"
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"text": QUESTION},
+        {
+            "text": "What is it?",
+            "options": [
+                "salto forward tucked",
+                "giant circle forward",
+                "salto backward tucked",
+                "split jump with 0.5 turn",
+            ],
+        },
+    ],
+)
+def test_multiple_choice_by_the_likelihood_of_the_options(
+    gateway: Gateway, bright_clip: bytes, body: dict[str, Any]
+) -> None:
+    client = gateway(generator=FakeGenerator("giant circle forward"))
+    answer = client.post(CHAT, json=asking(bright_clip, **body)).json()
+    assert answer["choices"][0]["message"]["content"] == "B. giant circle forward"
+    options = answer["sefar"]["options"]
+    assert [option["letter"] for option in options] == ["A", "B", "C", "D"]
+    assert options[3]["text"] == "split jump with 0.5 turn"
+    assert sum(option["probability"] for option in options) == pytest.approx(1)
+    assert max(options, key=lambda option: option["logprob"])["letter"] == "B"
+    assert answer["sefar"]["agreement"] == "agree"
+
+
+def test_a_choice_that_contradicts_the_classifier(gateway: Gateway, bright_clip: bytes) -> None:
+    client = gateway(generator=FakeGenerator("salto forward tucked"))
+    block = client.post(CHAT, json=asking(bright_clip, QUESTION)).json()["sefar"]
+    assert block["agreement"] == "disagree"
+    assert "finds giant circle forward likeliest" in block["notice"]
+    held = client.post(CHAT, json=asking(bright_clip, QUESTION, abstain_below=1.0)).json()
+    assert held["sefar"]["abstained"] is True
+    assert held["choices"][0]["message"]["content"].startswith("Not sure.")
+
+
+def test_letters_and_free_text_where_they_are_wanted(gateway: Gateway, bright_clip: bytes) -> None:
+    client = gateway(generator=FakeGenerator("C"))
+    letter = client.post(CHAT, json=asking(bright_clip, QUESTION, answer_mode="letter")).json()
+    assert letter["choices"][0]["message"]["content"] == "C. salto backward tucked"
+    free = client.post(CHAT, json=asking(bright_clip, QUESTION, answer_mode="generate")).json()
+    assert free["choices"][0]["message"]["content"] == "C"
+    assert free["sefar"]["options"] is None
+
+
+def test_a_choice_in_a_stream(gateway: Gateway, bright_clip: bytes) -> None:
+    _, delta, closing, _ = events(
+        gateway(generator=FakeGenerator("giant circle forward")), asking(bright_clip, QUESTION)
+    )
+    assert delta["choices"][0]["delta"]["content"] == "B. giant circle forward"
+    assert closing["sefar"]["options"][1]["text"] == "giant circle forward"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "words"),
+    [
+        (asking(None, "look: <sefar>"), 400, "invalid_prompt", "<sefar>"),
+        (asking(None, "word " * 100_000), 400, "context_length_exceeded", "256"),
+        (asking(None, model="gpt-4o"), 404, "model_not_found", "'fake-captioner'"),
+        (asking(None, max_tokens=513), 400, "invalid_parameter", "at most 512"),
+        (asking(None, temperature=3), 400, "invalid_parameter", "temperature"),
+        (asking(None, tools=[]), 400, "invalid_parameter", "tools: unknown parameter"),
+        (asking(None, n=2), 400, "invalid_parameter", "n"),
+        (asking(None, answer_mode="loglik"), 400, "invalid_parameter", "needs options"),
+        (asking(None, options=["one"]), 400, "invalid_parameter", "options"),
+        ({"messages": []}, 400, "invalid_parameter", "messages"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "invalid_parameter", "must be the user's"),
+        (asking("data:video/mp4;base64,AAAA"), 415, "not_a_video", "video 0"),
+        (asking("data:video/mp4,AAAA"), 400, "invalid_data_url", "base64"),
+        (asking("https://example.com/a.mp4"), 403, "url_not_allowed", "SEFAR_URL_HOSTS"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            400,
+            "invalid_parameter",
+            "image_url",
+        ),
+    ],
+)
+def test_what_cannot_be_asked(gateway: Gateway, body: dict[str, Any], status: int, code: str, words: str) -> None:
+    generator = FakeGenerator()
+    client = gateway(generator=generator)
+    response = client.post(CHAT, json=body)
+    assert response.status_code == status, response.text
+    assert error_of(response)["code"] == code
+    assert words in error_of(response)["message"]
+    assert generator.running == 0
+    assert client.post(CHAT, json=asking(None, "hello")).status_code == 200
+
+
+def test_a_body_that_is_no_json(gateway: Gateway) -> None:
+    client = gateway(generator=FakeGenerator())
+    assert error_of(client.post(CHAT, content=b"{"))["code"] == "invalid_json"
+    assert error_of(client.post(CHAT, content=b"[]"))["code"] == "invalid_json"
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (GeneratorOverloadedError("full", retry_after=7), 429, "overloaded"),
+        (GeneratorUnavailableError("away", retry_after=7), 503, "generator_unavailable"),
+        (GenerationFailedError("broke"), 500, "generation_failed"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_generator_cannot_do(
+    gateway: Gateway, bright_clip: bytes, failure: Any, status: int, code: str, stream: bool
+) -> None:
+    client = gateway(generator=FakeGenerator(failure=failure))
+    response = client.post(CHAT, json=asking(bright_clip, stream=stream))
+    assert response.status_code == status
+    assert error_of(response)["code"] == code
+    assert response.headers.get("retry-after") == (None if status == 500 else "7")
+
+
+def test_a_request_that_takes_too_long(gateway: Gateway) -> None:
+    generator = FakeGenerator("one two three", delay=0.3)
+    client = gateway(generator=generator, request_timeout=0.5)
+    late = client.post(CHAT, json=asking(None))
+    assert late.status_code == 504
+    *_, last = events(client, asking(None))
+    assert last["error"]["code"] == "timeout"
+    assert generator.running == 0
+
+
+def test_without_a_language_model_labels_go_on(gateway: Gateway, bright_clip: bytes) -> None:
+    client = gateway()
+    response = client.post(CHAT, json=asking(bright_clip))
+    assert response.status_code == 501
+    assert "sefar-serve[mllm]" in error_of(response)["message"]
+    assert client.post("/v1/classify", content=bright_clip).status_code == 200
+    assert client.get("/readyz").json()["captioner"] == "none"
+
+
+class Unfit(FakeGenerator):
+    """An adapter for another encoder."""
+
+    def fits(self, metadata: ModelMetadata) -> None:
+        raise AdapterMismatchError(f"not made for {metadata.name}")
+
+
+def test_an_adapter_for_another_encoder_is_not_used(gateway: Gateway, bright_clip: bytes) -> None:
+    client = gateway(generator=Unfit())
+    response = client.post(CHAT, json=asking(bright_clip))
+    assert response.status_code == 503
+    assert error_of(response)["code"] == "adapter_mismatch"
+    assert client.post("/v1/classify", content=bright_clip).status_code == 200
+    assert "not made for fake" in client.get("/readyz").json()["captioner"]
+    assert client.get("/v1/models").json()["data"][-1]["encoder"] is None
+
+
+def test_the_captioner_is_listed_and_counted(gateway: Gateway, bright_clip: bytes) -> None:
+    client = gateway(generator=FakeGenerator("giant circle forward"))
+    listed = client.get("/v1/models").json()["data"]
+    assert [model["id"] for model in listed] == [FAKE_METADATA.name, "fake-captioner"]
+    assert listed[1]["encoder"] == FAKE_METADATA.name
+    assert client.get("/readyz").json()["captioner"] == "fake-captioner"
+    client.post(CHAT, json=asking(bright_clip))
+    told = client.get("/metrics").text
+    assert 'sefar_language_tokens_total{kind="completion"} 3.0' in told
+    assert 'sefar_replies_total{agreement="agree"} 1.0' in told
+    assert "sefar_first_token_seconds_count 1.0" in told
+    assert "sefar_generating 0.0" in told
+
+
+def test_the_generator_starts_and_stops_with_the_application(gateway: Gateway) -> None:
+    generator = FakeGenerator()
+    client = gateway(generator=generator)
+    assert generator.started
+    client.__exit__(None, None, None)
+    assert not generator.started
