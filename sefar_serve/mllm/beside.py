@@ -112,7 +112,11 @@ class SefarBesideVision(nn.Module):
         """
         embeds = self.embed_prompt(input_ids, sefar_embedding, sefar_tokens)
         positions = self._positions(input_ids, attention_mask, inputs)
-        return self.vlm(inputs_embeds=embeds, attention_mask=attention_mask, position_ids=positions, **inputs)
+        output = self.vlm(inputs_embeds=embeds, attention_mask=attention_mask, position_ids=positions, **inputs)
+        if not self.training:
+            # The placeholder is nothing that can be said.
+            output.logits[..., self.sefar_token_id] = torch.finfo(output.logits.dtype).min
+        return output
 
     @torch.no_grad()
     def generate(
@@ -128,7 +132,8 @@ class SefarBesideVision(nn.Module):
             inputs.setdefault(
                 "mm_token_type_ids", self._kinds(input_ids)
             )  # without, it counts as if no video were there
-        return self.vlm.generate(input_ids=input_ids, inputs_embeds=embeds, **inputs)
+        never = [*(inputs.pop("suppress_tokens", None) or ()), self.sefar_token_id]
+        return self.vlm.generate(input_ids=input_ids, inputs_embeds=embeds, suppress_tokens=never, **inputs)
 
     def _counting(self) -> Any:
         """The module that says where each token stands in time, height and width; None where tokens stand in a line."""
