@@ -1,8 +1,8 @@
-"""The whole product in one run: new clips, a real gateway, labels, embeddings, a picture.
+"""The whole product in one run: new clips, a real gateway, labels, captions, embeddings, a picture.
 
 Renders clips of SynthGym's gymnast from a seed that neither training nor testing used, starts the
-gateway, sends it the files over HTTP, and prints what it answers. Run it with `make demo`; `make triton-demo`
-puts a real Triton server behind the gateway.
+gateway, sends it the files over HTTP, and prints what it answers. Run it with `make demo`; `make demo-lite`
+leaves out captions, which need torch; `make triton-demo` puts a real Triton server behind the gateway.
 """
 
 from __future__ import annotations
@@ -111,36 +111,49 @@ def main() -> None:
     options.add_argument(
         "--clips", type=int, default=8, choices=range(1, len(CLASSES) + 1), metavar="N", help="how many clips"
     )
+    options.add_argument("--no-captions", dest="captions", action="store_false", help="labels alone: needs no torch")
     options.add_argument("--triton", action="store_true", help="run the model on a Triton server")
     arguments = options.parse_args()
 
-    console.rule("1. Clips that the model never saw")
+    console.rule("Clips that the model never saw")
     clips = render(arguments.out / "clips", arguments.seed, arguments.clips)
     console.print(f"{len(clips)} videos in {arguments.out / 'clips'}\n")
 
-    console.rule("2. A gateway, and the videos sent to it over HTTP")
+    console.rule("A gateway, and the videos sent to it over HTTP")
     paths = [path for path, _ in clips]
     with ExitStack() as stack:
         flags = stack.enter_context(triton(arguments.out / "triton.log")) if arguments.triton else []
+        captions = arguments.captions and not arguments.triton  # its environment has no torch
+        flags += [] if captions else ["--captioner", "none"]
         url = stack.enter_context(gateway(arguments.out / "gateway.log", *flags))
         client = stack.enter_context(Client(url))
         console.print(f"POST {url}/v1/classify and /v1/embeddings, {len(paths)} files each")
         classified = client.classify(paths, top_k=3)
         embedded = client.embed(paths, include=["embedding", "tokens"])
+        captioned = client.caption(paths)["data"] if captions else []
     answers = [item for item in classified["data"] if item["object"] == "classification"]
     vectors = [item for item in embedded["data"] if item["object"] == "embedding"]
     console.print(f"answered by {classified['model']}, version {classified['version']}\n")
 
-    console.rule("3. Labels")
+    console.rule("Labels")
     show(clips, answers)
 
-    console.rule("4. Where each clip's 8 frames came from")
+    if captions:
+        console.rule("Captions, by a language model that reads the clips' features")
+        for item in captioned:
+            if item["object"] == "caption":
+                console.print(f"{item['name']}: {item['caption']}")
+                if item["notice"]:
+                    console.print(f"             [yellow]{item['notice']}[/]")
+        console.print()
+
+    console.rule("Where each clip's 8 frames came from")
     for answer in answers:
         frames = [SourceFrame(**frame) for frame in answer["clip"]["frames"]]
         console.print(f"{answer['name']}: of {answer['clip']['frame_count']} frames: {frames_text(frames)}")
 
     console.print()
-    console.rule("5. Embeddings")
+    console.rule("Embeddings")
     print_embeddings(vectors)
 
     sheet = contact_sheet(
@@ -155,13 +168,16 @@ def main() -> None:
         ],
         arguments.out / "contact_sheet.png",
     )
-    console.rule("6. The picture")
+    console.rule("The picture")
     console.print(f"{sheet}: what the model looked at, context and fine elements along the timeline")
     if arguments.triton:
         console.print("\nGateway and Triton are stopped. To keep them: docs/triton.md")
         return
+    commands = Path(sys.executable).parent.relative_to(Path.cwd())
     console.print("\nNext: [bold]make serve[/], then open http://127.0.0.1:8000/docs, or")
-    console.print(f"      [bold].venv/bin/sefar classify {paths[0]}[/]")
+    console.print(f"      [bold]{commands}/sefar classify {paths[0]}[/]")
+    if captions:
+        console.print(f'      [bold]{commands}/sefar ask {paths[0]} "How many turns does the gymnast make?"[/]')
 
 
 def print_embeddings(items: Sequence[Embedding]) -> None:

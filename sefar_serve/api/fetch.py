@@ -1,23 +1,188 @@
+"""Videos from URLs: only of hosts that the operator allows, and never by way of them from anywhere else.
+
+A server that fetches what strangers name can be sent to the machines behind it. So the host must be on the list, its
+address must be a public one unless the operator named a port or an address, the connection goes to the very address
+that was checked, every redirect is checked again, and size and time are bounded.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import tempfile
+import time
 from collections.abc import Sequence
 from typing import IO
 
+import httpx
 
-class UrlNotAllowedError(Exception):
+from sefar_serve.clip import ClipLimitError
+
+REDIRECTS = 3
+"""Most redirects followed."""
+
+SPOOL_BYTES = 8 * 1024 * 1024
+"""What arrives up to this size stays in memory; more goes to a temporary file as it comes."""
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class UrlNotAllowedError(ValueError):
+    """The operator does not allow this URL."""
+
     code = "url_not_allowed"
 
 
-class UrlFetchError(Exception):
+class UrlFetchError(RuntimeError):
+    """The host does not give the video."""
+
     code = "url_unreachable"
 
 
-class UrlTimeoutError(Exception):
+class UrlTimeoutError(RuntimeError):
+    """The host took too long."""
+
     code = "url_timeout"
 
 
 class UrlFetcher:
-    def __init__(self, hosts: Sequence[str], *, max_bytes: int, timeout: float) -> None: ...
+    """Fetches videos from the hosts on a list.
+
+    Args:
+        hosts: ``host``, at the usual ports and public addresses; or ``host:port`` or a literal address,
+            wherever that leads.
+        max_bytes: largest video.
+        timeout: seconds for the whole of it, redirects included.
+    """
+
+    def __init__(self, hosts: Sequence[str], *, max_bytes: int, timeout: float) -> None:
+        self._hosts = frozenset(host.strip().lower() for host in hosts)
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+
     def allowed(self, url: str) -> None:
-        raise UrlNotAllowedError("SEFAR_URL_HOSTS")
+        """Refuse a URL before any work is done for it.
+
+        Raises:
+            UrlNotAllowedError: of another scheme or host, or with a password in it.
+        """
+        self._checked(url)
 
     def fetch(self, url: str) -> IO[bytes]:
-        raise UrlNotAllowedError("SEFAR_URL_HOSTS")
+        """Fetch a video; blocking.
+
+        Returns:
+            A temporary file, read from its start; the caller closes it.
+
+        Raises:
+            UrlNotAllowedError: it leads where the operator does not allow.
+            UrlFetchError: the host does not answer, or not with a video.
+            UrlTimeoutError: it took too long.
+            ClipLimitError: it is too large.
+        """
+        deadline = time.monotonic() + self._timeout
+        with httpx.Client(trust_env=False, follow_redirects=False) as client:
+            for _ in range(REDIRECTS + 1):
+                target, trusted = self._checked(url)
+                request = self._request(client, target, self._address(target, trusted))
+                try:
+                    found = self._receive(client, request, url, deadline)
+                except httpx.TimeoutException as error:
+                    raise UrlTimeoutError(f"{url} did not come within {self._timeout:g} s") from error
+                except httpx.HTTPError as error:
+                    raise UrlFetchError(f"{url} cannot be fetched: {error}") from error
+                if not isinstance(found, str):
+                    return found
+                url = str(target.join(found))
+        raise UrlFetchError(f"{url} redirects more than {REDIRECTS} times")
+
+    def _checked(self, url: str) -> tuple[httpx.URL, bool]:
+        """The URL taken apart, and whether the operator named its very port or address."""
+        try:
+            target = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise UrlNotAllowedError(f"{url} is not a URL: {error}") from error
+        if target.scheme not in _PORTS or not target.host or target.userinfo:
+            # Not the URL itself: a password in it would end in the logs.
+            raise UrlNotAllowedError(
+                f"a URL of scheme {target.scheme or 'none'} and host {target.host or 'none'} is not allowed: give "
+                "http(s)://host/path, without a password"
+            )
+        host, port = target.host.lower(), target.port or _PORTS[target.scheme]
+        bracketed = f"[{host}]" if ":" in host else host
+        named = f"{bracketed}:{port}" in self._hosts or (_is_address(host) and {host, bracketed} & self._hosts)
+        if not named and not (host in self._hosts and target.port in (None, 80, 443)):
+            raise UrlNotAllowedError(
+                f"this server does not fetch videos from {bracketed}:{port}; send the video as a file or a data URL, "
+                "or have the operator allow the host (SEFAR_URL_HOSTS)"
+            )
+        return target, bool(named)
+
+    @staticmethod
+    def _address(target: httpx.URL, trusted: bool) -> str:
+        """The address to connect to, looked up once: a name may lead elsewhere the next time."""
+        port = target.port or _PORTS[target.scheme]
+        try:
+            found = socket.getaddrinfo(target.host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise UrlFetchError(f"there is no host {target.host}: {error}") from error
+        address = str(found[0][4][0])
+        if not trusted and not ipaddress.ip_address(address.partition("%")[0]).is_global:
+            raise UrlNotAllowedError(
+                f"{target.host} leads to {address}, which is not a public address; the operator may allow it by its "
+                f"port (SEFAR_URL_HOSTS={target.host}:{port})"
+            )
+        return address
+
+    @staticmethod
+    def _request(client: httpx.Client, target: httpx.URL, address: str) -> httpx.Request:
+        return client.build_request(
+            "GET",
+            target.copy_with(host=address),
+            headers={"host": target.netloc.decode("ascii")},
+            extensions={"sni_hostname": target.host},
+        )
+
+    def _receive(self, client: httpx.Client, request: httpx.Request, url: str, deadline: float) -> IO[bytes] | str:
+        """The video, or where it is to be found."""
+        left = max(0.001, deadline - time.monotonic())
+        request.extensions["timeout"] = httpx.Timeout(left).as_dict()
+        response = client.send(request, stream=True)
+        try:
+            if response.has_redirect_location:
+                return response.headers["location"]
+            if response.status_code != httpx.codes.OK:
+                raise UrlFetchError(f"{url} answers {response.status_code} {response.reason_phrase}")
+            declared = response.headers.get("content-length", "0")
+            if declared.isdigit() and int(declared) > self._max_bytes:
+                raise self._too_large(url)
+            return self._spooled(response, url, deadline)
+        finally:
+            response.close()
+
+    def _spooled(self, response: httpx.Response, url: str, deadline: float) -> IO[bytes]:
+        spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - the caller closes it
+        try:
+            # As they come: gathered to a size, a byte a second would pass every timeout.
+            for chunk in response.iter_bytes():
+                spool.write(chunk)
+                if spool.tell() > self._max_bytes:
+                    raise self._too_large(url)
+                if time.monotonic() > deadline:
+                    raise UrlTimeoutError(f"{url} did not come within {self._timeout:g} s")
+        except BaseException:
+            spool.close()
+            raise
+        spool.seek(0)
+        return spool
+
+    def _too_large(self, url: str) -> ClipLimitError:
+        return ClipLimitError(f"{url} has more than {self._max_bytes} bytes; send a shorter or smaller video")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

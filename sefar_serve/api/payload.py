@@ -19,14 +19,11 @@ from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
 from sefar_serve.api.errors import ApiError, validation_problem
-from sefar_serve.api.fetch import UrlFetcher
+from sefar_serve.api.fetch import SPOOL_BYTES, UrlFetcher
 from sefar_serve.clip import ClipError
 from sefar_serve.engine import EngineError
 from sefar_serve.generation import CAPTION_PROMPT, GenerationError
 from sefar_serve.recognition import ClipInput, Span
-
-SPOOL_BYTES = 8 * 1024 * 1024
-"""Raw bodies up to this size stay in memory; larger ones go to a temporary file as they arrive."""
 
 FILE_FIELDS = ("file", "files", "file[]", "files[]")
 

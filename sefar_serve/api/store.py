@@ -1,4 +1,8 @@
-"""Clips already looked at, held for further questions."""
+"""Clips already looked at, held so that they can be asked about again without being sent again.
+
+Only what the model said of a clip is held, some kilobytes each, the longest unused dropped first. It is this process's
+memory: behind several gateways, a client's requests have to reach the same one.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,15 @@ class ClipNotFoundError(LookupError):
 
 @dataclass(frozen=True, eq=False)
 class StoredClip:
+    """What was found in one clip.
+
+    Attributes:
+        clip_id: the same for the same frames seen by the same model.
+        name: of the video in the request that showed it.
+        window: the clip without its frames, and its prediction.
+        metadata: of the model that saw it.
+    """
+
     clip_id: str
     name: str
     window: Window
@@ -27,6 +40,7 @@ class StoredClip:
 
     @property
     def features(self) -> ClipFeatures:
+        """What a language model reads of it."""
         outputs = self.window.prediction.outputs
         return ClipFeatures(outputs.embedding, outputs.tokens)
 
@@ -37,11 +51,24 @@ class StoredClip:
 
 
 class ClipStore:
+    """The clips of one application.
+
+    Args:
+        max_clips: how many are held at most; 0 holds none.
+    """
+
     def __init__(self, max_clips: int) -> None:
         self._max = max_clips
         self._clips: OrderedDict[str, StoredClip] = OrderedDict()
 
     def put(self, name: str, window: Window, metadata: ModelMetadata) -> StoredClip:
+        """Hold a clip.
+
+        Args:
+            name: of its video.
+            window: the clip with its prediction.
+            metadata: of the model that saw it.
+        """
         outputs = window.prediction.outputs
         digest = hashlib.sha256(f"{metadata.name}:{window.prediction.version}".encode())
         for array in (outputs.embedding, outputs.tokens, window.clip.indices):
@@ -55,6 +82,11 @@ class ClipStore:
         return stored
 
     def get(self, clip_id: str) -> StoredClip:
+        """A clip that is held.
+
+        Raises:
+            ClipNotFoundError: it is not, or not any more.
+        """
         if clip_id not in self._clips:
             raise ClipNotFoundError(f"{clip_id} is not held, or not any more; send the video again")
         self._clips.move_to_end(clip_id)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from sefar_serve.api.fetch import UrlFetcher, UrlFetchError, UrlNotAllowedError, UrlTimeoutError
+from sefar_serve.clip import ClipLimitError
+
+VIDEO = bytes(range(256)) * 16
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A host with a video, and with every way not to give it."""
+
+    def do_GET(self) -> None:
+        port = self.server.server_address[1]
+        elsewhere = {
+            "/moved": "/video",
+            "/loop": "/loop",
+            "/away": "http://example.com/video",
+            "/name": f"http://localhost:{port}/video",
+        }
+        if self.path in elsewhere:
+            self.send_response(302)
+            self.send_header("location", elsewhere[self.path])
+            self.end_headers()
+            return
+        if self.path not in ("/video", "/undeclared", "/slow", "/host"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        body = self.headers["host"].encode() if self.path == "/host" else VIDEO
+        if self.path != "/undeclared":
+            self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        if self.path == "/slow":
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.05)
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Not in the tests' output."""
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hangs up is no error here
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def fetcher(*hosts: str, max_bytes: int = 1 << 20, timeout: float = 10.0) -> UrlFetcher:
+    return UrlFetcher(hosts, max_bytes=max_bytes, timeout=timeout)
+
+
+@pytest.mark.parametrize("path", ["video", "moved", "undeclared", "name"])
+def test_a_video(port: int, path: str) -> None:
+    found = fetcher(f"127.0.0.1:{port}", f"localhost:{port}").fetch(f"http://127.0.0.1:{port}/{path}")
+    assert found.read() == VIDEO
+    found.close()
+
+
+def test_the_host_is_asked_by_its_name(port: int) -> None:
+    with fetcher(f"localhost:{port}").fetch(f"http://localhost:{port}/host") as found:
+        assert found.read() == f"localhost:{port}".encode()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/video",
+        "http://localhost/video",
+        "http://videos.example.org:8080/video",
+        "http://evil.videos.example.org/video",
+        "http://user:secret@videos.example.org/video",
+        "ftp://videos.example.org/video",
+        "file:///etc/passwd",
+        "http://[::1/video",
+        "http://",
+    ],
+)
+def test_what_is_not_on_the_list(url: str) -> None:
+    for call in (fetcher("videos.example.org").allowed, fetcher("videos.example.org").fetch):
+        with pytest.raises(UrlNotAllowedError) as refused:
+            call(url)
+        assert "secret" not in str(refused.value)
+
+
+def test_the_list_is_read_without_case() -> None:
+    fetcher("Videos.Example.org").allowed("https://videos.example.ORG/video")
+    fetcher("videos.example.org:8080").allowed("https://videos.example.org:8080/video")
+    fetcher("10.0.0.1").allowed("http://10.0.0.1/video")
+    fetcher("[::1]:80").allowed("http://[::1]/video")
+
+
+def test_a_redirect_to_another_host_is_not_followed(port: int) -> None:
+    with pytest.raises(UrlNotAllowedError, match=r"example\.com"):
+        fetcher(f"127.0.0.1:{port}").fetch(f"http://127.0.0.1:{port}/away")
+
+
+def test_redirects_end(port: int) -> None:
+    with pytest.raises(UrlFetchError, match="more than 3 times"):
+        fetcher(f"127.0.0.1:{port}").fetch(f"http://127.0.0.1:{port}/loop")
+
+
+@pytest.mark.parametrize("path", ["video", "undeclared"])
+def test_a_video_that_is_too_large(port: int, path: str) -> None:
+    with pytest.raises(ClipLimitError, match="more than 100 bytes"):
+        fetcher(f"127.0.0.1:{port}", max_bytes=100).fetch(f"http://127.0.0.1:{port}/{path}")
+
+
+def test_a_video_that_comes_too_slowly(port: int) -> None:
+    with pytest.raises(UrlTimeoutError, match=r"within 0\.3 s"):
+        fetcher(f"127.0.0.1:{port}", timeout=0.3).fetch(f"http://127.0.0.1:{port}/slow")
+
+
+def test_what_the_host_does_not_have(port: int) -> None:
+    with pytest.raises(UrlFetchError, match="answers 404"):
+        fetcher(f"127.0.0.1:{port}").fetch(f"http://127.0.0.1:{port}/none")
+
+
+def test_a_host_that_is_not_there() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        closed = probe.getsockname()[1]
+    with pytest.raises(UrlFetchError, match="cannot be fetched"):
+        fetcher(f"127.0.0.1:{closed}").fetch(f"http://127.0.0.1:{closed}/video")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fd00::1", "0.0.0.0"])
+def test_an_allowed_name_that_leads_inside(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (address, 80))])
+    with pytest.raises(UrlNotAllowedError, match="not a public address"):
+        fetcher("videos.example.org").fetch("http://videos.example.org/video")
+
+
+def test_a_name_is_looked_up_once(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+
+    def lookup(host: str, *_: object, **__: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        # The second answer is another one, as of a name server that means harm.
+        looked_up.append(host)
+        address = "127.0.0.1" if len(looked_up) == 1 else "203.0.113.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *more, **options: (lookup if host == "videos.test" else resolve)(host, *more, **options),
+    )
+    with fetcher(f"videos.test:{port}").fetch(f"http://videos.test:{port}/video") as found:
+        assert found.read() == VIDEO
+    assert looked_up == ["videos.test"]

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sefar_serve.api.store import ClipNotFoundError, ClipStore
+from sefar_serve.clip import Clip
+from sefar_serve.engine import FAKE_METADATA, Outputs, Prediction
+from sefar_serve.recognition import Window
+
+
+def window(seed: int, frames: tuple[int, ...] = tuple(range(8))) -> Window:
+    rng = np.random.default_rng(seed)
+    outputs = Outputs(
+        logits=rng.normal(size=3).astype(np.float32),
+        embedding=rng.normal(size=8).astype(np.float32),
+        tokens=rng.normal(size=(3, 4)).astype(np.float32),
+        mc_logits=rng.normal(size=(10, 3)).astype(np.float32),
+    )
+    clip = Clip(
+        frames=np.zeros((8, 32, 32, 3), np.uint8),
+        indices=np.array(frames),
+        times=np.arange(8.0),
+        frame_count=24,
+        duration=1.0,
+        width=32,
+        height=32,
+        stream_index=0,
+        corrupt=(),
+        warnings=(),
+    )
+    return Window(0.0, 1.0, clip, Prediction(outputs, "1", 0.0, 0.0, 1))
+
+
+def test_what_was_put_is_got_without_its_frames() -> None:
+    store = ClipStore(2)
+    put = store.put("a.mp4", window(0), FAKE_METADATA)
+    got = store.get(put.clip_id)
+    assert got.clip_id.startswith("clip_")
+    np.testing.assert_array_equal(got.features.embedding, window(0).prediction.outputs.embedding)
+    np.testing.assert_array_equal(got.features.tokens, window(0).prediction.outputs.tokens)
+    assert got.window.clip.frames.size == 0
+    assert got.verdict.labels == FAKE_METADATA.labels
+    assert 0 < got.verdict.reliability <= 1
+
+
+def test_the_same_clip_has_the_same_id_and_others_another() -> None:
+    store = ClipStore(8)
+    one = store.put("a.mp4", window(0), FAKE_METADATA).clip_id
+    assert store.put("b.mp4", window(0), FAKE_METADATA).clip_id == one
+    others = {
+        store.put("a.mp4", window(1), FAKE_METADATA).clip_id,
+        store.put("a.mp4", window(0, tuple(range(1, 9))), FAKE_METADATA).clip_id,
+        store.put("a.mp4", window(0), FAKE_METADATA.model_copy(update={"name": "other"})).clip_id,
+    }
+    assert len({one, *others}) == 4
+
+
+def test_the_longest_unused_goes_first() -> None:
+    store = ClipStore(2)
+    a, b = (store.put("x", window(seed), FAKE_METADATA).clip_id for seed in (0, 1))
+    store.get(a)
+    c = store.put("x", window(2), FAKE_METADATA).clip_id
+    assert store.get(a).clip_id == a
+    assert store.get(c).clip_id == c
+    with pytest.raises(ClipNotFoundError, match="send the video again"):
+        store.get(b)
+
+
+def test_none_are_held_where_none_may_be() -> None:
+    store = ClipStore(0)
+    with pytest.raises(ClipNotFoundError):
+        store.get(store.put("x", window(0), FAKE_METADATA).clip_id)
