@@ -127,7 +127,8 @@ def main() -> None:
         flags += [] if captions else ["--captioner", "none"]
         url = stack.enter_context(gateway(arguments.out / "gateway.log", *flags))
         client = stack.enter_context(Client(url))
-        console.print(f"POST {url}/v1/classify and /v1/embeddings, {len(paths)} files each")
+        routes = "/v1/classify, /v1/embeddings" + (", /v1/captions" if captions else "")
+        console.print(f"POST {url}, {len(paths)} files to each of {routes}")
         classified = client.classify(paths, top_k=3)
         embedded = client.embed(paths, include=["embedding", "tokens"])
         captioned = client.caption(paths)["data"] if captions else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 
 import uvicorn
@@ -65,26 +64,36 @@ def make_generator(settings: Settings) -> Generator | None:
     if settings.captioner == "none":
         return None
     adapter = str(shipped_captioner()) if settings.captioner == "auto" else settings.captioner
-    installed = all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers", "peft"))
-    if settings.captioner == "auto" and settings.vllm_url is None and not installed:
-        log.info("no captions: torch is not installed; pip install 'sefar-serve[mllm]' for them")
+    try:
+        if settings.vllm_url is None:
+            return _local_generator(adapter, settings)
+        return _vllm_generator(adapter, settings.vllm_url, settings)
+    except ModuleNotFoundError as error:
+        if settings.captioner != "auto":
+            raise
+        log.info("labels alone, no captions: %s", error)
         return None
-    if settings.vllm_url is not None:
-        key = settings.vllm_api_key
-        generator: Generator = optional_module("sefar_serve.generation.vllm", extra="mllm").VllmGenerator(
-            adapter,
-            settings.vllm_url,
-            model=settings.vllm_model,
-            api_key=None if key is None else key.get_secret_value(),
-            max_inflight=settings.max_generating,
-            max_tokens=min(DEFAULT_TOKENS, settings.max_tokens),
-        )
-        return generator
-    generator = optional_module("sefar_serve.generation.local", extra="mllm").LocalGenerator(
+
+
+def _local_generator(adapter: str, settings: Settings) -> Generator:
+    generator: Generator = optional_module("sefar_serve.generation.local", extra="mllm").LocalGenerator(
         adapter,
         device=settings.captioner_device,
         max_batch=settings.generation_batch,
         max_queue=settings.max_generating,
+        max_tokens=min(DEFAULT_TOKENS, settings.max_tokens),
+    )
+    return generator
+
+
+def _vllm_generator(adapter: str, url: str, settings: Settings) -> Generator:
+    key = settings.vllm_api_key
+    generator: Generator = optional_module("sefar_serve.generation.vllm", extra="mllm").VllmGenerator(
+        adapter,
+        url,
+        model=settings.vllm_model,
+        api_key=None if key is None else key.get_secret_value(),
+        max_inflight=settings.max_generating,
         max_tokens=min(DEFAULT_TOKENS, settings.max_tokens),
     )
     return generator

@@ -19,7 +19,6 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.metadata import PREFIX, ModelMetadata
 from sefar_serve.triton.config import FLAVOURS, VERSIONS_KEPT, Flavour, config_text, interface, model_config
 
@@ -66,6 +65,9 @@ def publish(file: Path, repository: Path, name: str = DEFAULT_NAME) -> Published
     """
     if not _USABLE_NAME.fullmatch(name):
         raise RepositoryError(f"{name!r} cannot name a folder of models; use letters, digits, '_', '-' and '.'")
+    # Only whoever puts a model in runs it: a machine that serves through Triton alone has no onnxruntime.
+    from sefar_serve.engine.onnx import OnnxModel
+
     metadata = OnnxModel(file, device="cpu").metadata
     if not metadata.version.isdecimal() or int(metadata.version) < 1:
         raise RepositoryError(

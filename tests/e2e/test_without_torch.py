@@ -14,7 +14,7 @@ from sefar_serve.triton.server import TritonServer
 # Both run in a fresh interpreter in which importing these packages fails.
 ABSENT = """
 import sys
-absent = {"torch", "torchvision", "timm", "accelerate", "onnx", "transformers"}
+absent = {"torch", "torchvision", "timm", "accelerate", "onnx", "transformers", "tokenizers", "peft", "safetensors"}
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -30,12 +30,20 @@ from sefar_serve.api import create_app
 from sefar_serve.server import make_engine
 from sefar_serve.settings import Settings
 import sefar_client, sefar_serve.cli, sefar_training.synthgym
+from sefar_serve.server import make_generator
 
 settings = Settings()
-with TestClient(create_app(settings, make_engine(settings))) as client:
+with TestClient(create_app(settings, make_engine(settings), make_generator(settings))) as client:
     answer = client.post("/v1/classify", content=open(sys.argv[1], "rb").read())
     assert answer.status_code == 200, answer.text
     assert client.post("/v1/embeddings", content=open(sys.argv[1], "rb").read()).status_code == 200
+    refused = client.post("/v1/captions", content=open(sys.argv[1], "rb").read())
+    assert refused.status_code == 501, refused.text
+"""
+
+ASK = """
+sys.argv = ["sefar", "ask", sys.argv[1], "What?"]
+sefar_serve.cli.main()
 """
 
 TRAIN = """
@@ -57,6 +65,15 @@ def test_serving_needs_no_torch_and_training_says_that_it_does(tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
+def test_captions_say_what_to_install(tmp_path: Path) -> None:
+    done = run("import sefar_serve.cli" + ASK, tmp_path / "clip.mp4")
+    assert done.returncode == 1, done.stderr
+    assert "sefar-serve[mllm]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_gateway_for_triton_needs_no_onnxruntime(tmp_path: Path, triton: TritonServer) -> None:
-    done = run('absent.add("onnxruntime")' + SERVE, tmp_path / "clip.mp4", SEFAR_TRITON_URL=triton.url)
+    # The server that the demo starts is on the same machine, so its room has to do without as well.
+    script = 'absent.add("onnxruntime")\nimport sefar_serve.triton.repository, sefar_serve.triton.server' + SERVE
+    done = run(script, tmp_path / "clip.mp4", SEFAR_TRITON_URL=triton.url)
     assert done.returncode == 0, done.stderr
