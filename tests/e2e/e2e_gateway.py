@@ -23,7 +23,10 @@ class GatewayProcess:
 
 
 def start_gateway(log: Path, *flags: str, env: dict[str, str] | None = None) -> GatewayProcess:
-    """Start `sefar serve` on a free port and wait until it is ready."""
+    """Start `sefar serve` on a free port and wait until it is ready; without captions unless `env` says otherwise.
+
+    The language model takes seconds to load, and most tests are not about it.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -32,7 +35,7 @@ def start_gateway(log: Path, *flags: str, env: dict[str, str] | None = None) -> 
             [sys.executable, "-m", "sefar_serve", "serve", "--port", str(port), *flags],
             stdout=output,
             stderr=output,
-            env=os.environ | (env or {}),
+            env=os.environ | {"SEFAR_CAPTIONER": "none"} | (env or {}),
         )
     url = f"http://127.0.0.1:{port}"
     with Client(url) as client:
