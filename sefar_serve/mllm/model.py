@@ -7,9 +7,11 @@ matter, and a LoRA trained on it is a LoRA of the plain model.
 from __future__ import annotations
 
 import copy
+from inspect import signature
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel, initialization
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -154,6 +156,12 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
         if isinstance(module, SefarProjector):
             initialization.normal_(module.position, std=0.02)
 
+    @property
+    def plain_language_model(self) -> PreTrainedModel:
+        """The language model without the LoRA around it."""
+        around = self.language_model
+        return around.get_base_model() if isinstance(around, PeftModel) else around
+
     def get_input_embeddings(self) -> nn.Module:
         """The language model's embedding table."""
         table: nn.Module = self.language_model.get_input_embeddings()
@@ -192,6 +200,7 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         sefar_embedding: Tensor | None = None,
@@ -203,6 +212,7 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
         Args:
             input_ids: int64 (B, L).
             attention_mask: int64 (B, L), 0 where padded.
+            position_ids: int64 (B, L); None counts what the mask leaves, so that padding moves nothing.
             inputs_embeds: float (B, L, hidden), in place of `input_ids` and the features.
             labels: int64 (B, L), -100 where no loss is wanted.
             sefar_embedding: see `embed_prompt`.
@@ -216,6 +226,11 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
             inputs_embeds = self.embed_prompt(input_ids, sefar_embedding, sefar_tokens)
+            kwargs |= self._looked_up_in_layers(input_ids)
+        if position_ids is None and attention_mask is not None and kwargs.get("past_key_values") is None:
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+        if position_ids is not None and "position_ids" in signature(self.plain_language_model.forward).parameters:
+            kwargs["position_ids"] = position_ids
         output: CausalLMOutputWithPast = self.language_model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
         )
@@ -223,6 +238,14 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
             # The placeholder is nothing that can be said: the plain language model knows no such word.
             output.logits[..., self.config.sefar_token_id] = torch.finfo(output.logits.dtype).min
         return output
+
+    def _looked_up_in_layers(self, input_ids: Tensor) -> dict[str, Tensor]:
+        """What Gemma 3n and 4 look up for each of their layers; to them, too, a clip is padding there."""
+        config = self.plain_language_model.config
+        if not getattr(config, "hidden_size_per_layer_input", None):
+            return {}
+        words = input_ids.masked_fill(input_ids == self.config.sefar_token_id, config.pad_token_id or 0)
+        return {"per_layer_inputs": self.plain_language_model.get_decoder().get_per_layer_inputs(words)}
 
     def prepare_inputs_for_generation(
         self,
@@ -234,7 +257,8 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
         **kwargs: Any,
     ) -> dict[str, Any]:
         """One step's inputs: the clips go with the prompt, not with the tokens that follow it from the cache."""
-        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
+        # The language model's own way: some classes take masks or caches of other shapes than most.
+        inputs: dict[str, Any] = self.plain_language_model.prepare_inputs_for_generation(
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
         )
         if is_first_iteration or not kwargs.get("use_cache", True):
