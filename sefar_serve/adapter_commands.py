@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from sefar_serve import console
+from sefar_serve.generation.errors import GenerationError
 from sefar_serve.logs import configure_logging
 from sefar_serve.optional import optional_module
 
@@ -72,21 +73,25 @@ def evaluate(
 ) -> None:
     """Measure captions and answers on a list of clips, beside the classifier itself."""
     evaluation = optional_module("sefar_training.adapter.evaluate", extra="train")
-    report = evaluation.evaluate_folder(
-        folder,
-        list_file,
-        root,
-        encoder,
-        remap=_prefixes(remap),
-        referee=referee,
-        questions=questions,
-        mode=mode,
-        blind=blind,
-        limit=limit,
-        cache=cache,
-        batch_size=batch_size,
-        device=device,
-    )
+    try:
+        report = evaluation.evaluate_folder(
+            folder,
+            list_file,
+            root,
+            encoder,
+            remap=_prefixes(remap),
+            referee=referee,
+            questions=questions,
+            mode=mode,
+            blind=blind,
+            limit=limit,
+            cache=cache,
+            batch_size=batch_size,
+            device=device,
+        )
+    except GenerationError as error:
+        console.err.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+        raise typer.Exit(1) from error
     text = report.model_dump_json(indent=1)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

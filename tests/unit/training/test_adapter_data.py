@@ -60,11 +60,18 @@ def test_kinds_of_exchange_come_as_often_as_the_recipe_says() -> None:
     assert abs(kinds["question"] - 300) < 50 and abs(kinds["attribute"] - 150) < 45
 
 
-def test_hard_options_are_those_that_the_classifier_confuses() -> None:
-    examples = Examples(SYNTHGYM, shares(questions=1, attributes=0, hard=1, near=0, among=3))
-    logits = -np.arange(36, dtype=np.float32)
-    _, options = parse_text(examples.draw(10, np.random.default_rng(0), logits).prompt)
-    assert set(options) == {action.name.partition(") ")[2] for action in (*CLASSES[:3], CLASSES[10])}
+def test_hard_options_are_what_the_classifier_confuses_on_some_clip() -> None:
+    logits = np.full((2, 36), -9, np.float32)
+    logits[0, [10, 1, 2, 3]] = [1, 2, 3, 4]
+    logits[1, [5, 6, 7, 8]] = 1
+    examples = Examples(SYNTHGYM, shares(questions=1, attributes=0, hard=1, near=0), logits)
+    _, options = parse_text(examples.draw(10, np.random.default_rng(0)).prompt)
+    assert set(options) == {action.name.partition(") ")[2] for action in (*CLASSES[1:4], CLASSES[10])}
+    # A class that it never confuses is asked for among random ones.
+    drawn = {
+        option for seed in range(9) for option in parse_text(examples.draw(20, np.random.default_rng(seed)).prompt)[1]
+    }
+    assert len(drawn) > 12
 
 
 def test_data_sets_without_attributes_are_asked_for_captions_and_labels() -> None:

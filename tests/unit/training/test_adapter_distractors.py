@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -31,21 +33,38 @@ def test_hard_ones_are_what_the_classifier_finds_likeliest() -> None:
     distractors = Distractors(SYNTHGYM)
     logits = np.arange(36, dtype=np.float32)
     assert distractors.wrong("hard", 34, rng(), logits) == [35, 33, 32]
-    drawn = {i for seed in range(60) for i in distractors.wrong("hard", 34, rng(seed), logits, among=5)}
-    assert drawn == {35, 33, 32, 31, 30}
+    assert distractors.confused_sets(np.stack([logits, -logits])) == [[35, 34, 33, 32], [0, 1, 2, 3]]
+    # Classes that read alike are never options of one question.
+    assert Distractors(TWINS).confused_sets(np.array([[5, 4, 3, 2, 1]], np.float32)) == [[0, 2, 3, 4]]
     with pytest.raises(ValueError, match="give logits"):
         distractors.wrong("hard", 0, rng())
 
 
-def test_near_ones_differ_in_the_fewest_attributes() -> None:
+def test_near_ones_differ_in_few_attributes() -> None:
+    def distance(difficulty: str) -> float:
+        distractors = Distractors(SYNTHGYM)
+        found = []
+        for action in CLASSES:
+            for wrong in distractors.wrong(difficulty, action.index, rng(action.index)):
+                other = CLASSES[wrong].attributes
+                found.append(sum(other[name] != value for name, value in action.attributes.items()))
+        return float(np.mean(found))
+
+    assert distance("near") < 2 < 2.5 < distance("random")
+
+
+def test_near_options_do_not_betray_the_answer() -> None:
+    """Every set of options comes equally often for each of its classes, so nothing can be learnt from the set."""
     distractors = Distractors(SYNTHGYM)
-    tucked = next(a for a in CLASSES if a.name == "(FX) salto forward tucked")
-    for seed in range(10):
-        for wrong in distractors.wrong("near", tucked.index, rng(seed)):
-            other = CLASSES[wrong].attributes
-            assert sum(other[name] != value for name, value in tucked.attributes.items()) == 1
-    # Five classes are one attribute away; which three are taken is drawn.
-    assert len({i for seed in range(40) for i in distractors.wrong("near", tucked.index, rng(seed))}) == 5
+    sets: dict[frozenset[int], Counter[int]] = {}
+    for answer in range(36):
+        for seed in range(300):
+            wrong = distractors.wrong("near", answer, rng(seed))
+            sets.setdefault(frozenset([answer, *wrong]), Counter())[answer] += 1
+    assert len(sets) > 20
+    for answers in sets.values():
+        assert len(answers) == 4
+        assert max(answers.values()) - min(answers.values()) < 0.3 * sum(answers.values())
 
 
 def test_random_ones_and_the_answers_place_are_drawn_evenly() -> None:

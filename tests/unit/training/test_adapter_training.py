@@ -26,6 +26,7 @@ from sefar_training.adapter.measures import AdapterReport, caption_figures
 from sefar_training.adapter.stages import build_model, tiny_language_model, train_stages
 from sefar_training.adapter.train import train_adapter
 from sefar_training.data import ClassTable
+from sefar_training.export import export_untrained
 from sefar_training.synthgym import CLASSES
 
 # peft and transformers speak of each other's old names.
@@ -205,6 +206,14 @@ def test_the_command_measures_and_writes(finished: Path, clips: Path, untrained_
     assert (report.adapter, report.clips, report.mode) == ("little", 4, "loglik")
     table = CliRunner().invoke(app, ["adapter", "evaluate", *where, "--blind", "--limit", "2"])
     assert table.exit_code == 0 and "little on blind, 4 clips" in table.output
+
+
+def test_an_encoder_that_it_was_not_trained_with_is_refused(finished: Path, clips: Path, tmp_path: Path) -> None:
+    export_untrained(tmp_path / "other.onnx", labels=["a", "b", "c", "d"], name="other")
+    where = [str(finished), str(clips / "test.csv"), "--root", str(clips), "--encoder", str(tmp_path / "other.onnx")]
+    result = CliRunner().invoke(app, ["adapter", "evaluate", *where])
+    assert result.exit_code == 1
+    assert "was trained with the encoder" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("lora", [None, {"r": 2, "alpha": 4}])

@@ -120,8 +120,8 @@ def _figures(recipe: AdapterRecipe, report: AdapterReport | None) -> str:
         f"## Figures\n\n{report.clips} clips of `{recipe.data.test}`, which neither this adapter nor its encoder was "
         "trained on. Per cent, with Wilson's 95 % intervals over clips; beside it the encoder's own classifier, which "
         "no adapter can be expected to beat. Questions are answered by the probability of their options "
-        f"({report.mode}); hard ones have the classifier's most probable wrong classes as options, near ones the "
-        "classes that differ in the fewest attributes.\n\n"
+        f"({report.mode}); hard ones have the classifier's most probable wrong classes as options, near ones a "
+        "group of classes that differ in few attributes.\n\n"
         f"{markdown_table(['', 'this adapter', 'the classifier'], rows)}\n\nEvery so many clips, one:\n\n{examples}"
     )
 

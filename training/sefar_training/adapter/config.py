@@ -66,8 +66,8 @@ class Stage(_Strict):
 
     Attributes:
         steps: optimiser steps; 0 leaves the stage out.
-        batch_size: examples a step.
-        accumulate: parts that a batch is worked off in.
+        batch_size: examples a step, of each process.
+        accumulate: parts that a batch is worked off in, where it does not fit in memory.
         lr: highest learning rate.
         warmup: steps of its linear rise, as a share of all.
         weight_decay: of weight matrices.
@@ -102,9 +102,8 @@ class AdapterData(_Strict):
         threshold: least η of a pseudo-label that counts.
         questions: share of examples that are multiple-choice questions.
         attributes: share of examples that ask for a single attribute, where classes have attributes.
-        hard: share of questions whose wrong options are drawn from the classifier's most probable classes.
-        near: share of questions whose wrong options differ in the fewest attributes; the rest are random.
-        among: hard wrong options are drawn from so many of the most probable.
+        hard: share of questions whose options are what the classifier finds most probable on some clip.
+        near: share of questions whose options differ in few attributes; those of the rest are random.
     """
 
     root: Path
@@ -120,7 +119,6 @@ class AdapterData(_Strict):
     attributes: Share = 0.2
     hard: Share = 0.4
     near: Share = 0.2
-    among: int = Field(default=6, ge=3)
 
     @model_validator(mode="after")
     def _shares(self) -> AdapterData:

@@ -49,26 +49,31 @@ class Examples:
     Args:
         classes: of the data set.
         shares: which kinds of exchange, and how often.
+        logits: a classifier's scores of many clips, (N,K): what it confuses on any of them makes hard questions.
+            None for none.
     """
 
-    def __init__(self, classes: ClassTable, shares: AdapterData) -> None:
+    def __init__(self, classes: ClassTable, shares: AdapterData, logits: NDArray[np.float32] | None = None) -> None:
         self.classes = classes
         self._shares = shares
         self._distractors = Distractors(classes)
         self._captions = [label_captions(label) for label in classes.labels]
+        self._confused: list[list[list[int]]] = [[] for _ in classes.labels]
+        for confused in [] if logits is None else self._distractors.confused_sets(logits):
+            for label in confused:
+                self._confused[label].append(confused)
         self._attributes = [attribute_questions(class_attributes(classes, i)) for i in range(len(classes.labels))]
 
-    def draw(self, label: int, rng: np.random.Generator, logits: NDArray[np.float32] | None = None) -> Asked:
+    def draw(self, label: int, rng: np.random.Generator) -> Asked:
         """One exchange.
 
         Args:
             label: class of the clip.
             rng: what it is drawn from.
-            logits: a classifier's scores of the clip, (K,); without them no question is a hard one.
         """
         kind = rng.random()
         if kind < self._shares.questions:
-            return self._question(label, rng, logits)
+            return self._question(label, rng)
         if kind < self._shares.questions + self._shares.attributes and self._attributes[label]:
             ways, answer = _one(self._attributes[label], rng)
             return Asked(_one(ways, rng), answer)
@@ -78,12 +83,13 @@ class Examples:
         """A sentence that describes a class."""
         return _one(self._captions[label], rng)
 
-    def _question(self, label: int, rng: np.random.Generator, logits: NDArray[np.float32] | None) -> Asked:
+    def _question(self, label: int, rng: np.random.Generator) -> Asked:
         kind, shares = rng.random(), self._shares
         if kind < shares.near:
             wrong = self._distractors.wrong("near", label, rng)
-        elif kind < shares.near + shares.hard and logits is not None:
-            wrong = self._distractors.wrong("hard", label, rng, logits, shares.among)
+        elif kind < shares.near + shares.hard and self._confused[label]:
+            # Of some clip, not of this one: around the answer, the options would betray it.
+            wrong = [i for i in _one(self._confused[label], rng) if i != label]
         else:
             wrong = self._distractors.wrong("random", label, rng)
         options, answer = self._distractors.options(label, wrong, rng)
@@ -152,7 +158,7 @@ class ClipExamples(Dataset[Item]):
         rng = np.random.default_rng((self._seed, index))
         features = self._taught.features
         clip, view = int(rng.integers(len(features))), int(rng.integers(features.views))
-        asked = self._examples.draw(int(self._taught.labels[clip]), rng, features.logits[clip, view])
+        asked = self._examples.draw(int(self._taught.labels[clip]), rng)
         seen = ClipFeatures(features.embedding[clip, view], features.tokens[clip, view])
         return encode(self._processor, (seen, asked.prompt), asked.answer)
 
