@@ -12,6 +12,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging as hf_logging
 
 from sefar_serve.folders import written_whole
 from sefar_serve.generation.base import PLACEHOLDER
@@ -227,7 +230,8 @@ def load_adapter(
     described = read_description(folder)
     processor = SefarProcessor.from_pretrained(folder)
     if described is None:
-        model = SefarForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        with _without_progress_bars():  # a whole adapter is small; bars would only clutter logs
+            model = SefarForConditionalGeneration.from_pretrained(folder, dtype=dtype)
         return Adapter(model.to(where).eval(), processor)
     model = SefarForConditionalGeneration.from_language_model(
         language_model or described.language_model,
@@ -245,6 +249,17 @@ def load_adapter(
     if (folder / LORA).is_dir():
         model.language_model = PeftModel.from_pretrained(model.language_model, folder / LORA).merge_and_unload()
     return Adapter(model.to(where).eval(), processor)
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
 
 
 def check_fingerprint(described: AdapterDescription, found: Fingerprint, folder: Path) -> None:
