@@ -87,7 +87,10 @@ class Settings(BaseSettings):
     vllm_url: str | None = Field(
         None, description="a vLLM server with --enable-prompt-embeds; it runs the language model"
     )
-    vllm_model: str | None = Field(None, description="name of the language model there; its only one if left out")
+    vllm_model: str | None = Field(
+        None,
+        description="what that server calls the language model; the adapter's LoRA or the model's own name if left out",
+    )
     vllm_api_key: SecretStr | None = Field(None, description="key for the vLLM server")
 
     url_hosts: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -34,8 +34,20 @@ from sefar_serve.schemas import ItemError
 
 router = APIRouter(prefix="/v1", tags=["text"])
 
+_SCHEMA = "requestBody/content/application~1json/schema"
 _BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": ChatRequest.model_json_schema()}}}
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                # The route reads its body itself, bounded and off the event loop, so FastAPI does not know the schema:
+                # its parts are referred to where they stand.
+                "schema": ChatRequest.model_json_schema(
+                    ref_template=f"#/paths/~1v1~1chat~1completions/post/{_SCHEMA}/$defs/{{model}}"
+                )
+            }
+        },
+    }
 }
 
 
@@ -138,7 +150,7 @@ async def _events(
             gateway.metrics.observe_reply(item)
             yield envelope.closing(item, with_usage)
         except (GenerationError, TimeoutError) as error:
-            gateway.metrics.rejected.labels("mid_stream").inc()
+            gateway.metrics.replies.labels("failed").inc()
             yield failure(error)
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from sefar_serve.generation.base import (
     PLACEHOLDER,
     ClipFeatures,
+    FinishReason,
     GenerationOptions,
     GeneratorInfo,
     Message,
@@ -98,8 +99,8 @@ class FakeGenerator:
                     raise self.failure
                 yield Piece(word if number == 0 else " " + word)
             self.completed += 1
-            finished = "stop" if len(allowed) == len(words) else "length"
-            yield Piece("", finished, TokenUsage(prompt_tokens, len(allowed)))  # type: ignore[arg-type]
+            finished: FinishReason = "stop" if len(allowed) == len(words) else "length"
+            yield Piece("", finished, TokenUsage(prompt_tokens, len(allowed)))
         finally:
             self.running -= 1
 

@@ -99,3 +99,20 @@ def test_the_docs_page_needs_nothing_from_elsewhere(gateway) -> None:
     for script in scripts:
         assert script.startswith("/"), script
         assert client.get(script).status_code == 200
+
+
+def test_every_reference_of_the_openapi_document_leads_somewhere(gateway) -> None:
+    document = gateway().get("/openapi.json").json()
+
+    def references(value: object) -> list[str]:
+        if isinstance(value, dict):
+            own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+            return own + [found for part in value.values() for found in references(part)]
+        return [found for part in value for found in references(part)] if isinstance(value, list) else []
+
+    found = references(document)
+    assert any("ChatMessage" in reference for reference in found)
+    for reference in found:
+        place = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step.replace("~1", "/").replace("~0", "~")]
