@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-LETTERS = "ABCD"
+from sefar_serve.choices import join_choices, split_choices
 
-_OPTIONS = re.compile(r"A\.(.*) B\.(.*) C\.(.*) D\.(.*)$")
-"""Options contain full stops themselves (``0.5 turn``), so the string is never split on one."""
+LETTERS = "ABCD"
 
 
 class QuestionError(ValueError):
@@ -49,8 +47,7 @@ class Question(BaseModel):
     @property
     def text(self) -> str:
         """Stem and options in one string, as a language model is asked."""
-        options = " ".join(f"{letter}.{option}" for letter, option in zip(LETTERS, self.options, strict=True))
-        return f"{self.stem} {options}"
+        return join_choices(self.stem, self.options)
 
     @property
     def acceptable(self) -> frozenset[int]:
@@ -93,11 +90,11 @@ def parse_text(text: str) -> tuple[str, tuple[str, str, str, str]]:
     Raises:
         QuestionError: there are no four options in it.
     """
-    found = _OPTIONS.search(text)
+    found = split_choices(text)
     if found is None:
         raise QuestionError(f"{text!r} does not end with options `A.… B.… C.… D.…`")
-    a, b, c, d = found.groups()
-    return text[: found.start()].strip(), (a, b, c, d)
+    stem, (a, b, c, d) = found
+    return stem, (a, b, c, d)
 
 
 def read_questions(path: Path) -> list[Question]:

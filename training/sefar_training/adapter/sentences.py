@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sefar_serve.generation import CAPTION_PROMPT
+
 from ..synthgym.captions import PLACES
 from .attributes import LABEL, Attributes
 
 CAPTION_PROMPTS = (
-    "Describe the action in this clip.",
+    CAPTION_PROMPT,
     "What is the athlete doing?",
     "Describe this video.",
     "Write a caption for this clip.",
