@@ -7,14 +7,29 @@ from string import ascii_uppercase
 
 LETTERS = ascii_uppercase
 
-# Options contain full stops themselves ("0.5 turn"), so the text is never split on one.
-_FOUR = re.compile(r"A\.(.*) B\.(.*) C\.(.*) D\.(.*)$")
+# Options contain full stops themselves ("0.5 turn"), so the text is never split on one. Nor is one expression matched
+# with all four letters: on a text that repeats "A. B. C." it would run for minutes.
+_MARK = re.compile(r"(?:(?<=\s)|^)([A-D])\.")
 
 
 def split_choices(text: str) -> tuple[str, tuple[str, ...]] | None:
-    """Stem and the four options of a question that ends with ``A.… B.… C.… D.…``; None for any other text."""
-    found = _FOUR.search(text)
-    return None if found is None else (text[: found.start()].strip(), found.groups())
+    """Stem and the four options of a question that ends with ``A.… B.… C.… D.…``, on one line or several.
+
+    Args:
+        text: of any length; the time taken grows with it, no more.
+
+    Returns:
+        None for any other text, and where an option is empty.
+    """
+    wanted, end = "DCBA", len(text)
+    options: list[str] = []
+    for mark in reversed(list(_MARK.finditer(text))):
+        if mark[1] == wanted[len(options)]:
+            options.append(text[mark.end() : end].strip())
+            end = mark.start()
+            if len(options) == len(wanted):
+                return (text[:end].strip(), tuple(reversed(options))) if all(options) else None
+    return None
 
 
 def join_choices(stem: str, options: tuple[str, ...]) -> str:
