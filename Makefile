@@ -38,7 +38,8 @@ types: .venv-dev/.ready  ## mypy --strict on what we serve and what clients impo
 bench: .venv-dev/.ready  ## the headline figures, each A against B in one run
 	$(DEV)/python benchmarks/decode.py
 	$(DEV)/python benchmarks/serve.py
-	$(DEV)/python benchmarks/triton.py
+	$(DEV)/python benchmarks/triton_server.py
+	$(DEV)/python benchmarks/captions.py
 	$(DEV)/python benchmarks/train_step.py  # 8 minutes, 18 GiB
 
 constraints: .venv-dev/.ready  ## pin the newest versions that resolve, without naming an index

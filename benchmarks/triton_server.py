@@ -10,7 +10,7 @@ Four ways to the same file take turns in every round, on clips that are decoded 
 Throughput is of many clients at once, latency of one alone. What is quoted is the median over rounds, and of ratios to
 `bare` (throughput) and `in process` (latency) within a round. Triton, its backend and the client share the cores.
 
-Run: python benchmarks/triton.py [--model FILE] [--clips N] [--clients N] [--rounds N] [--json FILE]
+Run: python benchmarks/triton_server.py [--model FILE] [--clips N] [--clients N] [--rounds N] [--json FILE]
 """
 
 from __future__ import annotations
