@@ -138,6 +138,9 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
         if sefar_token_id >= rows:
             # Logits processors look prompt ids up in the vocabulary, so the placeholder needs a row of its own.
             language_model.resize_token_embeddings(sefar_token_id + 1, mean_resizing=False)
+            for table in (language_model.get_input_embeddings(), language_model.get_output_embeddings()):
+                # The same at every load, for a tokenizer may have more words than the table, and fingerprints see them.
+                table.weight.data[rows:] = 0
         config = SefarMLLMConfig(
             # A copy: choosing an attention for the whole would take the language model's own choice away.
             text_config=copy.deepcopy(language_model.config),

@@ -80,6 +80,9 @@ class PromptEmbedder:
             self._model = SefarForConditionalGeneration(self.config).eval()
         stored = StoredWeights(source)
         table = stored.embedding_table(self._model if described is None else self._model.language_model)
+        if (missing := self.config.sefar_token_id - len(table)) > 0:
+            # A tokenizer with more words than the table; as `from_language_model` makes rows for them.
+            table = torch.cat([table, table.new_zeros(missing, table.shape[1])])
         if described is None:
             prefix = "projector."
             weights = {key.removeprefix(prefix): stored[key] for key in stored.names if key.startswith(prefix)}

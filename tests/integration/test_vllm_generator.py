@@ -24,7 +24,16 @@ from tiny_language_model import (
     tiny_processor,
     tiny_tokenizer,
 )
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma3ForCausalLM,
+    Gemma3nTextConfig,
+    Gemma3TextConfig,
+    HrmTextConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 from vllm_stand_in import StandIn, free_port, refusal
 
 from sefar_serve.engine import FAKE_METADATA
@@ -43,9 +52,9 @@ from sefar_serve.generation import (
 )
 from sefar_serve.generation.local import LocalGenerator
 from sefar_serve.generation.vllm import VllmGenerator, upstream
-from sefar_serve.mllm import SefarForConditionalGeneration
+from sefar_serve.mllm import SefarForConditionalGeneration, SefarProcessor
 from sefar_serve.mllm.adapter import Adapter, load_adapter, save_adapter
-from sefar_serve.mllm.prompt_embeddings import serialized
+from sefar_serve.mllm.prompt_embeddings import check_takes_rows, serialized
 
 pytestmark = pytest.mark.anyio
 
@@ -99,8 +108,12 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_adapter(language_model: Path, folder: Path, *, lora: bool = False) -> Path:
-    processor = tiny_processor()
+def make_adapter(
+    language_model: Path, folder: Path, tokenizer: PreTrainedTokenizerBase | None = None, *, lora: bool = False
+) -> Path:
+    processor = SefarProcessor(
+        tokenizer or tiny_tokenizer(), embedding_dim=EMBEDDING_DIM, token_dim=TOKEN_DIM, elements=ELEMENTS
+    )
     torch.manual_seed(1)
     model = SefarForConditionalGeneration.from_language_model(
         str(language_model),
@@ -287,6 +300,21 @@ async def test_another_language_model_of_the_same_width_is_refused(
         VllmGenerator(adapter, "http://127.0.0.1:1", language_model=str(other))
 
 
+async def test_tokenizer_with_more_words_than_the_table(language_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "llm"
+    AutoModelForCausalLM.from_pretrained(language_model).save_pretrained(folder)
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["one", "two"])
+    tokenizer.save_pretrained(folder)
+    adapter = make_adapter(folder, tmp_path / "adapter", tokenizer)
+    here = load_adapter(adapter, device="cpu")  # the fingerprint is the same at every load
+    assert torch.equal(_table(VllmGenerator(adapter, "http://127.0.0.1:1")), _rows(here))
+
+
+def _rows(adapter: Adapter) -> torch.Tensor:
+    return adapter.model.get_input_embeddings().weight[: adapter.processor.sefar_token_id]
+
+
 async def test_table_is_found_in_shards_too(language_model: Path, adapter: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     AutoModelForCausalLM.from_pretrained(language_model).save_pretrained(shards, max_shard_size="20KB")
@@ -328,6 +356,14 @@ async def test_scaling_inside_the_embedding_is_done_here(new_server: Callable[..
         ):
             for messages in CONVERSATIONS.values():
                 assert await answer(there, messages, options) == await answer(local, messages, options)
+
+
+@pytest.mark.parametrize(
+    "config", [Gemma3nTextConfig(), HrmTextConfig()], ids=["look-ups in the layers", "scaled after the look-up"]
+)
+async def test_language_model_that_rows_alone_do_not_do_for(config: PreTrainedConfig) -> None:
+    with pytest.raises(AdapterMismatchError, match="run it in this process"):
+        check_takes_rows(config)
 
 
 async def test_whole_adapter_whose_language_model_has_the_placeholder(
