@@ -6,8 +6,9 @@ This room needs torch and transformers; nothing outside it, `sefar_serve.generat
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from sefar_serve.mllm.config import SefarMLLMConfig
-from sefar_serve.mllm.model import SefarForConditionalGeneration, SefarProjector
+from sefar_serve.mllm.model import SefarForConditionalGeneration
 from sefar_serve.mllm.processor import SefarProcessor
+from sefar_serve.mllm.projector import SefarProjector
 
 AutoConfig.register(SefarMLLMConfig.model_type, SefarMLLMConfig)
 AutoModelForCausalLM.register(SefarMLLMConfig, SefarForConditionalGeneration)

@@ -27,7 +27,7 @@ from sefar_serve.mllm.adapter import (
     fingerprint_of,
     read_description,
 )
-from sefar_serve.mllm.model import SefarProjector
+from sefar_serve.mllm.projector import SefarProjector
 
 
 class SefarBesideVision(nn.Module):
