@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sefar_serve.chat_schemas import Caption, SeenClip
+from sefar_serve.chat_schemas import Caption, SeenClip, WindowCaption
 from sefar_serve.clip import Clip
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Recognised, Window
@@ -116,34 +117,56 @@ def embedding(
     )
 
 
-def caption(
-    window: Window, meta: ModelMetadata, reply: Reply, *, index: int, name: str, clip_id: str | None, top_k: int
-) -> Caption:
-    """One clip in a sentence, and what the classifier says of it.
+@dataclass(frozen=True, eq=False)
+class Captioned:
+    """A clip and what a language model says of it.
+
+    Attributes:
+        window: the clip.
+        reply: the caption.
+        clip_id: by which the clip can be asked about again, if it can.
+    """
+
+    window: Window
+    reply: Reply
+    clip_id: str | None = None
+
+
+def caption(captioned: Sequence[Captioned], meta: ModelMetadata, *, index: int, name: str, top_k: int = 5) -> Caption:
+    """One video in a sentence, and what the classifier says of it.
 
     Args:
-        window: the clip.
+        captioned: the clip, or several windows of a video in order of time.
         meta: of the model that saw it.
-        reply: what the language model says.
         index: position of the video in its request.
         name: of the video.
-        clip_id: by which it can be asked about again, if it can.
         top_k: number of labels, capped at the number of classes.
     """
-    outputs = window.prediction.outputs
+
+    def window(one: Captioned) -> WindowCaption:
+        outputs, reply = one.window.prediction.outputs, one.reply
+        return WindowCaption(
+            start=one.window.start,
+            end=one.window.end,
+            clip_id=one.clip_id,
+            caption=reply.text,
+            finish_reason=reply.finish_reason,
+            agreement=reply.agreement,
+            named_label=reply.named_label,
+            notice=reply.notice,
+            abstained=reply.abstained,
+            labels=top_labels(outputs.logits, meta, top_k, True, False),
+            reliability=reliability(outputs.mc_logits),
+        )
+
+    timeline = [window(one) for one in captioned]
+    best = max(range(len(timeline)), key=lambda i: timeline[i].reliability)
     return Caption(
         index=index,
         name=name,
-        clip_id=clip_id,
-        caption=reply.text,
-        finish_reason=reply.finish_reason,
-        agreement=reply.agreement,
-        named_label=reply.named_label,
-        notice=reply.notice,
-        abstained=reply.abstained,
-        labels=top_labels(outputs.logits, meta, top_k, True, False),
-        reliability=reliability(outputs.mc_logits),
-        clip=clip_info(window.clip, meta),
+        clip=clip_info(captioned[best].window.clip, meta),
+        timeline=timeline if len(timeline) > 1 else None,
+        **timeline[best].model_dump(exclude={"start", "end"}),
     )
 
 

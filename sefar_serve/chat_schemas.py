@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -11,6 +11,10 @@ from sefar_serve.schemas import ClipInfo, ItemError, Label
 AnswerMode = Literal["auto", "loglik", "letter", "generate"]
 """How a multiple-choice question is answered: by the likelihood of the options, of their letters, or in free text;
 auto takes the first for a question with options and the last for any other."""
+
+
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""As wide as language models take seeds."""
 
 
 class VideoUrl(BaseModel):
@@ -70,7 +74,7 @@ def _as_list(value: object) -> object:
 
 
 class ChatRequest(BaseModel):
-    """Body of POST /v1/chat/completions; parameters that are not here are refused, for they would change nothing."""
+    """Body of POST /v1/chat/completions, as far as this server acts on it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -80,15 +84,14 @@ class ChatRequest(BaseModel):
     max_completion_tokens: int | None = Field(None, ge=1, description="OpenAI's newer name of max_tokens")
     temperature: float = Field(0.0, ge=0, le=2, description="0, the default here, takes the likeliest token each time")
     top_p: float = Field(1.0, gt=0, le=1)
-    seed: int | None = None
+    seed: Seed | None = None
     stop: Annotated[list[str], BeforeValidator(_as_list), Field(max_length=4)] = []
     stream: bool = False
     stream_options: StreamOptions | None = None
-    n: Literal[1] = 1
-    user: str | None = Field(None, description="accepted for compatibility, not used")
-    metadata: dict[str, Any] | None = Field(None, description="accepted for compatibility, not used")
 
-    options: list[str] | None = Field(None, min_length=2, max_length=26, description="choices to decide between")
+    options: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        None, min_length=2, max_length=26, description="choices to decide between"
+    )
     answer_mode: AnswerMode = "auto"
     abstain_below: float | None = Field(None, ge=0, le=1, description="replaces the server's own")
 
@@ -163,8 +166,24 @@ class ChatCompletion(BaseModel):
     sefar: SefarBlock
 
 
+class WindowCaption(BaseModel):
+    """One sliding window in a sentence."""
+
+    start: float = Field(description="seconds")
+    end: float
+    clip_id: str | None = Field(None, description="ask more about this window as sefar://CLIP_ID")
+    caption: str
+    finish_reason: Literal["stop", "length"]
+    agreement: Literal["agree", "disagree"] | None
+    named_label: str | None
+    notice: str | None
+    abstained: bool
+    labels: list[Label]
+    reliability: float
+
+
 class Caption(BaseModel):
-    """One clip in a sentence."""
+    """One clip in a sentence; with windows, the most reliable one, and all in `timeline`."""
 
     object: Literal["caption"] = "caption"
     index: int
@@ -179,6 +198,7 @@ class Caption(BaseModel):
     labels: list[Label] = Field(description="what the classifier says, best first")
     reliability: float = Field(description="η in (0, 1]")
     clip: ClipInfo
+    timeline: list[WindowCaption] | None = None
 
 
 class CaptionUsage(TokenUsage):

@@ -78,7 +78,7 @@ def caption(
             messages = [Message("user", (_features(found), prompt))]
             verdict = Verdict.of(window.prediction.outputs, meta)
             reply = await answer(generator, messages, options, verdict, threshold)
-            return answers.caption(window, meta, reply, index=index, name=found.name, clip_id=None, top_k=5)
+            return answers.caption([answers.Captioned(window, reply)], meta, index=index, name=found.name)
 
         items = run_locally(files, *engine_of(settings), Span(start, end), describe, generator)
     else:

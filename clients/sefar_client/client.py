@@ -76,7 +76,7 @@ class Client:
         Args:
             videos: one or several.
             options: those of POST /v1/captions: prompt, max_tokens, temperature, seed, abstain_below,
-                top_k, start, end, model.
+                top_k, start, end, window, stride, model.
 
         Raises:
             GatewayError: the gateway refused the request, or its only video, or has no language model.

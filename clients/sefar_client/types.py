@@ -112,8 +112,24 @@ Agreement = Literal["agree", "disagree"]
 """Whether a text and the classifier name the same class."""
 
 
+class WindowCaption(TypedDict):
+    """One sliding window in a sentence."""
+
+    start: float
+    end: float
+    clip_id: str | None
+    caption: str
+    finish_reason: Literal["stop", "length"]
+    agreement: Agreement | None
+    named_label: str | None
+    notice: str | None
+    abstained: bool
+    labels: list[Label]
+    reliability: float
+
+
 class Caption(TypedDict):
-    """One clip in a sentence."""
+    """One clip in a sentence; with windows, the most reliable one."""
 
     object: Literal["caption"]
     index: int
@@ -128,6 +144,7 @@ class Caption(TypedDict):
     labels: list[Label]
     reliability: float
     clip: ClipInfo
+    timeline: list[WindowCaption] | None
 
 
 class TokenUsage(TypedDict):

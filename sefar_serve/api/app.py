@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from sefar_serve import __version__
-from sefar_serve.api import chat, probes, routes
+from sefar_serve.api import captions, chat, probes, routes
 from sefar_serve.api.auth import ApiKeyMiddleware
 from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.errors import install_error_handlers
@@ -35,14 +35,16 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
     """
     recognizer = Recognizer(engine, settings.bounds)
     metrics = Metrics(recognizer, generator)
+    captioner = None if generator is None else Captioner(generator, engine, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as running:
             await running.enter_async_context(recognizer)
-            if generator is not None:
-                running.push_async_callback(generator.close)
-                await generator.start()
+            if captioner is not None:
+                running.push_async_callback(captioner.generator.close)
+                await captioner.generator.start()
+                captioner.report()
             yield
 
     app = FastAPIOffline(
@@ -59,10 +61,11 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
         metrics,
         clips=ClipStore(settings.max_stored_clips),
         reading=Reading(settings.max_body_bytes, settings.max_clips, fetcher),
-        captioner=None if generator is None else Captioner(generator, engine, settings),
+        captioner=captioner,
     )
     app.include_router(routes.router)
     app.include_router(chat.router)
+    app.include_router(captions.router)
     app.include_router(probes.router)
     install_error_handlers(app)
     if settings.api_keys:

@@ -6,11 +6,15 @@ import logging
 from dataclasses import dataclass
 
 from sefar_serve.api.errors import ApiError
-from sefar_serve.engine import Engine, Model
-from sefar_serve.generation import AdapterMismatchError, GenerationOptions, Generator
+from sefar_serve.api.store import StoredClip
+from sefar_serve.engine import Engine, EngineUnavailableError, Model
+from sefar_serve.generation import AdapterMismatchError, GenerationOptions, Generator, GeneratorOverloadedError
 from sefar_serve.settings import Settings
 
 log = logging.getLogger(__name__)
+
+DEFAULT = "default"
+"""Name of whichever captioner there is, for clients that must name one."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,46 @@ class Captioner:
                 return model
         raise refusal or AdapterMismatchError("there is no model whose features could be read")
 
+    def report(self) -> None:
+        """Say in the log what captions are made from, or why there are none: labels are served all the same."""
+        name = self.generator.info.name
+        try:
+            encoder = self.encoder().metadata
+        except AdapterMismatchError as error:
+            log.warning("no captions: %s reads no features of the models here: %s", name, error)
+        except EngineUnavailableError as error:
+            log.warning("captions of %s wait for a model: %s", name, error)
+        else:
+            log.info("%s writes captions from the features of %s, version %s", name, encoder.name, encoder.version)
+
+    def admit(self) -> None:
+        """Refuse a request before any work is done for it, where its answer would find no place in the queue.
+
+        Raises:
+            GeneratorOverloadedError: as many answers wait or are being written as may.
+        """
+        waiting, most = self.generator.queue_depth, self.settings.max_generating
+        if waiting >= most:
+            raise GeneratorOverloadedError(
+                f"{waiting} answers wait for the language model or are being written; try again later",
+                retry_after=max(1, waiting // self.settings.generation_batch),
+            )
+
+    def check_clip(self, clip: StoredClip) -> None:
+        """Refuse a clip that was seen by a model whose features the generator does not read.
+
+        Raises:
+            ApiError: 400.
+        """
+        try:
+            self.generator.fits(clip.metadata)
+        except AdapterMismatchError as error:
+            message = (
+                f"{clip.clip_id} was seen by {clip.metadata.name}, whose features this language model does not read; "
+                "send the video itself"
+            )
+            raise ApiError(400, "clip_of_another_model", message, "messages") from error
+
     def check_name(self, name: str | None) -> None:
         """Refuse a request for another language model.
 
@@ -46,7 +90,7 @@ class Captioner:
             ApiError: 404.
         """
         mine = self.generator.info.name
-        if name not in (None, mine):
+        if name not in (None, mine, DEFAULT):
             raise ApiError(404, "model_not_found", f"there is no captioner {name!r} here; this is {mine!r}", "model")
 
     def options(

@@ -16,10 +16,10 @@ from sefar_serve.api.payload import video_at
 from sefar_serve.api.store import StoredClip
 from sefar_serve.api.work import recognise
 from sefar_serve.chat_schemas import AnswerMode, ChatMessage, ChatRequest, SeenClip, TextPart, VideoPart, VideoUrl
-from sefar_serve.choices import LETTERS, join_choices, split_choices
+from sefar_serve.choices import join_choices, split_choices
 from sefar_serve.engine import Model
 from sefar_serve.generation import ClipFeatures, Message
-from sefar_serve.recognition import Recognised, Span
+from sefar_serve.recognition import ClipInput, Recognised, Span
 from sefar_serve.replies import Verdict
 
 STORED = "sefar://"
@@ -64,13 +64,14 @@ async def read_conversation(
         ApiError, ClipError, EngineError: a clip cannot be had, or the messages make no sense.
     """
     choices, letters = _choices(body)
-    urls = [part.video_url for message in body.messages for part in message.content if isinstance(part, VideoPart)]
-    if len(urls) > gateway.settings.max_clips:
-        message = f"{len(urls)} clips in one request, at most {gateway.settings.max_clips} are allowed"
+    videos = [part.video_url for message in body.messages for part in message.content if isinstance(part, VideoPart)]
+    if len(videos) > gateway.settings.max_clips:
+        message = f"{len(videos)} clips in one request, at most {gateway.settings.max_clips} are allowed"
         raise ApiError(413, "too_many_clips", message, "messages")
     encoder = captioner.encoder()
-    looks = [_look(request, gateway, encoder, url, f"video {i}") for i, url in enumerate(urls)]
-    clips = await asyncio.gather(*looks)
+    # Each is asked for before any is decoded: a clip that cannot be had must not cost the work for the others.
+    wanted = [_wanted(gateway, captioner, video, f"video {index}") for index, video in enumerate(videos)]
+    clips = await _look(request, gateway, encoder, wanted)
     left = iter(clips)
 
     def content(message: ChatMessage) -> tuple[str | ClipFeatures, ...]:
@@ -80,8 +81,8 @@ async def read_conversation(
         Message("system" if message.role == "developer" else message.role, content(message))
         for message in body.messages
     ]
-    if body.options is not None:
-        messages[-1] = _with_options(messages[-1], choices)
+    if body.options is not None and not _listed(body.messages[-1]):
+        messages[-1] = _with_options(messages[-1], body.options)
     return Conversation(tuple(messages), tuple(clips), choices, letters)
 
 
@@ -91,34 +92,64 @@ def _choices(body: ChatRequest) -> tuple[tuple[str, ...], bool]:
     if last.role != "user":
         raise ApiError(400, "invalid_parameter", "messages: the last message must be the user's", "messages")
     mode: AnswerMode = body.answer_mode
-    texts = [part.text for part in last.content if isinstance(part, TextPart)]
-    asked = split_choices(texts[-1]) if texts else None
-    given = tuple(body.options) if body.options is not None else (asked[1] if asked is not None else ())
+    asked = _listed(last)
+    given = tuple(body.options) if body.options is not None else asked
     if not given and mode in ("loglik", "letter"):
         message = f"answer_mode {mode} needs options: give them as `options`, or end the question with A.… B.… C.… D.…"
         raise ApiError(400, "invalid_parameter", message, "options")
     return (() if mode == "generate" else given), mode == "letter"
 
 
+def _listed(message: ChatMessage) -> tuple[str, ...]:
+    """The options that a question itself ends with."""
+    texts = [part.text for part in message.content if isinstance(part, TextPart)]
+    split = split_choices(texts[-1]) if texts else None
+    return () if split is None else split[1]
+
+
 def _with_options(message: Message, choices: Sequence[str]) -> Message:
     """The question with its options, as the authors write them."""
-    texts = [i for i, part in enumerate(message.content) if isinstance(part, str)]
-    if not choices or not texts:
-        return message
     content = list(message.content)
-    content[texts[-1]] = join_choices(str(content[texts[-1]]), tuple(choices[: len(LETTERS)]))
+    last = max((i for i, part in enumerate(content) if isinstance(part, str)), default=None)
+    if last is None:
+        return Message(message.role, (*content, join_choices("", tuple(choices)).strip()))
+    content[last] = join_choices(str(content[last]), tuple(choices))
     return Message(message.role, tuple(content))
 
 
-async def _look(request: Request, gateway: Gateway, encoder: Model, video: VideoUrl, name: str) -> StoredClip:
-    """A clip's features: those held from before, or found now."""
-    if video.url.startswith(STORED):
-        if video.start is not None or video.end is not None:
-            message = f"{name}: a clip that was seen before cannot be cut again; send the video for another part of it"
-            raise ApiError(400, "invalid_parameter", message, "messages")
-        return gateway.clips.get(video.url.removeprefix(STORED))
-    item = video_at(video.url, name, gateway.reading.fetcher)
-    [found] = await recognise(request, gateway, [item], Span(video.start, video.end), encoder)
-    if not isinstance(found, Recognised):
-        raise found
-    return gateway.clips.put(name, found.windows[0], encoder.metadata)
+def _wanted(gateway: Gateway, captioner: Captioner, video: VideoUrl, name: str) -> StoredClip | tuple[ClipInput, Span]:
+    """A clip held from before, or the video to look at and which part of it."""
+    if not video.url.startswith(STORED):
+        return video_at(video.url, name, gateway.reading.fetcher), Span(video.start, video.end)
+    if video.start is not None or video.end is not None:
+        message = f"{name}: a clip that was seen before cannot be cut again; send the video for another part of it"
+        raise ApiError(400, "invalid_parameter", message, "messages")
+    held = gateway.clips.get(video.url.removeprefix(STORED))
+    captioner.check_clip(held)
+    return held
+
+
+async def _look(
+    request: Request, gateway: Gateway, encoder: Model, wanted: Sequence[StoredClip | tuple[ClipInput, Span]]
+) -> list[StoredClip]:
+    """The features of clips, in order.
+
+    Raises:
+        Exception: what the first clip that failed ended with, once the others are done.
+    """
+    new = [item for item in wanted if not isinstance(item, StoredClip)]
+    found = await asyncio.gather(
+        *(recognise(request, gateway, [item], span, encoder) for item, span in new), return_exceptions=True
+    )
+    seen = iter(found)
+
+    def clip(item: StoredClip | tuple[ClipInput, Span]) -> StoredClip:
+        if isinstance(item, StoredClip):
+            return item
+        answer = next(seen)
+        result = answer if isinstance(answer, BaseException) else answer[0]
+        if not isinstance(result, Recognised):
+            raise result
+        return gateway.clips.put(result.name, result.windows[0], encoder.metadata)
+
+    return [clip(item) for item in wanted]

@@ -47,7 +47,7 @@ class Metrics:
         )
         self.replies = Counter(
             "sefar_replies_total",
-            "Captions and answers by what the classifier says",
+            "Captions and answers by what the classifier says; failed are streams that broke off",
             ["agreement"],
             registry=self.registry,
         )

@@ -22,7 +22,7 @@ _USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 @dataclass
 class Timings:
-    """What the stages of one request took, in seconds; of several videos the slowest counts."""
+    """What the stages of one request took, in seconds; of several videos the slowest counts, each stage for itself."""
 
     decode: float | None = None
     queue: float | None = None
@@ -30,11 +30,11 @@ class Timings:
 
     def take(self, results: Sequence[Recognised | Exception]) -> None:
         """Read the stages off a request's results."""
-        found = [result for result in results if isinstance(result, Recognised)]
-        if found:
-            self.decode = max(result.decode_seconds for result in found)
-            self.queue = max(result.queue_seconds for result in found)
-            self.inference = max(result.inference_seconds for result in found)
+        for found in results:
+            if isinstance(found, Recognised):
+                self.decode = max(self.decode or 0.0, found.decode_seconds)
+                self.queue = max(self.queue or 0.0, found.queue_seconds)
+                self.inference = max(self.inference or 0.0, found.inference_seconds)
 
     def headers(self) -> dict[str, str]:
         """The timing headers, in milliseconds."""

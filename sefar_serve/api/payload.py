@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, BinaryIO, Literal, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from fastapi import Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
@@ -20,10 +20,11 @@ from starlette.types import Message
 
 from sefar_serve.api.errors import ApiError, validation_problem
 from sefar_serve.api.fetch import SPOOL_BYTES, UrlFetcher
+from sefar_serve.api.options import ClipOptions
 from sefar_serve.clip import ClipError
 from sefar_serve.engine import EngineError
-from sefar_serve.generation import CAPTION_PROMPT, GenerationError
-from sefar_serve.recognition import ClipInput, Span
+from sefar_serve.generation import GenerationError
+from sefar_serve.recognition import ClipInput
 
 FILE_FIELDS = ("file", "files", "file[]", "files[]")
 
@@ -47,74 +48,6 @@ class Reading:
     max_bytes: int
     max_clips: int
     fetcher: UrlFetcher
-
-
-class ClipOptions(BaseModel):
-    """What every request about videos may say."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = Field(None, description="name of the model, or name:version; the default model if left out")
-    start: float | None = Field(None, ge=0, description="seconds; the clip begins here")
-    end: float | None = Field(None, gt=0, description="seconds; the clip ends here")
-    modality: Literal["video"] = Field("video", description="accepted for compatibility")
-    user: str | None = Field(None, description="accepted for compatibility, not used")
-
-    @property
-    def span(self) -> Span:
-        """Which part of each video to look at."""
-        return Span(self.start, self.end)
-
-
-class WindowOptions(ClipOptions):
-    """Options of requests that may look at a long video through sliding windows."""
-
-    window: float | None = Field(None, gt=0, description="seconds; sliding windows of this length give a timeline")
-    stride: float | None = Field(None, gt=0, description="seconds between windows; half a window by default")
-
-    @property
-    def span(self) -> Span:
-        """Which part of each video to look at, and through which windows."""
-        return Span(self.start, self.end, self.window, self.stride)
-
-
-class ClassifyOptions(WindowOptions):
-    """Options of POST /v1/classify."""
-
-    top_k: int = Field(5, ge=1, le=10_000, description="number of labels")
-    attributes: bool = Field(True, description="whether labels carry their machine-readable attributes")
-    raw_scores: bool = Field(False, description="whether labels carry their logits")
-
-
-def _split_commas(value: object) -> object:
-    """A comma-separated field, or several of them as a repeated query parameter gives, as one tuple."""
-    parts = [value] if isinstance(value, str) else value
-    if not isinstance(parts, (list, tuple)):
-        return value
-    return tuple(name.strip() for part in parts for name in str(part).split(","))
-
-
-class CaptionOptions(ClipOptions):
-    """Options of POST /v1/captions."""
-
-    prompt: str = Field(CAPTION_PROMPT, min_length=1, description="what the captioner is asked")
-    max_tokens: int | None = Field(None, ge=1, description="longest caption in tokens")
-    temperature: float = Field(0.0, ge=0, le=2, description="0 takes the likeliest token each time")
-    seed: int | None = Field(None, description="the same seed gives the same caption")
-    abstain_below: float | None = Field(None, ge=0, le=1, description="replaces the server's own")
-    top_k: int = Field(5, ge=1, le=10_000, description="number of the classifier's labels")
-
-
-class EmbedOptions(WindowOptions):
-    """Options of POST /v1/embeddings."""
-
-    include: Annotated[
-        tuple[Literal["embedding", "tokens"], ...], BeforeValidator(_split_commas), Field(min_length=1)
-    ] = Field(("embedding",), description="embedding, tokens, or both separated by a comma")
-    encoding_format: Literal["float", "base64"] = Field(
-        "float", description="base64 is little-endian float32, as OpenAI's"
-    )
-    dimensions: int | None = Field(None, ge=1, description="must be the model's own width when given")
 
 
 Options = TypeVar("Options", bound=ClipOptions)

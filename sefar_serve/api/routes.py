@@ -11,14 +11,8 @@ from sefar_serve import answers, engine
 from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.errors import ERRORS, ApiError, problem_of
 from sefar_serve.api.gateway import Gateway, gateway_of
-from sefar_serve.api.payload import (
-    ClassifyOptions,
-    ClipOptions,
-    EmbedOptions,
-    body_forms,
-    closed_on_error,
-    read_request,
-)
+from sefar_serve.api.options import ClassifyOptions, ClipOptions, EmbedOptions
+from sefar_serve.api.payload import body_forms, closed_on_error, read_request
 from sefar_serve.api.work import recognise, remember, while_connected
 from sefar_serve.generation import AdapterMismatchError
 from sefar_serve.metadata import ModelMetadata

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -11,6 +12,7 @@ from fastapi import Request
 from sefar_serve.api.errors import ApiError
 from sefar_serve.api.gateway import Gateway
 from sefar_serve.engine import EngineOverloadedError, Model
+from sefar_serve.generation import GeneratorOverloadedError
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import ClipInput, Recognised, Span
 
@@ -36,6 +38,16 @@ async def recognise(
     gateway.metrics.observe(results)
     request.state.timings.take(results)
     return results
+
+
+@contextmanager
+def counted(gateway: Gateway) -> Iterator[None]:
+    """Count the requests that the language model has no place for."""
+    try:
+        yield
+    except GeneratorOverloadedError:
+        gateway.metrics.rejected.labels("generating").inc()
+        raise
 
 
 async def while_connected(request: Request, gateway: Gateway, work: Coroutine[Any, Any, T]) -> T:

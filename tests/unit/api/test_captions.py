@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sefar_serve.engine import FakeEngine
-from sefar_serve.generation import CAPTION_PROMPT, FakeGenerator, GeneratorUnavailableError
+from sefar_serve.generation import CAPTION_PROMPT, FakeGenerator, GenerationFailedError, GeneratorUnavailableError
 
 Gateway = Callable[..., TestClient]
 
@@ -74,10 +74,43 @@ def test_one_request_does_not_fill_the_queue_alone(gateway: Gateway, bright_clip
     assert Counting.most == 2
 
 
-def test_windows_are_not_for_captions(gateway: Gateway, bright_clip: bytes) -> None:
-    response = gateway(generator=FakeGenerator()).post(CAPTIONS, content=bright_clip, params={"window": 1})
-    assert response.status_code == 400
-    assert "window" in response.json()["error"]["message"]
+def test_a_caption_of_each_window(gateway: Gateway, bright_clip: bytes, dark_clip: bytes) -> None:
+    generator = FakeGenerator("giant circle forward")
+    client = gateway(generator=generator)
+    files = [("file", bright_clip), ("file", dark_clip)]
+    answer = client.post(CAPTIONS, files=files, data={"window": 0.4, "stride": 0.2, "top_k": 1}).json()
+    bright, dark = answer["data"]
+    assert len(bright["timeline"]) > 2
+    assert [window["caption"] for window in bright["timeline"]] == ["giant circle forward"] * len(bright["timeline"])
+    assert {window["agreement"] for window in bright["timeline"]} == {"agree"}
+    assert {window["agreement"] for window in dark["timeline"]} == {"disagree"}
+    starts = [window["start"] for window in bright["timeline"]]
+    assert starts == sorted(set(starts))
+    assert bright["timeline"][0]["end"] == pytest.approx(0.4)
+    assert answer["usage"]["clips"] == len(bright["timeline"]) + len(dark["timeline"]) == len(generator.asked)
+    # Each window can be asked about by itself.
+    ids = [window["clip_id"] for window in bright["timeline"]]
+    assert len(set(ids)) == len(ids)
+    assert bright["clip_id"] in ids
+    part = {"type": "video_url", "video_url": {"url": f"sefar://{ids[1]}"}}
+    asked = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": [part]}]}).json()
+    assert asked["sefar"]["clips"][0]["clip_id"] == ids[1]
+
+
+def test_a_window_that_fails_fails_its_video_alone(gateway: Gateway, bright_clip: bytes, dark_clip: bytes) -> None:
+    class Picky(FakeGenerator):
+        async def generate(self, messages, options):  # type: ignore[no-untyped-def, override]
+            if messages[0].content[0].embedding[0] == 0:
+                raise GenerationFailedError("too dark")
+            async for piece in super().generate(messages, options):
+                yield piece
+
+    files = [("file", dark_clip), ("file", bright_clip)]
+    generator = Picky()
+    dark, bright = gateway(generator=generator).post(CAPTIONS, files=files, data={"window": 0.4}).json()["data"]
+    assert dark["error"]["code"] == "generation_failed"
+    assert bright["object"] == "caption"
+    assert generator.running == 0
 
 
 def test_the_only_clip_gives_its_status(gateway: Gateway, bright_clip: bytes) -> None:

@@ -14,6 +14,7 @@ from sefar_serve.generation import (
     ClipFeatures,
     FakeGenerator,
     GenerationFailedError,
+    GenerationOptions,
     GeneratorOverloadedError,
     GeneratorUnavailableError,
 )
@@ -157,6 +158,48 @@ def test_a_clip_seen_before_is_asked_about_by_its_id(gateway: Gateway, bright_cl
     assert error_of(gone)["code"] == "clip_not_found"
 
 
+def test_a_clip_that_cannot_be_had_costs_no_work_for_the_others(gateway: Gateway, bright_clip: bytes) -> None:
+    engine = FakeEngine()
+    client = gateway(engine=engine, generator=FakeGenerator())
+    for url in ("sefar://clip_000", "https://example.com/a.mp4"):
+        parts = asking(bright_clip)["messages"][0]["content"] + asking(url)["messages"][0]["content"]
+        refused = client.post(CHAT, json={"messages": [{"role": "user", "content": parts}]})
+        assert error_of(refused)["code"] in ("clip_not_found", "url_not_allowed")
+    assert engine.calls == 0
+
+
+def test_a_clip_seen_by_a_model_that_is_not_the_captioners(gateway: Gateway, bright_clip: bytes) -> None:
+    class Particular(FakeGenerator):
+        def fits(self, metadata: ModelMetadata) -> None:
+            if metadata.name != FAKE_METADATA.name:
+                raise AdapterMismatchError("another encoder")
+
+    client = gateway(generator=Particular())
+    seen = client.post("/v1/classify", content=bright_clip).json()["data"][0]["clip_id"]
+    clips = client.app.state.gateway.clips  # type: ignore[attr-defined]
+    other = clips.put("a.mp4", clips.get(seen).window, FAKE_METADATA.model_copy(update={"name": "other"}))
+    refused = client.post(CHAT, json=asking(f"sefar://{other.clip_id}"))
+    assert refused.status_code == 400
+    assert error_of(refused)["code"] == "clip_of_another_model"
+    assert "seen by other" in error_of(refused)["message"]
+
+
+def test_a_full_queue_refuses_before_any_work(gateway: Gateway, bright_clip: bytes) -> None:
+    class Full(FakeGenerator):
+        @property
+        def queue_depth(self) -> int:
+            return 3
+
+    engine = FakeEngine()
+    client = gateway(engine=engine, generator=Full(), max_generating=3, generation_batch=1)
+    for refused in (client.post(CHAT, json=asking(bright_clip)), client.post("/v1/captions", content=bright_clip)):
+        assert refused.status_code == 429
+        assert error_of(refused)["code"] == "overloaded"
+        assert refused.headers["retry-after"] == "3"
+    assert engine.calls == 0
+    assert 'sefar_rejected_total{reason="generating"} 2.0' in client.get("/metrics").text
+
+
 def test_several_clips_in_one_conversation(gateway: Gateway, bright_clip: bytes, dark_clip: bytes) -> None:
     generator = FakeGenerator()
     messages = [
@@ -233,6 +276,18 @@ def test_letters_and_free_text_where_they_are_wanted(gateway: Gateway, bright_cl
     assert free["sefar"]["options"] is None
 
 
+@pytest.mark.parametrize("text", ["Which?", None, "Which? A.one B.two C.three D.four"])
+def test_options_stand_in_the_question_once(gateway: Gateway, bright_clip: bytes, text: str | None) -> None:
+    generator = FakeGenerator("free")
+    body = asking(bright_clip, text or "", options=["one", "two", "three", "four"], answer_mode="generate")
+    if text is None:
+        del body["messages"][0]["content"][1]
+    assert gateway(generator=generator).post(CHAT, json=body).status_code == 200
+    [(messages, _)] = generator.asked
+    _, asked = messages[0].content
+    assert asked == f"{'' if text is None else 'Which? '}A.one B.two C.three D.four"
+
+
 def test_a_choice_in_a_stream(gateway: Gateway, bright_clip: bytes) -> None:
     _, delta, closing, _ = events(
         gateway(generator=FakeGenerator("giant circle forward")), asking(bright_clip, QUESTION)
@@ -249,8 +304,14 @@ def test_a_choice_in_a_stream(gateway: Gateway, bright_clip: bytes) -> None:
         (asking(None, model="gpt-4o"), 404, "model_not_found", "'fake-captioner'"),
         (asking(None, max_tokens=513), 400, "invalid_parameter", "at most 512"),
         (asking(None, temperature=3), 400, "invalid_parameter", "temperature"),
-        (asking(None, tools=[]), 400, "invalid_parameter", "tools: unknown parameter"),
-        (asking(None, n=2), 400, "invalid_parameter", "n"),
+        (asking(None, tools=[{"type": "function"}]), 400, "unsupported_parameter", "tools: not supported"),
+        (asking(None, n=2), 400, "unsupported_parameter", "n: not supported here; leave it out, or give 1"),
+        (asking(None, response_format={"type": "json_object"}), 400, "unsupported_parameter", "response_format"),
+        (asking(None, logprobs=True), 400, "unsupported_parameter", "logprobs"),
+        (asking(None, top_k=3), 400, "invalid_parameter", "top_k: unknown parameter"),
+        (asking(None, seed=2**63), 400, "invalid_parameter", "seed"),
+        (asking(None, stop=["1", "2", "3", "4", "5"]), 400, "invalid_parameter", "stop"),
+        (asking(None, options=["one", ""]), 400, "invalid_parameter", "options"),
         (asking(None, answer_mode="loglik"), 400, "invalid_parameter", "needs options"),
         (asking(None, options=["one"]), 400, "invalid_parameter", "options"),
         ({"messages": []}, 400, "invalid_parameter", "messages"),
@@ -275,6 +336,37 @@ def test_what_cannot_be_asked(gateway: Gateway, body: dict[str, Any], status: in
     assert words in error_of(response)["message"]
     assert generator.running == 0
     assert client.post(CHAT, json=asking(None, "hello")).status_code == 200
+
+
+def test_openai_parameters_at_their_defaults_change_nothing(gateway: Gateway) -> None:
+    generator = FakeGenerator()
+    client = gateway(generator=generator)
+    defaults: dict[str, Any] = {
+        "model": "default",
+        "n": 1,
+        "frequency_penalty": 0,
+        "presence_penalty": 0.0,
+        "logit_bias": {},
+        "logprobs": False,
+        "response_format": {"type": "text"},
+        "tools": [],
+        "tool_choice": "none",
+        "user": "me",
+        "store": False,
+        "reasoning_effort": "low",
+        "temperature": None,
+        "top_p": None,
+        "max_tokens": None,
+        "seed": None,
+        "stop": None,
+        "stream": None,
+    }
+    body = client.post(CHAT, json=asking(None, "hello", **defaults)).json()
+    assert body["choices"][0]["message"]["content"] == "hello"
+    client.post(CHAT, json=asking(None, "hello", stop=["", "x"]))
+    (_, plain), (_, stopped) = generator.asked
+    assert plain == GenerationOptions()
+    assert stopped.stop == ("x",)
 
 
 def test_a_body_that_is_no_json(gateway: Gateway) -> None:
@@ -328,7 +420,9 @@ class Unfit(FakeGenerator):
         raise AdapterMismatchError(f"not made for {metadata.name}")
 
 
-def test_an_adapter_for_another_encoder_is_not_used(gateway: Gateway, bright_clip: bytes) -> None:
+def test_an_adapter_for_another_encoder_is_not_used(
+    gateway: Gateway, bright_clip: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     client = gateway(generator=Unfit())
     response = client.post(CHAT, json=asking(bright_clip))
     assert response.status_code == 503
@@ -336,6 +430,8 @@ def test_an_adapter_for_another_encoder_is_not_used(gateway: Gateway, bright_cli
     assert client.post("/v1/classify", content=bright_clip).status_code == 200
     assert "not made for fake" in client.get("/readyz").json()["captioner"]
     assert client.get("/v1/models").json()["data"][-1]["encoder"] is None
+    [told] = [record.getMessage() for record in caplog.records if record.name == "sefar_serve.api.captioner"]
+    assert told == "no captions: fake-captioner reads no features of the models here: not made for fake"
 
 
 def test_the_captioner_is_listed_and_counted(gateway: Gateway, bright_clip: bytes) -> None:

@@ -1,0 +1,126 @@
+"""POST /v1/captions: a sentence about each of several videos, or about each window of long ones."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from sefar_serve import answers
+from sefar_serve.api.captioner import Captioner, required
+from sefar_serve.api.completion import usage
+from sefar_serve.api.errors import ERRORS, problem_of
+from sefar_serve.api.gateway import Gateway, gateway_of
+from sefar_serve.api.options import CaptionOptions
+from sefar_serve.api.payload import body_forms, closed_on_error, read_request
+from sefar_serve.api.store import StoredClip
+from sefar_serve.api.work import counted, recognise, while_connected
+from sefar_serve.chat_schemas import Caption, CaptionsResponse, CaptionUsage
+from sefar_serve.generation import GenerationError, GenerationOptions, Message
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.recognition import ClipInput, Recognised
+from sefar_serve.replies import Reply, answer
+from sefar_serve.schemas import ItemError
+
+router = APIRouter(prefix="/v1", tags=["text"])
+
+
+@router.post("/captions", responses=ERRORS, openapi_extra=body_forms(CaptionOptions))
+async def captions(request: Request, query: Annotated[CaptionOptions, Query()]) -> CaptionsResponse:
+    """One sentence for each of one or several videos, sent as to /v1/classify; `prompt` asks for something else.
+
+    `window` and `stride` (seconds) give a sentence for each window of a long video.
+    """
+    gateway = gateway_of(request)
+    captioner = required(gateway.captioner)
+    inputs, options = await read_request(request, query, gateway.reading)
+    with closed_on_error(inputs), counted(gateway):
+        captioner.check_name(options.model)
+        wanted = captioner.options(options.max_tokens, options.temperature, seed=options.seed)
+        encoder = captioner.encoder()
+        captioner.admit()
+    writer = _Writer(gateway, captioner, encoder.metadata, options, wanted)
+
+    async def written() -> list[Caption | Exception]:
+        found = await recognise(request, gateway, inputs, options.span, encoder)
+        return await asyncio.gather(*(writer.caption(index, result) for index, result in enumerate(found)))
+
+    entries = await while_connected(request, gateway, written())
+    if len(entries) == 1 and isinstance(entries[0], Exception):
+        raise entries[0]
+    return CaptionsResponse(
+        model=captioner.generator.info.name,
+        version=encoder.metadata.version,
+        data=[entry if isinstance(entry, Caption) else _failed(i, inputs[i], entry) for i, entry in enumerate(entries)],
+        usage=writer.usage,
+    )
+
+
+@dataclass
+class _Writer:
+    """Writes the captions of one request.
+
+    Attributes:
+        meta: of the encoder.
+        asked: what the request says.
+        options: how to generate.
+        replies: all that were written.
+    """
+
+    gateway: Gateway
+    captioner: Captioner
+    meta: ModelMetadata
+    asked: CaptionOptions
+    options: GenerationOptions
+    replies: list[Reply] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # One request must not fill the generator's queue alone and have itself refused.
+        self._places = asyncio.Semaphore(self.gateway.settings.generation_batch)
+
+    async def caption(self, index: int, found: Recognised | Exception) -> Caption | Exception:
+        """The caption of one video, or what went wrong with it."""
+        if isinstance(found, Exception):
+            return found
+        clips = [self.gateway.clips.put(found.name, window, self.meta) for window in found.windows]
+        tasks = [asyncio.create_task(self._reply(clip)) for clip in clips]
+        try:
+            replies = await asyncio.gather(*tasks)
+        except GenerationError as error:
+            return error
+        finally:
+            for task in tasks:
+                task.cancel()
+        return answers.caption(
+            [answers.Captioned(clip.window, reply, clip.clip_id) for clip, reply in zip(clips, replies, strict=True)],
+            self.meta,
+            index=index,
+            name=found.name,
+            top_k=self.asked.top_k,
+        )
+
+    async def _reply(self, clip: StoredClip) -> Reply:
+        messages = [Message("user", (clip.features, self.asked.prompt))]
+        threshold = self.captioner.abstain_below(self.asked.abstain_below)
+        async with self._places:
+            reply = await answer(self.captioner.generator, messages, self.options, clip.verdict, threshold)
+        self.gateway.metrics.observe_reply(reply)
+        self.replies.append(reply)
+        return reply
+
+    @property
+    def usage(self) -> CaptionUsage:
+        """Tokens spent on all of them."""
+        totals = [usage(reply) for reply in self.replies]
+        return CaptionUsage(
+            prompt_tokens=sum(total.prompt_tokens for total in totals),
+            completion_tokens=sum(total.completion_tokens for total in totals),
+            total_tokens=sum(total.total_tokens for total in totals),
+            clips=len(totals),
+        )
+
+
+def _failed(index: int, item: ClipInput, error: Exception) -> ItemError:
+    return ItemError(index=index, name=item.name, error=problem_of(error).body)
