@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sefar_serve.api.errors import ApiError
 from sefar_serve.api.store import StoredClip
 from sefar_serve.engine import Engine, EngineUnavailableError, Model
-from sefar_serve.generation import AdapterMismatchError, GenerationOptions, Generator, GeneratorOverloadedError
+from sefar_serve.generation import (
+    AdapterMismatchError,
+    GenerationOptions,
+    Generator,
+    GeneratorOverloadedError,
+    PromptTooLongError,
+)
 from sefar_serve.settings import Settings
 
 log = logging.getLogger(__name__)
 
 DEFAULT = "default"
 """Name of whichever captioner there is, for clients that must name one."""
+
+LONGEST_TOKEN = 32
+"""More characters than this a token has in no text that makes sense, on average; ordinary ones have about four."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,20 @@ class Captioner:
             raise GeneratorOverloadedError(
                 f"{waiting} answers wait for the language model or are being written; try again later",
                 retry_after=max(1, waiting // self.settings.generation_batch),
+            )
+
+    def check_length(self, texts: Iterable[str]) -> None:
+        """Refuse texts that cannot fit: turning megabytes into tokens takes a minute, and others wait meanwhile.
+
+        Raises:
+            PromptTooLongError: they are longer than any text of as many tokens as the language model takes.
+        """
+        context = self.generator.info.context_length
+        characters = sum(map(len, texts))
+        if characters > context * LONGEST_TOKEN:
+            raise PromptTooLongError(
+                f"the texts have {characters} characters, and prompt and answer together may have {context} tokens; "
+                "shorten them"
             )
 
     def check_clip(self, clip: StoredClip) -> None:

@@ -40,6 +40,7 @@ async def captions(request: Request, query: Annotated[CaptionOptions, Query()]) 
         captioner.check_name(options.model)
         wanted = captioner.options(options.max_tokens, options.temperature, seed=options.seed)
         encoder = captioner.encoder()
+        captioner.check_length([options.prompt])
         captioner.admit()
     writer = _Writer(gateway, captioner, encoder.metadata, options, wanted)
 

@@ -63,6 +63,8 @@ async def read_conversation(
     Raises:
         ApiError, ClipError, EngineError: a clip cannot be had, or the messages make no sense.
     """
+    texts = [part.text for message in body.messages for part in message.content if isinstance(part, TextPart)]
+    captioner.check_length([*texts, *(body.options or ())])
     choices, letters = _choices(body)
     videos = [part.video_url for message in body.messages for part in message.content if isinstance(part, VideoPart)]
     if len(videos) > gateway.settings.max_clips:
@@ -91,6 +93,8 @@ def _choices(body: ChatRequest) -> tuple[tuple[str, ...], bool]:
     last = body.messages[-1]
     if last.role != "user":
         raise ApiError(400, "invalid_parameter", "messages: the last message must be the user's", "messages")
+    if not last.content:
+        raise ApiError(400, "invalid_parameter", "messages: the last message is empty; ask something", "messages")
     mode: AnswerMode = body.answer_mode
     asked = _listed(last)
     given = tuple(body.options) if body.options is not None else asked

@@ -139,7 +139,8 @@ class UrlFetcher:
         return client.build_request(
             "GET",
             target.copy_with(host=address),
-            headers={"host": target.netloc.decode("ascii")},
+            # Videos do not get smaller by another compression, and a small answer could unpack into a very large one.
+            headers={"host": target.netloc.decode("ascii"), "accept-encoding": "identity"},
             extensions={"sni_hostname": target.host},
         )
 

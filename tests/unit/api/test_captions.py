@@ -121,6 +121,14 @@ def test_the_only_clip_gives_its_status(gateway: Gateway, bright_clip: bytes) ->
     assert client.post(CAPTIONS, content=b"no video").status_code == 415
 
 
+def test_a_prompt_that_cannot_fit_is_refused_before_any_work(gateway: Gateway, bright_clip: bytes) -> None:
+    engine = FakeEngine()
+    client = gateway(engine=engine, generator=FakeGenerator())
+    refused = client.post(CAPTIONS, files={"file": bright_clip}, data={"prompt": "w" * 8193})
+    assert refused.json()["error"]["code"] == "context_length_exceeded"
+    assert engine.calls == 0
+
+
 def test_no_language_model_and_another_name(gateway: Gateway, bright_clip: bytes) -> None:
     assert gateway().post(CAPTIONS, content=bright_clip).status_code == 501
     engine = FakeEngine()

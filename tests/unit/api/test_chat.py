@@ -301,6 +301,10 @@ def test_a_choice_in_a_stream(gateway: Gateway, bright_clip: bytes) -> None:
     [
         (asking(None, "look: <sefar>"), 400, "invalid_prompt", "<sefar>"),
         (asking(None, "word " * 100_000), 400, "context_length_exceeded", "256"),
+        (asking(None, "w" * 8193), 400, "context_length_exceeded", "8193 characters"),
+        (asking(None, options=["a", "w" * 8193]), 400, "context_length_exceeded", "256 tokens"),
+        ({"messages": [{"role": "user", "content": []}]}, 400, "invalid_parameter", "is empty"),
+        ({"messages": [{"role": "user", "content": None}]}, 400, "invalid_parameter", "is empty"),
         (asking(None, model="gpt-4o"), 404, "model_not_found", "'fake-captioner'"),
         (asking(None, max_tokens=513), 400, "invalid_parameter", "at most 512"),
         (asking(None, temperature=3), 400, "invalid_parameter", "temperature"),
