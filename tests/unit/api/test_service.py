@@ -7,7 +7,9 @@ import re
 
 import pytest
 
-from sefar_serve.engine import EngineUnavailableError, FakeEngine
+from sefar_serve.api.observe import Timings
+from sefar_serve.engine import EngineUnavailableError, FakeEngine, Prediction
+from sefar_serve.recognition import Recognised, Window
 
 
 def test_probes(gateway) -> None:
@@ -116,3 +118,15 @@ def test_every_reference_of_the_openapi_document_leads_somewhere(gateway) -> Non
         place = document
         for step in reference.removeprefix("#/").split("/"):
             place = place[step.replace("~1", "/").replace("~0", "~")]
+
+
+def test_of_several_clips_the_slowest_counts() -> None:
+    def found(decode: float, queue: float) -> Recognised:
+        # Of a window only its prediction's times are read.
+        prediction = Prediction(None, "1", queue, 0.0, 1)  # type: ignore[arg-type]
+        return Recognised("a.mp4", (Window(0.0, 1.0, None, prediction),), decode)  # type: ignore[arg-type]
+
+    timings = Timings()
+    timings.take([found(0.5, 0.1), ValueError("no video")])
+    timings.take([found(0.2, 0.3)])  # the second clip of a conversation
+    assert timings.headers() == {"x-decode-time": "500.00", "x-queue-time": "300.00", "x-inference-time": "0.00"}

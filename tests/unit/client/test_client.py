@@ -71,6 +71,10 @@ def test_caption_and_ask(client: Client, bright_clip: bytes, tmp_path: Path) -> 
     assert item["object"] == "caption"
     assert item["caption"] == f"clip 2 {CAPTION_PROMPT}"
     assert item["labels"][0]["label"] == "giant circle forward"
+    assert item["timeline"] is None
+    [long] = client.caption(bright_clip, window=0.5)["data"]
+    assert long["object"] == "caption"
+    assert long["timeline"] is not None and len(long["timeline"]) > 1
     path = tmp_path / "bright.mp4"
     path.write_bytes(bright_clip)
     for video in (bright_clip, path, f"sefar://{item['clip_id']}"):
