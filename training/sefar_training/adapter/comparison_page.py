@@ -41,8 +41,8 @@ def write_comparison(comparison: Comparison, finished: Finished, out: Path) -> t
     attribute_headers, attribute_rows = attribute_table(finished)
     claim = claim_text(comparison, finished)
     caption = (
-        "Per cent on the test list. Adapters: mean over seeds ± 95 % interval (Student's t). Classifiers: no seed, "
-        "Wilson's interval over clips where one is given."
+        "Per cent on the test list. Adapters: mean over seeds ± 95 % interval (Student's t). Each classifier is one "
+        "training; Wilson's intervals over clips are in the reports of the runs."
     )
     page = Page(comparison.title, _lead(comparison, finished))
     if comparison.note:
