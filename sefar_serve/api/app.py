@@ -18,6 +18,7 @@ from sefar_serve.api.gateway import Gateway
 from sefar_serve.api.metrics import Metrics
 from sefar_serve.api.observe import ObserveMiddleware
 from sefar_serve.api.payload import Reading
+from sefar_serve.api.remote import RemoteVideos
 from sefar_serve.api.store import ClipStore
 from sefar_serve.engine import Engine
 from sefar_serve.generation import Generator
@@ -35,12 +36,15 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
     """
     recognizer = Recognizer(engine, settings.bounds)
     metrics = Metrics(recognizer, generator)
+    fetcher = UrlFetcher(settings.url_hosts, max_bytes=settings.max_body_bytes, timeout=settings.url_timeout)
+    remote = RemoteVideos(fetcher, settings.max_decoding)
     captioner = None if generator is None else Captioner(generator, engine, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as running:
             await running.enter_async_context(recognizer)
+            running.push_async_callback(remote.close)
             if captioner is not None:
                 running.push_async_callback(captioner.generator.close)
                 await captioner.generator.start()
@@ -54,13 +58,13 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
         lifespan=lifespan,
         redoc_url=None,
     )
-    fetcher = UrlFetcher(settings.url_hosts, max_bytes=settings.max_body_bytes, timeout=settings.url_timeout)
     app.state.gateway = Gateway(
         settings,
         recognizer,
         metrics,
         clips=ClipStore(settings.max_stored_clips),
         reading=Reading(settings.max_body_bytes, settings.max_clips, fetcher),
+        remote=remote,
         captioner=captioner,
     )
     app.include_router(routes.router)

@@ -10,6 +10,7 @@ from fastapi import Request
 from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.metrics import Metrics
 from sefar_serve.api.payload import Reading
+from sefar_serve.api.remote import RemoteVideos
 from sefar_serve.api.store import ClipStore
 from sefar_serve.recognition import Recognizer
 from sefar_serve.settings import Settings
@@ -24,6 +25,7 @@ class Gateway:
     metrics: Metrics
     clips: ClipStore
     reading: Reading
+    remote: RemoteVideos
     captioner: Captioner | None
 
 

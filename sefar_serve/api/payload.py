@@ -7,7 +7,7 @@ import binascii
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -21,6 +21,7 @@ from starlette.types import Message
 from sefar_serve.api.errors import ApiError, validation_problem
 from sefar_serve.api.fetch import SPOOL_BYTES, UrlFetcher
 from sefar_serve.api.options import ClipOptions
+from sefar_serve.api.remote import RemoteClip
 from sefar_serve.clip import ClipError
 from sefar_serve.engine import EngineError
 from sefar_serve.generation import GenerationError
@@ -229,8 +230,7 @@ def video_at(url: str, name: str, fetcher: UrlFetcher) -> ClipInput:
     if not url[:8].lower().startswith(("http://", "https://")):
         return ClipInput(name, lambda: decode_data_url(url, name))
     fetcher.allowed(url)
-    fetched = ExitStack()
-    return ClipInput(name, lambda: fetched.enter_context(fetcher.fetch(url)), fetched.close)
+    return RemoteClip(name, lambda: fetcher.fetch(url), url=url)
 
 
 def decode_data_url(url: str, name: str) -> bytes:

@@ -28,10 +28,11 @@ async def recognise(
         In their order, what was found or what went wrong with this one.
 
     Raises:
-        EngineOverloadedError: too many videos are being decoded.
+        EngineOverloadedError: too many videos are being fetched or decoded.
     """
     try:
-        results = await gateway.recognizer.recognise(inputs, model, span)
+        here = await gateway.remote.arrived(inputs)
+        results = await gateway.recognizer.recognise(here, model, span)
     except EngineOverloadedError:
         gateway.metrics.rejected.labels("decoding").inc()
         raise
