@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from sefar_serve import console
-from sefar_serve.generation.errors import GenerationError
+from sefar_serve.cli_options import path_prefixes
 from sefar_serve.logs import configure_logging
 from sefar_serve.optional import optional_module
 
@@ -73,25 +73,21 @@ def evaluate(
 ) -> None:
     """Measure captions and answers on a list of clips, beside the classifier itself."""
     evaluation = optional_module("sefar_training.adapter.evaluate", extra="train")
-    try:
-        report = evaluation.evaluate_folder(
-            folder,
-            list_file,
-            root,
-            encoder,
-            remap=_prefixes(remap),
-            referee=referee,
-            questions=questions,
-            mode=mode,
-            blind=blind,
-            limit=limit,
-            cache=cache,
-            batch_size=batch_size,
-            device=device,
-        )
-    except GenerationError as error:
-        console.err.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
-        raise typer.Exit(1) from error
+    report = evaluation.evaluate_folder(
+        folder,
+        list_file,
+        root,
+        encoder,
+        remap=path_prefixes(remap),
+        referee=referee,
+        questions=questions,
+        mode=mode,
+        blind=blind,
+        limit=limit,
+        cache=cache,
+        batch_size=batch_size,
+        device=device,
+    )
     text = report.model_dump_json(indent=1)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -153,10 +149,3 @@ def questions(
         f"{counts.duplicates} have options that say the same; in {counts.duplicate_answers} of them the right one is "
         "among these, and either is accepted"
     )
-
-
-def _prefixes(remap: list[str] | None) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in remap or ()]
-    if not all(old and equals for old, equals, _ in pairs):
-        raise typer.BadParameter("--remap takes OLD=NEW, e.g. /root/video/=videos/")
-    return {old: new for old, _, new in pairs}

@@ -30,6 +30,7 @@ from sefar_serve.cli_options import (
     WindowOption,
     engine_of,
     needs_engine,
+    path_prefixes,
     settings_for,
 )
 from sefar_serve.clip import ClipError
@@ -223,7 +224,7 @@ def evaluate(
         model,
         list_file,
         root,
-        _prefixes(remap),
+        path_prefixes(remap),
         batch_size=batch_size,
         workers=workers or os.cpu_count() or 1,
         views=evaluation.Views(temporal_views, spatial_crops),
@@ -323,7 +324,7 @@ def lists(
     """Look through list files: sizes, classes, missing and broken clips, clips that two lists share."""
     if check and root is None:
         raise typer.BadParameter("--check needs --root, the folder of the clips")
-    prefixes = _prefixes(remap)
+    prefixes = path_prefixes(remap)
     surveyor = optional_module("sefar_training.data.survey", extra="train")
     classes = None
     if labels is not None:
@@ -398,14 +399,6 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(f"{text!r}: give numbers separated by commas, e.g. 2,2,4") from error
-
-
-def _prefixes(remap: Sequence[str] | None) -> dict[str, str]:
-    """What `--remap OLD=NEW` says, once for each prefix."""
-    pairs = [pair.partition("=") for pair in remap or ()]
-    if not all(old and equals for old, equals, _ in pairs):
-        raise typer.BadParameter("--remap takes OLD=NEW, e.g. /root/video/=videos/")
-    return {old: new for old, _, new in pairs}
 
 
 def _draw(files: Sequence[Path], items: Sequence[Classification | ItemError], sheet: Path) -> None:

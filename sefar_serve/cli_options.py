@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,3 +60,11 @@ def settings_for(model: Path | None, captioner: str | None = None) -> Settings:
     """The settings of a command, with the model and the captioner that its options name."""
     named: dict[str, Any] = {"model": model, "captioner": captioner}
     return Settings(**{name: value for name, value in named.items() if value is not None})
+
+
+def path_prefixes(remap: Sequence[str] | None) -> dict[str, str]:
+    """What `--remap OLD=NEW` says, once for each prefix."""
+    pairs = [pair.partition("=") for pair in remap or ()]
+    if not all(old and equals for old, equals, _ in pairs):
+        raise typer.BadParameter("--remap takes OLD=NEW, e.g. /root/video/=videos/")
+    return {old: new for old, _, new in pairs}

@@ -19,6 +19,10 @@ def written_whole(folder: Path) -> Iterator[Path]:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     yield new
+    # Some writers make files that only their owner may read; others read what the folder lets them.
+    for file in new.rglob("*"):
+        if file.is_file():
+            file.chmod(new.stat().st_mode & 0o666)
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

@@ -335,7 +335,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     if not isinstance(fields, dict):
         raise RecipeError(f"{path} is not a recipe: its top level must be a mapping of keys")
     for override in overrides:
-        _apply(fields, override)
+        apply_override(fields, override)
     try:
         return TrainConfig(**fields)
     except ValidationError as error:
@@ -343,7 +343,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise RecipeError(f"{path}: {wrong}") from error
 
 
-def _apply(fields: dict[str, Any], override: str) -> None:
+def apply_override(fields: dict[str, Any], override: str) -> None:
+    """Change one key of a recipe that has been read, and not validated yet.
+
+    Args:
+        fields: the recipe's keys, changed in place.
+        override: ``dotted.key=value``; the value is read as YAML.
+
+    Raises:
+        RecipeError: it is malformed.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise RecipeError(f"override {override!r} is not of the form key=value, e.g. optim.epochs=3")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..config import RecipeError, _apply
+from ..config import RecipeError, apply_override
 from .features import ViewSettings
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -198,7 +198,7 @@ def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise RecipeError(f"{path} is not a recipe: its top level must be a mapping of keys")
     for override in overrides:
-        _apply(fields, override)
+        apply_override(fields, override)
     return fields
 
 
