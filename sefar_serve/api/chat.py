@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions and /v1/captions: what a language model says of clips."""
+"""POST /v1/chat/completions: conversations with videos in them, in OpenAI's format."""
 
 from __future__ import annotations
 
