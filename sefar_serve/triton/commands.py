@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ app = typer.Typer(no_args_is_help=True, help="Run NVIDIA Triton on this machine,
 
 MIN_LIFE_SECONDS = 5.0
 """A server that ends sooner than this is not started again."""
+
+POLL_SECONDS = 0.2
+"""How often the server, and whether it is to end, is looked at."""
 
 TritonName = Annotated[str, typer.Option("--triton-name", help="Triton's name of the model: its folder's")]
 Home = Annotated[
@@ -56,24 +60,29 @@ def serve(
     server = TritonServer(
         prepared, repository, host=host, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, log=log
     )
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        with server:
-            console.err.print(f"Triton serves {repository}; now run: sefar serve --triton-url {server.url}")
-            _stay_up(server)
-    except KeyboardInterrupt:
-        return
+    # A flag, not an exception: one raised while a connection is being taken down is lost, and the request with it.
+    ending = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ending.set())
+    with server:
+        console.err.print(f"Triton serves {repository}; now run: sefar serve --triton-url {server.url}")
+        _stay_up(server, ending)
 
 
-def _stay_up(server: TritonServer) -> None:
-    """Start the server again when it was ended by a signal, as an orchestrator would."""
-    while True:
-        started = time.monotonic()
-        status = server.wait()
+def _stay_up(server: TritonServer, ending: threading.Event) -> None:
+    """Start the server again when it was ended by a signal, as an orchestrator would, until the end is asked for."""
+    started = time.monotonic()
+    while not ending.is_set():
+        status = server.wait(POLL_SECONDS)
+        if status is None:
+            continue
+        if ending.is_set():
+            return
         if status >= 0 or time.monotonic() - started < MIN_LIFE_SECONDS:
             raise TritonServerError(f"the Triton server ended with status {status}")
         console.err.print(f"[red]the Triton server was ended by signal {-status}; starting it again[/]")
         server.start()
+        started = time.monotonic()
 
 
 @app.command()

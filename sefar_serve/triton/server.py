@@ -86,7 +86,11 @@ class TritonServer:
                 self.kill()
                 raise TritonServerError(f"the Triton server did not answer in {READY_SECONDS:g} s{self._told()}")
             time.sleep(0.05)
-        self._rescue()
+        try:
+            self._rescue()
+        except BaseException:
+            self.kill()  # nobody else knows of it yet
+            raise
 
     def stop(self) -> None:
         """Let running requests end, then end; safe to call twice."""
@@ -108,11 +112,14 @@ class TritonServer:
             for region in Path("/dev/shm").glob(f"{self._shared}*"):
                 region.unlink(missing_ok=True)
 
-    def wait(self) -> int:
-        """Wait until it ends by itself; return its exit status."""
+    def wait(self, seconds: float) -> int | None:
+        """Wait for a while for it to end by itself; return its exit status, None where it goes on."""
         if self.process is None:
             raise TritonServerError("the Triton server was not started")
-        return self.process.wait()
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
 
     def metrics(self) -> str:
         """Its Prometheus metrics."""

@@ -99,7 +99,7 @@ def eta_histograms(eta: EtaFigures) -> Figure:
         axes.axvline(mean, color=colour, linestyle=":", linewidth=1.5)
     axes.set(xlabel="η", ylabel="share of answers", xlim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(loc="upper left", frameon=False, fontsize=9)
     return fig
 
 

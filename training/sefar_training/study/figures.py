@@ -41,7 +41,7 @@ def eta_distributions(found: PseudoLabelled) -> Figure:
         axes.hist(eta, bins, weights=weights, color=colour, alpha=0.6, label=f"{name} ({len(eta)})")
     axes.set_xlabel("η")
     axes.set_ylabel("share of such labels, %")
-    axes.legend(frameon=False)
+    axes.legend(loc="upper left", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
