@@ -10,6 +10,8 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from sefar_serve.generation import ClipFeatures
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Window
@@ -73,7 +75,9 @@ class ClipStore:
         digest = hashlib.sha256(f"{metadata.name}:{window.prediction.version}".encode())
         for array in (outputs.embedding, outputs.tokens, window.clip.indices):
             digest.update(array.tobytes())
-        clip = replace(window.clip, frames=window.clip.frames[:0])
+        # Not a slice: that would keep all the pixels it was cut from, of every window of a long video.
+        frames = np.empty((0, *window.clip.frames.shape[1:]), np.uint8)
+        clip = replace(window.clip, frames=frames)
         stored = StoredClip(f"clip_{digest.hexdigest()[:24]}", name, replace(window, clip=clip), metadata)
         self._clips[stored.clip_id] = stored
         self._clips.move_to_end(stored.clip_id)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -42,6 +45,17 @@ def test_what_was_put_is_got_without_its_frames() -> None:
     assert got.window.clip.frames.size == 0
     assert got.verdict.labels == FAKE_METADATA.labels
     assert 0 < got.verdict.reliability <= 1
+
+
+def test_the_pixels_of_a_held_clip_are_given_back() -> None:
+    store = ClipStore(2)
+    shown = window(0)
+    pixels = weakref.ref(shown.clip.frames)
+    clip_id = store.put("a.mp4", shown, FAKE_METADATA).clip_id
+    del shown
+    gc.collect()
+    assert pixels() is None
+    assert store.get(clip_id).window.clip.frames.shape == (0, 32, 32, 3)
 
 
 def test_the_same_clip_has_the_same_id_and_others_another() -> None:
