@@ -1,18 +1,21 @@
 """Videos from URLs: only of hosts that the operator allows, and never by way of them from anywhere else.
 
 A server that fetches what strangers name can be sent to the machines behind it. So the host must be on the list, its
-address must be a public one unless the operator named a port or an address, the connection goes to the very address
+addresses must be public ones unless the operator named a port or an address, the connection goes to the very address
 that was checked, every redirect is checked again, and size and time are bounded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from typing import IO
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import IO, Any
 
 import httpx
 
@@ -77,19 +80,21 @@ class UrlFetcher:
         Raises:
             UrlNotAllowedError: it leads where the operator does not allow.
             UrlFetchError: the host does not answer, or not with a video.
-            UrlTimeoutError: it took too long.
+            UrlTimeoutError: it took too long; only looking up its name may take longer, as the system has it.
             ClipLimitError: it is too large.
         """
-        deadline = time.monotonic() + self._timeout
-        with httpx.Client(trust_env=False, follow_redirects=False) as client:
+        with (
+            _Deadline(self._timeout) as deadline,
+            httpx.Client(trust_env=False, follow_redirects=False) as client,
+        ):
             for _ in range(REDIRECTS + 1):
                 target, trusted = self._checked(url)
-                request = self._request(client, target, self._address(target, trusted))
+                address = self._address(target, trusted)
                 try:
-                    found = self._receive(client, request, url, deadline)
-                except httpx.TimeoutException as error:
-                    raise UrlTimeoutError(f"{url} did not come within {self._timeout:g} s") from error
+                    found = self._receive(client, self._request(client, target, address, deadline), url, deadline)
                 except httpx.HTTPError as error:
+                    if deadline.over or isinstance(error, httpx.TimeoutException):
+                        raise self._too_slow(url) from error
                     raise UrlFetchError(f"{url} cannot be fetched: {error}") from error
                 if not isinstance(found, str):
                     return found
@@ -101,9 +106,9 @@ class UrlFetcher:
         try:
             target = httpx.URL(url)
         except httpx.InvalidURL as error:
-            raise UrlNotAllowedError(f"{url} is not a URL: {error}") from error
+            # Here and below not the URL itself: a password in it would end in the logs.
+            raise UrlNotAllowedError(f"this is not a URL: {error}") from error
         if target.scheme not in _PORTS or not target.host or target.userinfo:
-            # Not the URL itself: a password in it would end in the logs.
             raise UrlNotAllowedError(
                 f"a URL of scheme {target.scheme or 'none'} and host {target.host or 'none'} is not allowed: give "
                 "http(s)://host/path, without a password"
@@ -126,34 +131,36 @@ class UrlFetcher:
             found = socket.getaddrinfo(target.host, port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise UrlFetchError(f"there is no host {target.host}: {error}") from error
-        address = str(found[0][4][0])
-        if not trusted and not ipaddress.ip_address(address.partition("%")[0]).is_global:
-            raise UrlNotAllowedError(
-                f"{target.host} leads to {address}, which is not a public address; the operator may allow it by its "
-                f"port (SEFAR_URL_HOSTS={target.host}:{port})"
-            )
-        return address
+        addresses = [str(entry[4][0]) for entry in found]
+        for address in addresses:
+            if not trusted and not _is_public(address):
+                raise UrlNotAllowedError(
+                    f"{target.host} leads to {address}, which is not a public address; the operator may allow it by "
+                    f"its port (SEFAR_URL_HOSTS={target.host}:{port})"
+                )
+        return addresses[0]
 
     @staticmethod
-    def _request(client: httpx.Client, target: httpx.URL, address: str) -> httpx.Request:
+    def _request(client: httpx.Client, target: httpx.URL, address: str, deadline: _Deadline) -> httpx.Request:
         return client.build_request(
             "GET",
             target.copy_with(host=address),
             # Videos do not get smaller by another compression, and a small answer could unpack into a very large one.
             headers={"host": target.netloc.decode("ascii"), "accept-encoding": "identity"},
-            extensions={"sni_hostname": target.host},
+            extensions={"sni_hostname": target.host, "trace": deadline.watch},
+            timeout=deadline.left,
         )
 
-    def _receive(self, client: httpx.Client, request: httpx.Request, url: str, deadline: float) -> IO[bytes] | str:
+    def _receive(self, client: httpx.Client, request: httpx.Request, url: str, deadline: _Deadline) -> IO[bytes] | str:
         """The video, or where it is to be found."""
-        left = max(0.001, deadline - time.monotonic())
-        request.extensions["timeout"] = httpx.Timeout(left).as_dict()
         response = client.send(request, stream=True)
         try:
             if response.has_redirect_location:
                 return response.headers["location"]
             if response.status_code != httpx.codes.OK:
                 raise UrlFetchError(f"{url} answers {response.status_code} {response.reason_phrase}")
+            if (coding := response.headers.get("content-encoding", "identity").strip().lower()) not in ("", "identity"):
+                raise UrlFetchError(f"{url} comes compressed ({coding}), though it was asked for as it is")
             declared = response.headers.get("content-length", "0")
             if declared.isdigit() and int(declared) > self._max_bytes:
                 raise self._too_large(url)
@@ -161,24 +168,90 @@ class UrlFetcher:
         finally:
             response.close()
 
-    def _spooled(self, response: httpx.Response, url: str, deadline: float) -> IO[bytes]:
+    def _spooled(self, response: httpx.Response, url: str, deadline: _Deadline) -> IO[bytes]:
         spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - the caller closes it
         try:
             # As they come: gathered to a size, a byte a second would pass every timeout.
-            for chunk in response.iter_bytes():
+            for chunk in response.iter_raw():
                 spool.write(chunk)
                 if spool.tell() > self._max_bytes:
                     raise self._too_large(url)
-                if time.monotonic() > deadline:
-                    raise UrlTimeoutError(f"{url} did not come within {self._timeout:g} s")
+                if deadline.over:
+                    raise self._too_slow(url)
+            # A video without a declared length ends where its connection does, also where the deadline cut it.
+            if deadline.over:
+                raise self._too_slow(url)
         except BaseException:
             spool.close()
             raise
         spool.seek(0)
         return spool
 
+    def _too_slow(self, url: str) -> UrlTimeoutError:
+        return UrlTimeoutError(f"{url} did not come within {self._timeout:g} s")
+
     def _too_large(self, url: str) -> ClipLimitError:
         return ClipLimitError(f"{url} has more than {self._max_bytes} bytes; send a shorter or smaller video")
+
+
+class _Deadline:
+    """Cuts the connection when time is up.
+
+    A timeout of httpx bounds each wait for something to arrive, and a host that sends a byte now and then
+    passes every one of them.
+
+    Args:
+        seconds: from now.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    @property
+    def left(self) -> float:
+        """Seconds, never none: 0 would mean not to wait at all."""
+        return max(0.001, self._end - time.monotonic())
+
+    @property
+    def over(self) -> bool:
+        """Whether time is up."""
+        return time.monotonic() >= self._end
+
+    def watch(self, event: str, info: Mapping[str, Any]) -> None:
+        """Note the connection that is in use; httpx tells of it as it is made ("trace")."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            with self._lock:
+                self._socket = info["return_value"].get_extra_info("socket")
+            if self.over:
+                self._cut()
+
+    def _cut(self) -> None:
+        with self._lock:
+            if self._socket is None:
+                return
+            # The plain socket's, as a TLS one's own shutdown would let what comes next be read without decryption;
+            # one that is closed by now has nothing left to cut.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+
+def _is_public(address: str) -> bool:
+    """Whether an address is one of the internet's, for a single machine."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    return found.is_global and not found.is_multicast
 
 
 def _is_address(host: str) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 import time
@@ -17,6 +18,8 @@ VIDEO = bytes(range(256)) * 16
 class Handler(BaseHTTPRequestHandler):
     """A host with a video, and with every way not to give it."""
 
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self) -> None:
         port = self.server.server_address[1]
         elsewhere = {
@@ -25,18 +28,37 @@ class Handler(BaseHTTPRequestHandler):
             "/away": "http://example.com/video",
             "/name": f"http://localhost:{port}/video",
         }
+        if self.path == "/trickle":
+            # Headers without end: each comes in time.
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while not self.server.ended.wait(0.02):  # type: ignore[attr-defined]
+                self.wfile.write(b"x-more: 1\r\n")
+            return
+        if self.path == "/stall":
+            # No length is told, so where the connection ends the video does.
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n" + VIDEO)
+            self.server.ended.wait(0.15)  # type: ignore[attr-defined]
+            self.wfile.write(VIDEO)
+            self.server.ended.wait()  # type: ignore[attr-defined]
+            return
         if self.path in elsewhere:
             self.send_response(302)
             self.send_header("location", elsewhere[self.path])
+            self.send_header("content-length", "0")
             self.end_headers()
             return
-        if self.path not in ("/video", "/undeclared", "/slow", "/host"):
+        if self.path not in ("/video", "/undeclared", "/slow", "/host", "/packed"):
             self.send_error(404)
             return
         self.send_response(200)
         body = self.headers["host"].encode() if self.path == "/host" else VIDEO
+        if self.path == "/packed":
+            body = gzip.compress(VIDEO)
+            self.send_header("content-encoding", "gzip")
         if self.path != "/undeclared":
             self.send_header("content-length", str(len(body)))
+        else:
+            self.send_header("connection", "close")
         self.end_headers()
         if self.path == "/slow":
             for byte in body:
@@ -49,16 +71,23 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
+def server() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.ended = threading.Event()  # type: ignore[attr-defined]
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hangs up is no error here
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield server.server_address[1]
+    yield server
+    server.ended.set()  # type: ignore[attr-defined]
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def port(server: ThreadingHTTPServer) -> int:
+    return server.server_address[1]
 
 
 def fetcher(*hosts: str, max_bytes: int = 1 << 20, timeout: float = 10.0) -> UrlFetcher:
@@ -88,6 +117,7 @@ def test_the_host_is_asked_by_its_name(port: int) -> None:
         "ftp://videos.example.org/video",
         "file:///etc/passwd",
         "http://[::1/video",
+        "http://user:secret@[::1/video",
         "http://",
     ],
 )
@@ -121,9 +151,15 @@ def test_a_video_that_is_too_large(port: int, path: str) -> None:
         fetcher(f"127.0.0.1:{port}", max_bytes=100).fetch(f"http://127.0.0.1:{port}/{path}")
 
 
-def test_a_video_that_comes_too_slowly(port: int) -> None:
+@pytest.mark.parametrize("path", ["slow", "trickle", "stall"])
+def test_a_video_that_comes_too_slowly(port: int, path: str) -> None:
     with pytest.raises(UrlTimeoutError, match=r"within 0\.3 s"):
-        fetcher(f"127.0.0.1:{port}", timeout=0.3).fetch(f"http://127.0.0.1:{port}/slow")
+        fetcher(f"127.0.0.1:{port}", timeout=0.3).fetch(f"http://127.0.0.1:{port}/{path}")
+
+
+def test_what_comes_compressed_is_not_unpacked(port: int) -> None:
+    with pytest.raises(UrlFetchError, match=r"compressed \(gzip\)"):
+        fetcher(f"127.0.0.1:{port}").fetch(f"http://127.0.0.1:{port}/packed")
 
 
 def test_what_the_host_does_not_have(port: int) -> None:
@@ -139,10 +175,19 @@ def test_a_host_that_is_not_there() -> None:
         fetcher(f"127.0.0.1:{closed}").fetch(f"http://127.0.0.1:{closed}/video")
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fd00::1", "0.0.0.0"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fd00::1", "0.0.0.0", "224.0.0.1"]
+)
 def test_an_allowed_name_that_leads_inside(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (address, 80))])
     with pytest.raises(UrlNotAllowedError, match="not a public address"):
+        fetcher("videos.example.org").fetch("http://videos.example.org/video")
+
+
+def test_a_name_with_one_address_inside_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(0, 0, 0, "", (address, 80)) for address in ("8.8.8.8", "10.1.2.3")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(UrlNotAllowedError, match=r"10\.1\.2\.3, which is not a public address"):
         fetcher("videos.example.org").fetch("http://videos.example.org/video")
 
 
