@@ -8,11 +8,14 @@ from typing import Literal
 
 Agreement = Literal["agree", "disagree"]
 
+_PUNCTUATION = ".,;:!?…\"'“”‘’«»()[]{}*_`~#-–—"
+"""What may stand at a word's ends without being of it; language models quote names and set them in bold."""
+
 
 def _words(text: str) -> str:
     """A text as it is compared: no prefix, case or punctuation at words' ends; a space on either side."""
     plain = re.sub(r"^\([A-Z]{2}\) ", "", text).casefold()
-    return f" {' '.join(word.strip('.,;:!?') for word in plain.split())} "
+    return f" {' '.join(bare for word in plain.split() if (bare := word.strip(_PUNCTUATION)))} "
 
 
 def named_label(text: str, labels: Sequence[str], prefer: int | None = None) -> int | None:
@@ -24,7 +27,11 @@ def named_label(text: str, labels: Sequence[str], prefer: int | None = None) -> 
         prefer: class taken where several labels read the same without their prefix.
     """
     text = _words(text)
-    found = [(len(words), i == prefer, -i) for i, label in enumerate(labels) if (words := _words(label)) in text]
+    found = [
+        (len(words), i == prefer, -i)
+        for i, label in enumerate(labels)
+        if (words := _words(label)).strip() and words in text
+    ]
     return -max(found)[2] if found else None
 
 

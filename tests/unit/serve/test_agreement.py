@@ -24,6 +24,9 @@ LABELS = (
         ("A SPLIT  jump with 1 turn!", 3),
         ("This is a split jump, done on the floor.", 2),
         ("1 turn on one leg", 5),
+        ("The athlete shows a **split jump with 1 turn**.", 3),
+        ("This is a “split jump” (on the floor).", 2),
+        ("salto , backward - tucked", 0),
         ("a split jumper", None),
         ("salto forward tucked", None),
         ("", None),
@@ -38,6 +41,16 @@ def test_labels_that_read_alike_are_told_apart_by_the_classifier() -> None:
     assert compare("a split jump", LABELS, best=4) == ("agree", 4)
     assert compare("a split jump", LABELS, best=2) == ("agree", 2)
     assert compare("a split jump", LABELS, best=3) == ("disagree", 2)
+
+
+def test_a_label_without_words_is_in_no_text() -> None:
+    assert named_label("a split jump", ("(FX) —", "(FX) split jump")) == 1
+    assert named_label("—", ("(FX) —",)) is None
+
+
+@given(st.sampled_from(range(len(LABELS))), st.sampled_from(("{}", "**{}**", "“{}”", "({})", "- {}.", "`{}`,")))
+def test_punctuation_about_a_name_hides_nothing(label: int, about: str) -> None:
+    assert compare(f"It is {about.format(LABELS[label][5:])} then", LABELS, label) == ("agree", label)
 
 
 def test_a_text_that_names_nothing_is_not_judged() -> None:
