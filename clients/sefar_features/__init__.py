@@ -1,0 +1,1 @@
+"""Reads the features that `sefar extract` writes."""

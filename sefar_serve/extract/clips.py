@@ -1,0 +1,44 @@
+"""What is extracted, clip by clip, and what a user can get wrong about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ClipRef:
+    """One clip to look at.
+
+    Attributes:
+        id: names the clip in the features; one run has each once.
+        path: on this machine, or URL of an fsspec file system (``s3://…``).
+        start: seconds where it begins; None: at the first frame.
+        end: seconds where it ends; None: at the last frame.
+        cost: bytes of the file, where they are known for nothing; larger files are begun first.
+    """
+
+    id: str
+    path: str
+    start: float | None = None
+    end: float | None = None
+    cost: int = 0
+
+
+class ExtractError(ValueError):
+    """What a user can mend; the message names the input and the mend."""
+
+
+class SourceError(ExtractError):
+    """The source cannot be read, a line of it is malformed, or it names no videos."""
+
+
+class ClipIdConflictError(ExtractError):
+    """One id stands for two different clips."""
+
+
+class MixedModelError(ExtractError):
+    """The folder holds features of another model, or made with other settings."""
+
+
+class OutputBusyError(ExtractError):
+    """Another run writes to the folder."""
