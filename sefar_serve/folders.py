@@ -1,7 +1,8 @@
-"""Folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,3 +30,22 @@ def written_whole(folder: Path) -> Iterator[Path]:
         folder.rename(old)
     new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def file_written_whole(file: Path) -> Iterator[Path]:
+    """Give a name to write to; it takes the place of `file` once the block is done, and not before.
+
+    What is there then survives a power cut as well.
+
+    Args:
+        file: what is replaced, if it is there. Its folder is.
+    """
+    new = file.with_name(f".{file.name}.new")
+    try:
+        yield new
+        with new.open("rb") as written:
+            os.fsync(written.fileno())
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)

@@ -1,0 +1,199 @@
+"""A row a clip: what a model says of it, or why it says nothing; and the same as an Arrow table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sefar_serve.answers import top_labels
+from sefar_serve.clip import Clip
+from sefar_serve.engine import Outputs
+from sefar_serve.extract.clips import ClipRef
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.reliability import reliability
+
+Format = Literal["parquet", "npy", "webdataset"]
+VectorName = Literal["embedding", "tokens"]
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """What a row holds; all rows of a folder agree in it.
+
+    Attributes:
+        tokens: whether it holds the elements' tokens beside the clip embedding.
+        dtype: of both; float16 halves them, at 3 decimal digits.
+        top_k: number of labels.
+        format: where the vectors are kept: in the Parquet file, or beside it as NumPy arrays or a WebDataset.
+    """
+
+    tokens: bool = False
+    dtype: Literal["float32", "float16"] = "float32"
+    top_k: int = 5
+    format: Format = "parquet"
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"top_k {self.top_k} must be at least 1")
+
+
+@dataclass(frozen=True, eq=False)
+class ClipRow:
+    """One clip and what was found in it; without an error all but the span is there.
+
+    Attributes:
+        clip: what was looked at.
+        model: name of the model.
+        version: of its weights.
+        embedding: float32 (256,).
+        tokens: float32 (E, D), one vector per temporal element, the context last; None where not asked for.
+        labels: the best classes first.
+        scores: their softmax probabilities.
+        reliability: η in (0, 1].
+        frame_times: seconds of the F frames that the model saw, in element order.
+        duration: seconds, of the whole video.
+        corrupt_frames: how many of these the decoder flagged as damaged.
+        warnings: of the decoder.
+        error_code: machine-readable reason, the HTTP API's.
+        error: the same for people.
+    """
+
+    clip: ClipRef
+    model: str
+    version: str
+    embedding: NDArray[np.float32] | None = None
+    tokens: NDArray[np.float32] | None = None
+    labels: Sequence[str] | None = None
+    scores: Sequence[float] | None = None
+    reliability: float | None = None
+    frame_times: Sequence[float] | None = None
+    duration: float | None = None
+    corrupt_frames: int | None = None
+    warnings: Sequence[str] | None = None
+    error_code: str | None = None
+    error: str | None = None
+
+
+def found_row(
+    ref: ClipRef, clip: Clip, outputs: Outputs, version: str, meta: ModelMetadata, options: RowOptions
+) -> ClipRow:
+    """The row of a clip that the model has seen.
+
+    Args:
+        ref: the clip.
+        clip: as decoded.
+        outputs: of this clip, without the batch axis.
+        version: of the weights that answered.
+        meta: of the model.
+        options: what the row holds.
+    """
+    labels = top_labels(outputs.logits, meta, options.top_k, False, False)
+    return ClipRow(
+        ref,
+        meta.name,
+        version,
+        # Copies: a slice would keep its whole batch.
+        embedding=outputs.embedding.copy(),
+        tokens=outputs.tokens.copy() if options.tokens else None,
+        labels=[label.label for label in labels],
+        scores=[label.score for label in labels],
+        reliability=reliability(outputs.mc_logits),
+        frame_times=clip.times.tolist(),
+        duration=clip.duration,
+        corrupt_frames=len(clip.corrupt),
+        warnings=list(clip.warnings),
+    )
+
+
+def failed_row(ref: ClipRef, code: str, message: str, meta: ModelMetadata) -> ClipRow:
+    """The row of a clip that could not be looked at.
+
+    Args:
+        ref: the clip.
+        code: machine-readable reason.
+        message: the same for people.
+        meta: of the model that would have seen it.
+    """
+    return ClipRow(ref, meta.name, meta.version, error_code=code, error=message)
+
+
+def schema(meta: ModelMetadata, options: RowOptions) -> pa.Schema:
+    """Columns of the Parquet files; see docs/extract.md."""
+    number = pa.float32() if options.dtype == "float32" else pa.float16()
+    elements = len(meta.sample_frames)
+    vectors = []
+    if options.format == "parquet":
+        vectors.append(pa.field("embedding", pa.list_(number, meta.embedding_dim)))
+        if options.tokens:
+            vectors.append(pa.field("tokens", pa.list_(pa.list_(number, meta.token_dim), elements)))
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("path", pa.string(), nullable=False),
+            pa.field("start", pa.float64()),
+            pa.field("end", pa.float64()),
+            *vectors,
+            pa.field("labels", pa.list_(pa.string())),
+            pa.field("scores", pa.list_(pa.float32())),
+            pa.field("reliability", pa.float64()),
+            pa.field("frame_times", pa.list_(pa.float64())),
+            pa.field("duration", pa.float64()),
+            pa.field("corrupt_frames", pa.int32()),
+            pa.field("warnings", pa.list_(pa.string())),
+            pa.field("model", pa.string(), nullable=False),
+            pa.field("version", pa.string(), nullable=False),
+            pa.field("error_code", pa.string()),
+            pa.field("error", pa.string()),
+        ]
+    )
+
+
+def table(rows: Sequence[ClipRow], meta: ModelMetadata, options: RowOptions) -> pa.Table:
+    """The rows as an Arrow table of that schema."""
+    columns = schema(meta, options)
+    arrays = [_column(rows, field, meta, options) for field in columns]
+    return pa.Table.from_arrays(arrays, schema=columns)
+
+
+def _column(rows: Sequence[ClipRow], field: pa.Field, meta: ModelMetadata, options: RowOptions) -> pa.Array:
+    if field.name in ("embedding", "tokens"):
+        return _vectors(rows, field.name, meta, options)
+    of_clip = field.name in ("id", "path", "start", "end")
+    return pa.array([getattr(row.clip if of_clip else row, field.name) for row in rows], field.type)
+
+
+def stacked(
+    rows: Sequence[ClipRow], name: VectorName, meta: ModelMetadata, options: RowOptions
+) -> NDArray[np.floating[Any]]:
+    """The vectors of N rows in one array, NaN where a row has none.
+
+    Args:
+        rows: the rows.
+        name: which vectors.
+        meta: of the model.
+        options: their dtype.
+
+    Returns:
+        (N, 256) or (N, E, D).
+    """
+    array = np.full((len(rows), *meta.output_shapes[name]), np.nan, options.dtype)
+    for place, row in enumerate(rows):
+        vector: NDArray[np.float32] | None = getattr(row, name)
+        if vector is not None:
+            array[place] = vector
+    return array
+
+
+def _vectors(rows: Sequence[ClipRow], name: VectorName, meta: ModelMetadata, options: RowOptions) -> pa.Array:
+    """A column of vectors, made without turning its numbers into Python objects."""
+    shape = meta.output_shapes[name]
+    array = pa.array(stacked(rows, name, meta, options).reshape(-1))
+    for width in reversed(shape[1:]):
+        array = pa.FixedSizeListArray.from_arrays(array, width)
+    absent = pa.array([getattr(row, name) is None for row in rows], pa.bool_())
+    return pa.FixedSizeListArray.from_arrays(array, shape[0], mask=absent)
