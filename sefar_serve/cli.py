@@ -35,6 +35,7 @@ from sefar_serve.cli_options import (
 )
 from sefar_serve.clip import ClipError
 from sefar_serve.engine import EngineError
+from sefar_serve.extract_commands import extract
 from sefar_serve.generation import GenerationError
 from sefar_serve.logs import configure_logging
 from sefar_serve.metadata import ModelMetadata
@@ -144,6 +145,7 @@ def embed(
 
 app.command()(text_commands.caption)
 app.command()(text_commands.ask)
+app.command()(extract)
 
 
 @app.command()

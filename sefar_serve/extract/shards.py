@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -171,6 +172,15 @@ class Shards:
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"part-{shard:06d}.parquet"
+
+
+def failures(folder: Path) -> dict[str, int]:
+    """How many clips of a folder of features failed, by error code, the most frequent first."""
+    codes: Counter[str] = Counter()
+    for file in folder.glob("part-*.parquet"):
+        found = pq.read_table(file, columns=["error_code"])["error_code"]
+        codes.update({count["values"].as_py(): count["counts"].as_py() for count in found.drop_null().value_counts()})
+    return dict(codes.most_common())
 
 
 @contextmanager

@@ -1,0 +1,221 @@
+"""The command `sefar extract`: features of a million clips, killed and continued at will."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Literal, Self
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sefar_serve import console
+from sefar_serve.cli_options import ModelOption, needs_engine, path_prefixes, settings_for
+from sefar_serve.optional import optional_module
+from sefar_serve.server import make_engine
+from sefar_serve.settings import Settings, every_core
+
+PLAIN_SECONDS = 30.0
+"""How often progress is written where there is no terminal to draw a bar in."""
+
+MAX_WAIT_MS = 20.0
+"""A full batch is worth more here than an early answer."""
+
+
+def extract(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="folder of videos; list file (`path label` a line); CSV, JSONL or Parquet manifest (path; start, end "
+            "and id if you like); or a glob, here or on s3://…",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the features; run again to go on")],
+    form: Annotated[
+        Literal["parquet", "npy", "webdataset"],
+        typer.Option("--format", help="where the vectors go: into the Parquet files, or beside them"),
+    ] = "parquet",
+    tokens: Annotated[bool, typer.Option("--tokens", help="keep a token per temporal element as well")] = False,
+    dtype: Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="of the vectors")] = "float32",
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="labels per clip")] = 5,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="folder that relative paths of a list or manifest start from")
+    ] = None,
+    remap: Annotated[
+        list[str] | None, typer.Option("--remap", metavar="OLD=NEW", help="replace a prefix of the paths in a list")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="look again at clips that failed before")
+    ] = False,
+    shard_rows: Annotated[
+        int, typer.Option("--shard-rows", min=1, help="clips in a shard; the last ones begun are lost when killed")
+    ] = 512,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="decode processes (default: one per core)")
+    ] = None,
+    clip_timeout: Annotated[
+        float, typer.Option("--clip-timeout", min=0.1, help="seconds that decoding a clip may take")
+    ] = 60.0,
+    model: ModelOption = None,
+    triton_url: Annotated[
+        str | None, typer.Option("--triton-url", help="host:port of a Triton server that runs the model instead")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", metavar="ADDRESS", help="work on a Ray cluster: host:port, auto, or local")
+    ] = None,
+    gpus: Annotated[float, typer.Option("--ray-gpus", min=0, help="GPUs of each inference actor on Ray")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="print the run's counts as one JSON object")] = False,
+) -> None:
+    """Features of many videos: embeddings, labels and η in Parquet shards, a row for each clip.
+
+    Kill it at any time and run it again: it does what is missing. A video that cannot be read has a row that says why.
+    """
+    sources = optional_module("sefar_serve.extract.source", extra="batch")
+    rows = optional_module("sefar_serve.extract.rows", extra="batch")
+    run = optional_module("sefar_serve.extract.run", extra="batch")
+    shards = optional_module("sefar_serve.extract.shards", extra="batch")
+    settings = settings_for(model)
+    if triton_url is not None:
+        settings = settings.model_copy(update={"triton_url": triton_url})
+    if ray is not None and settings.triton_url is not None:
+        raise typer.BadParameter("--ray runs the model file on the cluster's nodes; leave --triton-url out")
+    options = rows.RowOptions(tokens=tokens, dtype=dtype, top_k=top_k, format=form)
+    clips = sources.read_source(source, root=root, remap=path_prefixes(remap))
+    workers = workers or every_core()
+
+    with _Reporter() as reporter:
+
+        async def work(backend: Any) -> Any:
+            return await run.extract(
+                clips,
+                out,
+                backend,
+                options,
+                shard_rows=shard_rows,
+                retry_failed=retry_failed,
+                source=source,
+                on_progress=reporter.show,
+            )
+
+        try:
+            if ray is None:
+                progress = asyncio.run(_locally(settings, options, workers, clip_timeout, work))
+            else:
+                needs_engine(settings)
+                distributed = optional_module("sefar_serve.extract.distributed", extra="ray")
+                backend = distributed.RayBackend(
+                    settings.model,
+                    options,
+                    address=ray,
+                    decode_workers=workers,
+                    gpus=gpus,
+                    limits=settings.bounds.limits,
+                    timeout=clip_timeout,
+                )
+                progress = asyncio.run(work(backend))
+        except KeyboardInterrupt:
+            console.err.print("stopped; run the same command again to go on")
+            raise typer.Exit(130) from None
+    _say(out, progress, shards.failures(out), as_json)
+
+
+async def _locally(
+    settings: Settings, options: Any, workers: int, timeout: float, work: Callable[[Any], Awaitable[Any]]
+) -> Any:
+    """With decode processes and an engine on this machine, or a Triton server's."""
+    decoders = optional_module("sefar_serve.extract.decoders", extra="batch")
+    local = optional_module("sefar_serve.extract.local", extra="batch")
+    needs_engine(settings)
+    engine = make_engine(settings.model_copy(update={"max_wait_ms": MAX_WAIT_MS}))
+    await engine.start()
+    try:
+        model = engine.model(None)
+        # One batch in the model, one ready for it, and of what decodes twice as much as can at a time.
+        at_once = 2 * settings.max_batch + 2 * workers
+        with decoders.DecoderPool(
+            model.metadata, workers=workers, slots=at_once, limits=settings.bounds.limits, timeout=timeout
+        ) as pool:
+            sha256 = None if settings.triton_url is not None else _sha256(settings.model)
+            return await work(local.LocalBackend(model, pool, options, sha256=sha256, at_once=at_once))
+    finally:
+        await engine.close()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+class _Reporter:
+    """A progress bar; where there is no terminal, a line now and then."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("[red]{task.fields[failures]}[/]"),
+            console=console.err,
+            disable=not console.err.is_terminal,
+        )
+        self._bar = self._bars.add_task("looking for clips", total=None, rate="", failures="")
+        self._began = self._told = 0.0
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def show(self, progress: Any) -> None:
+        """Say how far the run is.
+
+        Args:
+            progress: a `sefar_serve.extract.run.Progress`.
+        """
+        now = time.monotonic()
+        if self._began == 0.0:
+            self._began = self._told = now
+            self._bars.reset(self._bar, total=progress.total, description="clips")
+        rate = f"{progress.done / max(now - self._began, 1e-9):.1f} clips/s" if progress.done else ""
+        failures = f"{progress.failed} failed" if progress.failed else ""
+        finished = progress.skipped + progress.done
+        self._bars.update(self._bar, completed=finished, rate=rate, failures=failures)
+        if not console.err.is_terminal and now - self._told > PLAIN_SECONDS:
+            self._told = now
+            typer.echo(f"{finished} of {progress.total} clips, {rate}, {progress.failed} failed", err=True)
+
+
+def _say(out: Path, progress: Any, failures: Mapping[str, int], as_json: bool) -> None:
+    """What came of the run.
+
+    Raises:
+        typer.Exit: with status 1 where clips failed.
+    """
+    if as_json:
+        typer.echo(json.dumps({**asdict(progress), "out": str(out), "failures": dict(failures)}))
+    else:
+        repeats = f" ({progress.repeats} named again, looked at once)" if progress.repeats else ""
+        before = f", {progress.skipped} were there" if progress.skipped else ""
+        typer.echo(f"{out}: {progress.total} clips{repeats}, {progress.done} looked at{before}")
+    if progress.failed:
+        reasons = ", ".join(f"{count} {code}" for code, count in failures.items())
+        console.err.print(
+            f"[red]{progress.failed} of {progress.total} clips failed[/] ({reasons}): the columns error_code and error "
+            "say why, --retry-failed looks again",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
