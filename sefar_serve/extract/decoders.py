@@ -11,9 +11,9 @@ import ctypes
 import logging
 import multiprocessing
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import TimeoutError as ClipTimeoutError
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from multiprocessing.sharedctypes import RawArray
@@ -27,10 +27,13 @@ from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
 from sefar_serve.clip import Clip, ClipError, ClipLimits, VideoSource, load_clip
-from sefar_serve.extract.clips import ClipRef
+from sefar_serve.extract.clips import ClipRef, ExtractError
 from sefar_serve.metadata import ModelMetadata
 
 log = logging.getLogger(__name__)
+
+WHOLE = 64 * 1024**2
+"""Bytes up to which a video elsewhere is fetched at once; a decoder reads forth and back."""
 
 MEMORY = 4 * 1024**3
 """Bytes a decode process may take beyond what it starts with; 4320p video needs one of them."""
@@ -99,28 +102,43 @@ class DecoderPool:
     async def decoded(self, ref: ClipRef) -> AsyncIterator[Clip]:
         """Decode a clip; its frames are there until the block ends.
 
+        Cancelled while it decodes, it keeps its slot, for the process may write there still: a run that is cancelled
+        closes its pool.
+
         Raises:
             DecodeError: it cannot be decoded.
+            ExtractError: no process can be kept alive.
         """
         slot = await self._free.get()
         try:
             clip = await self._decode(ref, slot)
+        except Exception:
+            self._free.put_nowait(slot)
+            raise
+        try:
             yield replace(clip, frames=self._frames[slot])
         finally:
             self._free.put_nowait(slot)
 
     async def _decode(self, ref: ClipRef, slot: int) -> Clip:
-        future = self._pool.schedule(_decode, args=(ref, slot), timeout=self._timeout)
         try:
+            future = self._pool.schedule(_decode, args=(ref, slot), timeout=self._timeout)
             found: Clip | _Refusal = await asyncio.wrap_future(future)
         except ClipTimeoutError as error:
             raise DecodeError(
-                "decoder_timeout", f"{ref.path}: decoding took longer than {self._timeout:g} s and was stopped"
+                "decoder_timeout",
+                f"{ref.path}: decoding took longer than {self._timeout:g} s and was stopped; if the file is sound, "
+                "allow it more time",
             ) from error
         except ProcessExpired as error:
             how = f"signal {-error.exitcode}" if error.exitcode < 0 else f"exit status {error.exitcode}"
             raise DecodeError(
                 "decoder_crashed", f"{ref.path} ended the process that decoded it ({how}); the file is likely damaged"
+            ) from error
+        except RuntimeError as error:  # of a broken pool
+            raise ExtractError(
+                f"decode processes end as soon as they start ({error}); is there memory for them? Run the same "
+                "command again to go on, with fewer --workers"
             ) from error
         if isinstance(found, _Refusal):
             raise DecodeError(found.code, found.message)
@@ -164,32 +182,39 @@ def _decode(ref: ClipRef, slot: int) -> Clip | _Refusal:
     """Decode a clip into its place; of what comes back the frames are left out."""
     meta = _worker.metadata
     try:
-        clip = load_clip(
-            _opened(ref.path, _worker.limits.max_bytes),
-            meta.sampling,
-            resize=meta.resize,
-            size=meta.size,
-            start=ref.start,
-            end=ref.end,
-            name=ref.path,
-            limits=_worker.limits,
-        )
+        with _opened(ref.path) as source:
+            clip = load_clip(
+                source,
+                meta.sampling,
+                resize=meta.resize,
+                size=meta.size,
+                start=ref.start,
+                end=ref.end,
+                name=ref.path,
+                limits=_worker.limits,
+            )
     except ClipError as error:
         return _Refusal(error.code, str(error))
     except FileNotFoundError:
         return _Refusal("file_not_found", f"{ref.path}: no such file")
-    except (OSError, ImportError) as error:  # an fsspec file system of which the driver is not installed
-        return _Refusal("unreadable_file", f"{ref.path}: {getattr(error, 'strerror', None) or error}")
+    except OSError as error:
+        return _Refusal("unreadable_file", f"{ref.path}: {error.strerror or error}")
     except MemoryError:
         return _Refusal("clip_too_large", f"{ref.path}: decoding it takes more memory than a decoder may have")
+    except Exception as error:
+        # The libraries of a hundred file systems and codecs each raise what they like; it costs this clip.
+        log.exception("%s", ref.path)
+        return _Refusal("unreadable_file", f"{ref.path}: {type(error).__name__}: {error}")
     _worker.frames[slot] = clip.frames
     return replace(clip, frames=clip.frames[:0].copy())
 
 
-def _opened(path: str, max_bytes: int) -> VideoSource:
-    """A local file by its path, one elsewhere by its bytes."""
+@contextmanager
+def _opened(path: str) -> Iterator[VideoSource]:
+    """A local file by its path, one elsewhere by its bytes, or as a file object where these would be many."""
     if "://" not in path:
-        return path
+        yield path
+        return
     with fsspec.open(path, "rb") as file:
-        content: bytes = file.read(max_bytes + 1)
-    return content
+        size = getattr(file, "size", None)
+        yield file if size is None or size > WHOLE else file.read()

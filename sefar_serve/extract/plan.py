@@ -8,10 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
-from sefar_serve.extract.clips import ClipIdConflictError, ClipRef
+from sefar_serve.extract.clips import ClipIdConflictError, ClipRef, ExtractError
 
 AT_ONCE = 4096
 """Clips read or written by one statement."""
@@ -86,8 +86,17 @@ class Plan:
         Args:
             shard: its number.
             rows: id of each row, and whether it is an error.
+
+        Raises:
+            ExtractError: one of them is in another shard too.
         """
-        self._db.executemany("INSERT INTO done VALUES (?, ?, ?)", ((id_, shard, failed) for id_, failed in rows))
+        try:
+            self._db.executemany("INSERT INTO done VALUES (?, ?, ?)", ((id_, shard, failed) for id_, failed in rows))
+        except sqlite3.IntegrityError as error:
+            raise ExtractError(
+                f"shard {shard} has a clip that it or another shard has already; was it copied there? "
+                "Delete one of the two, or take another --out"
+            ) from error
 
     @property
     def clips(self) -> int:
@@ -133,11 +142,12 @@ class Plan:
             for (shard,) in shards.fetchall():
                 where = "JOIN done USING (id) WHERE failed AND shard = ?"
                 yield Chunk(shard, list(self._select(where, shard)), replaces=True)
-        shard = 1 + self._count("SELECT coalesce(max(shard), -1) FROM done")
+        # A run that was killed may have left gaps. Filling them first gives the shards of one that was not.
+        taken = {shard for (shard,) in self._db.execute("SELECT DISTINCT shard FROM done")}
+        free = (shard for shard in count() if shard not in taken)
         missing = self._select("LEFT JOIN done USING (id) WHERE done.id IS NULL")
         while clips := list(islice(missing, size)):
-            yield Chunk(shard, clips, replaces=False)
-            shard += 1
+            yield Chunk(next(free), clips, replaces=False)
 
     def close(self) -> None:
         """Remove the database."""

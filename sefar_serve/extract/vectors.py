@@ -40,20 +40,17 @@ def write_vectors(
                 np.save(out, array)
     elif options.format == "webdataset":
         file = stem.with_suffix(".tar")
+        # Ids may hold dots and slashes, which mean something in the name of a sample.
+        keys = [f"{stem.name}-{place:05d}" for place in (range(len(rows)) if places is None else places)]
         with file_written_whole(file) as new, tarfile.open(new, "w") as out:
             if places is not None:
-                _copy_samples(file, {_key(row) for row in rows}, out)
-            for row in rows:
+                _copy_samples(file, set(keys), out)
+            for key, row in zip(keys, rows, strict=True):
                 if row.error_code is None:
-                    _add_sample(out, row, names, options)
+                    _add_sample(out, key, row, names, options)
 
 
-def _key(row: ClipRow) -> str:
-    """What WebDataset calls a sample: all of a member's name up to the first dot of its last part."""
-    return row.clip.id.replace(".", "_").strip("/")
-
-
-def _add_sample(out: tarfile.TarFile, row: ClipRow, names: Sequence[VectorName], options: RowOptions) -> None:
+def _add_sample(out: tarfile.TarFile, key: str, row: ClipRow, names: Sequence[VectorName], options: RowOptions) -> None:
     about = {
         "id": row.clip.id,
         "path": row.clip.path,
@@ -67,11 +64,11 @@ def _add_sample(out: tarfile.TarFile, row: ClipRow, names: Sequence[VectorName],
         "model": row.model,
         "version": row.version,
     }
-    _add(out, f"{_key(row)}.json", json.dumps(about, ensure_ascii=False).encode())
+    _add(out, f"{key}.json", json.dumps(about, ensure_ascii=False).encode())
     for name in names:
         array = io.BytesIO()
         np.save(array, getattr(row, name).astype(options.dtype))
-        _add(out, f"{_key(row)}.{name}.npy", array.getvalue())
+        _add(out, f"{key}.{name}.npy", array.getvalue())
 
 
 def _add(out: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -83,6 +80,5 @@ def _add(out: tarfile.TarFile, name: str, content: bytes) -> None:
 def _copy_samples(file: Path, but: set[str], out: tarfile.TarFile) -> None:
     with tarfile.open(file) as old:
         for member in old:
-            folder, slash, name = member.name.rpartition("/")
-            if folder + slash + name.partition(".")[0] not in but:
+            if member.name.partition(".")[0] not in but:
                 out.addfile(member, old.extractfile(member))

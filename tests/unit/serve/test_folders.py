@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sefar_serve.folders import written_whole
+from sefar_serve.folders import file_written_whole, written_whole
 
 
 def test_a_folder_takes_the_place_of_another_once_it_is_written(tmp_path: Path) -> None:
@@ -35,3 +35,16 @@ def test_others_may_read_what_they_may_read_of_the_folder(tmp_path: Path) -> Non
         (new / "weights").chmod(0o600)
     mode = (tmp_path / "final").stat().st_mode
     assert (tmp_path / "final" / "weights").stat().st_mode & 0o777 == mode & 0o666
+
+
+def test_a_file_takes_the_place_of_another_once_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "shard"
+    for text in ("one", "two"):
+        with file_written_whole(file) as new:
+            new.write_text(text)
+        assert file.read_text() == text
+    with pytest.raises(RuntimeError), file_written_whole(file) as new:
+        new.write_text("half")
+        raise RuntimeError
+    assert file.read_text() == "two"
+    assert list(tmp_path.iterdir()) == [file]

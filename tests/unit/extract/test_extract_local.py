@@ -1,0 +1,157 @@
+"""Decode processes and an engine together: good clips, bad clips, and an engine that is away for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from grey_clips import encode_grey_clip
+
+from sefar_serve.engine import (
+    EngineOverloadedError,
+    EngineUnavailableError,
+    FakeEngine,
+    InferenceError,
+    Prediction,
+)
+from sefar_serve.engine.fake import FAKE_METADATA
+from sefar_serve.extract.clips import ClipRef, MixedModelError
+from sefar_serve.extract.decoders import DecoderPool
+from sefar_serve.extract.local import LocalBackend
+from sefar_serve.extract.rows import ClipRow, RowOptions
+from sefar_serve.extract.run import Work
+
+AT_ONCE = 4
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[DecoderPool]:
+    with DecoderPool(FAKE_METADATA, workers=2, slots=AT_ONCE) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[ClipRef]:
+    folder = tmp_path_factory.mktemp("clips")
+    refs = []
+    for number in range(12):
+        (folder / f"{number}.mp4").write_bytes(encode_grey_clip([20 * number] * 12))
+        refs.append(ClipRef(str(number), str(folder / f"{number}.mp4")))
+    (folder / "5.mp4").write_bytes(b"not a video")
+    return refs
+
+
+def _rows(pool: DecoderPool, clips: list[ClipRef], engine: FakeEngine, **options: float) -> dict[str, ClipRow]:
+    async def run() -> dict[str, ClipRow]:
+        await engine.start()
+        backend = LocalBackend(engine, pool, RowOptions(tokens=True), at_once=AT_ONCE, **options)
+        work = (Work(clip, 0, place) for place, clip in enumerate(clips))
+        return {work.clip.id: row async for work, row in backend.rows(work)}
+
+    return asyncio.run(run())
+
+
+def test_each_clip_has_its_own_answer(pool: DecoderPool, clips: list[ClipRef]) -> None:
+    engine = FakeEngine(delay=0.002)
+    rows = _rows(pool, clips, engine)
+    assert sorted(rows, key=int) == [clip.id for clip in clips]
+    assert rows["5"].error_code == "not_a_video"
+    assert rows["5"].embedding is None
+    for number in set(range(12)) - {5}:
+        row = rows[str(number)]
+        chosen = min(int(20 * number / 256 * 3 + 0.02), 2)
+        assert (row.error_code, row.labels[0]) == (None, FAKE_METADATA.labels[chosen])
+        np.testing.assert_array_equal(row.embedding, np.full(8, chosen, np.float32))
+        assert row.tokens.shape == (3, 4)
+        assert len(row.frame_times) == 8
+        assert 0 < row.reliability <= 1
+    assert engine.calls == 11
+
+
+class Sulking(FakeEngine):
+    """Refuses a number of times before each answer."""
+
+    def __init__(self, *refusals: Exception) -> None:
+        super().__init__()
+        self._refusals = list(refusals)
+
+    async def infer(self, frames: np.ndarray) -> Prediction:
+        if self._refusals:
+            raise self._refusals.pop()
+        return await super().infer(frames)
+
+
+def test_an_engine_that_is_away_is_asked_again(
+    pool: DecoderPool, clips: list[ClipRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def soon(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("sefar_serve.extract.local.asyncio.sleep", soon)
+    engine = Sulking(*[EngineOverloadedError("full"), EngineUnavailableError("restarting")] * 3)
+    rows = _rows(pool, clips[:4], engine)
+    assert [rows[clip.id].error_code for clip in clips[:4]] == [None] * 4
+    assert len(waits) >= 6
+    assert min(waits[:6]) >= 0
+
+
+def test_one_that_stays_away_ends_the_run(pool: DecoderPool, clips: list[ClipRef]) -> None:
+    with pytest.raises(EngineUnavailableError, match="gone"):
+        _rows(pool, clips[:2], FakeEngine(failure=EngineUnavailableError("gone")), patience=0.0)
+
+
+def test_a_clip_that_the_model_fails_on_is_an_error_row(pool: DecoderPool, clips: list[ClipRef]) -> None:
+    rows = _rows(pool, clips[:2], FakeEngine(failure=InferenceError("NaN")))
+    assert {(row.error_code, row.error) for row in rows.values()} == {("inference_failed", "NaN")}
+
+
+def test_another_version_in_mid_run_ends_it(pool: DecoderPool, clips: list[ClipRef]) -> None:
+    class Replaced(FakeEngine):
+        async def infer(self, frames: np.ndarray) -> Prediction:
+            found = await super().infer(frames)
+            return Prediction(found.outputs, "7", 0, 0, 1)
+
+    with pytest.raises(MixedModelError, match="answers with version 7 of fake; this run began with 0"):
+        _rows(pool, clips[:2], Replaced())
+
+
+def test_of_the_work_no_more_is_taken_than_can_be_under_way(pool: DecoderPool, clips: list[ClipRef]) -> None:
+    taken = done = 0
+
+    def work() -> Iterator[Work]:
+        nonlocal taken
+        for place, clip in enumerate(clips):
+            taken += 1
+            assert taken - done <= AT_ONCE
+            yield Work(clip, 0, place)
+
+    async def run() -> None:
+        nonlocal done
+        engine = FakeEngine()
+        await engine.start()
+        async for _ in LocalBackend(engine, pool, RowOptions(), at_once=AT_ONCE).rows(work()):
+            done += 1
+
+    asyncio.run(run())
+    assert done == len(clips)
+
+
+def test_a_run_that_is_left_stops_what_is_under_way(pool: DecoderPool, clips: list[ClipRef]) -> None:
+    async def run() -> int:
+        engine = FakeEngine(delay=30)
+        await engine.start()
+        rows = LocalBackend(engine, pool, RowOptions(), at_once=2).rows(
+            Work(clip, 0, place) for place, clip in enumerate(clips[4:])
+        )
+        work, row = await anext(rows)  # the damaged one, which no engine sees
+        assert (work.clip.id, row.error_code) == ("5", "not_a_video")
+        await rows.aclose()
+        return engine.running
+
+    assert asyncio.run(run()) == 0

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stub_backend import clips_of
+
+from sefar_serve.extract.clips import ClipIdConflictError, ClipRef, ExtractError
+from sefar_serve.extract.plan import Plan
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Iterator[Plan]:
+    plan = Plan(tmp_path / "plan")
+    yield plan
+    plan.close()
+    assert not list(tmp_path.iterdir())
+
+
+def _chunks(plan: Plan, size: int, *, retry_failed: bool = False) -> list[tuple[int, str, bool]]:
+    found = plan.chunks(size, retry_failed=retry_failed)
+    return [(chunk.shard, "".join(clip.id for clip in chunk.clips), chunk.replaces) for chunk in found]
+
+
+def test_what_is_missing_goes_to_free_shards_in_the_order_of_the_source(plan: Plan) -> None:
+    plan.add(clips_of("gfedcba"))
+    plan.mark_done(0, [("e", False), ("g", True)])
+    plan.mark_done(3, [("x", False)])
+    assert _chunks(plan, 2) == [(1, "fd", False), (2, "cb", False), (4, "a", False)]
+    assert (plan.clips, plan.done, plan.failed, plan.rows, plan.failed_rows) == (7, 2, 1, 3, 1)
+
+
+def test_failed_clips_are_looked_at_again_only_when_told_to_and_go_where_they_were(plan: Plan) -> None:
+    plan.add(clips_of("abcd"))
+    plan.mark_done(0, [("a", True), ("b", False)])
+    plan.mark_done(1, [("c", True), ("x", True)])
+    assert _chunks(plan, 9) == [(2, "d", False)]
+    assert _chunks(plan, 9, retry_failed=True) == [(0, "a", True), (1, "c", True), (2, "d", False)]
+
+
+def test_a_clip_that_a_source_names_again_is_looked_at_once(plan: Plan) -> None:
+    plan.add(clips_of("abab"))
+    assert (plan.clips, plan.repeats) == (2, 2)
+    assert _chunks(plan, 9) == [(0, "ab", False)]
+
+
+@pytest.mark.parametrize(
+    ("other", "names"),
+    [(ClipRef("a", "other.mp4"), "videos/a and other.mp4"), (ClipRef("a", "videos/a", 1.0), "two spans of videos/a")],
+)
+def test_an_id_of_two_clips_is_refused(plan: Plan, other: ClipRef, names: str) -> None:
+    with pytest.raises(ClipIdConflictError, match=f"'a' stands for {names}; give each clip an id"):
+        plan.add([*clips_of("a"), other])
+
+
+def test_a_clip_in_two_shards_is_refused(plan: Plan) -> None:
+    plan.mark_done(0, [("a", False)])
+    with pytest.raises(ExtractError, match="shard 1 has a clip that it or another shard has already"):
+        plan.mark_done(1, [("a", False)])
+
+
+@given(
+    names=st.lists(st.text(min_size=1, max_size=3), max_size=30),
+    done=st.dictionaries(st.text(min_size=1, max_size=3), st.booleans(), max_size=20),
+    size=st.integers(1, 7),
+    retry=st.booleans(),
+)
+def test_every_clip_is_done_or_to_do_and_never_both(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str], done: dict[str, bool], size: int, retry: bool
+) -> None:
+    plan = Plan(tmp_path_factory.getbasetemp() / "plan")
+    plan.add(clips_of(names))
+    plan.mark_done(0, done.items())
+    chunks = list(plan.chunks(size, retry_failed=retry))
+    to_do = [clip.id for chunk in chunks for clip in chunk.clips]
+    kept = {name for name, failed in done.items() if not (failed and retry)}
+    assert sorted(to_do) == sorted(set(names) - kept)
+    assert all(len(chunk.clips) <= size for chunk in chunks if not chunk.replaces)
+    new = [chunk.shard for chunk in chunks if not chunk.replaces]
+    assert new == [number for number in range(len(new) + 1) if number or not done][: len(new)]
+    plan.close()

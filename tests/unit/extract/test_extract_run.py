@@ -1,0 +1,140 @@
+"""Runs that are broken off, gone on with, and changed in between: one row a clip, always the same ones."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stub_backend import KilledError, StubBackend, clips_of
+
+from sefar_serve.extract.clips import ClipIdConflictError, ClipRef
+from sefar_serve.extract.run import Progress, extract
+
+CLIPS = clips_of(f"{n:03d}" + "x" * (n % 7) for n in range(60))
+BAD = {CLIPS[7].id, CLIPS[8].id, CLIPS[41].id}
+
+
+def _run(out: Path, backend: StubBackend, clips: Sequence[ClipRef] = CLIPS, **options: object) -> Progress:
+    return asyncio.run(extract(clips, out, backend, shard_rows=8, **options))
+
+
+def _rows(out: Path) -> dict[str, dict[str, object]]:
+    found = [row for file in sorted(out.glob("part-*.parquet")) for row in pq.read_table(file).to_pylist()]
+    rows = {row["id"]: row for row in found}
+    assert len(rows) == len(found)
+    return rows
+
+
+def _hashes(out: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(out.glob("part-*"))}
+
+
+def test_every_clip_has_a_row_in_the_order_of_the_source(tmp_path: Path) -> None:
+    progress = _run(tmp_path, StubBackend(BAD), source="videos/")
+    assert list(_rows(tmp_path)) == [clip.id for clip in CLIPS]
+    assert progress == Progress(total=60, skipped=0, done=60, failed=3, repeats=0)
+    manifest = json.loads((tmp_path / "_manifest.json").read_text())
+    assert (manifest["clips"], manifest["failed"], manifest["shards"], manifest["complete"]) == (60, 3, 8, True)
+    assert (manifest["source"], manifest["model"]["name"]) == ("videos/", "fake")
+    assert not (tmp_path / ".plan").exists()
+
+
+def test_of_a_shard_the_largest_files_are_begun_first(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Taken(StubBackend):
+        async def rows(self, work):
+            def noted():
+                for one in work:
+                    seen.append(one.clip.cost)
+                    yield one
+
+            async for found in super().rows(noted()):
+                yield found
+
+    _run(tmp_path, Taken())
+    assert seen[:8] == sorted((clip.cost for clip in CLIPS[:8]), reverse=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(kills=st.lists(st.integers(0, 40), max_size=4), seed=st.integers(0, 9))
+def test_killed_at_any_row_and_run_again_the_shards_are_the_same_bytes(
+    tmp_path_factory: pytest.TempPathFactory, kills: list[int], seed: int
+) -> None:
+    undisturbed = tmp_path_factory.getbasetemp() / "undisturbed"
+    if not undisturbed.exists():
+        _run(undisturbed, StubBackend(BAD, seed=99))
+    out = tmp_path_factory.mktemp("killed")
+    for turn, kill in enumerate(kills):
+        try:
+            _run(out, StubBackend(BAD, killed_after=kill, seed=seed + turn))
+        except KilledError:
+            assert json.loads((out / "_manifest.json").read_text())["complete"] is False
+    _run(out, StubBackend(BAD, seed=seed))
+    assert _hashes(out) == _hashes(undisturbed)
+    assert json.loads((out / "_manifest.json").read_text())["complete"] is True
+
+
+def test_a_second_run_does_nothing_and_a_longer_source_only_what_is_new(tmp_path: Path) -> None:
+    _run(tmp_path, StubBackend(BAD), CLIPS[:20])
+    again = StubBackend()
+    assert _run(tmp_path, again, CLIPS[:20]) == Progress(total=20, skipped=20, done=0, failed=2, repeats=0)
+    assert again.seen == []
+    more = StubBackend()
+    _run(tmp_path, more, CLIPS)
+    assert sorted(more.seen) == [clip.id for clip in CLIPS[20:]]
+    assert sorted(_rows(tmp_path)) == [clip.id for clip in CLIPS]
+
+
+def test_failed_clips_are_looked_at_again_when_asked_for(tmp_path: Path) -> None:
+    _run(tmp_path, StubBackend(BAD))
+    again = StubBackend({CLIPS[41].id})
+    progress = _run(tmp_path, again, retry_failed=True)
+    assert sorted(again.seen) == sorted(BAD)
+    assert progress == Progress(total=60, skipped=57, done=3, failed=1, repeats=0)
+    rows = _rows(tmp_path)
+    assert list(rows) == [clip.id for clip in CLIPS]
+    assert [name for name, row in rows.items() if row["error_code"]] == [CLIPS[41].id]
+    manifest = json.loads((tmp_path / "_manifest.json").read_text())
+    assert (manifest["clips"], manifest["failed"]) == (60, 1)
+
+
+def test_rows_of_clips_that_a_source_no_longer_names_stay(tmp_path: Path) -> None:
+    _run(tmp_path, StubBackend(), CLIPS[:20])
+    assert _run(tmp_path, StubBackend(), CLIPS[10:30]) == Progress(20, skipped=10, done=10, failed=0, repeats=0)
+    assert len(_rows(tmp_path)) == 30
+
+
+def test_a_source_with_a_mistake_changes_nothing(tmp_path: Path) -> None:
+    _run(tmp_path, StubBackend(), CLIPS[:20])
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(ClipIdConflictError):
+        _run(tmp_path, StubBackend(), [*CLIPS, ClipRef(CLIPS[0].id, "other.mp4")])
+    assert before == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+
+def test_what_is_not_full_is_held_for_a_few_shards_alone(tmp_path: Path) -> None:
+    """A slow clip holds up its own shard, not the memory of the run."""
+    slow, reports = CLIPS[3].id, []
+
+    class Slow(StubBackend):
+        async def rows(self, work):
+            late = None
+            async for one, row in super().rows(work):
+                if one.clip.id == slow:
+                    late = one, row
+                else:
+                    yield one, row
+                    reports.append(len(list(tmp_path.glob("part-*"))))
+            yield late
+
+    _run(tmp_path, Slow())
+    assert reports[-1] == 7  # all but the first, which waits
+    assert list(_rows(tmp_path)) == [clip.id for clip in CLIPS]
