@@ -69,8 +69,9 @@ class LocalBackend:
                     running.add(asyncio.create_task(self._one(one)))
                 if not running:
                     return
-                ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in ended:
+                    running.remove(task)
                     yield task.result()
         finally:
             for task in running:
