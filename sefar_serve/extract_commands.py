@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sefar_serve import console
 from sefar_serve.cli_options import ModelOption, needs_engine, path_prefixes, settings_for
+from sefar_serve.clip import ClipLimits
 from sefar_serve.optional import optional_module
 from sefar_serve.server import make_engine
 from sefar_serve.settings import Settings, every_core
@@ -89,6 +91,8 @@ def extract(
     options = rows.RowOptions(tokens=tokens, dtype=dtype, top_k=top_k, format=form)
     clips = sources.read_source(source, root=root, remap=path_prefixes(remap))
     workers = workers or every_core()
+    # Files of one's own may be as large as they are; the limit on bytes is for what others send.
+    limits = replace(settings.bounds.limits, max_bytes=sys.maxsize)
 
     with _Reporter() as reporter:
 
@@ -106,7 +110,7 @@ def extract(
 
         try:
             if ray is None:
-                progress = asyncio.run(_locally(settings, options, workers, clip_timeout, work))
+                progress = asyncio.run(_locally(settings, options, workers, limits, clip_timeout, work))
             else:
                 needs_engine(settings)
                 distributed = optional_module("sefar_serve.extract.distributed", extra="ray")
@@ -116,7 +120,7 @@ def extract(
                     address=ray,
                     decode_workers=workers,
                     gpus=gpus,
-                    limits=settings.bounds.limits,
+                    limits=limits,
                     timeout=clip_timeout,
                 )
                 progress = asyncio.run(work(backend))
@@ -127,7 +131,12 @@ def extract(
 
 
 async def _locally(
-    settings: Settings, options: Any, workers: int, timeout: float, work: Callable[[Any], Awaitable[Any]]
+    settings: Settings,
+    options: Any,
+    workers: int,
+    limits: ClipLimits,
+    timeout: float,
+    work: Callable[[Any], Awaitable[Any]],
 ) -> Any:
     """With decode processes and an engine on this machine, or a Triton server's."""
     decoders = optional_module("sefar_serve.extract.decoders", extra="batch")
@@ -137,10 +146,9 @@ async def _locally(
     await engine.start()
     try:
         model = engine.model(None)
-        # One batch in the model, one ready for it, and of what decodes twice as much as can at a time.
-        at_once = 2 * settings.max_batch + 2 * workers
+        at_once = local.clips_at_once(settings.max_batch, workers)
         with decoders.DecoderPool(
-            model.metadata, workers=workers, slots=at_once, limits=settings.bounds.limits, timeout=timeout
+            model.metadata, workers=workers, slots=at_once, limits=limits, timeout=timeout
         ) as pool:
             sha256 = None if settings.triton_url is not None else _sha256(settings.model)
             return await work(local.LocalBackend(model, pool, options, sha256=sha256, at_once=at_once))
