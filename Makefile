@@ -40,6 +40,7 @@ bench: .venv-dev/.ready  ## the headline figures, each A against B in one run
 	$(DEV)/python benchmarks/serve.py
 	$(DEV)/python benchmarks/triton_server.py
 	$(DEV)/python benchmarks/captions.py
+	$(DEV)/python benchmarks/extract.py  # 8 minutes
 	$(DEV)/python benchmarks/train_step.py  # 8 minutes, 18 GiB
 
 constraints: .venv-dev/.ready  ## pin the newest versions that resolve, without naming an index
