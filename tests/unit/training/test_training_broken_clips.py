@@ -12,8 +12,8 @@ from small_videos import damage, encode
 from torch.utils.data import DataLoader
 
 from sefar_serve.clip import Sampling, Video
+from sefar_serve.lists import ListEntry
 from sefar_training.data import BrokenClipsError, FrameStore, TrainingClips, WeakView
-from sefar_training.data.lists import ListEntry
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sefar_serve.lists import UNKNOWN, ListEntry
 from sefar_training.data import ClassesError, ClassTable
-from sefar_training.data.lists import UNKNOWN, ListEntry
 
 
 def test_labels_alone(shared_data: Path) -> None:

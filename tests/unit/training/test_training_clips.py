@@ -9,8 +9,8 @@ from small_videos import encode
 
 from sefar_serve.clip import ClipError, load_clip
 from sefar_serve.clip.sampling import Sampling
+from sefar_serve.lists import ListEntry
 from sefar_training.data import BrokenClipsError, EvaluationClips, FrameStore, TrainingClips, WeakView
-from sefar_training.data.lists import ListEntry
 
 SAMPLING = Sampling((2, 2, 4))
 VIEW = WeakView(size=32, scale=(32, 40), flip=0.5)

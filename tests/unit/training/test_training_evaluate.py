@@ -18,11 +18,11 @@ from sefar_serve.cli import app, main
 from sefar_serve.clip import load_clip
 from sefar_serve.clip.sampling import Sampling, sample_indices
 from sefar_serve.engine import ModelLoadError
+from sefar_serve.lists import ListEntry
 from sefar_serve.reliability import reliabilities, softmax
 from sefar_training.checkpoint import CheckpointError, CheckpointInfo, save_checkpoint
 from sefar_training.config import ModelConfig
 from sefar_training.data import ClassTable, EvaluationClips, ListFileError
-from sefar_training.data.lists import ListEntry
 from sefar_training.evaluation import (
     EvaluationError,
     EvaluationReport,

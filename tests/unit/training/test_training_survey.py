@@ -8,7 +8,7 @@ from small_videos import encode
 from typer.testing import CliRunner
 
 from sefar_serve.cli import app
-from sefar_training.data.lists import ListFileError
+from sefar_serve.lists import ListFileError
 from sefar_training.data.survey import find_lists, survey_lists
 
 LISTS = {

@@ -1,9 +1,10 @@
 """Data for training and evaluation: list files, class tables, clips and their views."""
 
+from sefar_serve.lists import ListEntry, ListFileError, read_list
+
 from .batches import ClipSources, Source, StepBatches, collate, seed_step
 from .classes import ClassesError, ClassTable
 from .clips import BrokenClipsError, DecodedClip, EvaluationClips, FrameStore, TrainingClips
-from .lists import ListEntry, ListFileError, parse_list, read_list
 from .unlabelled import UnlabelledClips
 from .views import StrongView, WeakView
 
@@ -24,7 +25,6 @@ __all__ = [
     "UnlabelledClips",
     "WeakView",
     "collate",
-    "parse_list",
     "read_list",
     "seed_step",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .lists import ListEntry
+from sefar_serve.lists import ListEntry
 
 
 class ClassesError(ValueError):

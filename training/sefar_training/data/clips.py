@@ -26,8 +26,8 @@ from sefar_serve.clip import ClipError, UndecodableVideoError, Video, load_clip
 from sefar_serve.clip.load import segments_of
 from sefar_serve.clip.sampling import Sampling, sample_indices
 from sefar_serve.clip.video import nearest
+from sefar_serve.lists import ListEntry
 
-from .lists import ListEntry
 from .views import WeakView
 
 logger = logging.getLogger(__name__)

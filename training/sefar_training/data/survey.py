@@ -15,8 +15,7 @@ from tqdm import tqdm
 
 from sefar_serve.clip import ClipError, load_clip
 from sefar_serve.clip.sampling import Sampling
-
-from .lists import UNKNOWN, ListEntry, ListFileError, read_list
+from sefar_serve.lists import UNKNOWN, ListEntry, ListFileError, read_list
 
 Role = Literal["training", "evaluation", "other"]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 UNKNOWN = -1
 """Label of a clip whose class a list does not say."""
 
-_LINE_END = re.compile(r"\r\n?|\n")
 _HEADER = re.compile(
     r'"?(?:(?:video|clip|file)s?[ _]?)?(?:path|name|id|video|clip|file|filename)?s?"?[ \t,]+'
     r'"?(?:label|labels|label_id|class|class_id|target)"?',
@@ -40,48 +39,51 @@ class ListEntry:
     label: int
 
 
-def parse_list(text: str, source: str = "list", *, unlabelled: bool = False) -> list[tuple[str, int]]:
-    """Read the lines of a list file.
+def parse_list(lines: Iterable[str], source: str = "list", *, unlabelled: bool = False) -> Iterator[tuple[str, int]]:
+    """Read the lines of a list file, one at a time.
 
     The label is the last field; spaces, tabs or a comma stand before it, so paths may contain spaces and commas. A path
-    in double quotes is taken as CSV writers mean it. Blank lines, any kind of line end, a byte-order mark and
-    a header (``path,label``) are allowed.
+    in double quotes is taken as CSV writers mean it. Blank lines, a byte-order mark and a header (``path,label``) are
+    allowed.
 
     Args:
-        text: content of the file.
+        lines: of the file, opened as text.
         source: its name, for error messages.
         unlabelled: lines may lack a label, or have -1; such clips get `UNKNOWN`.
 
-    Returns:
+    Yields:
         (path as written, label) for each clip, in order.
 
     Raises:
         ListFileError: naming the first line that has no path, no whole number as its last field, or a frame
-            count between the two.
+            count between the two; or the text is not UTF-8.
     """
-    entries: list[tuple[str, int]] = []
     header_allowed = True
-    for number, raw in enumerate(_LINE_END.split(text.removeprefix("\ufeff")), start=1):
-        line = raw.strip(" \t")
-        if not line:
-            continue
-        if header_allowed and _HEADER.fullmatch(line):
+    try:
+        for number, raw in enumerate(lines, start=1):
+            line = (raw.removeprefix("\ufeff") if number == 1 else raw).strip(" \t\n")
+            if not line:
+                continue
+            if header_allowed and _HEADER.fullmatch(line):
+                header_allowed = False
+                continue
             header_allowed = False
-            continue
-        header_allowed = False
-        path, label = _fields(line, unlabelled)
-        if label is None and not unlabelled:
-            raise ListFileError(
-                f"{source}, line {number}: {line!r} is not `path label`, e.g. `videos/a.mp4 12`; "
-                "a label is the number of a class, from 0"
-            )
-        if _COUNTED.search(path):
-            raise ListFileError(
-                f"{source}, line {number}: {line!r} has a number between path and label (a frame count?), which has to "
-                "go: awk '{print $1, $NF}' keeps path and label where paths have no spaces"
-            )
-        entries.append((path, UNKNOWN if label is None else int(label)))
-    return entries
+            path, label = _fields(line, unlabelled)
+            if label is None and not unlabelled:
+                raise ListFileError(
+                    f"{source}, line {number}: {line!r} is not `path label`, e.g. `videos/a.mp4 12`; "
+                    "a label is the number of a class, from 0"
+                )
+            if _COUNTED.search(path):
+                raise ListFileError(
+                    f"{source}, line {number}: {line!r} has a number between path and label (a frame count?), which "
+                    "has to go: awk '{print $1, $NF}' keeps path and label where paths have no spaces"
+                )
+            yield path, UNKNOWN if label is None else int(label)
+    except UnicodeDecodeError as error:
+        raise ListFileError(
+            f"{source} is not UTF-8 text ({error.reason}, byte {error.start}); save it as UTF-8"
+        ) from error
 
 
 def _fields(line: str, unlabelled: bool) -> tuple[str, str | None]:
@@ -110,20 +112,27 @@ def read_list(
     Raises:
         ListFileError: if the file is not UTF-8, a line is malformed, or there is no clip in the list.
     """
-    remap = remap or {}
     entries = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ListFileError(
-            f"{path} is not UTF-8 text ({error.reason}, byte {error.start}); save it as UTF-8"
-        ) from error
-    for name, label in parse_list(text, str(path), unlabelled=unlabelled):
-        # Lists written on Windows; a backslash beside slashes is part of a name.
-        name = name if "/" in name else name.replace("\\", "/")
-        prefix = max((p for p in remap if name.startswith(p)), key=len, default="")
-        where = remap[prefix] + name[len(prefix) :] if prefix else name
-        entries.append(ListEntry(name, root / where, label))
+    with path.open(encoding="utf-8") as lines:
+        for written, label in parse_list(lines, str(path), unlabelled=unlabelled):
+            name = forward_slashes(written)
+            entries.append(ListEntry(name, root / replaced_prefix(name, remap or {}), label))
     if not entries:
         raise ListFileError(f"{path} lists no clips")
     return entries
+
+
+def forward_slashes(name: str) -> str:
+    """A path of a list written on Windows; a backslash beside slashes is part of a name."""
+    return name if "/" in name else name.replace("\\", "/")
+
+
+def replaced_prefix(name: str, remap: Mapping[str, str]) -> str:
+    """Put another prefix in place of the longest that fits.
+
+    Args:
+        name: path as a list has it.
+        remap: prefix replacements.
+    """
+    prefix = max((p for p in remap if name.startswith(p)), key=len, default="")
+    return remap[prefix] + name[len(prefix) :] if prefix else name

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sefar_training.data.lists import UNKNOWN, ListFileError, parse_list, read_list
+from sefar_serve.lists import UNKNOWN, ListFileError, parse_list, read_list
 
 SEPARATORS = [" ", ",", ", ", "\t", "  ", " ,"]
 ENDS = ["\n", "\r\n", "\n\n", " \n", "\r", "\r\r\n"]
@@ -24,6 +24,10 @@ paths = st.text(
 labels = st.integers(0, 999)
 
 
+def _parsed(text: str, source: str = "list", *, unlabelled: bool = False) -> list[tuple[str, int]]:
+    return list(parse_list(io.StringIO(text, newline=None), source, unlabelled=unlabelled))
+
+
 @given(
     st.lists(st.tuples(paths, st.sampled_from(SEPARATORS), labels, st.sampled_from(ENDS))),
     st.booleans(),
@@ -32,21 +36,21 @@ labels = st.integers(0, 999)
 def test_reads_what_people_write(lines: list[tuple[str, str, int, str]], mark: bool, header: bool) -> None:
     text = "\ufeff" * mark + "path,label\n" * header
     text += "".join(f"{path}{gap}{label}{end}" for path, gap, label, end in lines)
-    assert parse_list(text) == [(path, label) for path, _, label, _ in lines]
-    assert parse_list(text, unlabelled=True) == parse_list(text)
+    assert _parsed(text) == [(path, label) for path, _, label, _ in lines]
+    assert _parsed(text, unlabelled=True) == _parsed(text)
 
 
 @given(st.lists(st.tuples(paths, labels)), st.sampled_from([csv.QUOTE_NONNUMERIC, csv.QUOTE_ALL]))
 def test_reads_what_csv_writers_write(rows: list[tuple[str, int]], quoting: int) -> None:
     file = io.StringIO(newline="")
     csv.writer(file, quoting=quoting).writerows([("video", "label"), *rows])
-    assert parse_list(file.getvalue()) == rows
+    assert _parsed(file.getvalue()) == rows
 
 
 @given(st.lists(paths.filter(lambda p: not p.split()[-1:] or not p[-1].isdigit())))
 def test_lists_of_unlabelled_clips_need_no_labels(names: list[str]) -> None:
     text = "".join(f"{name}{gap}\n" for name in names for gap in ("", " -1"))
-    assert parse_list(text, unlabelled=True) == [(name, UNKNOWN) for name in names for _ in range(2)]
+    assert _parsed(text, unlabelled=True) == [(name, UNKNOWN) for name in names for _ in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -54,26 +58,26 @@ def test_lists_of_unlabelled_clips_need_no_labels(names: list[str]) -> None:
 )
 def test_line_without_path_or_label_is_named(line: str) -> None:
     with pytest.raises(ListFileError, match=r"mylist, line 3: .*is not `path label`"):
-        parse_list(f"a.mp4 1\n\n{line}\n", "mylist")
+        _parsed(f"a.mp4 1\n\n{line}\n", "mylist")
 
 
 @pytest.mark.parametrize("line", ["a.mp4 120 3", "a b.avi,120,3", '"a b.MKV 7",3'])
 def test_frame_count_between_path_and_label_is_refused_with_the_mend(line: str) -> None:
     with pytest.raises(ListFileError, match=r"list, line 1: .*frame count.*print \$1, \$NF"):
-        parse_list(line)
+        _parsed(line)
 
 
 def test_a_clip_that_ends_like_a_header_is_a_clip() -> None:
-    assert parse_list("0 CLASS\n", unlabelled=True) == [("0 CLASS", UNKNOWN)]
+    assert _parsed("0 CLASS\n", unlabelled=True) == [("0 CLASS", UNKNOWN)]
 
 
 @pytest.mark.parametrize(
     "header", ["path,label", "video label", '"path","class"', "File Name\tTarget", "clip_path class_id"]
 )
 def test_header_is_skipped_once(header: str) -> None:
-    assert parse_list(f"\n{header}\na.mp4 1\n") == [("a.mp4", 1)]
+    assert _parsed(f"\n{header}\na.mp4 1\n") == [("a.mp4", 1)]
     with pytest.raises(ListFileError, match="line 2"):
-        parse_list(f"a.mp4 1\n{header}\n")
+        _parsed(f"a.mp4 1\n{header}\n")
 
 
 def test_paths_are_remapped_by_the_longest_prefix_and_joined_to_the_root(tmp_path: Path) -> None:
