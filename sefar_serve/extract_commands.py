@@ -48,10 +48,10 @@ def extract(
     dtype: Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="of the vectors")] = "float32",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="labels per clip")] = 5,
     root: Annotated[
-        Path | None, typer.Option("--root", help="folder that relative paths of a list or manifest start from")
+        str | None, typer.Option("--root", help="folder or URL that relative paths of a list or manifest start from")
     ] = None,
     remap: Annotated[
-        list[str] | None, typer.Option("--remap", metavar="OLD=NEW", help="replace a prefix of the paths in a list")
+        list[str] | None, typer.Option("--remap", metavar="OLD=NEW", help="replace a prefix of the paths named in it")
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="look again at clips that failed before")

@@ -1,0 +1,49 @@
+"""Why a batch job is not taken, found, given out or removed."""
+
+from __future__ import annotations
+
+
+class JobError(Exception):
+    """What the sender of a request about jobs can mend."""
+
+
+class JobNotFoundError(JobError):
+    """There is no such job.
+
+    Attributes:
+        param: the parameter that named it; None where the path did.
+    """
+
+    def __init__(self, id_: str, param: str | None = None) -> None:
+        super().__init__(f"there is no job {id_}; GET /v1/jobs lists those there are")
+        self.param = param
+
+
+class JobNotFinishedError(JobError):
+    """It waits or runs, and has to end first."""
+
+
+class JobsFullError(JobError):
+    """As many jobs as may wait and run do so.
+
+    Attributes:
+        retry_after: seconds after which to ask again.
+    """
+
+    retry_after = 30
+
+
+class IdempotencyKeyReusedError(JobError):
+    """The key has been sent with another job."""
+
+
+class PathNotAllowedError(JobError):
+    """A path that leads out of the folders that the operator allows."""
+
+
+class TooManyClipsError(JobError):
+    """A job of more clips than the server takes."""
+
+
+class JobsDirError(RuntimeError):
+    """The folder of jobs cannot be used; the message says what the operator can do."""

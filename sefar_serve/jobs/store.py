@@ -1,0 +1,305 @@
+"""What is known of each job, in SQLite: it outlives the process, however that ends.
+
+Calls block, so the gateway makes them in threads; a lock lets one of them in at a time. What clips a job has and what
+came of them lies in its folder.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sefar_serve.job_schemas import Job, JobOptions, Status
+from sefar_serve.jobs.errors import (
+    IdempotencyKeyReusedError,
+    JobNotFinishedError,
+    JobNotFoundError,
+    JobsDirError,
+    JobsFullError,
+)
+from sefar_serve.schemas import ErrorBody
+
+SCHEMA_VERSION = 1
+
+_TABLES = f"""
+BEGIN;
+CREATE TABLE job (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT UNIQUE NOT NULL,
+    status TEXT NOT NULL DEFAULT 'queued',
+    created INTEGER NOT NULL,
+    started INTEGER,
+    finished INTEGER,
+    total INTEGER NOT NULL,
+    done INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    model TEXT NOT NULL,
+    version TEXT NOT NULL,
+    error TEXT,
+    options TEXT NOT NULL,
+    key TEXT UNIQUE,
+    fingerprint TEXT NOT NULL
+);
+CREATE INDEX job_unfinished ON job (status, number) WHERE status IN ('queued', 'running');
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+
+_UNFINISHED = "status IN ('queued', 'running')"
+_FIELDS = "id, status, created, started, finished, total, done, failed, model, version, error"
+
+
+class JobStore:
+    """The jobs there are. Safe to call from several threads.
+
+    Args:
+        file: of the database; made if it is not there.
+
+    Raises:
+        JobsDirError: another version of the software made the file, or it is no database.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._lock = threading.Lock()
+        # Transactions are begun by hand, so that reading and what is written because of it are one.
+        self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+        try:
+            self._prepare(file)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise JobsDirError(f"{file} cannot be used ({error}); name another folder for jobs") from error
+        except JobsDirError:
+            self._db.close()
+            raise
+        self.counts = self._counted()
+
+    def _prepare(self, file: Path) -> None:
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode = WAL")
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if found == 0:
+            self._db.executescript(_TABLES)
+        elif found != SCHEMA_VERSION:
+            raise JobsDirError(
+                f"{file} has layout {found}, this version of sefar-serve reads {SCHEMA_VERSION}; name another folder "
+                "for jobs, or serve with the version that made it"
+            )
+
+    counts: Mapping[Status, int]
+    """Jobs that wait (`queued`) and that run (`running`); read without a lock, for metrics."""
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    def check_room(self, key: str | None, most: int) -> None:
+        """See whether a job could be taken now, before any work for it.
+
+        Args:
+            key: that was sent with it; a known one needs no room.
+            most: jobs that may wait and run.
+
+        Raises:
+            JobsFullError: there is no room.
+        """
+        with self._changing() as db:
+            self._check_room(db, key, most)
+
+    @staticmethod
+    def _check_room(db: sqlite3.Connection, key: str | None, most: int) -> None:
+        known = key is not None and db.execute("SELECT 1 FROM job WHERE key = ?", (key,)).fetchone()
+        unfinished = db.execute(f"SELECT count(*) FROM job WHERE {_UNFINISHED}").fetchone()[0]
+        if not known and unfinished >= most:
+            raise JobsFullError(f"{unfinished} jobs wait or run, no more are taken; send the job again later")
+
+    def add(self, job: Job, options: JobOptions, *, key: str | None, fingerprint: str, most: int) -> Job:
+        """Take a job, unless it was taken before.
+
+        Args:
+            job: with an id of its own.
+            options: what it asks for.
+            key: the sender's name for this request, by which it may be sent again.
+            fingerprint: the same for the same request.
+            most: jobs that may wait and run.
+
+        Returns:
+            The job, or that which was sent with this key before.
+
+        Raises:
+            IdempotencyKeyReusedError: that one was another request.
+            JobsFullError: there is no room.
+        """
+        with self._changing() as db:
+            row = db.execute(f"SELECT fingerprint, {_FIELDS} FROM job WHERE key = ?", (key,)).fetchone()
+            if row is not None:
+                if row["fingerprint"] != fingerprint:
+                    raise IdempotencyKeyReusedError(
+                        f"the Idempotency-Key was sent with another job, {row['id']}; take a new key for a new job"
+                    )
+                return _job(row)
+            self._check_room(db, key, most)
+            db.execute(
+                "INSERT INTO job (id, created, total, model, version, options, key, fingerprint) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(job.id, job.created, job.total, job.model, job.version),
+                    *(options.model_dump_json(), key, fingerprint),
+                ),
+            )
+            return self._get(db, job.id)
+
+    def get(self, id_: str) -> Job:
+        """A job.
+
+        Raises:
+            JobNotFoundError: there is none of this id.
+        """
+        with self._lock:
+            return self._get(self._db, id_)
+
+    @staticmethod
+    def _get(db: sqlite3.Connection, id_: str, param: str | None = None) -> Job:
+        row = db.execute(f"SELECT {_FIELDS} FROM job WHERE id = ?", (id_,)).fetchone()
+        if row is None:
+            raise JobNotFoundError(id_, param)
+        return _job(row)
+
+    def options(self, id_: str) -> JobOptions:
+        """What a job asks for.
+
+        Raises:
+            JobNotFoundError: there is none of this id.
+        """
+        with self._lock:
+            row = self._db.execute("SELECT options FROM job WHERE id = ?", (id_,)).fetchone()
+        if row is None:
+            raise JobNotFoundError(id_)
+        return JobOptions.model_validate_json(row["options"])
+
+    def page(self, limit: int, after: str | None = None) -> tuple[list[Job], bool]:
+        """Jobs, the newest first.
+
+        Args:
+            limit: most jobs.
+            after: id of the job before the first one; None begins with the newest.
+
+        Returns:
+            Them, and whether there are older ones.
+
+        Raises:
+            JobNotFoundError: there is no job `after`.
+        """
+        with self._lock:
+            if after is not None:
+                self._get(self._db, after, "after")
+            rows = self._db.execute(
+                f"SELECT {_FIELDS} FROM job WHERE ?1 IS NULL OR number < (SELECT number FROM job WHERE id = ?1) "
+                "ORDER BY number DESC LIMIT ?2",
+                (after, limit + 1),
+            ).fetchall()
+        return [_job(row) for row in rows[:limit]], len(rows) > limit
+
+    def ids(self) -> set[str]:
+        """Of all jobs."""
+        with self._lock:
+            return {row["id"] for row in self._db.execute("SELECT id FROM job")}
+
+    def requeue(self) -> None:
+        """Let the jobs that ran when the process ended wait for their turn; they are the oldest, so it is the next."""
+        with self._changing() as db:
+            db.execute("UPDATE job SET status = 'queued' WHERE status = 'running'")
+
+    def claim(self) -> Job | None:
+        """Take the oldest job that waits; it runs from now on."""
+        with self._changing() as db:
+            row = db.execute("SELECT id FROM job WHERE status = 'queued' ORDER BY number LIMIT 1").fetchone()
+            if row is None:
+                return None
+            db.execute(
+                "UPDATE job SET status = 'running', started = coalesce(started, ?) WHERE id = ?", (_now(), row["id"])
+            )
+            return self._get(db, row["id"])
+
+    def progress(self, id_: str, *, done: int, failed: int) -> None:
+        """Note how far a job is.
+
+        Args:
+            id_: of the job.
+            done: clips looked at.
+            failed: of these, errors.
+        """
+        with self._changing() as db:
+            db.execute("UPDATE job SET done = ?, failed = ? WHERE id = ?", (done, failed, id_))
+
+    def finish(self, id_: str, error: ErrorBody | None = None) -> None:
+        """Note that a job has ended by itself; one that was cancelled meanwhile stays so.
+
+        Args:
+            id_: of the job.
+            error: why it failed; None where it did not.
+        """
+        status, told = ("completed", None) if error is None else ("failed", error.model_dump_json())
+        with self._changing() as db:
+            db.execute(
+                "UPDATE job SET status = ?, error = ?, finished = ? WHERE id = ? AND status = 'running'",
+                (status, told, _now(), id_),
+            )
+
+    def cancel(self, id_: str) -> Job:
+        """Note that a job is to end; one that has ended stays as it is.
+
+        Raises:
+            JobNotFoundError: there is none of this id.
+        """
+        with self._changing() as db:
+            db.execute(
+                f"UPDATE job SET status = 'cancelled', finished = ? WHERE id = ? AND {_UNFINISHED}", (_now(), id_)
+            )
+            return self._get(db, id_)
+
+    def delete(self, id_: str) -> None:
+        """Forget a job, its idempotency key too.
+
+        Raises:
+            JobNotFoundError: there is none of this id.
+            JobNotFinishedError: it waits or runs.
+        """
+        with self._changing() as db:
+            job = self._get(db, id_)
+            if job.finished is None:
+                raise JobNotFinishedError(f"{id_} is {job.status}; cancel it first (POST /v1/jobs/{id_}/cancel)")
+            db.execute("DELETE FROM job WHERE id = ?", (id_,))
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+            self.counts = self._counted()
+
+    def _counted(self) -> Mapping[Status, int]:
+        rows = self._db.execute(f"SELECT status, count(*) AS jobs FROM job WHERE {_UNFINISHED} GROUP BY status")
+        return {"queued": 0, "running": 0} | {row["status"]: row["jobs"] for row in rows}
+
+
+def _job(row: sqlite3.Row) -> Job:
+    values: dict[str, Any] = {name: row[name] for name in _FIELDS.split(", ")}
+    if values["error"] is not None:
+        values["error"] = ErrorBody.model_validate_json(values["error"])
+    return Job(**values)
+
+
+def _now() -> int:
+    return int(time.time())
