@@ -60,7 +60,8 @@ def extract(
         int, typer.Option("--shard-rows", min=1, help="clips in a shard; the last ones begun are lost when killed")
     ] = 512,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="decode processes (default: one per core)")
+        int | None,
+        typer.Option("--workers", min=1, help="decode processes (default: one per core, of the cluster with --ray)"),
     ] = None,
     clip_timeout: Annotated[
         float, typer.Option("--clip-timeout", min=0.1, help="seconds that decoding a clip may take")
@@ -90,7 +91,6 @@ def extract(
         raise typer.BadParameter("--ray runs the model file on the cluster's nodes; leave --triton-url out")
     options = rows.RowOptions(tokens=tokens, dtype=dtype, top_k=top_k, format=form)
     clips = sources.read_source(source, root=root, remap=path_prefixes(remap))
-    workers = workers or every_core()
     # Files of one's own may be as large as they are; the limit on bytes is for what others send.
     limits = replace(settings.bounds.limits, max_bytes=sys.maxsize)
 
@@ -110,20 +110,20 @@ def extract(
 
         try:
             if ray is None:
-                progress = asyncio.run(_locally(settings, options, workers, limits, clip_timeout, work))
+                progress = asyncio.run(_locally(settings, options, workers or every_core(), limits, clip_timeout, work))
             else:
                 needs_engine(settings)
                 distributed = optional_module("sefar_serve.extract.distributed", extra="ray")
-                backend = distributed.RayBackend(
+                with distributed.RayBackend(
                     settings.model,
                     options,
                     address=ray,
-                    decode_workers=workers,
+                    decoders=workers,
                     gpus=gpus,
                     limits=limits,
                     timeout=clip_timeout,
-                )
-                progress = asyncio.run(work(backend))
+                ) as backend:
+                    progress = asyncio.run(work(backend))
         except KeyboardInterrupt:
             console.err.print("stopped; run the same command again to go on")
             raise typer.Exit(130) from None

@@ -1,0 +1,283 @@
+"""The backend on a Ray cluster: Ray Data's actor pools decode and infer, this process writes.
+
+Ray schedules, holds back decoders that run ahead of the model, and makes lost rows again when a node goes. What is done
+is known by the shards that are committed, so nothing of a run has to survive in the cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import tempfile
+import threading
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from sefar_serve.clip import Clip, ClipLimits
+from sefar_serve.engine.onnx import OnnxModel
+from sefar_serve.extract.clips import ExtractError
+from sefar_serve.extract.decoders import DecodeError, DecoderPool
+from sefar_serve.extract.rows import ClipRow, RowOptions, failed_row, found_row
+from sefar_serve.extract.run import Work
+from sefar_serve.metadata import ModelMetadata
+
+BATCH = 8
+"""Clips decoded, sent and inferred together."""
+
+WINDOW = 65_536
+"""Clips given to Ray at once. Its input lies in memory; between two windows the actors are made anew."""
+
+_Item = tuple[Work, Clip | ClipRow]
+
+
+class RayBackend:
+    """See `sefar_serve.extract.run.Backend`. A context manager, connected to the cluster within.
+
+    Every node needs sefar-serve with the same extras, and reaches the videos under the same paths or URLs.
+
+    Args:
+        model: the ONNX file, on this machine; Ray carries it to the nodes.
+        options: what rows hold.
+        address: of the cluster: ``host:port``, ``auto`` for the one that runs here, ``local`` to start one here.
+        decoders: most decode actors, a core each; None: as many as there are cores.
+        gpus: of each inference actor, 0.5 puts two on one; 0: inference on a core.
+        limits: on each video.
+        timeout: seconds that decoding a clip may take.
+        window: clips given to Ray at once.
+
+    Raises:
+        ModelLoadError: the file is no model.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        options: RowOptions,
+        *,
+        address: str,
+        decoders: int | None = None,
+        gpus: float = 0.0,
+        limits: ClipLimits = ClipLimits(),  # noqa: B008  (frozen)
+        timeout: float = 60.0,
+        window: int = WINDOW,
+    ) -> None:
+        self.metadata: ModelMetadata = OnnxModel(model, device="cpu", threads=1).metadata
+        self._content = model.read_bytes()
+        self.sha256: str | None = sha256(self._content).hexdigest()
+        self._options = options
+        self._address = address
+        self._decoders = decoders
+        self._gpus = gpus
+        self._limits = limits
+        self._timeout = timeout
+        self._window = window
+        self._ours = False
+        self._model: Any = None
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            ExtractError: there is no such cluster, or it has no GPU where one is asked for.
+        """
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            try:
+                ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
+            # Ray raises ConnectionError, ValueError, RuntimeError and its own, depending on what the address is.
+            except Exception as error:
+                raise ExtractError(
+                    f"no Ray cluster answers at {self._address} ({error}); start one with `ray start --head`, or take "
+                    "--ray local"
+                ) from error
+        try:
+            if self._gpus > ray.cluster_resources().get("GPU", 0.0):
+                raise ExtractError(f"the Ray cluster at {self._address} has no {self._gpus:g} GPUs; lower --ray-gpus")
+            self._model = ray.put(self._content)
+        except BaseException:
+            self._disconnect()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._ours:
+            ray.shutdown()
+
+    async def rows(self, work: Iterable[Work]) -> AsyncGenerator[tuple[Work, ClipRow]]:
+        """Look at clips on the cluster; rows come as they are ready."""
+        waiting = iter(work)
+        while window := list(islice(waiting, self._window)):
+            missing = {(one.shard, one.place) for one in window}
+            async for one, row in _in_thread(self._found(window)):
+                # A node that goes takes rows with it that were sent already; Ray makes them again.
+                if (one.shard, one.place) in missing:
+                    missing.remove((one.shard, one.place))
+                    yield one, row
+            if missing:
+                raise ExtractError(f"Ray lost {len(missing)} clips; run the same command again to go on")
+
+    def _found(self, window: Sequence[Work]) -> Iterator[tuple[Work, ClipRow]]:
+        """Rows of a window; blocking."""
+        cores = max(2, int(ray.cluster_resources().get("CPU", 2)))
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        items = [{"item": pickle.dumps(one)} for one in window]
+        clips = ray.data.from_items(items, override_num_blocks=-(-len(items) // BATCH))
+        decoded = clips.map_batches(
+            _Decoder,
+            batch_size=BATCH,
+            batch_format="pyarrow",
+            fn_constructor_args=(self.metadata, self._limits, self._timeout),
+            concurrency=(1, min(self._decoders or cores - 1, len(items))),
+            num_cpus=1,
+        )
+        models = int(ray.cluster_resources().get("GPU", 0.0) / self._gpus) if self._gpus else max(1, cores // 2)
+        inferred = decoded.map_batches(
+            _Inference,
+            batch_size=BATCH,
+            batch_format="pyarrow",
+            fn_constructor_args=(self._model, self.metadata, self._options, bool(self._gpus)),
+            concurrency=(1, models),
+            num_cpus=1,
+            num_gpus=self._gpus or None,
+        )
+        try:
+            for batch in inferred.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+                yield from _unpacked(batch)
+        except (ray.exceptions.RayError, ConnectionError) as error:
+            raise ExtractError(
+                f"the Ray cluster at {self._address} ended the run ({str(error).strip().splitlines()[-1]}); what is "
+                "committed stays: run the same command again to go on"
+            ) from error
+
+
+async def _in_thread(blocking: Iterator[Any]) -> AsyncGenerator[Any]:
+    """What a blocking iterator yields, a few at a time ahead of the reader."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(2 * BATCH)
+    stopped = threading.Event()
+
+    def put(kind: str, value: Any) -> None:
+        asyncio.run_coroutine_threadsafe(ready.put((kind, value)), loop).result()
+
+    def read() -> None:
+        try:
+            for value in blocking:
+                if stopped.is_set():
+                    return
+                put("value", value)
+        # Raised where it is waited for, whatever it is.
+        except Exception as error:
+            put("error", error)
+        else:
+            put("end", None)
+
+    thread = threading.Thread(target=read, name="ray-rows", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = await ready.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        stopped.set()
+        # It may wait for a place in the queue.
+        with suppress(asyncio.QueueEmpty):
+            while True:
+                ready.get_nowait()
+
+
+def _packed(items: Iterable[Any]) -> pa.Table:
+    # Frames go through Arrow as bytes: blocks of a few clips, far below the limits of its offsets.
+    return pa.table({"item": pa.array([pickle.dumps(item, protocol=5) for item in items], pa.large_binary())})
+
+
+def _unpacked(batch: pa.Table) -> Iterator[Any]:
+    # Our own actors wrote it.
+    return (pickle.loads(item.as_buffer()) for item in batch.column("item"))
+
+
+class _Decoder:
+    """An actor with a decode process of its own: a crash costs a clip, not the actor."""
+
+    def __init__(self, metadata: ModelMetadata, limits: ClipLimits, timeout: float) -> None:
+        self._metadata = metadata
+        self._loop = asyncio.new_event_loop()
+        self._pool = DecoderPool(metadata, workers=1, slots=1, limits=limits, timeout=timeout)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return _packed([self._loop.run_until_complete(self._one(work)) for work in _unpacked(batch)])
+
+    async def _one(self, work: Work) -> _Item:
+        try:
+            async with self._pool.decoded(work.clip) as clip:
+                # Its memory is the next clip's.
+                return work, replace(clip, frames=clip.frames.copy())
+        except DecodeError as error:
+            return work, failed_row(work.clip, error.code, str(error), self._metadata)
+
+
+class _Inference:
+    """An actor with the model."""
+
+    def __init__(self, model: Any, metadata: ModelMetadata, options: RowOptions, gpu: bool) -> None:
+        self._metadata = metadata
+        self._options = options
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "model.onnx")
+            file.write_bytes(ray.get(model))
+            self._model = OnnxModel(file, device="cuda" if gpu else "cpu", threads=1)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        items: list[_Item] = list(_unpacked(batch))
+        clips = [(work, found) for work, found in items if isinstance(found, Clip)]
+        rows = [(work, found) for work, found in items if isinstance(found, ClipRow)]
+        try:
+            rows += self._found(clips)
+        # ONNX Runtime raises a class per status code, all plain Exception subclasses of its C extension.
+        except Exception:
+            rows += [self._alone(work, clip) for work, clip in clips]
+        return _packed(rows)
+
+    def _alone(self, work: Work, clip: Clip) -> tuple[Work, ClipRow]:
+        """A clip of a batch that failed: the others are not at fault for it."""
+        try:
+            [found] = self._found([(work, clip)])
+        except Exception as error:
+            return work, failed_row(
+                work.clip, "inference_failed", f"the model failed on this clip: {error}", self._metadata
+            )
+        return found
+
+    def _found(self, clips: Sequence[tuple[Work, Clip]]) -> list[tuple[Work, ClipRow]]:
+        if not clips:
+            return []
+        outputs = self._model.run(np.stack([clip.frames for _, clip in clips]))
+        version = self._metadata.version
+        return [
+            (
+                work,
+                found_row(work.clip, clip, outputs.row(i), version, self._metadata, self._options),
+            )
+            for i, (work, clip) in enumerate(clips)
+        ]

@@ -1,0 +1,108 @@
+"""The same shards from a Ray cluster as from this machine, also where one of its two nodes is killed in mid-run."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from grey_clips import encode_grey_clip
+from ray.cluster_utils import Cluster
+
+from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
+from sefar_serve.extract.clips import ClipRef, ExtractError
+from sefar_serve.extract.decoders import DecoderPool
+from sefar_serve.extract.distributed import RayBackend
+from sefar_serve.extract.local import LocalBackend
+from sefar_serve.extract.rows import RowOptions
+from sefar_serve.extract.run import Backend, Progress, extract
+
+MODEL = Path(__file__).parents[2] / "model_repository/sefar_encoder/1/model.onnx"
+CLIPS = 96
+
+# Ray's own: it sets its deprecated settings itself, and leaves sockets and pipes of its processes to the collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[ClipRef]:
+    folder = tmp_path_factory.mktemp("clips")
+    for number in range(CLIPS):
+        (folder / f"{number}.mp4").write_bytes(encode_grey_clip([(3 * number + n) % 256 for n in range(12)]))
+    (folder / "5.mp4").write_bytes(b"not a video")
+    return [ClipRef(str(number), str(folder / f"{number}.mp4")) for number in range(CLIPS)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    cluster.add_node(num_cpus=2)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def expected(clips: list[ClipRef], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Hashes of the shards that this machine makes."""
+    out = tmp_path_factory.mktemp("local")
+
+    async def run() -> None:
+        engine = OnnxEngine(OnnxModel(MODEL))
+        await engine.start()
+        with DecoderPool(engine.metadata, workers=2, slots=16) as pool:
+            sha256 = hashlib.sha256(MODEL.read_bytes()).hexdigest()
+            await _extract(clips, out, LocalBackend(engine, pool, RowOptions(tokens=True), sha256=sha256))
+        await engine.close()
+
+    asyncio.run(run())
+    return _hashes(out)
+
+
+async def _extract(clips: list[ClipRef], out: Path, backend: Backend, **options: Any) -> Progress:
+    return await extract(clips, out, backend, RowOptions(tokens=True), shard_rows=16, source="test", **options)
+
+
+def _hashes(out: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(out.glob("part-*"))}
+
+
+def _on_ray(clips: list[ClipRef], out: Path, address: str, on_progress: Callable[[Progress], None]) -> Progress:
+    with RayBackend(MODEL, RowOptions(tokens=True), address=address, window=64) as backend:
+        return asyncio.run(_extract(clips, out, backend, on_progress=on_progress))
+
+
+def test_the_shards_are_those_of_one_machine_also_when_a_node_is_killed(
+    cluster: Cluster, clips: list[ClipRef], expected: dict[str, str], tmp_path: Path
+) -> None:
+    assert len(expected) == CLIPS / 16
+    progress = _on_ray(clips, tmp_path / "whole", cluster.address, lambda _: None)
+    assert (progress.done, progress.failed) == (CLIPS, 1)
+    assert _hashes(tmp_path / "whole") == expected
+
+    [killed] = [node for node in cluster.list_all_nodes() if not node.head]
+
+    def kill(progress: Progress) -> None:
+        if progress.done == 9:
+            cluster.remove_node(killed, allow_graceful=False)
+
+    progress = _on_ray(clips, tmp_path / "killed", cluster.address, kill)
+    assert len(cluster.list_all_nodes()) == 1
+    assert (progress.done, progress.failed) == (CLIPS, 1)
+    assert _hashes(tmp_path / "killed") == expected
+
+
+def test_gpus_that_the_cluster_lacks_are_refused(cluster: Cluster) -> None:
+    backend = RayBackend(MODEL, RowOptions(), address=cluster.address, gpus=1)
+    with pytest.raises(ExtractError, match=r"has no 1 GPUs; lower --ray-gpus"), backend:
+        pass
