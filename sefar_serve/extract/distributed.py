@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import pickle
+import socket
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -19,6 +21,9 @@ from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+# Before Ray is imported: what its processes have to say would be written over the progress bar.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +43,8 @@ BATCH = 8
 
 WINDOW = 65_536
 """Clips given to Ray at once. Its input lies in memory; between two windows the actors are made anew."""
+
+CONNECT_SECONDS = 5.0
 
 _Item = tuple[Work, Clip | ClipRow]
 
@@ -95,6 +102,10 @@ class RayBackend:
         self._ours = not ray.is_initialized()
         if self._ours:
             try:
+                # Ray itself tries for a minute and a half.
+                if ":" in self._address and "://" not in self._address:
+                    host, _, port = self._address.rpartition(":")
+                    socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
                 ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
             # Ray raises ConnectionError, ValueError, RuntimeError and its own, depending on what the address is.
             except Exception as error:
@@ -138,6 +149,8 @@ class RayBackend:
         cores = max(2, int(ray.cluster_resources().get("CPU", 2)))
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        for logger in ("ray.data", "ray.data._internal.execution.streaming_executor"):
+            logging.getLogger(logger).setLevel(logging.ERROR)
         items = [{"item": pickle.dumps(one)} for one in window]
         clips = ray.data.from_items(items, override_num_blocks=-(-len(items) // BATCH))
         decoded = clips.map_batches(
@@ -145,7 +158,7 @@ class RayBackend:
             batch_size=BATCH,
             batch_format="pyarrow",
             fn_constructor_args=(self.metadata, self._limits, self._timeout),
-            concurrency=(1, min(self._decoders or cores - 1, len(items))),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(self._decoders or cores - 1, len(items))),
             num_cpus=1,
         )
         models = int(ray.cluster_resources().get("GPU", 0.0) / self._gpus) if self._gpus else max(1, cores // 2)
@@ -154,7 +167,7 @@ class RayBackend:
             batch_size=BATCH,
             batch_format="pyarrow",
             fn_constructor_args=(self._model, self.metadata, self._options, bool(self._gpus)),
-            concurrency=(1, models),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=models),
             num_cpus=1,
             num_gpus=self._gpus or None,
         )
