@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sefar_serve.job_schemas import Job, JobOptions, Status
+from sefar_serve.job_schemas import Job, JobOptions
 from sefar_serve.jobs.errors import (
     IdempotencyKeyReusedError,
     JobNotFinishedError,
@@ -60,6 +60,9 @@ class JobStore:
     Args:
         file: of the database; made if it is not there.
 
+    Attributes:
+        counts: of the jobs that wait (`queued`) and run (`running`); for metrics, read without a lock.
+
     Raises:
         JobsDirError: another version of the software made the file, or it is no database.
     """
@@ -70,12 +73,11 @@ class JobStore:
         self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         try:
             self._prepare(file)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, JobsDirError) as error:
             self._db.close()
+            if isinstance(error, JobsDirError):
+                raise
             raise JobsDirError(f"{file} cannot be used ({error}); name another folder for jobs") from error
-        except JobsDirError:
-            self._db.close()
-            raise
         self.counts = self._counted()
 
     def _prepare(self, file: Path) -> None:
@@ -89,9 +91,6 @@ class JobStore:
                 f"{file} has layout {found}, this version of sefar-serve reads {SCHEMA_VERSION}; name another folder "
                 "for jobs, or serve with the version that made it"
             )
-
-    counts: Mapping[Status, int]
-    """Jobs that wait (`queued`) and that run (`running`); read without a lock, for metrics."""
 
     def close(self) -> None:
         """Close the database."""
@@ -283,13 +282,13 @@ class JobStore:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                self._db.rollback()
                 raise
-            self._db.execute("COMMIT")
             self.counts = self._counted()
 
-    def _counted(self) -> Mapping[Status, int]:
+    def _counted(self) -> Mapping[str, int]:
         rows = self._db.execute(f"SELECT status, count(*) AS jobs FROM job WHERE {_UNFINISHED} GROUP BY status")
         return {"queued": 0, "running": 0} | {row["status"]: row["jobs"] for row in rows}
 
