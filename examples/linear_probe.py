@@ -1,0 +1,33 @@
+"""How far a linear classifier on the embeddings gets with few labels: `python examples/linear_probe.py`.
+
+Five times, other clips are the labelled ones: two of each class. The rest is the test.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from made_features import features_from, true_class
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+LABELS = 2
+SPLITS = 5
+
+features = features_from([])
+embeddings = features.embeddings()
+classes = np.array([true_class(clip) for clip in features.ids])
+count = len(set(classes))
+
+splits = StratifiedShuffleSplit(SPLITS, train_size=LABELS * count, random_state=0)
+scores = []
+for train, test in splits.split(embeddings, classes):
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    scores.append(100 * probe.fit(embeddings[train], classes[train]).score(embeddings[test], classes[test]))
+
+# Student's t for four degrees of freedom; the splits share clips, so the interval is a little too narrow.
+half = 2.776 * np.std(scores, ddof=1) / np.sqrt(SPLITS)
+print(f"\n{count} classes, {LABELS} labels each, {len(features) - LABELS * count} clips to tell apart")
+print(f"linear probe  {np.mean(scores):5.1f} % ± {half:.1f}")
+print(f"chance        {100 / count:5.1f} %")

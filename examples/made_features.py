@@ -1,0 +1,37 @@
+"""What the examples look at if they are given nothing: new clips of SynthGym, through `sefar extract`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.progress import track
+
+from sefar_features import Features, open_features
+from sefar_training.synthgym import CLASSES, clip_seed, encode_clip, render_clip
+
+CLIPS = Path("demo/clips")
+FEATURES = Path("demo/features")
+PER_CLASS = 6
+SEED = 2026
+
+
+def features_from(arguments: list[str]) -> Features:
+    """The features of the folder that the command line names; those of `demo/features`, made if need be, if none."""
+    if arguments:
+        return open_features(arguments[0])
+    if not FEATURES.is_dir():
+        CLIPS.mkdir(parents=True, exist_ok=True)
+        for action in track(CLASSES, "rendering clips"):
+            for number in range(PER_CLASS):
+                clip = render_clip(action, clip_seed(SEED, "demo", action, number), "standard")
+                encode_clip(clip, CLIPS / f"{action.index:02d}_{number}.mp4")
+    # Goes on where it was, and has nothing to do the second time.
+    subprocess.run([sys.executable, "-m", "sefar_serve", "extract", str(CLIPS), "--out", str(FEATURES)], check=True)
+    return open_features(FEATURES)
+
+
+def true_class(clip_id: str) -> str:
+    """The class that a clip was rendered as; its number begins the name."""
+    return CLASSES[int(clip_id[:2])].name
