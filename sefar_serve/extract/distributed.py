@@ -1,7 +1,8 @@
 """The backend on a Ray cluster: Ray Data's actor pools decode and infer, this process writes.
 
-Ray schedules, holds back decoders that run ahead of the model, and makes lost rows again when a node goes. What is done
-is known by the shards that are committed, so nothing of a run has to survive in the cluster.
+Ray schedules and holds back decoders that run ahead of the model. What a lost node had in hand is given to Ray again,
+with actors for the nodes that are left. What is done is known by the shards that are committed, so nothing of a run has
+to survive in the cluster.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pickle
 import socket
 import tempfile
 import threading
+import warnings
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -45,6 +47,12 @@ WINDOW = 65_536
 """Clips given to Ray at once. Its input lies in memory; between two windows the actors are made anew."""
 
 CONNECT_SECONDS = 5.0
+
+ATTEMPTS = 5
+"""That bring no row at all, one after the other, before the run ends."""
+
+LOST_SECONDS = 10.0
+"""Between two of them: Ray takes half a minute to see that a node is gone, and gives it work until then."""
 
 _Item = tuple[Work, Clip | ClipRow]
 
@@ -135,14 +143,26 @@ class RayBackend:
         """Look at clips on the cluster; rows come as they are ready."""
         waiting = iter(work)
         while window := list(islice(waiting, self._window)):
-            missing = {(one.shard, one.place) for one in window}
-            async for one, row in _in_thread(self._found(window)):
-                # A node that goes takes rows with it that were sent already; Ray makes them again.
-                if (one.shard, one.place) in missing:
-                    missing.remove((one.shard, one.place))
-                    yield one, row
-            if missing:
-                raise ExtractError(f"Ray lost {len(missing)} clips; run the same command again to go on")
+            missing = {(one.shard, one.place): one for one in window}
+            vain = 0
+            while missing:
+                before, lost = len(missing), "nothing came back"
+                try:
+                    async for one, row in _in_thread(self._found(list(missing.values()))):
+                        # A node that goes takes rows with it that were sent already; Ray may make them again.
+                        if missing.pop((one.shard, one.place), None) is not None:
+                            yield one, row
+                # A node was lost, as a rule.
+                except (ray.exceptions.RayError, ConnectionError) as error:
+                    lost = str(error).strip().splitlines()[-1]
+                vain = vain + 1 if len(missing) == before else 0
+                if vain == ATTEMPTS:
+                    raise ExtractError(
+                        f"the Ray cluster at {self._address} ended the run ({lost}); what is committed stays: run the "
+                        "same command again to go on"
+                    )
+                if vain:
+                    await asyncio.sleep(LOST_SECONDS)
 
     def _found(self, window: Sequence[Work]) -> Iterator[tuple[Work, ClipRow]]:
         """Rows of a window; blocking."""
@@ -150,35 +170,35 @@ class RayBackend:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         for logger in ("ray.data", "ray.data._internal.execution.streaming_executor"):
-            logging.getLogger(logger).setLevel(logging.ERROR)
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         items = [{"item": pickle.dumps(one)} for one in window]
         clips = ray.data.from_items(items, override_num_blocks=-(-len(items) // BATCH))
-        decoded = clips.map_batches(
-            _Decoder,
-            batch_size=BATCH,
-            batch_format="pyarrow",
-            fn_constructor_args=(self.metadata, self._limits, self._timeout),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(self._decoders or cores - 1, len(items))),
-            num_cpus=1,
-        )
         models = int(ray.cluster_resources().get("GPU", 0.0) / self._gpus) if self._gpus else max(1, cores // 2)
-        inferred = decoded.map_batches(
-            _Inference,
-            batch_size=BATCH,
-            batch_format="pyarrow",
-            fn_constructor_args=(self._model, self.metadata, self._options, bool(self._gpus)),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=models),
-            num_cpus=1,
-            num_gpus=self._gpus or None,
-        )
-        try:
-            for batch in inferred.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-                yield from _unpacked(batch)
-        except (ray.exceptions.RayError, ConnectionError) as error:
-            raise ExtractError(
-                f"the Ray cluster at {self._address} ended the run ({str(error).strip().splitlines()[-1]}); what is "
-                "committed stays: run the same command again to go on"
-            ) from error
+        with warnings.catch_warnings():
+            # `max_restarts` has no parameter of its own yet. Restarted, a lost actor would wait for a core; where the
+            # actors of the other stage hold all that are left and wait for it, that is for ever.
+            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+            decoded = clips.map_batches(
+                _Decoder,
+                batch_size=BATCH,
+                batch_format="pyarrow",
+                fn_constructor_args=(self.metadata, self._limits, self._timeout),
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(self._decoders or cores - 1, len(items))),
+                num_cpus=1,
+                max_restarts=0,
+            )
+            inferred = decoded.map_batches(
+                _Inference,
+                batch_size=BATCH,
+                batch_format="pyarrow",
+                fn_constructor_args=(self._model, self.metadata, self._options, bool(self._gpus)),
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=models),
+                num_cpus=1,
+                num_gpus=self._gpus or None,
+                max_restarts=0,
+            )
+        for batch in inferred.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+            yield from _unpacked(batch)
 
 
 async def _in_thread(blocking: Iterator[Any]) -> AsyncGenerator[Any]:
