@@ -15,12 +15,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
-from sefar_client import Classification, Client, Embedding
+from sefar_client import Classification, Client, Embedding, Failure
 from sefar_serve.console import frames_text
 from sefar_serve.schemas import SourceFrame
 from sefar_serve.settings import shipped_model
@@ -33,6 +35,8 @@ READY_WITHIN = 60.0
 """Seconds the gateway gets to start."""
 
 console = Console()
+
+Result = TypeVar("Result")
 
 
 def render(folder: Path, seed: int, count: int) -> list[tuple[Path, ActionClass]]:
@@ -87,15 +91,15 @@ def show(clips: Sequence[tuple[Path, ActionClass]], answers: Sequence[Classifica
     table = Table("clip", "what it shows", "what the model says", "score", "η", "")
     right = 0
     for (path, action), answer in zip(clips, answers, strict=True):
-        best = answer["labels"][0]
-        correct = best["index"] == action.index
+        best = answer.best
+        correct = best.index == action.index
         right += correct
         table.add_row(
             path.name,
             action.name,
-            best["label"],
-            f"{best['score']:.0%}",
-            f"{answer['reliability']:.2f}",
+            best.label,
+            f"{best.score:.0%}",
+            f"{answer.reliability:.2f}",
             "[green]right[/]" if correct else "[red]wrong[/]",
         )
     console.print(table)
@@ -129,12 +133,10 @@ def main() -> None:
         client = stack.enter_context(Client(url))
         routes = "/v1/classify, /v1/embeddings" + (", /v1/captions" if captions else "")
         console.print(f"POST {url}, {len(paths)} files to each of {routes}")
-        classified = client.classify(paths, top_k=3)
-        embedded = client.embed(paths, include=["embedding", "tokens"])
-        captioned = client.caption(paths)["data"] if captions else []
-    answers = [item for item in classified["data"] if item["object"] == "classification"]
-    vectors = [item for item in embedded["data"] if item["object"] == "embedding"]
-    console.print(f"answered by {classified['model']}, version {classified['version']}\n")
+        answers = list(map(found, client.each(partial(client.classify, top_k=3), paths)))
+        vectors = list(map(found, client.each(partial(client.embed, include=["embedding", "tokens"]), paths)))
+        captioned = list(map(found, client.each(client.caption, paths))) if captions else []
+    console.print(f"answered by {answers[0].model}, version {answers[0].version}\n")
 
     console.rule("Labels")
     show(clips, answers)
@@ -142,16 +144,14 @@ def main() -> None:
     if captions:
         console.rule("Captions, by a language model that reads the clips' features")
         for item in captioned:
-            if item["object"] == "caption":
-                console.print(f"{item['name']}: {item['caption']}")
-                if item["notice"]:
-                    console.print(f"             [yellow]{item['notice']}[/]")
+            console.print(f"{item.name}: {item.caption}")
+            if item.notice:
+                console.print(f"             [yellow]{item.notice}[/]")
         console.print()
 
     console.rule("Where each clip's 8 frames came from")
     for answer in answers:
-        frames = [SourceFrame(**frame) for frame in answer["clip"]["frames"]]
-        console.print(f"{answer['name']}: of {answer['clip']['frame_count']} frames: {frames_text(frames)}")
+        console.print(f"{answer.name}: of {answer.clip.frame_count} frames: {frames_text(frames_of(answer))}")
 
     console.print()
     console.rule("Embeddings")
@@ -161,9 +161,9 @@ def main() -> None:
         [
             SheetClip(
                 path,
-                f"{action.name}, answered: {answer['labels'][0]['label']}",
-                [SourceFrame(**frame) for frame in answer["clip"]["frames"]],
-                answer["clip"]["duration"],
+                f"{action.name}, answered: {answer.best.label}",
+                frames_of(answer),
+                answer.clip.duration,
             )
             for (path, action), answer in zip(clips, answers, strict=True)
         ],
@@ -181,13 +181,24 @@ def main() -> None:
         console.print(f'      [bold]{commands}/sefar ask {paths[0]} "How many turns does the gymnast make?"[/]')
 
 
+def found(result: Result | Failure) -> Result:
+    """The result, as no clip of the demo is to fail."""
+    if isinstance(result, Failure):
+        raise result.error
+    return result
+
+
+def frames_of(answer: Classification) -> list[SourceFrame]:
+    """What the model looked at."""
+    return [SourceFrame(**frame.model_dump()) for frame in answer.clip.frames]
+
+
 def print_embeddings(items: Sequence[Embedding]) -> None:
     """The beginning of each vector."""
     for item in items:
-        vector, tokens = item["embedding"], item["tokens"]
-        if isinstance(vector, list) and tokens:
-            head = ", ".join(f"{value:+.2f}" for value in vector[:4])
-            console.print(f"{item['name']}: {len(vector)} values [{head}, …], {len(tokens)} tokens")
+        if item.embedding is not None and item.tokens is not None:
+            head = ", ".join(f"{value:+.2f}" for value in item.embedding[:4])
+            console.print(f"{item.name}: {len(item.embedding)} values [{head}, …], {len(item.tokens)} tokens")
 
 
 if __name__ == "__main__":

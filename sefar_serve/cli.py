@@ -134,7 +134,7 @@ def embed(
         items = run_locally(files, *engine_of(settings_for(model)), span, answer)
     else:
         kind = TypeAdapter[Embedding | ItemError](Embedding | ItemError)
-        options = {"include": wanted, "encoding_format": "float", **asdict(span)}
+        options = {"include": wanted, **asdict(span)}
         items = run_remotely(files, url, api_key, "embed", kind, options)
     if as_json:
         console.print_json(items)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import httpx
 from pydantic import BaseModel, TypeAdapter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sefar_client import AsyncClient, Client, GatewayError
+from sefar_client import AsyncClient, Client, Failure, GatewayError, GatewayUnreachableError
+from sefar_client.results import Result
 from sefar_serve import console
 from sefar_serve.api.errors import problem_of
 from sefar_serve.chat_schemas import ChatCompletion
@@ -96,30 +97,26 @@ def run_remotely(
         In the order of the files, the entry or what went wrong with this one.
 
     Raises:
-        ConnectionError: no gateway answers.
+        GatewayUnreachableError: no gateway answers.
     """
 
     async def run() -> list[Item | ItemError]:
         async with AsyncClient(url, api_key=api_key) as client:
-            send: Callable[..., Awaitable[Any]] = {
-                "classify": client.classify,
-                "embed": client.embed,
-                "caption": client.caption,
-            }[call]
-
-            async def one(index: int, file: Path) -> Item | ItemError:
-                try:
-                    answer = await send(file, **options)
-                except GatewayError as error:
-                    body = ErrorBody(message=str(error), type="gateway_error", param=error.param, code=error.code)
-                    return ItemError(index=index, name=str(file), error=body)
-                except OSError as error:
-                    return _item_error(index, str(file), error)
-                except httpx.TransportError as error:
-                    raise ConnectionError(f"no gateway answers at {url}: {error}") from error
-                return kind.validate_python({**answer["data"][0], "index": index, "name": str(file)})
-
-            return await _each(files, one, at_once=REQUESTS_AT_ONCE)
+            calls: dict[str, Callable[[Path], Awaitable[Result]]] = {
+                "classify": partial(client.classify, **options),
+                "embed": partial(client.embed, **options),
+                "caption": partial(client.caption, **options),
+            }
+            items: list[Item | ItemError] = []
+            with _progress(len(files)) as advance:
+                async for found in client.each(calls[call], files, at_once=REQUESTS_AT_ONCE):
+                    index, name = len(items), str(files[len(items)])
+                    if isinstance(found, Failure):
+                        items.append(_item_error(index, name, found.error))
+                    else:
+                        items.append(kind.validate_python(found.model_dump() | {"index": index, "name": name}))
+                    advance()
+            return items
 
     return asyncio.run(run())
 
@@ -137,18 +134,15 @@ def ask_remotely(
         options: of the client's call.
 
     Raises:
-        ConnectionError: no gateway answers.
+        GatewayUnreachableError: no gateway answers.
     """
     with Client(url, api_key=api_key) as client:
         try:
-            return ChatCompletion.model_validate(client.ask(file, question, **options))
-        except GatewayError as error:
-            body = ErrorBody(message=str(error), type="gateway_error", param=error.param, code=error.code)
-            return ItemError(index=0, name=str(file), error=body)
-        except OSError as error:
+            return ChatCompletion.model_validate(client.ask(file, question, **options).model_dump())
+        except GatewayUnreachableError:
+            raise
+        except (GatewayError, OSError) as error:
             return _item_error(0, str(file), error)
-        except httpx.TransportError as error:
-            raise ConnectionError(f"no gateway answers at {url}: {error}") from error
 
 
 async def _each(
@@ -156,21 +150,30 @@ async def _each(
 ) -> list[Item | ItemError]:
     """Apply `one` to all files, some at once, under a progress bar; results in the order of the files."""
     places = asyncio.Semaphore(at_once)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console.err, transient=True, disable=len(files) < 2) as progress:
-        bar = progress.add_task("videos", total=len(files))
+    with _progress(len(files)) as advance:
 
         async def bounded(index: int, file: Path) -> Item | ItemError:
             async with places:
                 item = await one(index, file)
-            progress.advance(bar)
+            advance()
             return item
 
         return list(await asyncio.gather(*(bounded(i, file) for i, file in enumerate(files))))
 
 
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar; gives what to call after each video."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console.err, transient=True, disable=total < 2) as progress:
+        bar = progress.add_task("videos", total=total)
+        yield lambda: progress.advance(bar)
+
+
 def _item_error(index: int, name: str, error: Exception) -> ItemError:
-    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+    if isinstance(error, GatewayError):
+        body = ErrorBody(message=str(error), type="gateway_error", param=error.param, code=error.code)
+    elif isinstance(error, OSError) and not isinstance(error, TimeoutError):
         code = "file_not_found" if isinstance(error, FileNotFoundError) else "unreadable_file"
         body = ErrorBody(message=f"{name}: {error.strerror or error}", type="file_error", param=None, code=code)
     else:

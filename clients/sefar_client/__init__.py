@@ -1,39 +1,43 @@
-"""A small typed client of a sefar-serve gateway; it needs httpx and nothing else.
+"""A typed client of a sefar-serve gateway: httpx sends, pydantic and numpy hold what comes back.
 
 from sefar_client import Client
 
 with Client("http://127.0.0.1:8000") as sefar:
-    for clip in sefar.classify(["vault.mp4", "beam.mp4"])["data"]:
-        print(clip)
+    print(sefar.classify("vault.mp4"))
+    for result in sefar.each(sefar.embed, ["vault.mp4", "beam.mp4"]):
+        print(result)
 """
 
+from sefar_client.calls import JobClip
 from sefar_client.client import AsyncClient, Client
-from sefar_client.errors import GatewayError
-from sefar_client.types import (
+from sefar_client.errors import GatewayError, GatewayUnreachableError
+from sefar_client.results import (
     Caption,
-    CaptionsResponse,
     ChatCompletion,
     Classification,
-    ClassifyResponse,
     Embedding,
-    EmbeddingsResponse,
-    ItemError,
+    Failure,
+    Job,
     Label,
-    SourceFrame,
+    LanguageModel,
+    Model,
+    Video,
 )
 
 __all__ = [
     "AsyncClient",
     "Caption",
-    "CaptionsResponse",
     "ChatCompletion",
     "Classification",
-    "ClassifyResponse",
     "Client",
     "Embedding",
-    "EmbeddingsResponse",
+    "Failure",
     "GatewayError",
-    "ItemError",
+    "GatewayUnreachableError",
+    "Job",
+    "JobClip",
     "Label",
-    "SourceFrame",
+    "LanguageModel",
+    "Model",
+    "Video",
 ]

@@ -2,112 +2,234 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import asyncio
+import os
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, Literal, TypeVar, Unpack
 
 import httpx
 
-from sefar_client.errors import GatewayError
-from sefar_client.types import (
-    CaptionsResponse,
+from sefar_client import calls
+from sefar_client.calls import AskOptions, Call, CaptionOptions, ClassifyOptions, EmbedOptions, JobClip, JobOptions
+from sefar_client.errors import GatewayError, GatewayUnreachableError, refusal_of, unreachable
+from sefar_client.results import (
+    Caption,
     ChatCompletion,
-    ClassifyResponse,
-    EmbeddingsResponse,
+    Classification,
+    Embedding,
+    Failure,
+    Job,
     LanguageModel,
     Model,
+    Video,
 )
+from sefar_client.retries import Retries, Tries
 
-Video = str | Path | bytes
-"""A path, or the bytes of a video file."""
+T = TypeVar("T")
+V = TypeVar("V", bound=Video)
 
+DEFAULT_URL = "http://127.0.0.1:8000"
+"""Where `sefar serve` listens by default."""
 DEFAULT_TIMEOUT = 150.0
 """Seconds; a little more than the gateway itself allows a request by default."""
+DEFAULT_PATIENCE = 120.0
+"""Seconds; a gateway's restart, and a queue that empties, take less."""
+POLL_SECONDS = 2.0
+
+ResultFormat = Literal["parquet", "jsonl"]
 
 
 class Client:
-    """Blocking client.
+    """Blocking client; several threads may share it.
+
+    A request that the gateway has no place for (429), or that a restart cuts off, is sent again, after the time that
+    the gateway asks for and a random bit more. A gateway that never answered this client is not waited for.
 
     Args:
-        base_url: of the gateway, e.g. ``http://127.0.0.1:8000``.
-        api_key: sent as bearer token when given.
-        timeout: seconds for each request.
+        base_url: of the gateway.
+        api_key: sent as bearer token; SEFAR_API_KEY of the environment if left out.
+        timeout: seconds for each try.
+        patience: seconds after which no new try of a request is made; 0 makes one try.
     """
 
-    def __init__(self, base_url: str, *, api_key: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self._http = httpx.Client(base_url=base_url, headers=_headers(api_key), timeout=timeout)
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        patience: float = DEFAULT_PATIENCE,
+    ) -> None:
+        self._http = httpx.Client(base_url=_address(base_url), headers=_headers(api_key), timeout=timeout)
+        self._retries = Retries(patience)
 
-    def classify(self, videos: Video | Sequence[Video], **options: Any) -> ClassifyResponse:
-        """Fine-grained labels.
+    def classify(self, video: Video, **options: Unpack[ClassifyOptions]) -> Classification:
+        """Fine-grained labels of a video.
 
         Args:
-            videos: one or several.
-            options: those of POST /v1/classify: top_k, attributes, raw_scores, start, end, window,
-                stride, model.
+            video: see `Video`.
+            options: see `ClassifyOptions`.
 
         Raises:
-            GatewayError: the gateway refused the request, or its only video.
-            FileNotFoundError: a path leads nowhere.
-            httpx.TransportError: no gateway there.
+            GatewayError: the gateway refused the request.
+            GatewayUnreachableError: no gateway there.
+            OSError: the video's path leads nowhere.
+            TypeError: an option that does not exist.
         """
-        return cast(ClassifyResponse, self._post("/v1/classify", videos, options))
+        return self._answer(calls.classify(video, options))
 
-    def embed(self, videos: Video | Sequence[Video], **options: Any) -> EmbeddingsResponse:
-        """Embeddings and element tokens.
+    def embed(self, video: Video, **options: Unpack[EmbedOptions]) -> Embedding:
+        """Embedding and element tokens of a video, as numpy arrays.
 
         Args:
-            videos: one or several.
-            options: those of POST /v1/embeddings: include, encoding_format, start, end, window,
-                stride, model.
+            video: see `Video`.
+            options: see `EmbedOptions`.
 
         Raises:
-            GatewayError: the gateway refused the request, or its only video.
-            FileNotFoundError: a path leads nowhere.
-            httpx.TransportError: no gateway there.
+            GatewayError, GatewayUnreachableError, OSError, TypeError: as `classify`.
         """
-        return cast(EmbeddingsResponse, self._post("/v1/embeddings", videos, options))
+        return self._answer(calls.embed(video, options))
 
-    def caption(self, videos: Video | Sequence[Video], **options: Any) -> CaptionsResponse:
-        """A sentence about each video.
+    def caption(self, video: Video, **options: Unpack[CaptionOptions]) -> Caption:
+        """A sentence about a video.
 
         Args:
-            videos: one or several.
-            options: those of POST /v1/captions: prompt, max_tokens, temperature, seed, abstain_below,
-                top_k, start, end, window, stride, model.
+            video: see `Video`.
+            options: see `CaptionOptions`.
 
         Raises:
-            GatewayError: the gateway refused the request, or its only video, or has no language model.
-            FileNotFoundError: a path leads nowhere.
-            httpx.TransportError: no gateway there.
+            GatewayError, GatewayUnreachableError, OSError, TypeError: as `classify`; also where there is no language
+                model.
         """
-        return cast(CaptionsResponse, self._post("/v1/captions", videos, options))
+        return self._answer(calls.caption(video, options))
 
-    def ask(self, video: Video, question: str, **options: Any) -> ChatCompletion:
-        """A question about a video.
+    def ask(self, video: Video, question: str, **options: Unpack[AskOptions]) -> ChatCompletion:
+        """Ask a question about a video.
 
         Args:
-            video: a path or bytes, or ``sefar://CLIP_ID`` of a clip that was seen before.
+            video: see `Video`; or ``sefar://CLIP_ID`` of a clip that the gateway saw before.
             question: with or without options ``A.… B.… C.… D.…``.
-            options: those of POST /v1/chat/completions: max_tokens, temperature, top_p, seed, stop, options,
-                answer_mode, abstain_below, model; and start, end of the clip.
+            options: see `AskOptions`.
 
         Raises:
-            GatewayError: the gateway refused the request, or has no language model.
-            FileNotFoundError: the path leads nowhere.
-            httpx.TransportError: no gateway there.
+            GatewayError, GatewayUnreachableError, OSError, TypeError: as `caption`.
         """
-        body = _question(video, question, options)
-        return cast(ChatCompletion, _answer(self._http.post("/v1/chat/completions", json=body)))
+        return self._answer(calls.ask(video, question, options))
+
+    def each(self, call: Callable[[V], T], videos: Iterable[V], *, at_once: int = 8) -> Iterator[T | Failure]:
+        """One call for each of many videos: ``each(sefar.classify, paths)``, or with `functools.partial` for options.
+
+        Args:
+            call: `classify`, `embed`, or any function of a video.
+            videos: taken as they are needed, however many there are.
+            at_once: calls under way.
+
+        Yields:
+            In the order of the videos, exactly one each: the result, or a `Failure` where it lies with this video.
+
+        Raises:
+            GatewayError, GatewayUnreachableError: the others would end so, too; what was yielded stays.
+        """
+        ahead: deque[Future[T | Failure]] = deque()
+        threads = ThreadPoolExecutor(at_once, thread_name_prefix="sefar-client")
+        try:
+            for video in videos:
+                ahead.append(threads.submit(_attempt, call, video))
+                # A slow video holds up what comes after it only when this many are waiting.
+                if len(ahead) >= 4 * at_once:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def submit(
+        self,
+        clips: Sequence[JobClip] | os.PathLike[str] | BinaryIO,
+        *,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Job:
+        """Give the gateway a batch job: features and labels of many clips that it can reach itself.
+
+        Args:
+            clips: a list, or a manifest (CSV, JSONL or Parquet with the columns of `JobClip`).
+            key: the same key and clips give the same job again; a random one if left out.
+            options: see `JobOptions`.
+
+        Raises:
+            GatewayError, GatewayUnreachableError, OSError, TypeError: as `classify`.
+        """
+        return self._answer(calls.submit(clips, options, key))
+
+    def job(self, job_id: str) -> Job:
+        """How far a job is.
+
+        Raises:
+            GatewayError: there is no such job.
+            GatewayUnreachableError: no gateway there.
+        """
+        return self._answer(calls.job(job_id))
+
+    def jobs(self, *, limit: int = 20, after: str | None = None) -> list[Job]:
+        """The newest jobs, or those older than the one whose id is `after`."""
+        return self._answer(calls.jobs(limit, after))
+
+    def wait(self, job_id: str, *, on_progress: Callable[[Job], None] | None = None) -> Job:
+        """Wait until nothing more will happen to a job; look at its `status` then.
+
+        Args:
+            job_id: of the job.
+            on_progress: told how far it is every two seconds.
+        """
+        while True:
+            job = self.job(job_id)
+            if on_progress is not None:
+                on_progress(job)
+            if job.is_finished:
+                return job
+            time.sleep(POLL_SECONDS)
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop a job; what it has done stays, to be downloaded or deleted."""
+        return self._answer(calls.cancel(job_id))
+
+    def delete(self, job_id: str) -> None:
+        """Forget a finished job and its result."""
+        self._answer(calls.delete(job_id))
+
+    def download(self, job_id: str, path: str | os.PathLike[str], *, format: ResultFormat = "parquet") -> Path:
+        """Save a job's result; the file is there whole or not at all.
+
+        Raises:
+            GatewayError: the job is not finished, or there is no such job.
+        """
+        call, target = calls.download(job_id, format), Path(path)
+
+        def saved() -> Path:
+            with call.arguments() as request, self._http.stream(**request) as response, _whole(target) as file:
+                if not response.is_success:
+                    response.read()
+                    raise refusal_of(response)
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+            return target
+
+        return self._patiently(saved, repeatable=True)
 
     def models(self) -> list[Model | LanguageModel]:
         """The models the gateway serves, and its captioner."""
-        return cast(list[Model | LanguageModel], _answer(self._http.get("/v1/models"))["data"])
+        return self._answer(calls.models())
 
     def ready(self) -> bool:
-        """Whether the gateway is there and its model answers."""
+        """Whether the gateway is there and its model answers; does not wait."""
         try:
             return self._http.get("/readyz").is_success
         except httpx.TransportError:
@@ -125,43 +247,143 @@ class Client:
     ) -> None:
         self.close()
 
-    def _post(self, path: str, videos: Video | Sequence[Video], options: Mapping[str, Any]) -> dict[str, Any]:
-        with ExitStack() as opened:
-            return _answer(self._http.post(path, files=_files(videos, opened), data=_fields(options)))
+    def _answer(self, call: Call[T]) -> T:
+        def sent() -> T:
+            with call.arguments() as request:
+                return _read(call, self._http.request(**request))
+
+        return self._patiently(sent, repeatable=call.repeatable)
+
+    def _patiently(self, send: Callable[[], T], *, repeatable: bool) -> T:
+        tries = Tries(self._retries, repeatable=repeatable)
+        while True:
+            try:
+                with _in_words(self._http, self._retries):
+                    return send()
+            except (GatewayError, GatewayUnreachableError) as error:
+                pause = tries.pause_after(error)
+            time.sleep(pause)
 
 
 class AsyncClient:
-    """Asynchronous client; the calls are those of `Client`.
+    """Asynchronous client; its calls are those of `Client`.
 
     Args:
-        base_url: of the gateway, e.g. ``http://127.0.0.1:8000``.
-        api_key: sent as bearer token when given.
-        timeout: seconds for each request.
+        base_url: of the gateway.
+        api_key: sent as bearer token; SEFAR_API_KEY of the environment if left out.
+        timeout: seconds for each try.
+        patience: seconds after which no new try of a request is made; 0 makes one try.
     """
 
-    def __init__(self, base_url: str, *, api_key: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self._http = httpx.AsyncClient(base_url=base_url, headers=_headers(api_key), timeout=timeout)
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        patience: float = DEFAULT_PATIENCE,
+    ) -> None:
+        self._http = httpx.AsyncClient(base_url=_address(base_url), headers=_headers(api_key), timeout=timeout)
+        self._retries = Retries(patience)
 
-    async def classify(self, videos: Video | Sequence[Video], **options: Any) -> ClassifyResponse:
+    async def classify(self, video: Video, **options: Unpack[ClassifyOptions]) -> Classification:
         """See `Client.classify`."""
-        return cast(ClassifyResponse, await self._post("/v1/classify", videos, options))
+        return await self._answer(calls.classify(video, options))
 
-    async def embed(self, videos: Video | Sequence[Video], **options: Any) -> EmbeddingsResponse:
+    async def embed(self, video: Video, **options: Unpack[EmbedOptions]) -> Embedding:
         """See `Client.embed`."""
-        return cast(EmbeddingsResponse, await self._post("/v1/embeddings", videos, options))
+        return await self._answer(calls.embed(video, options))
 
-    async def caption(self, videos: Video | Sequence[Video], **options: Any) -> CaptionsResponse:
+    async def caption(self, video: Video, **options: Unpack[CaptionOptions]) -> Caption:
         """See `Client.caption`."""
-        return cast(CaptionsResponse, await self._post("/v1/captions", videos, options))
+        return await self._answer(calls.caption(video, options))
 
-    async def ask(self, video: Video, question: str, **options: Any) -> ChatCompletion:
+    async def ask(self, video: Video, question: str, **options: Unpack[AskOptions]) -> ChatCompletion:
         """See `Client.ask`."""
-        body = _question(video, question, options)
-        return cast(ChatCompletion, _answer(await self._http.post("/v1/chat/completions", json=body)))
+        # It reads the whole video, and writes it as base64.
+        return await self._answer(await asyncio.to_thread(calls.ask, video, question, options))
+
+    async def each(
+        self, call: Callable[[V], Awaitable[T]], videos: Iterable[V], *, at_once: int = 8
+    ) -> AsyncIterator[T | Failure]:
+        """See `Client.each`."""
+        places = asyncio.Semaphore(at_once)
+
+        async def attempt(video: V) -> T | Failure:
+            async with places:
+                try:
+                    return await call(video)
+                except (GatewayError, OSError) as error:
+                    return _failure(video, error)
+
+        ahead: deque[asyncio.Task[T | Failure]] = deque()
+        try:
+            for video in videos:
+                ahead.append(asyncio.create_task(attempt(video)))
+                if len(ahead) >= 4 * at_once:
+                    yield await ahead.popleft()
+            while ahead:
+                yield await ahead.popleft()
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
+
+    async def submit(
+        self,
+        clips: Sequence[JobClip] | os.PathLike[str] | BinaryIO,
+        *,
+        key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Job:
+        """See `Client.submit`."""
+        return await self._answer(calls.submit(clips, options, key))
+
+    async def job(self, job_id: str) -> Job:
+        """See `Client.job`."""
+        return await self._answer(calls.job(job_id))
+
+    async def jobs(self, *, limit: int = 20, after: str | None = None) -> list[Job]:
+        """See `Client.jobs`."""
+        return await self._answer(calls.jobs(limit, after))
+
+    async def wait(self, job_id: str, *, on_progress: Callable[[Job], None] | None = None) -> Job:
+        """See `Client.wait`."""
+        while True:
+            job = await self.job(job_id)
+            if on_progress is not None:
+                on_progress(job)
+            if job.is_finished:
+                return job
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def cancel(self, job_id: str) -> Job:
+        """See `Client.cancel`."""
+        return await self._answer(calls.cancel(job_id))
+
+    async def delete(self, job_id: str) -> None:
+        """See `Client.delete`."""
+        await self._answer(calls.delete(job_id))
+
+    async def download(self, job_id: str, path: str | os.PathLike[str], *, format: ResultFormat = "parquet") -> Path:
+        """See `Client.download`."""
+        call, target = calls.download(job_id, format), Path(path)
+
+        async def saved() -> Path:
+            with call.arguments() as request, _whole(target) as file:
+                async with self._http.stream(**request) as response:
+                    if not response.is_success:
+                        await response.aread()
+                        raise refusal_of(response)
+                    async for chunk in response.aiter_bytes():
+                        await asyncio.to_thread(file.write, chunk)
+            return target
+
+        return await self._patiently(saved, repeatable=True)
 
     async def models(self) -> list[Model | LanguageModel]:
         """See `Client.models`."""
-        return cast(list[Model | LanguageModel], _answer(await self._http.get("/v1/models"))["data"])
+        return await self._answer(calls.models())
 
     async def ready(self) -> bool:
         """See `Client.ready`."""
@@ -182,69 +404,78 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _post(self, path: str, videos: Video | Sequence[Video], options: Mapping[str, Any]) -> dict[str, Any]:
-        with ExitStack() as opened:
-            return _answer(await self._http.post(path, files=_files(videos, opened), data=_fields(options)))
+    async def _answer(self, call: Call[T]) -> T:
+        async def sent() -> T:
+            with call.arguments() as request:
+                return _read(call, await self._http.request(**request))
+
+        return await self._patiently(sent, repeatable=call.repeatable)
+
+    async def _patiently(self, send: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
+        tries = Tries(self._retries, repeatable=repeatable)
+        while True:
+            try:
+                with _in_words(self._http, self._retries):
+                    return await send()
+            except (GatewayError, GatewayUnreachableError) as error:
+                pause = tries.pause_after(error)
+            await asyncio.sleep(pause)
+
+
+def _address(base_url: str) -> str:
+    """The address alone: who knows OpenAI's clients writes /v1 behind it."""
+    return base_url.rstrip("/").removesuffix("/v1")
 
 
 def _headers(api_key: str | None) -> dict[str, str]:
-    return {"authorization": f"Bearer {api_key}"} if api_key else {}
+    key = api_key or os.environ.get("SEFAR_API_KEY")
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
-def _files(videos: Video | Sequence[Video], opened: ExitStack) -> list[tuple[str, tuple[str, BinaryIO | bytes]]]:
-    """Multipart parts; files are streamed from disk, and closed with `opened`."""
-    several = [videos] if isinstance(videos, (str, Path, bytes)) else videos
-    parts: list[tuple[str, tuple[str, BinaryIO | bytes]]] = []
-    for number, video in enumerate(several):
-        if isinstance(video, bytes):
-            parts.append(("file", (f"video {number}", video)))
-        else:
-            file = opened.enter_context(Path(video).open("rb"))  # noqa: SIM115 - closed with `opened`
-            parts.append(("file", (Path(video).name, file)))
-    return parts
+def _read(call: Call[T], response: httpx.Response) -> T:
+    if not response.is_success:
+        raise refusal_of(response)
+    return call.read(response.json() if response.content else None)
 
 
-def _question(video: Video, question: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of a chat completion about one video."""
-    if isinstance(video, str) and video.startswith("sefar://"):
-        url = video
-    else:
-        content = video if isinstance(video, bytes) else Path(video).read_bytes()
-        url = f"data:video/mp4;base64,{base64.b64encode(content).decode('ascii')}"
-    given = {name: value for name, value in options.items() if value is not None}
-    span = {name: given.pop(name) for name in ("start", "end") if name in given}
-    parts: list[dict[str, Any]] = [
-        {"type": "video_url", "video_url": {"url": url, **span}},
-        {"type": "text", "text": question},
-    ]
-    return {"messages": [{"role": "user", "content": parts}], **given}
-
-
-def _fields(options: Mapping[str, Any]) -> dict[str, str]:
-    def text(value: object) -> str:
-        if isinstance(value, bool):
-            return str(value).lower()
-        if isinstance(value, (list, tuple)):
-            return ",".join(map(str, value))
-        return str(value)
-
-    return {name: text(value) for name, value in options.items() if value is not None}
-
-
-def _answer(response: httpx.Response) -> dict[str, Any]:
+@contextmanager
+def _in_words(http: httpx.Client | httpx.AsyncClient, retries: Retries) -> Iterator[None]:
+    """Turn a failed connection into our error, and note when there was none."""
     try:
-        body = response.json()
-    except ValueError:
-        body = {}
-    if response.is_success:
-        return cast(dict[str, Any], body)
-    error = body.get("error", {}) if isinstance(body, dict) else {}
-    retry_after = response.headers.get("retry-after")
-    raise GatewayError(
-        error.get("message", f"{response.url} answered {response.status_code} {response.reason_phrase}"),
-        status=response.status_code,
-        code=error.get("code", "unknown"),
-        param=error.get("param"),
-        request_id=response.headers.get("x-request-id"),
-        retry_after=float(retry_after) if retry_after else None,
-    )
+        yield
+    except httpx.TransportError as error:
+        raise unreachable(error, http.base_url, http.timeout.read or 0.0) from error
+    except GatewayError:
+        retries.answered = True
+        raise
+    retries.answered = True
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[BinaryIO]:
+    """A file that takes its name when it is complete."""
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with partial.open("xb") as file:
+            yield file
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _attempt(call: Callable[[V], T], video: V) -> T | Failure:
+    try:
+        return call(video)
+    except (GatewayError, OSError) as error:
+        return _failure(video, error)
+
+
+def _failure(video: Video, error: GatewayError | OSError) -> Failure:
+    """A failure that lies with this video.
+
+    Raises:
+        GatewayError, GatewayUnreachableError: the same error, where it lies with all of them.
+    """
+    if isinstance(error, GatewayUnreachableError) or (isinstance(error, GatewayError) and not error.is_about_the_video):
+        raise error
+    return Failure(video, error)

@@ -7,6 +7,7 @@ import json
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import av
@@ -16,7 +17,7 @@ import pytest
 from e2e_gateway import GatewayProcess, start_gateway
 from grey_clips import encode_grey_clip
 
-from sefar_client import Client, GatewayError
+from sefar_client import Classification, Client, Embedding, GatewayError
 
 
 def audio_only() -> bytes:
@@ -32,17 +33,19 @@ def audio_only() -> bytes:
 
 def test_every_real_video_classifies_over_http(running_gateway: GatewayProcess, shared_data: Path) -> None:
     videos = sorted((shared_data / "videos").iterdir())
+    parts = [("file", (video.name, video.read_bytes())) for video in videos]
+    answer = httpx.post(f"{running_gateway.url}/v1/classify", files=parts, data={"top_k": "3"}, timeout=60)
     with Client(running_gateway.url) as client:
-        together = client.classify(videos, top_k=3)["data"]
-        for video, item in zip(videos, together, strict=True):
-            assert item["object"] == "classification", item
-            assert item["name"] == video.name
-            assert len(item["labels"]) == 3
-            assert 0 < item["reliability"] <= 1
-            [alone] = client.classify(video.read_bytes(), top_k=3)["data"]
-            assert alone["object"] == "classification"
-            assert alone["clip"] == item["clip"]
-            assert [x["index"] for x in alone["labels"]] == [x["index"] for x in item["labels"]]
+        alone = list(client.each(partial(client.classify, top_k=3), videos))
+    for video, item, one in zip(videos, answer.json()["data"], alone, strict=True):
+        assert item["object"] == "classification", item
+        assert item["name"] == video.name
+        assert len(item["labels"]) == 3
+        assert 0 < item["reliability"] <= 1
+        assert isinstance(one, Classification), one
+        assert one.name == video.name
+        assert one.clip.model_dump() == item["clip"]
+        assert [label.index for label in one.labels] == [label["index"] for label in item["labels"]]
 
 
 @pytest.mark.parametrize(
@@ -65,19 +68,20 @@ def test_bad_files_get_their_status_and_the_server_goes_on(
         assert refused.value.code in code
         assert refused.value.status == (422 if refused.value.code == "undecodable_video" else status)
         assert name in str(refused.value)
-        [item] = client.classify(encode_grey_clip([90] * 3))["data"]  # a 3-frame video is fine
-        assert item["object"] == "classification"
+        assert client.classify(encode_grey_clip([90] * 3)).labels  # a 3-frame video is fine
         assert client.ready()
 
 
 def test_the_real_model_answers_alike_alone_and_in_a_crowd(running_gateway: GatewayProcess) -> None:
     clips = [encode_grey_clip(list(range(level, level + 48))) for level in (0, 60, 120, 180)]
     with Client(running_gateway.url) as client:
-        alone = [client.embed(clip)["data"][0] for clip in clips]
-        together = client.embed(clips * 8)["data"]
+        alone = [client.embed(clip).embedding for clip in clips]
+        together = list(client.each(client.embed, clips * 8, at_once=32))
+    assert len(together) == 32
     for i, item in enumerate(together):
-        assert item["object"] == "embedding"
-        np.testing.assert_allclose(item["embedding"], alone[i % 4]["embedding"], atol=1e-4)
+        assert isinstance(item, Embedding)
+        assert item.embedding is not None
+        np.testing.assert_allclose(item.embedding, alone[i % 4], atol=1e-4)
 
 
 def test_large_uploads_pass(running_gateway: GatewayProcess) -> None:
@@ -85,9 +89,7 @@ def test_large_uploads_pass(running_gateway: GatewayProcess) -> None:
     padding = 30_000_000
     box = (padding + 8).to_bytes(4, "big") + b"free" + bytes(padding)  # an MP4 box that readers skip
     with Client(running_gateway.url) as client:
-        [item] = client.classify(clip + box)["data"]
-    assert item["object"] == "classification"
-    assert item["clip"]["frame_count"] == 10
+        assert client.classify(clip + box).clip.frame_count == 10
 
 
 def test_logs_are_json_lines(running_gateway: GatewayProcess) -> None:
@@ -116,5 +118,5 @@ def test_sigterm_lets_running_requests_finish(tmp_path: Path) -> None:
     gateway.process.send_signal(signal.SIGTERM)
     request.join(30)
     assert gateway.process.wait(30) == -signal.SIGTERM, gateway.log.read_text()  # uvicorn ends by the signal, once done
-    assert answers
-    assert answers[0]["data"][0]["object"] == "classification"
+    [answer] = answers
+    assert answer.labels

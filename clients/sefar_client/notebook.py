@@ -1,0 +1,33 @@
+"""How results look in a notebook. What comes from files or models is escaped: a file's name is the sender's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+_CELL = "text-align:left;padding:2px 12px 2px 0"
+_BAR = "display:inline-block;height:0.8em;background:#4c78a8;vertical-align:middle;margin-right:6px"
+_BAR_PIXELS = 120
+
+
+def text(said: str, *, wrong: bool = False) -> str:
+    """One line, red where something went wrong."""
+    colour = "color:#b00020;" if wrong else ""
+    return f'<p style="{colour}margin:4px 0">{escape(said)}</p>'
+
+
+def bars(scores: Sequence[tuple[str, float]]) -> str:
+    """A table of names and shares in [0, 1]."""
+
+    def row(name: str, score: float) -> str:
+        bar = f'<span style="{_BAR};width:{max(1, round(_BAR_PIXELS * score))}px"></span>'
+        return f'<tr><td style="{_CELL}">{escape(name)}</td><td style="{_CELL}">{bar}{score:.0%}</td></tr>'
+
+    rows = "".join(row(name, score) for name, score in scores)
+    return f'<table style="border-collapse:collapse">{rows}</table>'
+
+
+def labels(name: str, scores: Sequence[tuple[str, float]], reliability: float) -> str:
+    """A clip's classes, and how far to trust them."""
+    head = f'<p style="margin:4px 0"><b>{escape(name)}</b> &nbsp; reliability η {reliability:.2f}</p>'
+    return head + bars(scores)

@@ -1,0 +1,259 @@
+"""Retries, order and exactly-once of the client, over a transport that fails as networks do."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from sefar_client import AsyncClient, Client, Failure, GatewayError, GatewayUnreachableError, Model
+from sefar_client.retries import FIRST_PAUSE
+
+MODEL = {
+    **dict.fromkeys(("id", "owned_by", "version", "dataset", "layout"), "x"),
+    **dict.fromkeys(("created", "size", "embedding_dim", "token_dim"), 1),
+    "object": "model",
+    "sample_frames": [2, 2, 4],
+    "labels": ["a"],
+}
+MODELS = httpx.Response(200, json={"data": [MODEL]})
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def refusal(status: int, code: str = "overloaded", param: str | None = None, **headers: str) -> httpx.Response:
+    error = {"message": f"{code}!", "type": "t", "param": param, "code": code}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, json={"error": error}, headers=named)
+
+
+def in_turn(*answers: httpx.Response | Exception) -> Handler:
+    """Gives the answers one after the other, and the last for ever."""
+    left = list(answers)
+
+    def handle(_: httpx.Request) -> httpx.Response:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    return handle
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the client slept; it takes no time here."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("sefar_client.client.asyncio.sleep", sleep)
+    return slept
+
+
+def make(handler: Handler, patience: float = 120.0) -> Client:
+    client = Client("http://gateway/v1/", patience=patience)
+    client.close()
+    client._http = httpx.Client(transport=httpx.MockTransport(handler), base_url="http://gateway")
+    return client
+
+
+def make_async(handler: Handler) -> AsyncClient:
+    client = AsyncClient("http://gateway")
+    client._http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://gateway")
+    return client
+
+
+def test_a_refusal_for_now_is_retried_after_the_time_it_names(pauses: list[float]) -> None:
+    later = formatdate(time.time() + 20, usegmt=True)
+    busy, away = refusal(429, Retry_After="3"), refusal(503, "engine_unavailable", Retry_After=later)
+    [model] = make(in_turn(busy, away, httpx.Response(502, text="proxy"), MODELS)).models()
+    assert isinstance(model, Model)
+    assert 3.0 <= pauses[0] <= 3.0 + FIRST_PAUSE
+    assert 18.0 <= pauses[1] <= 20.0 + 2 * FIRST_PAUSE
+    assert 0.0 <= pauses[2] <= 4 * FIRST_PAUSE
+    assert len(pauses) == 3
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        refusal(401, "invalid_api_key"),
+        refusal(404, "model_not_found", "model"),
+        refusal(415, "not_a_video", "input"),
+        refusal(500, "inference_failed"),
+        refusal(502, "url_unreachable", "input"),
+        refusal(503, "adapter_mismatch"),
+    ],
+)
+def test_what_stays_refused_is_not_retried(pauses: list[float], refused: httpx.Response) -> None:
+    with pytest.raises(GatewayError, match="!") as raised:
+        make(in_turn(refused, MODELS)).models()
+    assert raised.value.status == refused.status_code
+    assert pauses == []
+
+
+def test_patience_ends(pauses: list[float]) -> None:
+    with pytest.raises(GatewayError) as raised:
+        make(in_turn(refusal(429, Retry_After="60")), patience=50).models()
+    assert raised.value.retry_after == 60.0
+    with pytest.raises(GatewayError):
+        make(in_turn(refusal(429), MODELS), patience=0).models()
+    assert pauses == []
+
+
+def test_a_gateway_that_answered_once_is_waited_for_and_another_is_not(pauses: list[float]) -> None:
+    refused = httpx.ConnectError("refused")
+    with pytest.raises(GatewayUnreachableError, match="refused"):
+        make(in_turn(refused, MODELS)).models()
+    assert pauses == []
+    client = make(in_turn(MODELS, refused, httpx.ReadError("reset"), httpx.RemoteProtocolError("cut"), MODELS))
+    client.models()
+    client.models()
+    assert len(pauses) == 3
+
+
+def test_a_file_is_sent_whole_again_and_a_spent_stream_is_not(pauses: list[float], tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"0123456789" * 100_000)
+    sent: list[int] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        sent.append(len(request.read()))
+        return refusal(429) if len(sent) < 3 else refusal(415, "not_a_video", "input")
+
+    for video in (path, path.read_bytes(), path.open("rb")):
+        sent.clear()
+        with pytest.raises(GatewayError, match="not_a_video"):
+            make(handle).classify(video)
+        assert len(sent) == 3
+        assert len(set(sent)) == 1
+        assert sent[0] > 1_000_000
+        if isinstance(video, io.IOBase):
+            video.close()
+    sent.clear()
+    with pytest.raises(GatewayError, match="overloaded"):
+        make(handle).classify(cast(Any, Pipe(b"spent")))
+    assert len(sent) == 1
+
+
+class Pipe(io.BytesIO):
+    """A stream that cannot be rewound."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, *_: object) -> int:
+        raise io.UnsupportedOperation("seek")
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation("tell")
+
+
+def flaky(call_of: list[int]) -> Callable[[int], int]:
+    """Answers every number with its square, and fails where a gateway would refuse this one video."""
+
+    def call(number: int) -> int:
+        call_of.append(number)
+        if number % 7 == 3:
+            raise GatewayError("no video", status=415, code="not_a_video", param="input")
+        if number % 7 == 5:
+            raise FileNotFoundError(number)
+        return number * number
+
+    return call
+
+
+def test_each_gives_every_video_once_in_order_and_takes_them_as_needed() -> None:
+    called: list[int] = []
+    taken: list[int] = []
+
+    def numbers() -> Iterator[Any]:
+        for number in range(200):
+            taken.append(number)
+            yield number
+
+    results = make(in_turn(MODELS)).each(cast(Any, flaky(called)), numbers(), at_once=4)
+    first = next(results)
+    assert len(taken) <= 4 * 4
+    found = [first, *results]
+    assert sorted(called) == list(range(200))
+    for number, result in enumerate(found):
+        if number % 7 in (3, 5):
+            assert isinstance(result, Failure)
+            assert result.video == number
+        else:
+            assert result == number * number
+
+
+def test_each_ends_where_all_would_fail() -> None:
+    def call(_: bytes) -> int:
+        raise GatewayError("who?", status=401, code="invalid_api_key")
+
+    with pytest.raises(GatewayError, match="who"):
+        list(make(in_turn(MODELS)).each(call, [b""] * 100))
+
+    def gone(_: bytes) -> int:
+        raise GatewayUnreachableError("away")
+
+    with pytest.raises(GatewayUnreachableError):
+        list(make(in_turn(MODELS)).each(gone, [b""] * 100))
+
+
+def test_the_asynchronous_client_keeps_the_same_rules(pauses: list[float]) -> None:
+    called: list[int] = []
+    call = flaky(called)
+
+    async def run() -> None:
+        async with make_async(in_turn(refusal(429, Retry_After="3"), MODELS)) as client:
+            await client.models()
+            assert 3.0 <= pauses[0] <= 3.0 + FIRST_PAUSE
+
+            async def square(number: Any) -> int:
+                return call(number)
+
+            numbers: list[Any] = list(range(100))
+            found = [result async for result in client.each(square, numbers, at_once=4)]
+            assert [isinstance(result, Failure) for result in found] == [n % 7 in (3, 5) for n in numbers]
+            assert sorted(called) == numbers
+
+            async def refused(_: bytes) -> int:
+                raise GatewayError("who?", status=401, code="invalid_api_key")
+
+            with pytest.raises(GatewayError, match="who"):
+                await anext(cast(AsyncIterator[Any], client.each(refused, [b""] * 100)))
+
+    asyncio.run(run())
+
+
+def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEFAR_API_KEY", "from-there")
+    with Client() as client:
+        assert client._http.headers["authorization"] == "Bearer from-there"
+    with Client(api_key="given") as client:
+        assert client._http.headers["authorization"] == "Bearer given"
+
+
+def test_a_download_is_whole_or_not_there(pauses: list[float], tmp_path: Path) -> None:
+    class Cut(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"half"
+            raise httpx.ReadError("cut")
+
+    answers = [refusal(409, "job_not_finished"), httpx.Response(200, stream=Cut()), httpx.Response(200, content=b"all")]
+    client = make(lambda _: answers.pop(0))
+    target = tmp_path / "features.parquet"
+    with pytest.raises(GatewayError, match="job_not_finished"):
+        client.download("job_1", target)
+    assert list(tmp_path.iterdir()) == []
+    assert client.download("job_1", target).read_bytes() == b"all"
+    assert list(tmp_path.iterdir()) == [target]
