@@ -22,15 +22,16 @@ class GatewayProcess:
     log: Path
 
 
-def start_gateway(log: Path, *flags: str, env: dict[str, str] | None = None) -> GatewayProcess:
-    """Start `sefar serve` on a free port and wait until it is ready; without captions unless `env` says otherwise.
+def start_gateway(log: Path, *flags: str, port: int = 0, env: dict[str, str] | None = None) -> GatewayProcess:
+    """Start `sefar serve` and wait until it is ready; without captions unless `env` says otherwise.
 
-    The language model takes seconds to load, and most tests are not about it.
+    The language model takes seconds to load, and most tests are not about it. Port 0 takes a free one.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with log.open("wb") as output:
+    if not port:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+    with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "sefar_serve", "serve", "--port", str(port), *flags],
             stdout=output,
