@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import sys
 import time
@@ -141,6 +140,7 @@ async def _locally(
     """With decode processes and an engine on this machine, or a Triton server's."""
     decoders = optional_module("sefar_serve.extract.decoders", extra="batch")
     local = optional_module("sefar_serve.extract.local", extra="batch")
+    shards = optional_module("sefar_serve.extract.shards", extra="batch")
     needs_engine(settings)
     engine = make_engine(settings.model_copy(update={"max_wait_ms": MAX_WAIT_MS}))
     await engine.start()
@@ -150,15 +150,10 @@ async def _locally(
         with decoders.DecoderPool(
             model.metadata, workers=workers, slots=at_once, limits=limits, timeout=timeout
         ) as pool:
-            sha256 = None if settings.triton_url is not None else _sha256(settings.model)
+            sha256 = None if settings.triton_url is not None else shards.model_sha256(settings.model)
             return await work(local.LocalBackend(model, pool, options, sha256=sha256, at_once=at_once))
     finally:
         await engine.close()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 class _Reporter:

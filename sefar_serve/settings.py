@@ -99,6 +99,16 @@ class Settings(BaseSettings):
     url_timeout: float = Field(30.0, gt=0, description="seconds that fetching a video may take")
     max_stored_clips: int = Field(1024, ge=0, description="clips whose features are held for questions by clip_id")
 
+    jobs_dir: Path | None = Field(None, description="folder where batch jobs are kept; without one, there are none")
+    job_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="comma-separated folders of videos that jobs may name by path; relative paths start from the first",
+    )
+    job_workers: int = Field(1, ge=1, description="decode processes of a job")
+    jobs_at_once: int = Field(1, ge=1, description="jobs that run at the same time")
+    max_jobs: int = Field(100, ge=1, description="most jobs waiting or running; beyond it, 429")
+    max_job_clips: int = Field(100_000, ge=1, description="most clips in one job")
+
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
@@ -125,7 +135,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["json", "text"] = Field("json", description="one JSON object a line, or plain text")
 
-    @field_validator("api_keys", "triton_models", "url_hosts", mode="before")
+    @field_validator("api_keys", "triton_models", "url_hosts", "job_roots", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from sefar_serve import __version__
 from sefar_serve.api import captions, chat, probes, routes
+from sefar_serve.api import jobs as jobs_routes
 from sefar_serve.api.auth import ApiKeyMiddleware
 from sefar_serve.api.captioner import Captioner
-from sefar_serve.api.errors import install_error_handlers
-from sefar_serve.api.fetch import UrlFetcher
+from sefar_serve.api.errors import install_error_handlers, problem_of
 from sefar_serve.api.gateway import Gateway
 from sefar_serve.api.metrics import Metrics
 from sefar_serve.api.observe import ObserveMiddleware
@@ -21,9 +23,14 @@ from sefar_serve.api.payload import Reading
 from sefar_serve.api.remote import RemoteVideos
 from sefar_serve.api.store import ClipStore
 from sefar_serve.engine import Engine
+from sefar_serve.fetch import UrlFetcher
 from sefar_serve.generation import Generator
+from sefar_serve.optional import optional_module
 from sefar_serve.recognition import Recognizer
 from sefar_serve.settings import Settings
+
+if TYPE_CHECKING:
+    from sefar_serve.jobs.service import JobService
 
 
 def create_app(settings: Settings, engine: Engine, generator: Generator | None = None) -> FastAPI:
@@ -33,12 +40,19 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
         settings: every limit and knob.
         engine: where the model runs; started and closed with the application.
         generator: what writes captions and answers, started and closed too; None for labels alone.
+
+    Raises:
+        JobsDirError: the folder of jobs cannot be used.
+        ModuleNotFoundError: jobs are wanted, and their packages are not installed.
     """
     recognizer = Recognizer(engine, settings.bounds)
     metrics = Metrics(recognizer, generator)
     fetcher = UrlFetcher(settings.url_hosts, max_bytes=settings.max_body_bytes, timeout=settings.url_timeout)
     remote = RemoteVideos(fetcher, settings.max_decoding)
     captioner = None if generator is None else Captioner(generator, engine, settings)
+    jobs = None if settings.jobs_dir is None else _jobs(settings.jobs_dir, settings, engine, fetcher)
+    if jobs is not None:
+        metrics.watch_jobs(jobs.store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -49,6 +63,9 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
                 running.push_async_callback(captioner.generator.close)
                 await captioner.generator.start()
                 captioner.report()
+            if jobs is not None:
+                running.push_async_callback(jobs.close)
+                await jobs.start()
             yield
 
     app = FastAPIOffline(
@@ -66,13 +83,36 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
         reading=Reading(settings.max_body_bytes, settings.max_clips, fetcher),
         remote=remote,
         captioner=captioner,
+        jobs=jobs,
     )
     app.include_router(routes.router)
     app.include_router(chat.router)
     app.include_router(captions.router)
+    app.include_router(jobs_routes.router)
     app.include_router(probes.router)
     install_error_handlers(app)
     if settings.api_keys:
         app.add_middleware(ApiKeyMiddleware, keys=[key.get_secret_value() for key in settings.api_keys])
     app.add_middleware(ObserveMiddleware, metrics=metrics)  # last, so outermost: it sees refusals too
     return app
+
+
+def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher) -> JobService:
+    """Batch jobs; their packages are an extra."""
+    service = optional_module("sefar_serve.jobs.service", extra="batch")
+    intake = optional_module("sefar_serve.jobs.intake", extra="batch")
+    found: JobService = service.JobService(
+        folder,
+        engine,
+        intake=intake.Intake([root.resolve() for root in settings.job_roots], fetcher, settings.max_job_clips),
+        bounds=service.JobBounds(
+            most=settings.max_jobs,
+            at_once=settings.jobs_at_once,
+            workers=settings.job_workers,
+            max_batch=settings.max_batch,
+            limits=settings.bounds.limits,
+        ),
+        model_file=settings.model if settings.triton_url is None else None,
+        in_words=lambda error: problem_of(error).body,
+    )
+    return found

@@ -8,15 +8,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
 from sefar_serve.api.captioner import Captioner, required
 from sefar_serve.api.completion import Envelope, failure
 from sefar_serve.api.conversation import Conversation, read_conversation
-from sefar_serve.api.errors import ERRORS, ApiError, validation_problem
+from sefar_serve.api.errors import ERRORS
 from sefar_serve.api.gateway import Gateway, gateway_of
 from sefar_serve.api.openai_parameters import acted_upon
-from sefar_serve.api.payload import read_json
+from sefar_serve.api.payload import read_json, validated
 from sefar_serve.api.stream import EventStream
 from sefar_serve.api.work import counted, while_connected
 from sefar_serve.chat_schemas import (
@@ -55,12 +54,8 @@ async def chat(request: Request) -> Response:
     """
     gateway = gateway_of(request)
     captioner = required(gateway.captioner)
-    fields = await read_json(request, gateway.settings.max_body_bytes)
-    try:
-        body = ChatRequest(**acted_upon(fields))
-    except ValidationError as error:
-        told = validation_problem(error.errors())
-        raise ApiError(told.status, told.body.code, told.body.message, told.body.param) from error
+    fields = await read_json(request, gateway.settings.max_body_bytes, example='{"messages": […]}')
+    body = validated(ChatRequest, acted_upon(fields))
     captioner.check_name(body.model)
     options = captioner.options(
         body.max_completion_tokens or body.max_tokens,

@@ -13,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from sefar_serve.api.fetch import UrlFetchError, UrlNotAllowedError, UrlTimeoutError
 from sefar_serve.api.store import ClipNotFoundError
 from sefar_serve.clip import (
     ClipError,
@@ -31,6 +30,8 @@ from sefar_serve.engine import (
     InferenceError,
     ModelNotFoundError,
 )
+from sefar_serve.extract.clips import ExtractError
+from sefar_serve.fetch import UrlFetchError, UrlNotAllowedError, UrlTimeoutError
 from sefar_serve.generation import (
     AdapterMismatchError,
     FeatureMismatchError,
@@ -39,6 +40,16 @@ from sefar_serve.generation import (
     GeneratorUnavailableError,
     PromptError,
     PromptTooLongError,
+)
+from sefar_serve.jobs.errors import (
+    IdempotencyKeyReusedError,
+    JobError,
+    JobHasNoRowsError,
+    JobNotFinishedError,
+    JobNotFoundError,
+    JobsFullError,
+    PathNotAllowedError,
+    TooManyClipsError,
 )
 from sefar_serve.schemas import ErrorBody, ErrorResponse
 
@@ -81,13 +92,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "malformed request",
         401: "no valid API key",
-        403: "a URL of a host that the operator does not allow",
-        404: "no such model or clip",
+        403: "a URL of a host, or a path, that the operator does not allow",
+        404: "no such model, clip or job",
         413: "too large or too long",
         415: "not a video",
         422: "a video that is empty or cannot be decoded",
         429: "overloaded; see Retry-After",
-        501: "no language model here",
+        501: "no language model here, or no batch jobs",
         502: "a URL that cannot be fetched",
         503: "the engine or the language model is not available; see Retry-After",
         504: "the request took too long",
@@ -103,6 +114,15 @@ _CLIP_STATUS: dict[type[ClipError], int] = {
     UndecodableVideoError: 422,
     ClipLimitError: 413,
     ClipSpanError: 400,
+}
+
+
+_JOB_STATUS: dict[type[JobError], tuple[int, str | None]] = {
+    JobNotFinishedError: (409, None),
+    JobHasNoRowsError: (409, None),
+    IdempotencyKeyReusedError: (409, "Idempotency-Key"),
+    PathNotAllowedError: (403, "input"),
+    TooManyClipsError: (413, "input"),
 }
 
 
@@ -153,6 +173,15 @@ def problem_of(error: Exception) -> Problem:
             return problem(502, error.code, str(error), "input")
         case ClipNotFoundError():
             return problem(404, error.code, str(error), "messages")
+        case JobNotFoundError():
+            return problem(404, error.code, str(error), error.param)
+        case JobsFullError():
+            return problem(429, error.code, str(error), Retry_After=str(error.retry_after))
+        case JobError():
+            status, param = _JOB_STATUS[type(error)]
+            return problem(status, error.code, str(error), param)
+        case ExtractError():
+            return problem(400, error.code, str(error), "input")
         case TimeoutError():
             return problem(
                 504, "timeout", "the request took longer than the server allows; send fewer or shorter clips"
@@ -198,6 +227,8 @@ def install_error_handlers(app: FastAPI) -> None:
         UrlFetchError,
         UrlTimeoutError,
         ClipNotFoundError,
+        JobError,
+        ExtractError,
         TimeoutError,
     )
     for kind in (*foreseen, HTTPException, RequestValidationError, Exception):

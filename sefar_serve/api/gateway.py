@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from fastapi import Request
 
@@ -15,10 +15,13 @@ from sefar_serve.api.store import ClipStore
 from sefar_serve.recognition import Recognizer
 from sefar_serve.settings import Settings
 
+if TYPE_CHECKING:  # its packages are an extra
+    from sefar_serve.jobs.service import JobService
+
 
 @dataclass(frozen=True)
 class Gateway:
-    """One application's parts; `captioner` is None where there is no language model."""
+    """One application's parts; `captioner` is None without a language model, `jobs` without a folder for them."""
 
     settings: Settings
     recognizer: Recognizer
@@ -27,6 +30,7 @@ class Gateway:
     reading: Reading
     remote: RemoteVideos
     captioner: Captioner | None
+    jobs: JobService | None
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from sefar_serve.generation import Generator
+from sefar_serve.jobs.store import JobStore
 from sefar_serve.recognition import Recognised, Recognizer
 from sefar_serve.replies import Reply
 
@@ -56,6 +57,12 @@ class Metrics:
 
         if generator is not None:
             self._gauge("sefar_generating", "Answers waiting or being written", lambda: generator.queue_depth)
+
+    def watch_jobs(self, store: JobStore) -> None:
+        """Show how many batch jobs wait and run, too."""
+        jobs = Gauge("sefar_jobs", "Batch jobs that are not done", ["status"], registry=self.registry)
+        for status in ("queued", "running"):
+            jobs.labels(status).set_function(lambda status=status: store.counts[status])  # type: ignore[misc]
 
     def _seconds(self, name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
         return Histogram(name, text, labels, buckets=_SECONDS, registry=self.registry)

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar, cast
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
 from sefar_serve.api.errors import ApiError, validation_problem
-from sefar_serve.api.fetch import SPOOL_BYTES, UrlFetcher
 from sefar_serve.api.options import ClipOptions
 from sefar_serve.api.remote import RemoteClip
 from sefar_serve.clip import ClipError
 from sefar_serve.engine import EngineError
+from sefar_serve.fetch import SPOOL_BYTES, UrlFetcher
 from sefar_serve.generation import GenerationError
 from sefar_serve.recognition import ClipInput
 
@@ -100,24 +100,35 @@ async def read_request(request: Request, query: Options, reading: Reading) -> tu
         ApiError: 400 for malformed or missing parts, 413 for too large a body or too many clips.
     """
     max_clips = reading.max_clips
-    request = _capped(request, reading.max_bytes)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     fields = query.model_dump(exclude_unset=True)
     if kind == "multipart/form-data":
         inputs, more = await _read_multipart(request, reading)
     elif kind == "application/json":
-        inputs, more = await _read_json(request, reading.fetcher)
+        inputs, more = await _read_json(request, reading)
     else:
-        inputs, more = [await _read_raw(request)], {}
+        inputs, more = [await _read_raw(_capped(request, reading.max_bytes))], {}
     with closed_on_error(inputs):
         if len(inputs) > max_clips:
             message = f"{len(inputs)} clips in one request, at most {max_clips} are allowed"
             raise ApiError(413, "too_many_clips", message, "input")
-        try:
-            return inputs, type(query)(**(fields | more))
-        except ValidationError as error:
-            told = validation_problem(error.errors())
-            raise ApiError(told.status, told.body.code, told.body.message, told.body.param) from error
+        return inputs, validated(type(query), fields | more)
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def validated(kind: type[Body], fields: Mapping[str, Any]) -> Body:
+    """What a request asks for.
+
+    Raises:
+        ApiError: 400, naming the field at fault.
+    """
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        told = validation_problem(error.errors())
+        raise ApiError(told.status, told.body.code, told.body.message, told.body.param) from error
 
 
 @contextmanager
@@ -151,11 +162,7 @@ def _capped(request: Request, max_bytes: int) -> Request:
 
 
 async def _read_multipart(request: Request, reading: Reading) -> tuple[list[ClipInput], dict[str, Any]]:
-    max_clips = reading.max_clips
-    try:
-        form = await request.form(max_files=max_clips, max_fields=max_clips + 64, max_part_size=64 * 1024 * 1024)
-    except MultiPartException as error:
-        raise ApiError(400, "invalid_multipart", f"the multipart form cannot be read: {error.message}") from error
+    form = await read_form(request, reading.max_bytes, files=reading.max_clips, fields=reading.max_clips + 64)
     try:
         return _sort_form(form, reading.fetcher)
     except ApiError:
@@ -185,17 +192,18 @@ def _uploaded(upload: UploadFile, index: int) -> ClipInput:
     return ClipInput(upload.filename or f"file {index}", lambda: upload.file, upload.file.close)
 
 
-async def read_json(request: Request, max_bytes: int) -> Mapping[str, Any]:
+async def read_json(request: Request, max_bytes: int, *, example: str) -> Mapping[str, Any]:
     """A request's body as a JSON object.
+
+    Args:
+        request: its body not yet read.
+        max_bytes: largest body.
+        example: of such an object, for the error message.
 
     Raises:
         ApiError: 400 if it is none, 413 if it is too large.
     """
-    return await _json_object(_capped(request, max_bytes), '{"messages": […]}')
-
-
-async def _json_object(request: Request, example: str) -> Mapping[str, Any]:
-    raw = await request.body()
+    raw = await _capped(request, max_bytes).body()
     try:
         # A body of many base64 megabytes takes long to parse, and others are waiting for the loop.
         fields = await run_in_threadpool(json.loads, raw)
@@ -206,13 +214,33 @@ async def _json_object(request: Request, example: str) -> Mapping[str, Any]:
     return fields
 
 
-async def _read_json(request: Request, fetcher: UrlFetcher) -> tuple[list[ClipInput], dict[str, Any]]:
-    fields = await _json_object(request, '{"input": "data:video/mp4;base64,…"}')
+async def read_form(request: Request, max_bytes: int, *, files: int, fields: int) -> FormData:
+    """A request's multipart form; the caller closes it.
+
+    Args:
+        request: its body not yet read.
+        max_bytes: largest body.
+        files: most files in it.
+        fields: most other fields.
+
+    Raises:
+        ApiError: 400 if it is malformed, 413 if it is too large.
+    """
+    try:
+        return await _capped(request, max_bytes).form(
+            max_files=files, max_fields=fields, max_part_size=64 * 1024 * 1024
+        )
+    except MultiPartException as error:
+        raise ApiError(400, "invalid_multipart", f"the multipart form cannot be read: {error.message}") from error
+
+
+async def _read_json(request: Request, reading: Reading) -> tuple[list[ClipInput], dict[str, Any]]:
+    fields = await read_json(request, reading.max_bytes, example='{"input": "data:video/mp4;base64,…"}')
     given = fields.get("input")
     urls = [given] if isinstance(given, str) else given
     if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
         raise ApiError(400, "missing_input", "input must be a data URL or a list of them", "input")
-    inputs = [video_at(url, f"input[{index}]", fetcher) for index, url in enumerate(urls)]
+    inputs = [video_at(url, f"input[{index}]", reading.fetcher) for index, url in enumerate(urls)]
     return inputs, {key: value for key, value in fields.items() if key != "input"}
 
 

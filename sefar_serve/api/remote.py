@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, NoReturn
 
-from sefar_serve.api.fetch import UrlFetcher, UrlFetchError, UrlNotAllowedError, UrlTimeoutError
 from sefar_serve.clip import ClipError
 from sefar_serve.engine import EngineOverloadedError
+from sefar_serve.fetch import UrlFetcher, UrlFetchError, UrlNotAllowedError, UrlTimeoutError
 from sefar_serve.recognition import ClipInput
 
 FETCH_THREADS = 16

@@ -25,20 +25,34 @@ class ClipRef:
 
 
 class ExtractError(ValueError):
-    """What a user can mend; the message names the input and the mend."""
+    """What a user can mend; the message names the input and the mend.
+
+    Attributes:
+        code: machine-readable reason.
+    """
+
+    code = "extract_failed"
 
 
 class SourceError(ExtractError):
     """The source cannot be read, a line of it is malformed, or it names no videos."""
 
+    code = "invalid_manifest"
+
 
 class ClipIdConflictError(ExtractError):
     """One id stands for two different clips."""
+
+    code = "clip_id_conflict"
 
 
 class MixedModelError(ExtractError):
     """The folder holds features of another model, or made with other settings."""
 
+    code = "model_changed"
+
 
 class OutputBusyError(ExtractError):
     """Another run writes to the folder."""
+
+    code = "output_busy"

@@ -13,13 +13,13 @@ import multiprocessing
 import resource
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import TimeoutError as ClipTimeoutError
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import fsspec
 import numpy as np
@@ -49,6 +49,13 @@ class DecodeError(RuntimeError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Decoders(Protocol):
+    """What gives a clip's frames; `DecoderPool`, or what fetches them first."""
+
+    def decoded(self, ref: ClipRef) -> AbstractAsyncContextManager[Clip]:
+        """See `DecoderPool.decoded`."""
 
 
 class DecoderPool:

@@ -19,7 +19,7 @@ from sefar_serve.engine import (
     Prediction,
 )
 from sefar_serve.extract.clips import MixedModelError
-from sefar_serve.extract.decoders import DecodeError, DecoderPool
+from sefar_serve.extract.decoders import DecodeError, Decoders
 from sefar_serve.extract.rows import ClipRow, RowOptions, failed_row, found_row
 from sefar_serve.extract.run import Work
 from sefar_serve.metadata import ModelMetadata
@@ -55,7 +55,7 @@ class LocalBackend:
     def __init__(
         self,
         model: Model,
-        decoders: DecoderPool,
+        decoders: Decoders,
         options: RowOptions,
         *,
         sha256: str | None = None,

@@ -41,6 +41,16 @@ class NamedClip:
     end: float | None = None
     id: str | None = None
 
+    @property
+    def clip_id(self) -> str:
+        """The id that is given; else the name, with ``#t=start,end`` of a span (Media Fragments 1.0, 4.2.1)."""
+        span = "" if self.start is self.end is None else f"#t={_short(self.start)},{_short(self.end)}".rstrip(",")
+        return self.id or self.name + span
+
+
+def _short(seconds: float | None) -> str:
+    return "" if seconds is None else repr(seconds).removesuffix(".0")
+
 
 def read_manifest(open_file: Callable[[], BinaryIO], name: str) -> Iterator[NamedClip]:
     """Read a manifest or a list file.
@@ -66,7 +76,7 @@ def read_manifest(open_file: Callable[[], BinaryIO], name: str) -> Iterator[Name
         if delimiter is None:
             return _list_clips(_text(open_file()), name)
         rows = _csv_rows(_text(open_file()), name, delimiter)
-    return (_clip(values, where) for where, values in rows)
+    return (named_clip(values, where) for where, values in rows)
 
 
 def _text(file: BinaryIO) -> io.TextIOWrapper:
@@ -155,7 +165,16 @@ def _list_clips(file: io.TextIOWrapper, name: str) -> Iterator[NamedClip]:
             raise SourceError(str(error)) from error
 
 
-def _clip(values: Mapping[str, Any], where: str) -> NamedClip:
+def named_clip(values: Mapping[str, Any], where: str) -> NamedClip:
+    """A clip from a row's columns.
+
+    Args:
+        values: `path` or `url`, and `start`, `end`, `id` if they are there.
+        where: the row is, for error messages.
+
+    Raises:
+        SourceError: naming the place and the mend.
+    """
     named = [values[column] for column in ("path", "url") if values.get(column) not in (None, "")]
     if len(named) != 1 or not isinstance(named[0], str):
         found = (

@@ -6,6 +6,7 @@ A shard counts once its Parquet file has its name; whatever the format, that fil
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,12 @@ class ModelIdentity(BaseModel):
             token_dim=meta.token_dim,
             labels=meta.labels,
         )
+
+
+def model_sha256(file: Path) -> str:
+    """What `ModelIdentity` says of a model's file, in hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 class Manifest(BaseModel):

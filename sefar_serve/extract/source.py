@@ -134,14 +134,9 @@ def _placed(named: Iterable[NamedClip], base: str | Path, remap: Mapping[str, st
     """The clips of a manifest, where they are."""
     folder = str(base) if "://" in str(base) else str(Path(base).absolute())
     for clip in named:
-        span = "" if clip.start is clip.end is None else f"#t={_short(clip.start)},{_short(clip.end)}".rstrip(",")
         where = replaced_prefix(clip.name, remap)
         path = where if "://" in where else posixpath.join(folder, where)
-        yield ClipRef(clip.id or clip.name + span, path, clip.start, clip.end, 0 if "://" in path else _size(path))
-
-
-def _short(seconds: float | None) -> str:
-    return "" if seconds is None else repr(seconds).removesuffix(".0")
+        yield ClipRef(clip.clip_id, path, clip.start, clip.end, 0 if "://" in path else _size(path))
 
 
 def _video(path: str, name: str, source: str, size: int) -> ClipRef:

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sefar_serve.api.fetch import UrlFetcher, UrlFetchError, UrlNotAllowedError, UrlTimeoutError
 from sefar_serve.clip import ClipLimitError
+from sefar_serve.fetch import UrlFetcher, UrlFetchError, UrlNotAllowedError, UrlTimeoutError
 
 VIDEO = bytes(range(256)) * 16
 

@@ -1,0 +1,165 @@
+"""The routes under /v1/jobs: features and labels of many clips, made while nobody waits."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from sefar_serve.api.errors import ERRORS, ApiError
+from sefar_serve.api.gateway import gateway_of
+from sefar_serve.api.payload import read_form, read_json, validated
+from sefar_serve.job_schemas import Job, JobInput, JobList, JobOptions, JobRequest
+from sefar_serve.optional import optional_module
+from sefar_serve.schemas import ErrorResponse
+
+if TYPE_CHECKING:  # its packages are an extra
+    from sefar_serve.extract.manifests import NamedClip
+    from sefar_serve.jobs.service import JobService
+
+router = APIRouter(
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    responses=ERRORS | {409: {"model": ErrorResponse, "description": "not as the job is now"}},
+)
+
+MEDIA_TYPES = {"parquet": "application/vnd.apache.parquet", "jsonl": "application/x-ndjson"}
+
+_OPTIONS = JobOptions.model_json_schema()["properties"]
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["input"],
+                    "properties": {
+                        "input": {"type": "array", "minItems": 1, "items": JobInput.model_json_schema()},
+                        **_OPTIONS,
+                    },
+                }
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "manifest: .csv, .jsonl or .parquet with a column path or url, and start, "
+                            "end, id if you like",
+                        },
+                        **_OPTIONS,
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+@router.post("", status_code=202, openapi_extra=_BODY)
+async def submit(
+    request: Request,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None, Header(max_length=255, description="the same key and body give the same job, not another")
+    ] = None,
+) -> Job:
+    """Hand in a job: a list of clips, or a manifest file; `Location` says where to ask how far it is."""
+    jobs = _jobs(request)
+    named, options = await _read(request)
+    job = await jobs.submit(named, options, idempotency_key)
+    response.headers["location"] = f"/v1/jobs/{job.id}"
+    return job
+
+
+@router.get("")
+async def listed(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=100, description="most jobs")] = 20,
+    after: Annotated[str | None, Query(description="id of the job before the first one")] = None,
+) -> JobList:
+    """The jobs there are, the newest first."""
+    found, more = await run_in_threadpool(_jobs(request).store.page, limit, after)
+    return JobList(data=found, has_more=more)
+
+
+@router.get("/{job_id}")
+async def status(request: Request, job_id: str) -> Job:
+    """How far a job is."""
+    return await run_in_threadpool(_jobs(request).store.get, job_id)
+
+
+@router.post("/{job_id}/cancel")
+async def cancel(request: Request, job_id: str) -> Job:
+    """End a job; one that has ended stays as it is. What it has done can be downloaded."""
+    return await _jobs(request).cancel(job_id)
+
+
+@router.delete("/{job_id}", status_code=204)
+async def delete(request: Request, job_id: str) -> None:
+    """Forget a job that has ended, and remove its result."""
+    await run_in_threadpool(_jobs(request).delete, job_id)
+
+
+@router.get("/{job_id}/result", response_class=FileResponse)
+async def result(
+    request: Request,
+    job_id: str,
+    kind: Annotated[Literal["parquet", "jsonl"], Query(alias="format", description="of the file")] = "parquet",
+) -> FileResponse:
+    """The rows of a job that has ended, one per clip; those of clips that failed say why."""
+    file = await run_in_threadpool(_jobs(request).result, job_id, kind)
+    return FileResponse(file, media_type=MEDIA_TYPES[kind], filename=f"{job_id}.{kind}")
+
+
+def _jobs(request: Request) -> JobService:
+    jobs = gateway_of(request).jobs
+    if jobs is None:
+        message = "this gateway takes no batch jobs; its operator gives them a folder (SEFAR_JOBS_DIR)"
+        raise ApiError(501, "jobs_not_enabled", message)
+    return jobs
+
+
+async def _read(request: Request) -> tuple[Iterator[NamedClip], JobOptions]:
+    """The clips of a job, not read yet, and what it asks for."""
+    most = gateway_of(request).settings.max_body_bytes
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _read_form(request, most)
+    fields = await read_json(request, most, example='{"input": [{"path": "a.mp4"}]}')
+    # Of a hundred thousand clips it takes a while, and others are waiting for the loop.
+    body = await run_in_threadpool(validated, JobRequest, fields)
+    return _given(body.input), JobOptions(**body.model_dump(exclude={"input"}))
+
+
+async def _read_form(request: Request, most: int) -> tuple[Iterator[NamedClip], JobOptions]:
+    manifests = optional_module("sefar_serve.extract.manifests", extra="batch")
+    form = await read_form(request, most, files=1, fields=16)
+    fields: dict[str, Any] = dict(form)
+    file = fields.pop("file", None)
+    try:
+        if not isinstance(file, UploadFile):
+            raise ApiError(400, "missing_input", "no manifest in the form; send one as field 'file'", "file")
+        name, content = file.filename or "", await file.read()
+    finally:
+        await form.close()
+    if not name.lower().endswith(manifests.SUFFIXES):
+        message = f"{name!r} is no manifest by its name; it should end in {', '.join(manifests.SUFFIXES)}"
+        raise ApiError(400, "invalid_manifest", message, "file")
+    return manifests.read_manifest(lambda: io.BytesIO(content), name), validated(JobOptions, fields)
+
+
+def _given(clips: list[JobInput]) -> Iterator[NamedClip]:
+    manifests = optional_module("sefar_serve.extract.manifests", extra="batch")
+    for number, clip in enumerate(clips):
+        values: Mapping[str, Any] = clip.model_dump()
+        yield manifests.named_clip(values, f"input[{number}]")

@@ -1,0 +1,69 @@
+"""Decoding of clips that may lie elsewhere: they are fetched by the gateway's own rules, never by another library's."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from sefar_serve.clip import Clip, ClipError
+from sefar_serve.extract.clips import ClipRef
+from sefar_serve.extract.decoders import DecodeError, DecoderPool
+from sefar_serve.fetch import UrlFetcher, UrlFetchError, UrlNotAllowedError, UrlTimeoutError
+
+FETCH_THREADS = 8
+"""Videos of a job fetched at the same time."""
+
+
+class FetchingDecoders:
+    """Decoders that fetch first what is given by URL. Close it when the job ends.
+
+    Args:
+        decoders: of files.
+        fetcher: of URLs.
+        folder: for files until they are decoded; made here, removed by `close`.
+    """
+
+    def __init__(self, decoders: DecoderPool, fetcher: UrlFetcher, folder: Path) -> None:
+        self._decoders = decoders
+        self._fetcher = fetcher
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        folder.mkdir()
+        self._folder = folder
+        self._threads = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="sefar-job-fetch")
+
+    @asynccontextmanager
+    async def decoded(self, ref: ClipRef) -> AsyncIterator[Clip]:
+        """See `DecoderPool.decoded`."""
+        if "://" not in ref.path:
+            async with self._decoders.decoded(ref) as clip:
+                yield clip
+            return
+        loop = asyncio.get_running_loop()
+        file = await loop.run_in_executor(self._threads, self._fetch, ref.path)
+        try:
+            async with self._decoders.decoded(replace(ref, path=str(file))) as clip:
+                yield clip
+        except DecodeError as error:
+            raise DecodeError(error.code, str(error).replace(str(file), ref.path)) from error
+        finally:
+            file.unlink(missing_ok=True)
+
+    def _fetch(self, url: str) -> Path:
+        try:
+            video = self._fetcher.fetch(url)
+        except (ClipError, UrlNotAllowedError, UrlFetchError, UrlTimeoutError) as error:
+            raise DecodeError(error.code, str(error)) from error
+        with video, tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            shutil.copyfileobj(video, file)
+        return Path(file.name)
+
+    def close(self) -> None:
+        """Wait for what is being fetched, and remove it."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
