@@ -1,5 +1,5 @@
-# The gateway. EXTRA=triton asks a Triton server; EXTRA=cpu runs the shipped model in this process; EXTRA=cpu,mllm (or
-# triton,mllm) adds captions, and with them torch: several GB.
+# The gateway. EXTRA=triton asks a Triton server; EXTRA=cpu runs the shipped model in this process; with mllm added
+# (cpu,mllm) captions, and with them torch: several GB; with batch added (cpu,batch) batch jobs, in SEFAR_JOBS_DIR.
 #   docker build -t sefar-serve .
 ARG PYTHON=3.12-slim-bookworm
 
