@@ -204,12 +204,12 @@ def models() -> Call[list[Model | LanguageModel]]:
 
 
 def submit(
-    clips: Sequence[JobClip] | os.PathLike[str] | BinaryIO, options: Mapping[str, Any], key: str | None
+    clips: Sequence[JobClip] | str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any], key: str | None
 ) -> Call[Job]:
     """POST /v1/jobs, of a list of clips or a manifest; the key makes it one job however often it is sent."""
     headers = {"idempotency-key": key or uuid.uuid4().hex}
     given = _given(options, JobOptions)
-    if isinstance(clips, Sequence):
+    if isinstance(clips, Sequence) and not isinstance(clips, str):
         body = {"input": list(clips), **given}
         return Call("POST", "/v1/jobs", Job.model_validate, json=body, headers=headers)
     fields = {name: _text(value) for name, value in given.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 import uuid
 from collections import deque
@@ -69,6 +70,7 @@ class Client:
     ) -> None:
         self._http = httpx.Client(base_url=_address(base_url), headers=_headers(api_key), timeout=timeout)
         self._retries = Retries(patience)
+        self._closed = threading.Event()
 
     def classify(self, video: Video, **options: Unpack[ClassifyOptions]) -> Classification:
         """Fine-grained labels of a video.
@@ -152,7 +154,7 @@ class Client:
 
     def submit(
         self,
-        clips: Sequence[JobClip] | os.PathLike[str] | BinaryIO,
+        clips: Sequence[JobClip] | str | os.PathLike[str] | BinaryIO,
         *,
         key: str | None = None,
         **options: Unpack[JobOptions],
@@ -160,7 +162,7 @@ class Client:
         """Give the gateway a batch job: features and labels of many clips that it can reach itself.
 
         Args:
-            clips: a list, or a manifest (CSV, JSONL or Parquet with the columns of `JobClip`).
+            clips: a list, or the path of a manifest (CSV, JSONL or Parquet with the columns of `JobClip`).
             key: the same key and clips give the same job again; a random one if left out.
             options: see `JobOptions`.
 
@@ -236,7 +238,8 @@ class Client:
             return False
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; no request is tried again."""
+        self._closed.set()
         self._http.close()
 
     def __enter__(self) -> Client:
@@ -261,8 +264,9 @@ class Client:
                 with _in_words(self._http, self._retries):
                     return send()
             except (GatewayError, GatewayUnreachableError) as error:
-                pause = tries.pause_after(error)
-            time.sleep(pause)
+                # A thread of `each` must not wait for a gateway when the program has ended.
+                if self._closed.wait(tries.pause_after(error)):
+                    raise
 
 
 class AsyncClient:
@@ -331,7 +335,7 @@ class AsyncClient:
 
     async def submit(
         self,
-        clips: Sequence[JobClip] | os.PathLike[str] | BinaryIO,
+        clips: Sequence[JobClip] | str | os.PathLike[str] | BinaryIO,
         *,
         key: str | None = None,
         **options: Unpack[JobOptions],
@@ -435,7 +439,16 @@ def _headers(api_key: str | None) -> dict[str, str]:
 def _read(call: Call[T], response: httpx.Response) -> T:
     if not response.is_success:
         raise refusal_of(response)
-    return call.read(response.json() if response.content else None)
+    try:
+        return call.read(response.json() if response.content else None)
+    except (ValueError, LookupError, TypeError) as error:
+        raise GatewayError(
+            f"{response.url} answered {response.status_code}, but not as a sefar-serve gateway of this version does; "
+            "is the address right?",
+            status=response.status_code,
+            code="unknown",
+            request_id=response.headers.get("x-request-id"),
+        ) from error
 
 
 @contextmanager

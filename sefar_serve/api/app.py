@@ -99,13 +99,15 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
 
 def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher) -> JobService:
     """Batch jobs; their packages are an extra."""
-    service = optional_module("sefar_serve.jobs.service", extra="batch")
-    intake = optional_module("sefar_serve.jobs.intake", extra="batch")
-    found: JobService = service.JobService(
+    optional_module("sefar_serve.jobs.service", extra="batch")
+    from sefar_serve.jobs.intake import Intake
+    from sefar_serve.jobs.service import JobBounds, JobService
+
+    return JobService(
         folder,
         engine,
-        intake=intake.Intake([root.resolve() for root in settings.job_roots], fetcher, settings.max_job_clips),
-        bounds=service.JobBounds(
+        intake=Intake([root.resolve() for root in settings.job_roots], fetcher, settings.max_job_clips),
+        bounds=JobBounds(
             most=settings.max_jobs,
             at_once=settings.jobs_at_once,
             workers=settings.job_workers,
@@ -115,4 +117,3 @@ def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher)
         model_file=settings.model if settings.triton_url is None else None,
         in_words=lambda error: problem_of(error).body,
     )
-    return found

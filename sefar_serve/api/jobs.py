@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -15,7 +15,6 @@ from sefar_serve.api.errors import ERRORS, ApiError
 from sefar_serve.api.gateway import gateway_of
 from sefar_serve.api.payload import read_form, read_json, validated
 from sefar_serve.job_schemas import Job, JobInput, JobList, JobOptions, JobRequest
-from sefar_serve.optional import optional_module
 from sefar_serve.schemas import ErrorResponse
 
 if TYPE_CHECKING:  # its packages are an extra
@@ -142,7 +141,8 @@ async def _read(request: Request) -> tuple[Iterator[NamedClip], JobOptions]:
 
 
 async def _read_form(request: Request, most: int) -> tuple[Iterator[NamedClip], JobOptions]:
-    manifests = optional_module("sefar_serve.extract.manifests", extra="batch")
+    from sefar_serve.extract.manifests import SUFFIXES, read_manifest
+
     form = await read_form(request, most, files=1, fields=16)
     fields: dict[str, Any] = dict(form)
     file = fields.pop("file", None)
@@ -152,14 +152,14 @@ async def _read_form(request: Request, most: int) -> tuple[Iterator[NamedClip], 
         name, content = file.filename or "", await file.read()
     finally:
         await form.close()
-    if not name.lower().endswith(manifests.SUFFIXES):
-        message = f"{name!r} is no manifest by its name; it should end in {', '.join(manifests.SUFFIXES)}"
+    if not name.lower().endswith(SUFFIXES):
+        message = f"{name!r} is no manifest by its name; it should end in {', '.join(SUFFIXES)}"
         raise ApiError(400, "invalid_manifest", message, "file")
-    return manifests.read_manifest(lambda: io.BytesIO(content), name), validated(JobOptions, fields)
+    return read_manifest(lambda: io.BytesIO(content), name), validated(JobOptions, fields)
 
 
 def _given(clips: list[JobInput]) -> Iterator[NamedClip]:
-    manifests = optional_module("sefar_serve.extract.manifests", extra="batch")
+    from sefar_serve.extract.manifests import named_clip
+
     for number, clip in enumerate(clips):
-        values: Mapping[str, Any] = clip.model_dump()
-        yield manifests.named_clip(values, f"input[{number}]")
+        yield named_clip(clip.model_dump(), f"input[{number}]")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import re
 import shutil
+import sqlite3
 import threading
 import time
 import uuid
@@ -42,6 +44,9 @@ SHARD_ROWS = 128
 """Rows saved together; as many are lost at most when the process ends, and made again."""
 
 PROGRESS_SECONDS = 0.5
+STORE_SECONDS = 5.0
+
+_ID = re.compile("job_[0-9a-f]{24}")
 
 CLIPS, FEATURES, FETCHED = "clips.jsonl", "features", "fetched"
 
@@ -117,8 +122,8 @@ class JobService:
     def _tidy(self) -> None:
         self.store.requeue()
         known = self.store.ids()
-        for left in self._folder.glob("job_*"):
-            if left.name not in known:
+        for left in self._folder.iterdir():
+            if _ID.fullmatch(left.name) and left.name not in known:
                 shutil.rmtree(left)
 
     async def close(self) -> None:
@@ -225,7 +230,13 @@ class JobService:
     async def _work(self) -> None:
         while True:
             await self._waiting.acquire()
-            job = await asyncio.to_thread(self.store.claim)
+            try:
+                job = await asyncio.to_thread(self.store.claim)
+            except sqlite3.Error:  # of a full disk
+                log.exception("the store of jobs cannot be written; trying again in %g s", STORE_SECONDS)
+                await asyncio.sleep(STORE_SECONDS)
+                self._waiting.release()
+                continue
             # One that was cancelled while it waited, or between these two lines, is not begun.
             if job is None or job.id in self._cancelled:
                 continue
@@ -235,6 +246,8 @@ class JobService:
             finally:
                 if task.done():
                     del self._running[job.id]
+                    if not task.cancelled() and (error := task.exception()) is not None:
+                        log.error("%s cannot be brought to an end; a restart goes on with it", job.id, exc_info=error)
 
     async def _run(self, job: Job) -> None:
         folder = self._folder / job.id

@@ -81,7 +81,7 @@ async def asynchronously(url: str, videos: Path, folder: Path) -> None:
     manifest = folder / "clips.csv"
     manifest.write_text("path\n0001.mp4\n0002.mp4\n")
     async with AsyncClient(url) as client:
-        job = await client.submit(manifest, tokens=True)
+        job = await client.submit(str(manifest), tokens=True)
         assert (await client.wait(job.id)).status == "completed"
         file = await client.download(job.id, folder / "two.jsonl", format="jsonl")
         assert len(file.read_text().splitlines()) == 2

@@ -216,10 +216,13 @@ def test_a_job_is_continued_by_the_next_gateway(gateway: Gateway, videos: Path, 
         id_ = first.post("/v1/jobs", json={"input": CLIPS}).json()["id"]
         while first.get(f"/v1/jobs/{id_}").json()["status"] != "running":
             time.sleep(0.02)
-    (tmp_path / "jobs" / "job_leftover").mkdir()
+    leftover, other = tmp_path / "jobs" / f"job_{'0' * 24}", tmp_path / "jobs" / "job_hunt"
+    leftover.mkdir()
+    other.mkdir()
     server = gateway(jobs_dir=tmp_path / "jobs", job_roots=str(videos))
     assert ended(server, id_)["status"] == "completed"
-    assert not (tmp_path / "jobs" / "job_leftover").exists()
+    assert not leftover.exists()
+    assert other.exists(), "not ours to remove"
 
 
 def test_a_job_whose_model_has_gone_says_so(gateway: Gateway, videos: Path, tmp_path: Path) -> None:

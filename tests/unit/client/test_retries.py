@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, cast
@@ -51,7 +53,7 @@ def in_turn(*answers: httpx.Response | Exception) -> Handler:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the client slept; it takes no time here."""
     slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(threading.Event, "wait", lambda _, seconds=None: slept.append(seconds))
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
@@ -62,7 +64,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def make(handler: Handler, patience: float = 120.0) -> Client:
     client = Client("http://gateway/v1/", patience=patience)
-    client.close()
     client._http = httpx.Client(transport=httpx.MockTransport(handler), base_url="http://gateway")
     return client
 
@@ -233,6 +234,23 @@ def test_the_asynchronous_client_keeps_the_same_rules(pauses: list[float]) -> No
                 await anext(cast(AsyncIterator[Any], client.each(refused, [b""] * 100)))
 
     asyncio.run(run())
+
+
+def test_an_answer_of_something_else_is_said_to_be_one() -> None:
+    for answer in (httpx.Response(200, text="<html>"), httpx.Response(200, json={"data": 3}), httpx.Response(200)):
+        with pytest.raises(GatewayError, match="not as a sefar-serve gateway"):
+            make(in_turn(answer)).models()
+
+
+def test_closing_ends_what_waits() -> None:
+    client = make(in_turn(refusal(429, Retry_After="60")))
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(client.models)
+        while not client._retries.answered:
+            time.sleep(0.01)
+        client.close()
+        with pytest.raises(GatewayError, match="overloaded"):
+            waiting.result(10)
 
 
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
