@@ -16,6 +16,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.markup import escape
 
+from sefar_client import GatewayError
 from sefar_serve import __version__, answers, console, text_commands
 from sefar_serve.adapter_commands import app as adapter
 from sefar_serve.cli_options import (
@@ -387,7 +388,7 @@ def main() -> None:
         for problem in error.errors():
             console.err.print(f"[red]error:[/] {escape('.'.join(map(str, problem['loc'])) + ': ' + problem['msg'])}")
         raise SystemExit(2) from error
-    except (ClipError, EngineError, GenerationError, OSError, ValueError, ModuleNotFoundError) as error:
+    except (ClipError, EngineError, GatewayError, GenerationError, OSError, ValueError, ModuleNotFoundError) as error:
         _fail(error)
 
 

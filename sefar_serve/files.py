@@ -97,6 +97,7 @@ def run_remotely(
         In the order of the files, the entry or what went wrong with this one.
 
     Raises:
+        GatewayError: the gateway refuses all of them, for want of a key for example.
         GatewayUnreachableError: no gateway answers.
     """
 

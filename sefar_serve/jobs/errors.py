@@ -68,5 +68,5 @@ class TooManyClipsError(JobError):
     code = "too_many_clips"
 
 
-class JobsDirError(RuntimeError):
+class JobsDirError(OSError):
     """The folder of jobs cannot be used; the message says what the operator can do."""
