@@ -29,7 +29,9 @@ LABEL org.opencontainers.image.title="sefar-serve" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/sefar /opt/sefar
-# Nothing but /tmp is written, so the root file system may be read-only.
+# A volume for batch jobs that is mounted here belongs to the user below.
+RUN install -d -o 10001 -g 10001 /var/lib/sefar/jobs
+# Nothing but that and /tmp is written, so the root file system may be read-only.
 ENV PATH=/opt/sefar/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \

@@ -27,7 +27,7 @@ CHART = DEPLOY / "helm" / "sefar-serve"
 PAGE = ROOT / "docs" / "deploying.md"
 GATEWAY_IMAGE = ROOT / "Dockerfile"
 TRITON_IMAGE = DEPLOY / "triton" / "Dockerfile"
-COMPOSE = [DEPLOY / "compose.yaml", DEPLOY / "compose.gpu.yaml"]
+COMPOSE = [DEPLOY / f"compose{part}.yaml" for part in ("", ".gpu", ".jobs")]
 TEXTS = [GATEWAY_IMAGE, PAGE, *(file for file in sorted(DEPLOY.rglob("*")) if file.is_file())]
 
 TRITON_METRICS = {
@@ -177,6 +177,18 @@ def test_compose_gives_the_gateway_settings_that_it_takes(monkeypatch: pytest.Mo
     assert int(service["stop_grace_period"].removesuffix("s")) > settings.shutdown_grace + settings.triton_timeout
 
 
+def test_compose_gives_jobs_a_folder_that_the_image_has() -> None:
+    gateway = load(COMPOSE[2])["services"]["gateway"]
+    targets = {volume["type"]: volume["target"] for volume in gateway["volumes"]}
+    assert targets["volume"] == gateway["environment"]["SEFAR_JOBS_DIR"]
+    assert targets["bind"] == gateway["environment"]["SEFAR_JOB_ROOTS"]
+    [made] = [line for line in lines(GATEWAY_IMAGE) if line.startswith("RUN install -d")]
+    uid, _, gid = instruction(GATEWAY_IMAGE, "USER").partition(":")
+    assert made == f"RUN install -d -o {uid} -g {gid} {targets['volume']}"
+    extras = set(gateway["build"]["args"]["EXTRA"].split(","))
+    assert extras == {load(COMPOSE[0])["services"]["gateway"]["build"]["args"]["EXTRA"], "batch"}
+
+
 def test_chart_takes_settings_that_exist() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     names = schema["properties"]["gateway"]["properties"]["settings"]["propertyNames"]["enum"]
@@ -229,6 +241,8 @@ def test_compose_names_volumes_and_networks_that_it_makes() -> None:
     made = [load(file) for file in COMPOSE]
     for name, service in services():
         for volume in service.get("volumes", []):
+            if isinstance(volume, dict) and volume["type"] == "bind":
+                continue
             source = volume["source"] if isinstance(volume, dict) else volume.partition(":")[0]
             assert source.startswith(".") or any(source in file.get("volumes", {}) for file in made), (name, source)
         assert set(service.get("networks", [])) <= set(made[0]["networks"]), name
