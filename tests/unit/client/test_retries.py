@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -53,12 +54,18 @@ def in_turn(*answers: httpx.Response | Exception) -> Handler:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the client slept; it takes no time here."""
     slept: list[float] = []
-    monkeypatch.setattr(threading.Event, "wait", lambda _, seconds=None: slept.append(seconds))
+
+    class Closed(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            slept.append(timeout or 0.0)
+            return self.is_set()
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("sefar_client.client.asyncio.sleep", sleep)
+    # In the client's module alone: threads of other libraries wait, too.
+    monkeypatch.setattr("sefar_client.client.threading", SimpleNamespace(Event=Closed))
+    monkeypatch.setattr("sefar_client.client.asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
     return slept
 
 
