@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +39,9 @@ def extract(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the features; run again to go on")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FOLDER", help="folder for the features; run again to go on")
+    ],
     form: Annotated[
         Literal["parquet", "npy", "webdataset"],
         typer.Option("--format", help="where the vectors go: into the Parquet files, or beside them"),
@@ -54,6 +57,9 @@ def extract(
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="look again at clips that failed before")
+    ] = False,
+    moved: Annotated[
+        bool, typer.Option("--moved", help="the videos lie elsewhere than before: keep the rows of their ids")
     ] = False,
     shard_rows: Annotated[
         int, typer.Option("--shard-rows", min=1, help="clips in a shard; the last ones begun are lost when killed")
@@ -79,10 +85,13 @@ def extract(
 
     Kill it at any time and run it again: it does what is missing. A video that cannot be read has a row that says why.
     """
+    if "://" in out:
+        raise typer.BadParameter(f"--out {out} is no folder on this machine; name one, and copy it there afterwards")
+    if not source:
+        raise typer.BadParameter("SOURCE is empty; name a folder, list, manifest or glob")
     sources = optional_module("sefar_serve.extract.source", extra="batch")
     rows = optional_module("sefar_serve.extract.rows", extra="batch")
     run = optional_module("sefar_serve.extract.run", extra="batch")
-    shards = optional_module("sefar_serve.extract.shards", extra="batch")
     settings = settings_for(model)
     if triton_url is not None:
         settings = settings.model_copy(update={"triton_url": triton_url})
@@ -93,16 +102,19 @@ def extract(
     # Files of one's own may be as large as they are; the limit on bytes is for what others send.
     limits = replace(settings.bounds.limits, max_bytes=sys.maxsize)
 
+    # A scheduler's request to end is taken as one from the keyboard.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with _Reporter() as reporter:
 
         async def work(backend: Any) -> Any:
             return await run.extract(
                 clips,
-                out,
+                Path(out),
                 backend,
                 options,
                 shard_rows=shard_rows,
                 retry_failed=retry_failed,
+                moved=moved,
                 source=source,
                 on_progress=reporter.show,
             )
@@ -126,7 +138,7 @@ def extract(
         except KeyboardInterrupt:
             console.err.print("stopped; run the same command again to go on")
             raise typer.Exit(130) from None
-    _say(out, progress, shards.failures(out), as_json)
+    _say(out, progress, as_json)
 
 
 async def _locally(
@@ -201,20 +213,20 @@ class _Reporter:
             typer.echo(f"{finished} of {progress.total} clips, {rate}, {progress.failed} failed", err=True)
 
 
-def _say(out: Path, progress: Any, failures: Mapping[str, int], as_json: bool) -> None:
+def _say(out: str, progress: Any, as_json: bool) -> None:
     """What came of the run.
 
     Raises:
         typer.Exit: with status 1 where clips failed.
     """
     if as_json:
-        typer.echo(json.dumps({**asdict(progress), "out": str(out), "failures": dict(failures)}))
+        typer.echo(json.dumps({**asdict(progress), "failed": progress.failed, "out": out}))
     else:
         repeats = f" ({progress.repeats} named again, looked at once)" if progress.repeats else ""
         before = f", {progress.skipped} were there" if progress.skipped else ""
         typer.echo(f"{out}: {progress.total} clips{repeats}, {progress.done} looked at{before}")
     if progress.failed:
-        reasons = ", ".join(f"{count} {code}" for code, count in failures.items())
+        reasons = ", ".join(f"{count} {code}" for code, count in progress.failures.items())
         console.err.print(
             f"[red]{progress.failed} of {progress.total} clips failed[/] ({reasons}): the columns error_code and error "
             "say why, --retry-failed looks again",

@@ -47,5 +47,10 @@ def file_written_whole(file: Path) -> Iterator[Path]:
         with new.open("rb") as written:
             os.fsync(written.fileno())
         new.replace(file)
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the name as well
+        finally:
+            os.close(folder)
     finally:
         new.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class ClipIdConflictError(ExtractError):
     code = "clip_id_conflict"
 
 
+class ClipMovedError(ExtractError):
+    """One id stands for a video of another path than before: another video, or the same one elsewhere."""
+
+    code = "clip_moved"
+
+
 class MixedModelError(ExtractError):
     """The folder holds features of another model, or made with other settings."""
 
@@ -56,3 +63,17 @@ class OutputBusyError(ExtractError):
     """Another run writes to the folder."""
 
     code = "output_busy"
+
+
+class OutputUnwritableError(ExtractError):
+    """The folder cannot be written: its disk is full, or it is closed to this process."""
+
+    code = "output_unwritable"
+
+
+def unwritable(folder: Path, error: Exception) -> OutputUnwritableError:
+    """That error in words; `error` is of the system or of SQLite."""
+    return OutputUnwritableError(
+        f"{folder} cannot be written ({getattr(error, 'strerror', None) or error}); what is committed stays: make "
+        "room, or take another --out, and run the same command again"
+    )

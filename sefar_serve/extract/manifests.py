@@ -92,9 +92,14 @@ def _delimiter(file: io.TextIOWrapper, name: str) -> str | None:
         columns = set(_columns(first.split(mark)))
         if columns & _VIDEO:
             return mark
-        if columns & _COLUMNS:
+        if columns & _COLUMNS or _is_header(first.split(mark)):
             raise SourceError(f"{name} has no column path or url (it has {first}); rename the one with the videos")
     return None
+
+
+def _is_header(fields: list[str]) -> bool:
+    """Whether a line that is no manifest's header is another table's: a list has a path, and perhaps a number."""
+    return len(fields) > 1 and not any("." in field or "/" in field or field.strip().isdigit() for field in fields)
 
 
 def _columns(header: Iterable[str]) -> list[str]:
@@ -131,7 +136,7 @@ def _json_rows(file: io.TextIOWrapper, name: str) -> Iterator[tuple[str, Mapping
             where = f"{name}, line {number}"
             try:
                 values = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise SourceError(f"{where} is not JSON ({error}); write one object a line") from error
             if not isinstance(values, dict):
                 raise SourceError(f'{where} is not a JSON object; write {{"path": "a.mp4"}}')
@@ -151,7 +156,7 @@ def _parquet_rows(file: BinaryIO, name: str) -> Iterator[tuple[str, Mapping[str,
                 for values in batch.to_pylist():
                     number += 1
                     yield f"{name}, row {number}", values
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError) as error:
             raise SourceError(f"{name} cannot be read as Parquet ({error}); write it again") from error
 
 
@@ -193,7 +198,7 @@ def _seconds(value: object, column: str, where: str) -> float | None:
     try:
         # True is a number to Python, and means no time.
         seconds = float("text" if isinstance(value, bool) else value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = -1.0
     if math.isnan(seconds):
         return None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing, closing
+import threading
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -67,15 +70,20 @@ class Progress:
         total: clips of the source.
         skipped: of these, done before this run.
         done: rows made by this run.
-        failed: clips of which the row is an error now, this run's and earlier ones'.
+        failures: clips of which the row is an error now, this run's and earlier ones', by error code.
         repeats: how often the source names a clip again.
     """
 
     total: int
     skipped: int
     done: int
-    failed: int
+    failures: Mapping[str, int]
     repeats: int
+
+    @property
+    def failed(self) -> int:
+        """All of these failures."""
+        return sum(self.failures.values())
 
 
 async def extract(
@@ -86,6 +94,7 @@ async def extract(
     *,
     shard_rows: int = SHARD_ROWS,
     retry_failed: bool = False,
+    moved: bool = False,
     source: str = "",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
@@ -100,15 +109,17 @@ async def extract(
         options: what rows hold.
         shard_rows: most rows in a shard; what is lost when a run is killed.
         retry_failed: whether clips of which the row is an error are looked at again.
+        moved: whether videos may have other paths than before; their rows stay as they are.
         source: what the manifest says the clips are from.
         on_progress: called when the plan is made and after every clip.
 
     Raises:
-        ExtractError: one of its kinds; nothing is changed then.
+        ExtractError: one of its kinds; nothing is changed then, but where the disk is full.
         EngineError: the model cannot be asked any more; what is committed stays.
     """
-    with open_shards(out, backend.metadata, backend.sha256, options) as shards, closing(Plan(out / ".plan")) as plan:
-        await asyncio.to_thread(_fill, plan, clips, shards)
+    with open_shards(out, backend.metadata, backend.sha256, options) as shards, closing(Plan(out)) as plan:
+        stopped = threading.Event()
+        await _to_its_end(_fill, plan, clips, shards, moved, stopped, on_cancel=stopped.set)
         shards.describe(
             source=source, clips=plan.rows, failed=plan.failed_rows, shards=len(shards.numbers()), complete=False
         )
@@ -125,15 +136,40 @@ async def extract(
                 report(tally.progress)
                 if len(shard.rows) == len(shard.chunk.clips):
                     del begun[work.shard]
-                    await asyncio.to_thread(shard.commit, shards)
-        shards.describe(clips=tally.rows, failed=tally.failed_rows, shards=len(shards.numbers()), complete=True)
+                    await _to_its_end(shard.commit, shards)
+        shards.describe(complete=True)
         return tally.progress
 
 
-def _fill(plan: Plan, clips: Iterable[ClipRef], shards: Shards) -> None:
-    plan.add(clips)
+async def _to_its_end(call: Callable[..., None], *args: object, on_cancel: Callable[[], None] | None = None) -> None:
+    """Call in a thread. Cancelled, it waits for the thread before it ends: what that works on is closed after.
+
+    Args:
+        call: blocking.
+        args: for it.
+        on_cancel: told then, to hurry the thread.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(call, *args))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if on_cancel is not None:
+            on_cancel()
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # the cancellation is what is told of
+        raise
+
+
+def _fill(plan: Plan, clips: Iterable[ClipRef], shards: Shards, moved: bool, stopped: threading.Event) -> None:
+    plan.add(takewhile(lambda _: not stopped.is_set(), clips))
     for shard in shards.numbers():
+        if stopped.is_set():
+            return
         plan.mark_done(shard, shards.rows(shard))
+    plan.check_same(moved=moved)
 
 
 @dataclass(frozen=True)
@@ -145,7 +181,13 @@ class _Begun:
 
     def commit(self, shards: Shards) -> None:
         rows = [self.rows[place] for place in sorted(self.rows)]
-        (shards.replace if self.chunk.replaces else shards.commit)(self.chunk.shard, rows)
+        before, failed = shards.manifest, sum(row.error_code is not None for row in rows)
+        if self.chunk.replaces:
+            shards.replace(self.chunk.shard, rows)
+            shards.describe(failed=before.failed - len(rows) + failed)
+        else:
+            shards.commit(self.chunk.shard, rows)
+            shards.describe(clips=before.clips + len(rows), failed=before.failed + failed, shards=before.shards + 1)
 
 
 def _work(plan: Plan, shard_rows: int, retry_failed: bool, begun: dict[int, _Begun]) -> Iterator[Work]:
@@ -157,16 +199,16 @@ def _work(plan: Plan, shard_rows: int, retry_failed: bool, begun: dict[int, _Beg
 
 
 class _Tally:
-    """Counts the rows of a run and of its folder."""
+    """Counts the clips of a run."""
 
     def __init__(self, plan: Plan, retry_failed: bool) -> None:
-        again = plan.failed if retry_failed else 0
-        self.rows = plan.rows - again
-        self.failed_rows = plan.failed_rows - again
-        self.progress = Progress(plan.clips, plan.done - again, 0, plan.failed - again, plan.repeats)
+        failures = plan.failures
+        again = failures.total() if retry_failed else 0
+        self._failures = Counter() if retry_failed else failures
+        self.progress = Progress(plan.clips, plan.done - again, 0, dict(self._failures), plan.repeats)
 
     def take(self, row: ClipRow) -> None:
-        failed = row.error_code is not None
-        self.rows += 1
-        self.failed_rows += failed
-        self.progress = replace(self.progress, done=self.progress.done + 1, failed=self.progress.failed + failed)
+        if row.error_code is not None:
+            self._failures[row.error_code] += 1
+        failures = dict(self._failures.most_common())
+        self.progress = replace(self.progress, done=self.progress.done + 1, failures=failures)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,9 +20,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sefar_serve import __version__
-from sefar_serve.extract.clips import ExtractError, MixedModelError, OutputBusyError
+from sefar_serve.extract.clips import ClipRef, ExtractError, MixedModelError, OutputBusyError, unwritable
 from sefar_serve.extract.rows import ClipRow, RowOptions, table
-from sefar_serve.extract.vectors import write_vectors
+from sefar_serve.extract.vectors import replace_vectors, vector_files, write_vectors
 from sefar_serve.folders import file_written_whole
 from sefar_serve.metadata import ModelMetadata
 
@@ -91,7 +90,7 @@ class Manifest(BaseModel):
         updated: when this was written.
     """
 
-    format: int = 1
+    format: Literal[1] = 1
     sefar_serve: str = __version__
     model: ModelIdentity
     settings: dict[str, Any]
@@ -122,19 +121,26 @@ class Shards:
         """Numbers of the shards that are there, in order."""
         return sorted(int(found[1]) for file in self.folder.iterdir() if (found := _SHARD.fullmatch(file.name)))
 
-    def rows(self, shard: int) -> list[tuple[str, bool]]:
-        """Ids of a shard's rows, and whether each is an error.
+    def rows(self, shard: int) -> list[tuple[ClipRef, str | None]]:
+        """The clips of a shard's rows, and the error code of those that are an error.
 
         Raises:
-            ExtractError: the file is damaged.
+            ExtractError: the file is damaged, or one that belongs to it is missing.
         """
+        file = self._path(shard)
+        for beside in vector_files(file.with_suffix(""), self._options):
+            if not beside.is_file():
+                raise ExtractError(
+                    f"{beside} is missing; copy it back, or delete {file.name}, and the next run makes its clips again"
+                )
         try:
-            found = pq.read_table(self._path(shard), columns=["id", "error_code"])
+            found = pq.read_table(file, columns=["id", "path", "start", "end", "error_code"])
         except (pa.ArrowException, OSError) as error:
             raise ExtractError(
-                f"{self._path(shard)} cannot be read ({error}); delete it, and the next run makes its clips again"
+                f"{file} cannot be read as a shard ({error}); move it away, and the next run makes its clips again"
             ) from error
-        return list(zip(found["id"].to_pylist(), pc.is_valid(found["error_code"]).to_pylist(), strict=True))
+        columns = (column.to_pylist() for column in found.columns)
+        return [(ClipRef(id_, path, start, end), code) for id_, path, start, end, code in zip(*columns, strict=True)]
 
     def commit(self, shard: int, rows: Sequence[ClipRow]) -> None:
         """Write a new shard.
@@ -143,8 +149,9 @@ class Shards:
             shard: a number that is free.
             rows: in the order they are to have.
         """
-        write_vectors(self._path(shard).with_suffix(""), rows, self._meta, self._options, None)
-        self._write(shard, table(rows, self._meta, self._options))
+        with self._in_words():
+            write_vectors(self._path(shard).with_suffix(""), rows, self._meta, self._options)
+            self._write(shard, table(rows, self._meta, self._options))
 
     def replace(self, shard: int, rows: Sequence[ClipRow]) -> None:
         """Put rows in the place of those of the same ids.
@@ -152,16 +159,23 @@ class Shards:
         Args:
             shard: one that is there.
             rows: of clips that it holds.
+
+        Raises:
+            ExtractError: a file that belongs to it is damaged.
         """
-        old = pq.read_table(self._path(shard))
-        place = {id_: n for n, id_ in enumerate(old["id"].to_pylist())}
-        places = [place[row.clip.id] for row in rows]
-        write_vectors(self._path(shard).with_suffix(""), rows, self._meta, self._options, places)
-        order = list(range(len(old)))
-        for n, at in enumerate(places):
-            order[at] = len(old) + n
-        new = table(rows, self._meta, self._options)
-        self._write(shard, pa.concat_tables([old.cast(new.schema), new]).take(pa.array(order)))
+        with self._in_words():
+            old = pq.read_table(self._path(shard))
+            place = {id_: n for n, id_ in enumerate(old["id"].to_pylist())}
+            places = [place[row.clip.id] for row in rows]
+            good = pc.indices_nonzero(old["error_code"].is_null()).to_pylist()
+            replace_vectors(
+                self._path(shard).with_suffix(""), dict(zip(places, rows, strict=True)), good, self._options
+            )
+            order = list(range(len(old)))
+            for n, at in enumerate(places):
+                order[at] = len(old) + n
+            new = table(rows, self._meta, self._options)
+            self._write(shard, pa.concat_tables([old.cast(new.schema), new]).take(pa.array(order)))
 
     def describe(self, **changes: Any) -> None:
         """Write the manifest anew.
@@ -170,24 +184,24 @@ class Shards:
             changes: fields of `Manifest`.
         """
         self.manifest = self.manifest.model_copy(update={**changes, "updated": _now()})
-        with file_written_whole(self.folder / MANIFEST) as new:
+        with self._in_words(), file_written_whole(self.folder / MANIFEST) as new:
             new.write_text(self.manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def _write(self, shard: int, rows: pa.Table) -> None:
         with file_written_whole(self._path(shard)) as new:
-            pq.write_table(rows, new, compression="zstd")
+            # Vectors do not repeat; a dictionary of them makes files half as large again.
+            plain = [name for name in rows.schema.names if name not in ("embedding", "tokens")]
+            pq.write_table(rows, new, compression="zstd", use_dictionary=plain)
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"part-{shard:06d}.parquet"
 
-
-def failures(folder: Path) -> dict[str, int]:
-    """How many clips of a folder of features failed, by error code, the most frequent first."""
-    codes: Counter[str] = Counter()
-    for file in folder.glob("part-*.parquet"):
-        found = pq.read_table(file, columns=["error_code"])["error_code"]
-        codes.update({count["values"].as_py(): count["counts"].as_py() for count in found.drop_null().value_counts()})
-    return dict(codes.most_common())
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
 
 
 @contextmanager
@@ -203,16 +217,22 @@ def open_shards(folder: Path, meta: ModelMetadata, sha256: str | None, options: 
     Raises:
         OutputBusyError: another run writes there.
         MixedModelError: it holds features of another model, or made with other settings.
-        ExtractError: it is no folder of features.
+        ExtractError: it is no folder of features, or cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise ExtractError(f"{folder} is a file; --out takes a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OutputBusyError(f"another run writes to {folder}; wait for it, or take another --out") from error
+        except OSError as error:
+            raise unwritable(folder, error) from error
         for leftover in folder.glob(".part-*.new"):  # of a run that was killed
             leftover.unlink()
         model, settings = ModelIdentity.of(meta, sha256), _settings(options)
@@ -233,13 +253,18 @@ def _read_manifest(folder: Path) -> Manifest | None:
     if not file.is_file():
         if any(_SHARD.fullmatch(other.name) for other in folder.iterdir()):
             raise MixedModelError(
-                f"{folder} holds shards but no {MANIFEST} that says which model made them; take another --out"
+                f"{folder} holds shards but no {MANIFEST} that says which model made them; copy it back, or take "
+                "another --out"
             )
         return None
     try:
         return Manifest.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        raise ExtractError(f"{file} is not a manifest of features: {error}; take another --out") from error
+        where, why = ".".join(map(str, error.errors()[0]["loc"])), error.errors()[0]["msg"]
+        raise ExtractError(
+            f"{file} is not a manifest of features that this version reads ({where or 'the file'}: {why}); copy it "
+            "back, or take another --out"
+        ) from error
 
 
 def _check_same(folder: Path, manifest: Manifest, model: ModelIdentity, settings: dict[str, Any]) -> None:

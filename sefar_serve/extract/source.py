@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fsspec import AbstractFileSystem
+from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
@@ -47,15 +47,21 @@ def read_source(
         SourceError: the source is none of these, names no clip, or has a malformed line.
     """
     clips = _elsewhere(source, root, remap or {}) if "://" in source else _here(source, root, remap or {})
-    return _any(clips, source)
+    return _checked(clips, source)
 
 
-def _any(clips: Iterable[ClipRef], source: str) -> Iterator[ClipRef]:
+def _checked(clips: Iterable[ClipRef], source: str) -> Iterator[ClipRef]:
     found = False
     for clip in clips:
         found = True
+        try:
+            f"{clip.id}{clip.path}".encode()
+        except UnicodeEncodeError as error:
+            raise SourceError(f"{clip.path!r} is not UTF-8 text, and so no name for a row; rename the file") from error
         yield clip
     if not found:
+        if source.lower().endswith(SUFFIXES):
+            raise SourceError(f"{source} names no videos; it has no rows")
         raise SourceError(
             f"{source} names no videos; of a folder, files ending in {' '.join(VIDEO_SUFFIXES)} are taken"
         )
@@ -70,7 +76,10 @@ def _here(source: str, root: str | Path | None, remap: Mapping[str, str]) -> Ite
             return _placed(read_manifest(lambda: path.open("rb"), str(path)), root or path.parent, remap)
         return iter([_video(str(path), path.name, source, _size(path))])
     if glob.has_magic(source):
-        return _matches(LocalFileSystem(), str(path))
+        pattern = Path(source)
+        # The folder that we are in may have marks of a glob in its name.
+        absolute = pattern if pattern.is_absolute() else Path(glob.escape(str(Path.cwd())), pattern)
+        return _matches(LocalFileSystem(), str(absolute), str(Path(_unmagic(str(pattern))).absolute()))
     raise SourceError(f"{source} is not there; {_KINDS}")
 
 
@@ -92,8 +101,9 @@ def _elsewhere(source: str, root: str | Path | None, remap: Mapping[str, str]) -
     # The libraries behind the file systems raise what they like; what they say is the best there is to say.
     try:
         files, path = url_to_fs(source)
-        if glob.has_magic(path):
-            return _matches(files, path)
+        # Of a bucket's object the name may hold marks of a glob.
+        if glob.has_magic(path) and not files.isfile(path):
+            return _matches(files, path, _unmagic(path))
         if files.isdir(path):
             found = files.find(path, detail=True)
             videos = {name: info for name, info in found.items() if _is_video(posixpath.relpath(name, path))}
@@ -112,11 +122,15 @@ def _elsewhere(source: str, root: str | Path | None, remap: Mapping[str, str]) -
     raise SourceError(f"{source} is not there; {_KINDS}")
 
 
-def _matches(files: AbstractFileSystem, pattern: str) -> Iterator[ClipRef]:
+def _matches(files: AbstractFileSystem, pattern: str, folder: str) -> Iterator[ClipRef]:
+    return _listed(files, files.glob(pattern, detail=True), folder)
+
+
+def _unmagic(pattern: str) -> str:
+    """The folder above everything that a glob can match."""
     parts = pattern.split("/")
     first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    fixed = "/".join(parts[:first]) or ("/" if pattern.startswith("/") else ".")
-    return _listed(files, files.glob(pattern, detail=True), fixed)
+    return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else ".")
 
 
 def _listed(files: AbstractFileSystem, found: Mapping[str, Mapping[str, Any]], folder: str) -> Iterator[ClipRef]:
@@ -133,10 +147,22 @@ def _listed(files: AbstractFileSystem, found: Mapping[str, Mapping[str, Any]], f
 def _placed(named: Iterable[NamedClip], base: str | Path, remap: Mapping[str, str]) -> Iterator[ClipRef]:
     """The clips of a manifest, where they are."""
     folder = str(base) if "://" in str(base) else str(Path(base).absolute())
+    known: set[str] = set()
     for clip in named:
         where = replaced_prefix(clip.name, remap)
         path = where if "://" in where else posixpath.join(folder, where)
+        if "://" in path and (scheme := path.partition("://")[0]) not in known:
+            known.add(scheme)
+            _check_scheme(scheme, clip.name)
         yield ClipRef(clip.clip_id, path, clip.start, clip.end, 0 if "://" in path else _size(path))
+
+
+def _check_scheme(scheme: str, name: str) -> None:
+    """See whether there is a file system behind a URL, before a million of them fail."""
+    try:
+        get_filesystem_class(scheme)
+    except (ImportError, ValueError) as error:
+        raise SourceError(f"{name} cannot be opened: {error}") from error
 
 
 def _video(path: str, name: str, source: str, size: int) -> ClipRef:

@@ -5,52 +5,110 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from sefar_serve.extract.clips import ExtractError
 from sefar_serve.extract.rows import ClipRow, RowOptions, VectorName, stacked
 from sefar_serve.folders import file_written_whole
 from sefar_serve.metadata import ModelMetadata
 
 
-def write_vectors(
-    stem: Path, rows: Sequence[ClipRow], meta: ModelMetadata, options: RowOptions, places: Sequence[int] | None
-) -> None:
-    """Write the files that belong to a shard, if the format has any.
+def vector_files(stem: Path, options: RowOptions) -> list[Path]:
+    """The files that belong to a shard beside its Parquet file.
 
     Args:
         stem: the shard's path without its suffix.
-        rows: its rows, or the new ones of them.
+        options: which files.
+    """
+    if options.format == "npy":
+        return [_array_file(stem, name) for name in _names(options)]
+    return [_tar_file(stem)] if options.format == "webdataset" else []
+
+
+def write_vectors(stem: Path, rows: Sequence[ClipRow], meta: ModelMetadata, options: RowOptions) -> None:
+    """Write these files for a new shard.
+
+    Args:
+        stem: the shard's path without its suffix.
+        rows: all of its rows.
         meta: of the model.
         options: which files.
-        places: where in the shard the new rows stand, of which the others stay as they are; None for all rows.
     """
-    names: tuple[VectorName, ...] = ("embedding", "tokens") if options.tokens else ("embedding",)
     if options.format == "npy":
-        for name in names:
-            file = stem.with_name(f"{stem.name}.{name}.npy")
-            array = stacked(rows, name, meta, options)
-            if places is not None:
-                whole = np.load(file)
-                whole[list(places)] = array
-                array = whole
+        for name in _names(options):
+            with file_written_whole(_array_file(stem, name)) as new, new.open("wb") as out:
+                np.save(out, stacked(rows, name, meta, options))
+    elif options.format == "webdataset":
+        _write_tar(stem, {_key(stem, place): _sample(row, options) for place, row in enumerate(rows) if _is_good(row)})
+
+
+def replace_vectors(stem: Path, rows: Mapping[int, ClipRow], good: Sequence[int], options: RowOptions) -> None:
+    """Put the vectors of some rows in the place of what was there.
+
+    Args:
+        stem: the shard's path without its suffix.
+        rows: the new ones, by their place in the shard.
+        good: places of the rows that have vectors before.
+        options: which files.
+
+    Raises:
+        ExtractError: a file does not hold what its shard says.
+    """
+    if options.format == "npy":
+        for name in _names(options):
+            file = _array_file(stem, name)
+            try:
+                array = np.load(file)
+                for place, row in rows.items():
+                    array[place] = getattr(row, name) if _is_good(row) else np.nan
+            except (ValueError, EOFError, IndexError) as error:
+                raise _damaged(file, stem) from error
             with file_written_whole(file) as new, new.open("wb") as out:
                 np.save(out, array)
     elif options.format == "webdataset":
-        file = stem.with_suffix(".tar")
-        # Ids may hold dots and slashes, which mean something in the name of a sample.
-        keys = [f"{stem.name}-{place:05d}" for place in (range(len(rows)) if places is None else places)]
-        with file_written_whole(file) as new, tarfile.open(new, "w") as out:
-            if places is not None:
-                _copy_samples(file, set(keys), out)
-            for key, row in zip(keys, rows, strict=True):
-                if row.error_code is None:
-                    _add_sample(out, key, row, names, options)
+        samples = _read_tar(_tar_file(stem), stem)
+        if not samples.keys() >= {_key(stem, place) for place in good}:
+            raise _damaged(_tar_file(stem), stem)
+        for place, row in rows.items():
+            samples.pop(_key(stem, place), None)  # of a run that was killed between the tar and its Parquet file
+            if _is_good(row):
+                samples[_key(stem, place)] = _sample(row, options)
+        _write_tar(stem, samples)
 
 
-def _add_sample(out: tarfile.TarFile, key: str, row: ClipRow, names: Sequence[VectorName], options: RowOptions) -> None:
+def _names(options: RowOptions) -> tuple[VectorName, ...]:
+    return ("embedding", "tokens") if options.tokens else ("embedding",)
+
+
+def _array_file(stem: Path, name: VectorName) -> Path:
+    return stem.with_name(f"{stem.name}.{name}.npy")
+
+
+def _tar_file(stem: Path) -> Path:
+    return stem.with_suffix(".tar")
+
+
+def _key(stem: Path, place: int) -> str:
+    # Ids may hold dots and slashes, which mean something in the name of a sample.
+    return f"{stem.name}-{place:05d}"
+
+
+def _is_good(row: ClipRow) -> bool:
+    return row.error_code is None
+
+
+def _damaged(file: Path, stem: Path) -> ExtractError:
+    return ExtractError(
+        f"{file} does not hold what its shard says; move {stem.name}.parquet away, and the next run makes its clips "
+        "again"
+    )
+
+
+def _sample(row: ClipRow, options: RowOptions) -> dict[str, bytes]:
+    """The files of a row, by what follows the key in their names."""
     about = {
         "id": row.clip.id,
         "path": row.clip.path,
@@ -64,21 +122,32 @@ def _add_sample(out: tarfile.TarFile, key: str, row: ClipRow, names: Sequence[Ve
         "model": row.model,
         "version": row.version,
     }
-    _add(out, f"{key}.json", json.dumps(about, ensure_ascii=False).encode())
-    for name in names:
+    files = {"json": json.dumps(about, ensure_ascii=False).encode()}
+    for name in _names(options):
         array = io.BytesIO()
         np.save(array, getattr(row, name).astype(options.dtype))
-        _add(out, f"{key}.{name}.npy", array.getvalue())
+        files[f"{name}.npy"] = array.getvalue()
+    return files
 
 
-def _add(out: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)  # no date and no owner: the same rows give the same bytes
-    member.size = len(content)
-    out.addfile(member, io.BytesIO(content))
+def _write_tar(stem: Path, samples: Mapping[str, Mapping[str, bytes]]) -> None:
+    with file_written_whole(_tar_file(stem)) as new, tarfile.open(new, "w") as out:
+        for key in sorted(samples):
+            for name, content in samples[key].items():
+                member = tarfile.TarInfo(f"{key}.{name}")  # no date and no owner: the same rows give the same bytes
+                member.size = len(content)
+                out.addfile(member, io.BytesIO(content))
 
 
-def _copy_samples(file: Path, but: set[str], out: tarfile.TarFile) -> None:
-    with tarfile.open(file) as old:
-        for member in old:
-            if member.name.partition(".")[0] not in but:
-                out.addfile(member, old.extractfile(member))
+def _read_tar(file: Path, stem: Path) -> dict[str, dict[str, bytes]]:
+    samples: dict[str, dict[str, bytes]] = {}
+    try:
+        with tarfile.open(file) as old:
+            for member in old:
+                key, _, name = member.name.partition(".")
+                content = old.extractfile(member)
+                if content is not None:
+                    samples.setdefault(key, {})[name] = content.read()
+    except tarfile.TarError as error:
+        raise _damaged(file, stem) from error
+    return samples

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -16,7 +20,7 @@ import pytest
 
 from sefar_serve.clip import Clip, load_clip
 from sefar_serve.engine.fake import FAKE_METADATA
-from sefar_serve.extract.clips import ClipRef
+from sefar_serve.extract.clips import ClipRef, ExtractError
 from sefar_serve.extract.decoders import DecodeError, DecoderPool
 
 
@@ -83,38 +87,120 @@ def test_reasons_have_the_names_of_the_http_api(pool: DecoderPool, tmp_path: Pat
     assert "nosuchscheme" in text
 
 
-def test_one_that_hangs_is_stopped_and_the_next_is_decoded(pool: DecoderPool, tmp_path: Path, good: ClipRef) -> None:
-    os.mkfifo(tmp_path / "hangs.mp4")  # nobody ever writes to it
-    code, text = _why(pool, tmp_path / "hangs.mp4")
+def test_a_pipe_is_no_video(pool: DecoderPool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    for name in ("pipe.mp4", "folder.mp4"):
+        found = _why(pool, tmp_path / name)
+        assert found == ("unreadable_file", f"{tmp_path / name}: it is no regular file")
+
+
+@pytest.fixture
+def silent() -> Iterator[tuple[socket.socket, str]]:
+    """A server that takes connections and says nothing, and the URL of a video there: FTP waits for a welcome."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        yield server, f"ftp://127.0.0.1:{server.getsockname()[1]}/slow.mp4"
+
+
+def _processes(pool: DecoderPool) -> list[int]:
+    return list(pool._pool._pool_manager.worker_manager.workers)
+
+
+def _wait_for_end(process: int) -> None:
+    while Path("/proc", str(process)).exists():
+        time.sleep(0.02)
+
+
+def test_one_that_hangs_is_stopped_and_the_next_is_decoded(
+    pool: DecoderPool, silent: tuple[socket.socket, str], good: ClipRef
+) -> None:
+    code, text = _why(pool, silent[1])
     assert code == "decoder_timeout"
-    assert "took longer than 1.5 s" in text
+    assert "fetching and decoding took longer than 1.5 s; does its server answer?" in text
     assert _decode(pool, good).frame_count == 24
 
 
-def test_one_that_kills_its_process_costs_itself_alone(pool: DecoderPool, tmp_path: Path, good: ClipRef) -> None:
-    fifo = tmp_path / "crashes.mp4"
-    os.mkfifo(fifo)
+def test_one_that_kills_its_process_costs_itself_alone(silent: tuple[socket.socket, str], good: ClipRef) -> None:
+    server, url = silent
 
     def crash() -> None:
-        with fifo.open("wb"):  # opens once the process reads
-            os.kill(_reader(fifo), signal.SIGSEGV)
+        with server.accept()[0]:
+            [process] = _processes(pool)
+            os.kill(process, signal.SIGSEGV)
+            _wait_for_end(process)
 
-    killer = threading.Thread(target=crash)
-    killer.start()
-    code, text = _why(pool, fifo)
-    killer.join()
-    assert code == "decoder_crashed"
-    assert f"{fifo} ended the process that decoded it (signal {signal.SIGSEGV.value})" in text
+    with DecoderPool(FAKE_METADATA, workers=1, slots=1) as pool:
+        killer = threading.Thread(target=crash)
+        killer.start()
+        code, text = _why(pool, url)
+        killer.join()
+        assert code == "decoder_crashed"
+        assert f"{url} ended the process that decoded it (signal {signal.SIGSEGV.value})" in text
+        assert _decode(pool, good).frame_count == 24
+
+
+def test_processes_that_are_ended_while_they_wait_cost_no_clip(pool: DecoderPool, good: ClipRef) -> None:
+    for _ in range(2):
+        assert _decode(pool, good).frame_count == 24
+        [process] = _processes(pool)
+        os.kill(process, signal.SIGKILL)
+        _wait_for_end(process)
     assert _decode(pool, good).frame_count == 24
 
 
-def _reader(fifo: Path) -> int:
-    """The other process that has it open."""
-    while True:
-        for link in Path("/proc").glob("[0-9]*/fd/*"):
-            with suppress(OSError):  # processes come and go
-                if link.parts[2] != str(os.getpid()) and link.readlink() == fifo:
-                    return int(link.parts[2])
+DECODE = """
+import asyncio, sys, threading, time
+from sefar_serve.engine.fake import FAKE_METADATA
+from sefar_serve.extract import decoders
+from sefar_serve.extract.clips import ClipRef
+
+decoders.GRACE = 0.5
+
+def tell(pool):
+    while not pool._pool._pool_manager.worker_manager.workers:
+        time.sleep(0.02)
+    print(*pool._pool._pool_manager.worker_manager.workers, flush=True)
+
+async def run():
+    with decoders.DecoderPool(FAKE_METADATA, workers=1, slots=1, timeout=3.0) as pool:
+        threading.Thread(target=tell, args=[pool]).start()
+        async with pool.decoded(ClipRef("it", sys.argv[1])):
+            pass
+
+if __name__ == "__main__":
+    asyncio.run(run())
+"""
+
+
+def test_one_that_hangs_ends_itself_where_its_parent_was_killed(
+    silent: tuple[socket.socket, str], tmp_path: Path
+) -> None:
+    (tmp_path / "decode.py").write_text(DECODE)
+    server, url = silent
+    with subprocess.Popen([sys.executable, tmp_path / "decode.py", url], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        process = int(parent.stdout.readline())
+        with server.accept()[0]:
+            parent.kill()
+            parent.wait()
+            _wait_for_end(process)  # for ever, if it did not
+
+
+def test_processes_that_cannot_start_end_the_run(good: ClipRef) -> None:
+    with (
+        DecoderPool(FAKE_METADATA, workers=1, slots=1, nice="no number") as pool,  # type: ignore[arg-type]
+        pytest.raises(ExtractError, match=r"decode processes end as soon as they start .* fewer --workers"),
+    ):
+        _decode(pool, good)
+
+
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_AS)[1] != resource.RLIM_INFINITY, reason="a limit is set")
+def test_a_limit_that_the_machine_sets_is_kept(good: ClipRef, tmp_path: Path) -> None:
+    (tmp_path / "decode.py").write_text(DECODE)
+    limited = 'ulimit -v 60000000; exec "$@"'
+    command = ["bash", "-c", limited, "bash", sys.executable, tmp_path / "decode.py", good.path]
+    subprocess.run(command, check=True, timeout=60)
 
 
 def test_one_that_wants_more_memory_than_there_is_says_so(good: ClipRef) -> None:

@@ -8,16 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stub_backend import clips_of
 
-from sefar_serve.extract.clips import ClipIdConflictError, ClipRef, ExtractError
+from sefar_serve.extract.clips import ClipIdConflictError, ClipMovedError, ClipRef, ExtractError, OutputUnwritableError
 from sefar_serve.extract.plan import Plan
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Iterator[Plan]:
-    plan = Plan(tmp_path / "plan")
+    plan = Plan(tmp_path)
+    assert not list(tmp_path.iterdir())  # a kill would leave it
     yield plan
     plan.close()
-    assert not list(tmp_path.iterdir())
+
+
+def _done(*rows: tuple[str, bool]) -> list[tuple[ClipRef, str | None]]:
+    return [(clip, "not_a_video" if failed else None) for name, failed in rows for clip in clips_of([name])]
 
 
 def _chunks(plan: Plan, size: int, *, retry_failed: bool = False) -> list[tuple[int, str, bool]]:
@@ -27,16 +31,16 @@ def _chunks(plan: Plan, size: int, *, retry_failed: bool = False) -> list[tuple[
 
 def test_what_is_missing_goes_to_free_shards_in_the_order_of_the_source(plan: Plan) -> None:
     plan.add(clips_of("gfedcba"))
-    plan.mark_done(0, [("e", False), ("g", True)])
-    plan.mark_done(3, [("x", False)])
+    plan.mark_done(0, _done(("e", False), ("g", True)))
+    plan.mark_done(3, _done(("x", False)))
     assert _chunks(plan, 2) == [(1, "fd", False), (2, "cb", False), (4, "a", False)]
-    assert (plan.clips, plan.done, plan.failed, plan.rows, plan.failed_rows) == (7, 2, 1, 3, 1)
+    assert (plan.clips, plan.done, plan.failures, plan.rows, plan.failed_rows) == (7, 2, {"not_a_video": 1}, 3, 1)
 
 
 def test_failed_clips_are_looked_at_again_only_when_told_to_and_go_where_they_were(plan: Plan) -> None:
     plan.add(clips_of("abcd"))
-    plan.mark_done(0, [("a", True), ("b", False)])
-    plan.mark_done(1, [("c", True), ("x", True)])
+    plan.mark_done(0, _done(("a", True), ("b", False)))
+    plan.mark_done(1, _done(("c", True), ("x", True)))
     assert _chunks(plan, 9) == [(2, "d", False)]
     assert _chunks(plan, 9, retry_failed=True) == [(0, "a", True), (1, "c", True), (2, "d", False)]
 
@@ -57,9 +61,27 @@ def test_an_id_of_two_clips_is_refused(plan: Plan, other: ClipRef, names: str) -
 
 
 def test_a_clip_in_two_shards_is_refused(plan: Plan) -> None:
-    plan.mark_done(0, [("a", False)])
-    with pytest.raises(ExtractError, match="shard 1 has a clip that it or another shard has already"):
-        plan.mark_done(1, [("a", False)])
+    plan.mark_done(0, _done(("a", False)))
+    with pytest.raises(ExtractError, match=r"shard 1 of .* has a clip that it or another shard has already"):
+        plan.mark_done(1, _done(("a", False)))
+
+
+def test_ids_go_on_standing_for_the_same_clips(plan: Plan) -> None:
+    plan.add([ClipRef("a", "/new/a", 1.0), ClipRef("b", "/new/b")])
+    plan.mark_done(0, [(ClipRef("b", "/old/b"), None), (ClipRef("x", "/old/x"), None)])
+    with pytest.raises(
+        ClipMovedError, match=r"has features of /old/b under the id 'b', .* /new/b; take .* or say --moved"
+    ):
+        plan.check_same(moved=False)
+    plan.check_same(moved=True)
+    plan.mark_done(1, [(ClipRef("a", "/new/a", 1.0, 2.0), "not_a_video")])
+    with pytest.raises(ClipIdConflictError, match="has features of another span of /new/a under the id 'a'"):
+        plan.check_same(moved=True)
+
+
+def test_a_folder_without_room_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputUnwritableError, match=f"{tmp_path / 'none'} cannot be written .* make room"):
+        Plan(tmp_path / "none")
 
 
 @given(
@@ -71,9 +93,9 @@ def test_a_clip_in_two_shards_is_refused(plan: Plan) -> None:
 def test_every_clip_is_done_or_to_do_and_never_both(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], done: dict[str, bool], size: int, retry: bool
 ) -> None:
-    plan = Plan(tmp_path_factory.getbasetemp() / "plan")
+    plan = Plan(tmp_path_factory.getbasetemp())
     plan.add(clips_of(names))
-    plan.mark_done(0, done.items())
+    plan.mark_done(0, _done(*done.items()))
     chunks = list(plan.chunks(size, retry_failed=retry))
     to_do = [clip.id for chunk in chunks for clip in chunk.clips]
     kept = {name for name, failed in done.items() if not (failed and retry)}

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_backend import KilledError, StubBackend, clips_of
 
-from sefar_serve.extract.clips import ClipIdConflictError, ClipRef
+from sefar_serve.extract.clips import ClipIdConflictError, ClipMovedError, ClipRef
 from sefar_serve.extract.run import Progress, extract
+from sefar_serve.extract.shards import Shards
 
 CLIPS = clips_of(f"{n:03d}" + "x" * (n % 7) for n in range(60))
 BAD = {CLIPS[7].id, CLIPS[8].id, CLIPS[41].id}
@@ -39,7 +44,7 @@ def _hashes(out: Path) -> dict[str, str]:
 def test_every_clip_has_a_row_in_the_order_of_the_source(tmp_path: Path) -> None:
     progress = _run(tmp_path, StubBackend(BAD), source="videos/")
     assert list(_rows(tmp_path)) == [clip.id for clip in CLIPS]
-    assert progress == Progress(total=60, skipped=0, done=60, failed=3, repeats=0)
+    assert progress == Progress(total=60, skipped=0, done=60, failures={"not_a_video": 3}, repeats=0)
     manifest = json.loads((tmp_path / "_manifest.json").read_text())
     assert (manifest["clips"], manifest["failed"], manifest["shards"], manifest["complete"]) == (60, 3, 8, True)
     assert (manifest["source"], manifest["model"]["name"]) == ("videos/", "fake")
@@ -76,7 +81,10 @@ def test_killed_at_any_row_and_run_again_the_shards_are_the_same_bytes(
         try:
             _run(out, StubBackend(BAD, killed_after=kill, seed=seed + turn))
         except KilledError:
-            assert json.loads((out / "_manifest.json").read_text())["complete"] is False
+            manifest = json.loads((out / "_manifest.json").read_text())
+            rows = _rows(out)
+            failed = sum(row["error_code"] is not None for row in rows.values())
+            assert (manifest["clips"], manifest["failed"], manifest["complete"]) == (len(rows), failed, False)
     _run(out, StubBackend(BAD, seed=seed))
     assert _hashes(out) == _hashes(undisturbed)
     assert json.loads((out / "_manifest.json").read_text())["complete"] is True
@@ -85,7 +93,9 @@ def test_killed_at_any_row_and_run_again_the_shards_are_the_same_bytes(
 def test_a_second_run_does_nothing_and_a_longer_source_only_what_is_new(tmp_path: Path) -> None:
     _run(tmp_path, StubBackend(BAD), CLIPS[:20])
     again = StubBackend()
-    assert _run(tmp_path, again, CLIPS[:20]) == Progress(total=20, skipped=20, done=0, failed=2, repeats=0)
+    assert _run(tmp_path, again, CLIPS[:20]) == Progress(
+        total=20, skipped=20, done=0, failures={"not_a_video": 2}, repeats=0
+    )
     assert again.seen == []
     more = StubBackend()
     _run(tmp_path, more, CLIPS)
@@ -98,7 +108,7 @@ def test_failed_clips_are_looked_at_again_when_asked_for(tmp_path: Path) -> None
     again = StubBackend({CLIPS[41].id})
     progress = _run(tmp_path, again, retry_failed=True)
     assert sorted(again.seen) == sorted(BAD)
-    assert progress == Progress(total=60, skipped=57, done=3, failed=1, repeats=0)
+    assert progress == Progress(total=60, skipped=57, done=3, failures={"not_a_video": 1}, repeats=0)
     rows = _rows(tmp_path)
     assert list(rows) == [clip.id for clip in CLIPS]
     assert [name for name, row in rows.items() if row["error_code"]] == [CLIPS[41].id]
@@ -108,8 +118,67 @@ def test_failed_clips_are_looked_at_again_when_asked_for(tmp_path: Path) -> None
 
 def test_rows_of_clips_that_a_source_no_longer_names_stay(tmp_path: Path) -> None:
     _run(tmp_path, StubBackend(), CLIPS[:20])
-    assert _run(tmp_path, StubBackend(), CLIPS[10:30]) == Progress(20, skipped=10, done=10, failed=0, repeats=0)
+    assert _run(tmp_path, StubBackend(), CLIPS[10:30]) == Progress(20, skipped=10, done=10, failures={}, repeats=0)
     assert len(_rows(tmp_path)) == 30
+
+
+def test_another_video_under_an_id_that_is_done_is_refused(tmp_path: Path) -> None:
+    _run(tmp_path, StubBackend(), CLIPS[:10])
+    other = [replace(CLIPS[3], path="elsewhere/3")]
+    with pytest.raises(ClipMovedError):
+        _run(tmp_path, StubBackend(), other)
+    assert _run(tmp_path, StubBackend(), other, moved=True).skipped == 1
+    assert _rows(tmp_path)[CLIPS[3].id]["path"] == CLIPS[3].path
+
+
+def test_cancelled_while_it_plans_it_ends_with_its_thread(tmp_path: Path) -> None:
+    """The thread works on what is closed after: SQLite does not survive that."""
+    begun = threading.Event()
+
+    def endless() -> Iterator[ClipRef]:
+        for number in count():
+            begun.set()
+            yield ClipRef(str(number), "videos/a")
+
+    async def run() -> None:
+        task = asyncio.create_task(extract(endless(), tmp_path, StubBackend()))
+        await asyncio.to_thread(begun.wait)
+        for _ in range(3):  # a second request does not hurry it
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")]
+    assert _run(tmp_path, StubBackend()).done == 60
+
+
+def test_a_commit_that_has_begun_ends_before_a_cancelled_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+    commit = Shards.commit
+
+    def slow(shards: Shards, *args: Any) -> None:
+        writing.set()
+        go_on.wait()
+        commit(shards, *args)
+
+    monkeypatch.setattr(Shards, "commit", slow)
+
+    async def run() -> None:
+        task = asyncio.create_task(extract(CLIPS, tmp_path, StubBackend(), shard_rows=8))
+        await asyncio.to_thread(writing.wait)
+        task.cancel()
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(_rows(tmp_path)) == 8
+
+    asyncio.run(run())
 
 
 def test_a_source_with_a_mistake_changes_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tarfile
 from dataclasses import replace
@@ -13,9 +14,9 @@ import pytest
 from stub_backend import clips_of, row_of
 
 from sefar_serve.engine.fake import FAKE_METADATA
-from sefar_serve.extract.clips import ExtractError, MixedModelError, OutputBusyError
+from sefar_serve.extract.clips import ExtractError, MixedModelError, OutputBusyError, OutputUnwritableError
 from sefar_serve.extract.rows import ClipRow, RowOptions, failed_row
-from sefar_serve.extract.shards import failures, open_shards
+from sefar_serve.extract.shards import open_shards
 
 GOOD, OTHER = (row_of(clip) for clip in clips_of(["a/good.mp4", "a/good_mp4"]))
 BAD = failed_row(clips_of(["bad"])[0], "empty_video", "videos/bad is empty", FAKE_METADATA)
@@ -52,7 +53,6 @@ def test_a_parquet_shard_holds_all_of_a_row(tmp_path: Path, dtype: str) -> None:
     assert (good["model"], good["version"], good["warnings"], good["error"]) == ("fake", "0", ["a warning"], None)
     there = {name for name, value in bad.items() if value is not None}
     assert there == {"id", "path", "model", "version", "error_code", "error"}
-    assert failures(tmp_path) == {"empty_video": 1}
 
 
 @pytest.mark.parametrize("form", ["parquet", "npy", "webdataset"])
@@ -149,10 +149,14 @@ def test_what_is_no_folder_of_features_is_refused(tmp_path: Path) -> None:
     (tmp_path / "foreign" / "part-000000.parquet").touch()
     (tmp_path / "manifest").mkdir()
     (tmp_path / "manifest" / "_manifest.json").write_text("{}")
+    _write(tmp_path / "newer", RowOptions(), GOOD)
+    about = tmp_path / "newer" / "_manifest.json"
+    about.write_text(about.read_text().replace('"format": 1', '"format": 2'))
     for name, says in [
         ("file", "is a file; --out takes a folder"),
         ("foreign", "holds shards but no _manifest.json"),
-        ("manifest", "is not a manifest of features"),
+        ("manifest", r"is not a manifest of features that this version reads \(model: Field required\)"),
+        ("newer", r"_manifest.json is not a manifest .* this version reads \(format: Input should be 1\)"),
     ]:
         with pytest.raises(ExtractError, match=says), open_shards(tmp_path / name, FAKE_METADATA, "a", RowOptions()):
             pass
@@ -163,9 +167,49 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     (tmp_path / "part-000000.parquet").write_bytes(b"damaged")
     with (
         open_shards(tmp_path, FAKE_METADATA, "a", RowOptions()) as shards,
-        pytest.raises(ExtractError, match=r"part-000000.parquet cannot be read .* delete it, and the next run"),
+        pytest.raises(
+            ExtractError, match=r"part-000000.parquet cannot be read as a shard .* move it away, and the next"
+        ),
     ):
         shards.rows(0)
+
+
+@pytest.mark.parametrize(("form", "name"), [("npy", "part-000000.embedding.npy"), ("webdataset", "part-000000.tar")])
+def test_a_file_beside_a_shard_that_is_missing_or_cut_is_named(tmp_path: Path, form: str, name: str) -> None:
+    options = RowOptions(format=form)
+    _write(tmp_path, options, GOOD, BAD, OTHER)
+    file, parquet = tmp_path / name, (tmp_path / "part-000000.parquet").read_bytes()
+    whole = file.read_bytes()
+    for length in (0, 130, min(1500, len(whole) - 8)):
+        file.write_bytes(whole[:length])
+        with pytest.raises(ExtractError, match=f"{name} does not hold what its shard says; move part-000000.parquet"):
+            _replace(tmp_path, options, MENDED)
+        assert (file.stat().st_size, (tmp_path / "part-000000.parquet").read_bytes()) == (length, parquet)
+    file.unlink()
+    with (
+        open_shards(tmp_path, FAKE_METADATA, "a", options) as shards,
+        pytest.raises(ExtractError, match=f"{name} is missing; copy it back, or delete part-000000.parquet"),
+    ):
+        shards.rows(0)
+
+
+def test_mended_samples_stand_where_their_rows_do(tmp_path: Path) -> None:
+    options = RowOptions(format="webdataset")
+    _write(tmp_path / "mended", options, GOOD, BAD, OTHER)
+    _replace(tmp_path / "mended", options, MENDED)
+    _write(tmp_path / "at once", options, GOOD, MENDED, OTHER)
+    mended, at_once = (folder / "part-000000.tar" for folder in (tmp_path / "mended", tmp_path / "at once"))
+    assert mended.read_bytes() == at_once.read_bytes()
+
+
+def test_a_full_disk_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OutputUnwritableError, match=r"cannot be written \(No space left .*run the same command again"):
+        _write(tmp_path, RowOptions(), GOOD)
+    assert not list(tmp_path.glob("*part-*"))
 
 
 def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:

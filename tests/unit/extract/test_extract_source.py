@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,24 @@ def test_a_folder_with_glob_marks_in_its_name_is_a_folder(tmp_path: Path) -> Non
     assert [clip.id for clip in _read(tmp_path / "a[1]")] == ["b.mp4"]
 
 
+def test_a_glob_is_read_from_the_folder_that_we_are_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path / "a[1]/deep/b.mp4", "")
+    monkeypatch.chdir(tmp_path / "a[1]")
+    for pattern, name in [("**/*.mp4", "deep/b.mp4"), ("deep/*", "b.mp4"), ("./deep/?.mp4", "b.mp4")]:
+        assert _read(pattern) == [ClipRef(name, f"{tmp_path}/a[1]/deep/b.mp4")]
+
+
+def test_an_object_with_glob_marks_in_its_name_is_one_clip(bucket: str) -> None:
+    fsspec.filesystem("memory").pipe_file("/bucket/b[1].mp4", b"1")
+    assert _read(f"{bucket}/b[1].mp4") == [ClipRef("b[1].mp4", f"{bucket}/b[1].mp4", cost=1)]
+
+
+def test_a_file_name_that_is_no_text_is_named(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")).touch()
+    with pytest.raises(SourceError, match=r"udcff\.mp4' is not UTF-8 text, and so no name for a row; rename the file"):
+        _read(tmp_path)
+
+
 def test_one_video_is_one_clip(videos: Path) -> None:
     assert _read(videos / "a.MOV") == [ClipRef("a.MOV", f"{videos}/a.MOV", cost=1)]
 
@@ -99,14 +118,14 @@ def test_elsewhere_a_folder_a_glob_and_a_video_are_the_same(bucket: str) -> None
 
 
 def test_a_manifest_elsewhere_names_paths_beside_it_urls_and_files_here(bucket: str) -> None:
-    lines = ["path,id", "beam/c.webm,c", "s3://other/x.mp4,", "/here/y.mp4,"]
+    lines = ["path,id", "beam/c.webm,c", "ftp://other/x.mp4,", "/here/y.mp4,"]
     fsspec.filesystem("memory").pipe_file("/bucket/clips.csv", "\n".join(lines).encode())
     assert _read(f"{bucket}/clips.csv") == [
         ClipRef("c", "memory://bucket/beam/c.webm"),
-        ClipRef("s3://other/x.mp4", "s3://other/x.mp4"),
+        ClipRef("ftp://other/x.mp4", "ftp://other/x.mp4"),
         ClipRef("/here/y.mp4", "/here/y.mp4"),
     ]
-    assert _read(f"{bucket}/clips.csv", root="gs://mirror/")[0].path == "gs://mirror/beam/c.webm"
+    assert _read(f"{bucket}/clips.csv", root="ftp://mirror/")[0].path == "ftp://mirror/beam/c.webm"
 
 
 def test_a_manifest_gives_spans_and_ids(videos: Path) -> None:
@@ -155,10 +174,10 @@ def test_csv_as_spreadsheets_write_it(text: str, tmp_path: Path) -> None:
 
 
 def test_parquet_with_gaps_as_pandas_writes_it(tmp_path: Path) -> None:
-    table = pa.table({"url": ["s3://b/a.mp4", "b.mp4"], "start": [math.nan, 1.0], "end": [None, 2], "id": [1.0, None]})
+    table = pa.table({"url": ["ftp://b/a.mp4", "b.mp4"], "start": [math.nan, 1.0], "end": [None, 2], "id": [1.0, None]})
     pq.write_table(table, tmp_path / "clips.parquet")
     assert _read(tmp_path / "clips.parquet") == [
-        ClipRef("1", "s3://b/a.mp4"),
+        ClipRef("1", "ftp://b/a.mp4"),
         ClipRef("b.mp4#t=1,2", f"{tmp_path}/b.mp4", 1.0, 2.0),
     ]
 
@@ -175,7 +194,12 @@ def test_parquet_with_gaps_as_pandas_writes_it(tmp_path: Path) -> None:
         ("a.csv", "path,start\n,1\n", r"line 2 names no video; a clip has one path"),
         ("a.csv", "path,url\na,b\n", r"line 2 names two videos, in path and in url"),
         ("a.csv", "video,start\na.mp4,x\n", r"a\.csv has no column path or url \(it has video,start\); rename"),
-        ("a.csv", "path\n", r"a\.csv names no videos"),
+        ("a.csv", "path\n", r"a\.csv names no videos; it has no rows"),
+        ("a.csv", "file_path,split\na.mp4,train\n", r"a\.csv has no column path or url \(it has file_path,split\)"),
+        ("a.csv", f"path,start\na.mp4,{'9' * 400}\n", r"a\.csv, line 2: start is '9+'; write seconds"),
+        ("a.csv", "path\ngs://bucket/a.mp4\n", r"gs://bucket/a\.mp4 cannot be opened: .*gcsfs"),
+        ("a.jsonl", f"{'[' * 100_000}\n", r"a\.jsonl, line 1 is not JSON"),
+        ("a.jsonl", '{"path": "\\ud800.mp4"}\n', r"ud800\.mp4' is not UTF-8 text, .* rename the file"),
         ("a.jsonl", '{"path": "a.mp4"}\n{"path": \n', r"a\.jsonl, line 2 is not JSON .*one object a line"),
         ("a.jsonl", '["a.mp4"]\n', r'line 1 is not a JSON object; write {"path"'),
         ("a.jsonl", '{"path": 5}\n', r"line 1 names 5 for a video"),
