@@ -34,12 +34,6 @@ class JobInput(BaseModel):
     id: str | int | None = Field(None, description="names the row; the path or URL as written if left out")
 
 
-class JobRequest(JobOptions):
-    """Body of POST /v1/jobs as JSON."""
-
-    input: list[JobInput] = Field(min_length=1)
-
-
 class Job(BaseModel):
     """A batch job and how far it is; times are Unix seconds."""
 

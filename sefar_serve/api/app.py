@@ -100,9 +100,15 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
 def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher) -> JobService:
     """Batch jobs; their packages are an extra."""
     optional_module("sefar_serve.jobs.service", extra="batch")
+    from sefar_serve.jobs.errors import JobsDirError
     from sefar_serve.jobs.intake import Intake
     from sefar_serve.jobs.service import JobBounds, JobService
 
+    for root in settings.job_roots:
+        if not root.is_dir():
+            raise JobsDirError(
+                f"{root} is no folder of videos that jobs could name (SEFAR_JOB_ROOTS); make it, or mend it"
+            )
     return JobService(
         folder,
         engine,

@@ -48,6 +48,7 @@ from sefar_serve.jobs.errors import (
     JobNotFinishedError,
     JobNotFoundError,
     JobsFullError,
+    JobStorageError,
     PathNotAllowedError,
     TooManyClipsError,
 )
@@ -175,6 +176,8 @@ def problem_of(error: Exception) -> Problem:
             return problem(404, error.code, str(error), "messages")
         case JobNotFoundError():
             return problem(404, error.code, str(error), error.param)
+        case JobStorageError():
+            return problem(503, error.code, str(error), Retry_After=str(error.retry_after))
         case JobsFullError():
             return problem(429, error.code, str(error), Retry_After=str(error.retry_after))
         case JobError():

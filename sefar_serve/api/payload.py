@@ -118,8 +118,13 @@ async def read_request(request: Request, query: Options, reading: Reading) -> tu
 Body = TypeVar("Body", bound=BaseModel)
 
 
-def validated(kind: type[Body], fields: Mapping[str, Any]) -> Body:
+def validated(kind: type[Body], fields: object, at: str = "") -> Body:
     """What a request asks for.
+
+    Args:
+        kind: of thing it is.
+        fields: of the body.
+        at: where in the body they are; empty: they are all of it.
 
     Raises:
         ApiError: 400, naming the field at fault.
@@ -127,7 +132,7 @@ def validated(kind: type[Body], fields: Mapping[str, Any]) -> Body:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        told = validation_problem(error.errors())
+        told = validation_problem([{**one, "loc": (*([at] if at else []), *one["loc"])} for one in error.errors()])
         raise ApiError(told.status, told.body.code, told.body.message, told.body.param) from error
 
 
@@ -207,7 +212,7 @@ async def read_json(request: Request, max_bytes: int, *, example: str) -> Mappin
     try:
         # A body of many base64 megabytes takes long to parse, and others are waiting for the loop.
         fields = await run_in_threadpool(json.loads, raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ApiError(400, "invalid_json", f"the body is not JSON: {error}") from error
     if not isinstance(fields, Mapping):
         raise ApiError(400, "invalid_json", f"the body must be a JSON object, e.g. {example}")

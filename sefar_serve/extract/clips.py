@@ -41,6 +41,18 @@ class SourceError(ExtractError):
     code = "invalid_manifest"
 
 
+def check_text(clip: ClipRef) -> None:
+    """See whether a row could name a clip.
+
+    Raises:
+        SourceError: its path or id is no Unicode text, as file names need not be.
+    """
+    try:
+        f"{clip.id}{clip.path}".encode()
+    except UnicodeEncodeError as error:
+        raise SourceError(f"{clip.path!a} is not Unicode text, and so no name for a row; rename the file") from error
+
+
 class ClipIdConflictError(ExtractError):
     """One id stands for two different clips."""
 

@@ -13,7 +13,7 @@ from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from sefar_serve.extract.clips import ClipRef, SourceError
+from sefar_serve.extract.clips import ClipRef, SourceError, check_text
 from sefar_serve.extract.manifests import SUFFIXES, NamedClip, read_manifest
 from sefar_serve.lists import replaced_prefix
 
@@ -54,10 +54,7 @@ def _checked(clips: Iterable[ClipRef], source: str) -> Iterator[ClipRef]:
     found = False
     for clip in clips:
         found = True
-        try:
-            f"{clip.id}{clip.path}".encode()
-        except UnicodeEncodeError as error:
-            raise SourceError(f"{clip.path!r} is not UTF-8 text, and so no name for a row; rename the file") from error
+        check_text(clip)
         yield clip
     if not found:
         if source.lower().endswith(SUFFIXES):

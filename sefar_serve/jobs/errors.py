@@ -67,6 +67,20 @@ class TooManyClipsError(JobError):
 
     code = "too_many_clips"
 
+    def __init__(self, most: int) -> None:
+        super().__init__(f"a job may have {most} clips here; send the others as another job")
+
+
+class JobStorageError(JobError):
+    """What is known of jobs cannot be written now: the disk is full.
+
+    Attributes:
+        retry_after: seconds after which to ask again.
+    """
+
+    code = "storage_full"
+    retry_after = 60
+
 
 class JobsDirError(OSError):
     """The folder of jobs cannot be used; the message says what the operator can do."""

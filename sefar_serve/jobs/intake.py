@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from sefar_serve.extract.clips import ClipIdConflictError, ClipRef, SourceError
+from sefar_serve.extract.clips import ClipIdConflictError, ClipRef, SourceError, check_text
 from sefar_serve.extract.manifests import NamedClip
 from sefar_serve.fetch import UrlFetcher
 from sefar_serve.jobs.errors import PathNotAllowedError, TooManyClipsError
@@ -50,7 +50,8 @@ class Intake:
         with file.open("w", encoding="utf-8") as lines:
             for number, clip in enumerate(named, start=1):
                 if number > self.most:
-                    raise TooManyClipsError(f"a job may have {self.most} clips here; send the others as another job")
+                    raise TooManyClipsError(self.most)
+                check_text(ClipRef(clip.clip_id, clip.name))
                 placed = self._placed(clip)
                 if (before := seen.setdefault(placed.id, placed)) is not placed:
                     if before != placed:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sefar_serve.clip import Clip, ClipError
-from sefar_serve.extract.clips import ClipRef
+from sefar_serve.extract.clips import ClipRef, unwritable
 from sefar_serve.extract.decoders import DecodeError, DecoderPool
 from sefar_serve.fetch import UrlFetcher, UrlFetchError, UrlNotAllowedError, UrlTimeoutError
 
@@ -59,11 +59,14 @@ class FetchingDecoders:
             video = self._fetcher.fetch(url)
         except (ClipError, UrlNotAllowedError, UrlFetchError, UrlTimeoutError) as error:
             raise DecodeError(error.code, str(error)) from error
-        with video, tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-            shutil.copyfileobj(video, file)
+        try:
+            with video, tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+                shutil.copyfileobj(video, file)
+        except OSError as error:
+            raise unwritable(self._folder, error) from error
         return Path(file.name)
 
     def close(self) -> None:
-        """Wait for what is being fetched, and remove it."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """Remove what was fetched; what still is finds no folder when it comes, and a slow host is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -24,6 +24,7 @@ from typing import TextIO
 
 from sefar_serve.clip import ClipLimits
 from sefar_serve.engine import Engine, Model
+from sefar_serve.extract.clips import MixedModelError, OutputUnwritableError
 from sefar_serve.extract.decoders import DecoderPool
 from sefar_serve.extract.local import LocalBackend, clips_at_once
 from sefar_serve.extract.manifests import NamedClip
@@ -31,7 +32,7 @@ from sefar_serve.extract.rows import RowOptions
 from sefar_serve.extract.run import Progress, extract
 from sefar_serve.extract.shards import model_sha256
 from sefar_serve.job_schemas import Job, JobOptions
-from sefar_serve.jobs.errors import JobNotFinishedError, JobsDirError
+from sefar_serve.jobs.errors import JobNotFinishedError, JobsDirError, JobStorageError
 from sefar_serve.jobs.intake import Intake, read_clips
 from sefar_serve.jobs.remote import FetchingDecoders
 from sefar_serve.jobs.results import ResultFormat, write_result
@@ -44,7 +45,12 @@ SHARD_ROWS = 128
 """Rows saved together; as many are lost at most when the process ends, and made again."""
 
 PROGRESS_SECONDS = 0.5
+
 STORE_SECONDS = 5.0
+"""Between tries to write to a disk that is full."""
+
+NICE = 10
+"""By how much a job's decoders let requests go first."""
 
 _ID = re.compile("job_[0-9a-f]{24}")
 
@@ -158,6 +164,15 @@ class JobService:
         return await asyncio.shield(taken)
 
     def _submit(self, named: Iterable[NamedClip], options: JobOptions, key: str | None, model: Model) -> Job:
+        try:
+            return self._taken(named, options, key, model)
+        except (OSError, sqlite3.OperationalError) as error:
+            log.error("no job can be taken: %s", error)
+            raise JobStorageError(
+                "this gateway has no room for jobs now; send the job again later, or have its operator make room"
+            ) from error
+
+    def _taken(self, named: Iterable[NamedClip], options: JobOptions, key: str | None, model: Model) -> Job:
         self.store.check_room(key, self._bounds.most)
         meta, id_ = model.metadata, f"job_{uuid.uuid4().hex[:24]}"
         folder = self._folder / id_
@@ -250,27 +265,51 @@ class JobService:
                         log.error("%s cannot be brought to an end; a restart goes on with it", job.id, exc_info=error)
 
     async def _run(self, job: Job) -> None:
-        folder = self._folder / job.id
+        while True:
+            try:
+                why = await self._why_it_ended(job)
+                await asyncio.to_thread(self.store.finish, job.id, why)
+            # A full disk is no fault of the job's: what is committed stays, and it goes on from there.
+            except (OutputUnwritableError, sqlite3.OperationalError) as error:
+                log.warning("%s waits %g s: %s", job.id, STORE_SECONDS, error)
+                await asyncio.sleep(STORE_SECONDS)
+            else:
+                return
+
+    async def _why_it_ended(self, job: Job) -> ErrorBody | None:
+        """Do a job; what to tell where it failed."""
         try:
-            asked = await asyncio.to_thread(self.store.options, job.id)
-            options = RowOptions(tokens=asked.tokens, dtype=asked.dtype, top_k=asked.top_k)
-            model = self._engine.model(f"{job.model}:{job.version}")
-            async with self._backend(model, options, folder) as backend, _Reporter(self.store, job.id) as reporter:
-                await extract(
-                    read_clips(folder / CLIPS),
-                    folder / FEATURES,
-                    backend,
-                    options,
-                    shard_rows=SHARD_ROWS,
-                    source=job.id,
-                    on_progress=reporter.take,
-                )
+            await self._extract(job)
+        except (OutputUnwritableError, sqlite3.OperationalError):
+            raise
+        except MixedModelError as error:
+            log.warning("%s failed: %s", job.id, error)
+            words = "the gateway's model is no longer the one that began this job; send the job again"
+            return ErrorBody(message=words, type="server_error", param=None, code=error.code)
         except Exception as error:
             log.warning("%s failed: %s", job.id, error)
-            await asyncio.to_thread(self.store.finish, job.id, self._in_words(error))
-        else:
-            log.info("%s is done", job.id)
-            await asyncio.to_thread(self.store.finish, job.id)
+            said = self._in_words(error)
+            if said.code == "internal_error":
+                said = said.model_copy(update={"message": f"an error of the server; its log has it under {job.id}"})
+            return said
+        log.info("%s is done", job.id)
+        return None
+
+    async def _extract(self, job: Job) -> None:
+        folder = self._folder / job.id
+        asked = await asyncio.to_thread(self.store.options, job.id)
+        options = RowOptions(tokens=asked.tokens, dtype=asked.dtype, top_k=asked.top_k)
+        model = self._engine.model(f"{job.model}:{job.version}")
+        async with self._backend(model, options, folder) as backend, _Reporter(self.store, job.id) as reporter:
+            await extract(
+                read_clips(folder / CLIPS),
+                folder / FEATURES,
+                backend,
+                options,
+                shard_rows=SHARD_ROWS,
+                source=job.id,
+                on_progress=reporter.take,
+            )
 
     @asynccontextmanager
     async def _backend(self, model: Model, options: RowOptions, folder: Path) -> AsyncIterator[LocalBackend]:
@@ -285,6 +324,7 @@ class JobService:
                 workers=self._bounds.workers,
                 slots=at_once,
                 limits=self._bounds.limits,
+                nice=NICE,
             )
             stack.push_async_callback(asyncio.to_thread, pool.__exit__, None, None, None)
             decoders = FetchingDecoders(pool, self._intake.fetcher, folder / FETCHED)
@@ -321,9 +361,14 @@ class _Reporter:
 
     async def _write(self) -> None:
         if (latest := self._latest) is not None:
-            self._latest = None
             done = latest.skipped + latest.done
-            await asyncio.to_thread(self._store.progress, self._id, done=done, failed=latest.failed)
+            try:
+                await asyncio.to_thread(self._store.progress, self._id, done=done, failed=latest.failed)
+            except sqlite3.OperationalError as error:  # of a full disk; the next time tells more
+                log.warning("how far %s is cannot be noted: %s", self._id, error)
+                return
+            if self._latest is latest:
+                self._latest = None
 
 
 def _locked(folder: Path) -> TextIO:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +25,9 @@ from grey_clips import encode_grey_clip
 from sefar_serve.api import create_app
 from sefar_serve.engine import FakeEngine
 from sefar_serve.engine.fake import FAKE_METADATA
+from sefar_serve.jobs import service
 from sefar_serve.jobs.errors import JobsDirError
+from sefar_serve.jobs.store import JobStore
 from sefar_serve.settings import Settings
 
 Gateway = Callable[..., TestClient]
@@ -137,6 +141,11 @@ def test_a_manifest_may_be_a_file(jobs: TestClient, videos: Path, kind: str) -> 
         ({"input": [{"path": "/etc/passwd"}]}, 403, "path_not_allowed", "input"),
         ({"input": [{"path": "link/passwd"}]}, 403, "path_not_allowed", "input"),
         ({"input": [{"path": "nul\0.mp4"}]}, 403, "path_not_allowed", "input"),
+        ({"input": [{"path": "\ud800.mp4"}]}, 400, "invalid_manifest", "input"),
+        ({"input": [{"path": "dark.mp4", "id": "\ud800"}]}, 400, "invalid_manifest", "input"),
+        ({"input": {"path": "dark.mp4"}}, 400, "invalid_parameter", "input"),
+        ({"input": ["dark.mp4"]}, 400, "invalid_parameter", "input.0"),
+        ({"input": [{"path": "dark.mp4"}], "top": 3}, 400, "invalid_parameter", "top"),
         ({"input": [{"url": "https://nowhere.example/a.mp4"}]}, 403, "url_not_allowed", "input"),
         ({"input": [{"url": "file:///etc/passwd"}]}, 403, "url_not_allowed", "input"),
         ({"input": [{"path": "s3://bucket/a.mp4"}]}, 403, "url_not_allowed", "input"),
@@ -148,11 +157,62 @@ def test_a_job_that_cannot_be_is_refused_and_leaves_nothing(
     jobs: TestClient, videos: Path, body: Any, status: int, reason: str, param: str | None, tmp_path: Path
 ) -> None:
     (videos / "link").symlink_to("/etc")
-    answer = jobs.post("/v1/jobs", json=body)
+    answer = jobs.post("/v1/jobs", content=json.dumps(body))
     assert code(answer) == (status, reason), answer.text
     assert answer.json()["error"]["param"] == param
     assert jobs.get("/v1/jobs").json()["data"] == []
     assert not list((tmp_path / "jobs").glob("job_*"))
+
+
+def test_json_that_is_too_deep_or_too_much_is_refused(jobs: TestClient) -> None:
+    assert code(jobs.post("/v1/jobs", content='{"input": ' + "[" * 100_000)) == (400, "invalid_json")
+    # Before any of them is looked at.
+    assert code(jobs.post("/v1/jobs", json={"input": [None] * 101})) == (413, "too_many_clips")
+
+
+def test_an_empty_key_is_none(jobs: TestClient) -> None:
+    sent = [jobs.post("/v1/jobs", json={"input": CLIPS}, headers={"idempotency-key": ""}).json() for _ in range(2)]
+    assert sent[0]["id"] != sent[1]["id"]
+    for one in sent:
+        ended(jobs, one["id"])
+
+
+def test_a_full_disk_is_waited_out(jobs: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fullness = {"commit": 2, "progress": 3, "finish": 1}
+
+    def full(name: str, call: Callable[..., Any], error: Exception) -> Callable[..., Any]:
+        def write(*args: Any, **kwargs: Any) -> Any:
+            if fullness[name]:
+                fullness[name] -= 1
+                raise error
+            return call(*args, **kwargs)
+
+        return write
+
+    no_room, full_store = OSError(errno.ENOSPC, "No space left"), sqlite3.OperationalError("database or disk is full")
+    monkeypatch.setattr(service, "STORE_SECONDS", 0.05)
+    monkeypatch.setattr(service, "PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(pq, "write_table", full("commit", pq.write_table, no_room))
+    for name in ("progress", "finish"):
+        monkeypatch.setattr(JobStore, name, full(name, getattr(JobStore, name), full_store))
+    job = ended(jobs, jobs.post("/v1/jobs", json={"input": CLIPS}).json()["id"])
+    assert (job["status"], job["done"], job["failed"]) == ("completed", 4, 2)
+    assert not any(fullness.values())
+
+    monkeypatch.setattr(JobStore, "add", lambda *_, **__: (_ for _ in ()).throw(full_store))
+    answer = jobs.post("/v1/jobs", json={"input": CLIPS})
+    assert code(answer) == (503, "storage_full")
+    assert int(answer.headers["retry-after"]) > 0
+    assert [folder.name for folder in (tmp_path / "jobs").glob("job_*")] == [job["id"]]
+
+
+def test_an_unforeseen_error_names_its_job(jobs: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(service, "read_clips", broken)
+    job = ended(jobs, jobs.post("/v1/jobs", json={"input": CLIPS}).json()["id"])
+    assert job["error"]["message"] == f"an error of the server; its log has it under {job['id']}"
 
 
 def test_a_manifest_that_is_none_is_refused_by_name(jobs: TestClient) -> None:
@@ -241,6 +301,8 @@ def test_one_gateway_has_the_folder(jobs: TestClient, tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(JobsDirError, match="cannot hold jobs"):
         create_app(Settings(jobs_dir=file), FakeEngine())
+    with pytest.raises(JobsDirError, match=r"none is no folder of videos .*SEFAR_JOB_ROOTS"):
+        create_app(Settings(jobs_dir=tmp_path / "other", job_roots=str(tmp_path / "none")), FakeEngine())  # type: ignore[arg-type]
 
 
 def test_without_a_folder_there_are_no_jobs(gateway: Gateway) -> None:

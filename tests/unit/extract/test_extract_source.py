@@ -96,7 +96,9 @@ def test_an_object_with_glob_marks_in_its_name_is_one_clip(bucket: str) -> None:
 
 def test_a_file_name_that_is_no_text_is_named(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")).touch()
-    with pytest.raises(SourceError, match=r"udcff\.mp4' is not UTF-8 text, and so no name for a row; rename the file"):
+    with pytest.raises(
+        SourceError, match=r"udcff\.mp4' is not Unicode text, and so no name for a row; rename the file"
+    ):
         _read(tmp_path)
 
 
@@ -199,7 +201,7 @@ def test_parquet_with_gaps_as_pandas_writes_it(tmp_path: Path) -> None:
         ("a.csv", f"path,start\na.mp4,{'9' * 400}\n", r"a\.csv, line 2: start is '9+'; write seconds"),
         ("a.csv", "path\ngs://bucket/a.mp4\n", r"gs://bucket/a\.mp4 cannot be opened: .*gcsfs"),
         ("a.jsonl", f"{'[' * 100_000}\n", r"a\.jsonl, line 1 is not JSON"),
-        ("a.jsonl", '{"path": "\\ud800.mp4"}\n', r"ud800\.mp4' is not UTF-8 text, .* rename the file"),
+        ("a.jsonl", '{"path": "\\ud800.mp4"}\n', r"ud800\.mp4' is not Unicode text, .* rename the file"),
         ("a.jsonl", '{"path": "a.mp4"}\n{"path": \n', r"a\.jsonl, line 2 is not JSON .*one object a line"),
         ("a.jsonl", '["a.mp4"]\n', r'line 1 is not a JSON object; write {"path"'),
         ("a.jsonl", '{"path": 5}\n', r"line 1 names 5 for a video"),
