@@ -102,11 +102,12 @@ def extract(
     # Files of one's own may be as large as they are; the limit on bytes is for what others send.
     limits = replace(settings.bounds.limits, max_bytes=sys.maxsize)
 
-    # A scheduler's request to end is taken as one from the keyboard.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with _Reporter() as reporter:
 
         async def work(backend: Any) -> Any:
+            # A scheduler's way to end a run.
+            if (task := asyncio.current_task()) is not None:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
             return await run.extract(
                 clips,
                 Path(out),
@@ -135,9 +136,10 @@ def extract(
                     timeout=clip_timeout,
                 ) as backend:
                     progress = asyncio.run(work(backend))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError) as stop:
             console.err.print("stopped; run the same command again to go on")
-            raise typer.Exit(130) from None
+            by = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+            raise typer.Exit(128 + by) from None
     _say(out, progress, as_json)
 
 

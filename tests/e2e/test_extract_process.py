@@ -85,3 +85,20 @@ def test_killed_and_run_again_it_leaves_what_an_undisturbed_run_does(manifest: P
         assert (row["error_code"] is None) == (number % 9 != 0) == (row["embedding"] is not None)
         if row["error"] is not None:
             assert Path(row["path"]).name in row["error"]
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_end_it_says_how_to_go_on_and_counts_what_is_there(
+    manifest: Path, tmp_path: Path, end: signal.Signals
+) -> None:
+    process = subprocess.Popen(_command(manifest, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not _hashes(tmp_path):
+        assert process.poll() is None, "it ended before it could be asked to"
+        time.sleep(0.002)
+    process.send_signal(end)
+    printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (128 + end, "")
+    assert errors == "stopped; run the same command again to go on\n"
+    about = json.loads((tmp_path / "_manifest.json").read_text())
+    rows = sum(pq.read_metadata(file).num_rows for file in tmp_path.glob("part-*"))
+    assert (about["clips"], about["shards"], about["complete"]) == (rows, len(_hashes(tmp_path)), False)
