@@ -8,11 +8,11 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO, Generic, Literal, TypedDict, TypeVar
 
 from pydantic import TypeAdapter
 
+from sefar_client import uploads
 from sefar_client.results import (
     Caption,
     ChatCompletion,
@@ -24,6 +24,7 @@ from sefar_client.results import (
     Result,
     Video,
 )
+from sefar_client.uploads import Upload
 
 T = TypeVar("T")
 Answer = TypeVar("Answer", bound=Result)
@@ -134,7 +135,7 @@ class Call(Generic[T]):
     method: str
     path: str
     read: Callable[[Any], T]
-    upload: Video | None = None
+    upload: Upload | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     json: object = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -142,7 +143,7 @@ class Call(Generic[T]):
     @property
     def repeatable(self) -> bool:
         """Whether it can be sent again: a stream that cannot be rewound is gone after once."""
-        return self.upload is None or isinstance(self.upload, str | os.PathLike | bytes) or self.upload.seekable()
+        return self.upload is None or uploads.repeatable(self.upload)
 
     @contextmanager
     def arguments(self) -> Iterator[dict[str, Any]]:
@@ -154,15 +155,9 @@ class Call(Generic[T]):
         basic: dict[str, Any] = {"method": self.method, "url": self.path, "headers": dict(self.headers)}
         if self.upload is None:
             yield basic | ({"params": dict(self.fields)} if self.json is None else {"json": self.json})
-        elif isinstance(self.upload, str | os.PathLike):
-            with Path(self.upload).open("rb") as file:
-                yield basic | self._form(file, Path(self.upload).name)
         else:
-            name = getattr(self.upload, "name", "video")
-            yield basic | self._form(self.upload, Path(name).name if isinstance(name, str) else "video")
-
-    def _form(self, content: BinaryIO | bytes, name: str) -> dict[str, Any]:
-        return {"files": {"file": (name, content)}, "data": dict(self.fields)}
+            with uploads.opened(self.upload) as (name, content):
+                yield basic | {"files": {"file": (name, content)}, "data": dict(self.fields)}
 
 
 def classify(video: Video, options: Mapping[str, Any]) -> Call[Classification]:
@@ -250,19 +245,15 @@ def _about(path: str, video: Video, given: dict[str, Any], kind: type[Answer]) -
 
     if isinstance(video, str) and video.startswith(("http://", "https://", "data:")):
         return Call("POST", path, read, json={"input": video, **given})
-    return Call("POST", path, read, upload=video, fields={name: _text(value) for name, value in given.items()})
+    upload = uploads.checked(video, "a video")
+    return Call("POST", path, read, upload=upload, fields={name: _text(value) for name, value in given.items()})
 
 
 def _url(video: Video) -> str:
     """A URL that holds or names the video."""
     if isinstance(video, str) and video.startswith(("sefar://", "http://", "https://", "data:")):
         return video
-    if isinstance(video, bytes):
-        content = video
-    elif isinstance(video, str | os.PathLike):
-        content = Path(video).read_bytes()
-    else:
-        content = video.read()
+    content = uploads.content_of(uploads.checked(video, "a video"))
     return f"data:video/mp4;base64,{base64.b64encode(content).decode('ascii')}"
 
 

@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 from sefar_client import notebook
 from sefar_client.errors import GatewayError
 
-Video = str | PathLike[str] | bytes | BinaryIO
-"""A path; an ``http(s)://`` URL of a host that the gateway fetches from; the bytes of a video; an open file."""
+Video = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+"""A path; an ``http(s)://`` URL of a host that the gateway fetches from; the bytes of a video; an open file.
+
+An open file is sent from its start, or as it comes where it cannot be rewound."""
 
 
 def _decoded(value: Any) -> NDArray[np.float32]:
