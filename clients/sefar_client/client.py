@@ -7,9 +7,7 @@ import os
 import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +15,7 @@ from typing import BinaryIO, Literal, TypeVar, Unpack
 
 import httpx
 
-from sefar_client import calls
+from sefar_client import calls, many
 from sefar_client.calls import AskOptions, Call, CaptionOptions, ClassifyOptions, EmbedOptions, JobClip, JobOptions
 from sefar_client.errors import GatewayError, GatewayUnreachableError, refusal_of, unreachable
 from sefar_client.results import (
@@ -138,19 +136,10 @@ class Client:
 
         Raises:
             GatewayError, GatewayUnreachableError: the others would end so, too; what was yielded stays.
+            ValueError: `at_once` is below 1.
+            Exception: what `videos` raised, after the results of those that it gave.
         """
-        ahead: deque[Future[T | Failure]] = deque()
-        threads = ThreadPoolExecutor(at_once, thread_name_prefix="sefar-client")
-        try:
-            for video in videos:
-                ahead.append(threads.submit(_attempt, call, video))
-                # A slow video holds up what comes after it only when this many are waiting.
-                if len(ahead) >= 4 * at_once:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+        return many.each(call, videos, at_once)
 
     def submit(
         self,
@@ -307,31 +296,11 @@ class AsyncClient:
         # It reads the whole video, and writes it as base64.
         return await self._answer(await asyncio.to_thread(calls.ask, video, question, options))
 
-    async def each(
-        self, call: Callable[[V], Awaitable[T]], videos: Iterable[V], *, at_once: int = 8
+    def each(
+        self, call: Callable[[V], Awaitable[T]], videos: Iterable[V] | AsyncIterable[V], *, at_once: int = 8
     ) -> AsyncIterator[T | Failure]:
-        """See `Client.each`."""
-        places = asyncio.Semaphore(at_once)
-
-        async def attempt(video: V) -> T | Failure:
-            async with places:
-                try:
-                    return await call(video)
-                except (GatewayError, OSError) as error:
-                    return _failure(video, error)
-
-        ahead: deque[asyncio.Task[T | Failure]] = deque()
-        try:
-            for video in videos:
-                ahead.append(asyncio.create_task(attempt(video)))
-                if len(ahead) >= 4 * at_once:
-                    yield await ahead.popleft()
-            while ahead:
-                yield await ahead.popleft()
-        finally:
-            for task in ahead:
-                task.cancel()
-            await asyncio.gather(*ahead, return_exceptions=True)
+        """See `Client.each`; the videos may come asynchronously, too."""
+        return many.each_async(call, videos, at_once)
 
     async def submit(
         self,
@@ -474,21 +443,3 @@ def _whole(target: Path) -> Iterator[BinaryIO]:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _attempt(call: Callable[[V], T], video: V) -> T | Failure:
-    try:
-        return call(video)
-    except (GatewayError, OSError) as error:
-        return _failure(video, error)
-
-
-def _failure(video: Video, error: GatewayError | OSError) -> Failure:
-    """A failure that lies with this video.
-
-    Raises:
-        GatewayError, GatewayUnreachableError: the same error, where it lies with all of them.
-    """
-    if isinstance(error, GatewayUnreachableError) or (isinstance(error, GatewayError) and not error.is_about_the_video):
-        raise error
-    return Failure(video, error)

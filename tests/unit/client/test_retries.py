@@ -6,7 +6,7 @@ import asyncio
 import io
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from sefar_client import AsyncClient, Client, Failure, GatewayError, GatewayUnreachableError, Model
+from sefar_client import AsyncClient, Client, GatewayError, GatewayUnreachableError, Model
 from sefar_client.retries import FIRST_PAUSE
 
 MODEL = {
@@ -167,78 +167,16 @@ class Pipe(io.BytesIO):
         raise io.UnsupportedOperation("tell")
 
 
-def flaky(call_of: list[int]) -> Callable[[int], int]:
-    """Answers every number with its square, and fails where a gateway would refuse this one video."""
-
-    def call(number: int) -> int:
-        call_of.append(number)
-        if number % 7 == 3:
-            raise GatewayError("no video", status=415, code="not_a_video", param="input")
-        if number % 7 == 5:
-            raise FileNotFoundError(number)
-        return number * number
-
-    return call
-
-
-def test_each_gives_every_video_once_in_order_and_takes_them_as_needed() -> None:
-    called: list[int] = []
-    taken: list[int] = []
-
-    def numbers() -> Iterator[Any]:
-        for number in range(200):
-            taken.append(number)
-            yield number
-
-    results = make(in_turn(MODELS)).each(cast(Any, flaky(called)), numbers(), at_once=4)
-    first = next(results)
-    assert len(taken) <= 4 * 4
-    found = [first, *results]
-    assert sorted(called) == list(range(200))
-    for number, result in enumerate(found):
-        if number % 7 in (3, 5):
-            assert isinstance(result, Failure)
-            assert result.video == number
-        else:
-            assert result == number * number
-
-
-def test_each_ends_where_all_would_fail() -> None:
-    def call(_: bytes) -> int:
-        raise GatewayError("who?", status=401, code="invalid_api_key")
-
-    with pytest.raises(GatewayError, match="who"):
-        list(make(in_turn(MODELS)).each(call, [b""] * 100))
-
-    def gone(_: bytes) -> int:
-        raise GatewayUnreachableError("away")
-
-    with pytest.raises(GatewayUnreachableError):
-        list(make(in_turn(MODELS)).each(gone, [b""] * 100))
-
-
 def test_the_asynchronous_client_keeps_the_same_rules(pauses: list[float]) -> None:
-    called: list[int] = []
-    call = flaky(called)
-
     async def run() -> None:
         async with make_async(in_turn(refusal(429, Retry_After="3"), MODELS)) as client:
-            await client.models()
+            [model] = await client.models()
+            assert isinstance(model, Model)
             assert 3.0 <= pauses[0] <= 3.0 + FIRST_PAUSE
-
-            async def square(number: Any) -> int:
-                return call(number)
-
-            numbers: list[Any] = list(range(100))
-            found = [result async for result in client.each(square, numbers, at_once=4)]
-            assert [isinstance(result, Failure) for result in found] == [n % 7 in (3, 5) for n in numbers]
-            assert sorted(called) == numbers
-
-            async def refused(_: bytes) -> int:
-                raise GatewayError("who?", status=401, code="invalid_api_key")
-
-            with pytest.raises(GatewayError, match="who"):
-                await anext(cast(AsyncIterator[Any], client.each(refused, [b""] * 100)))
+        async with make_async(in_turn(refusal(401, "invalid_api_key"), MODELS)) as client:
+            with pytest.raises(GatewayError, match="invalid_api_key"):
+                await client.models()
+        assert len(pauses) == 1
 
     asyncio.run(run())
 
