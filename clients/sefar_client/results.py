@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from typing import Annotated, Any, BinaryIO, Literal
@@ -57,7 +58,24 @@ class Result(BaseModel):
         # Arrays do not compare to one truth; their lists do.
         return type(self) is type(other) and isinstance(other, Result) and self.model_dump() == other.model_dump()
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        # None would have pydantic write one, which fails at the first array, list or dictionary in it.
+        raise TypeError(f"unhashable type: {type(self).__name__!r}")
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        # Of an array, its shape: the numbers fill a screen.
+        for name, value in super().__repr_args__():
+            yield name, _Shape(value) if isinstance(value, np.ndarray) else value
+
+
+class _Shape:
+    """What stands for an array where a result is written out."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._said = f"<{array.dtype} {array.shape}>"
+
+    def __repr__(self) -> str:
+        return self._said
 
 
 def _noticed(said: str, notice: str | None) -> str:
