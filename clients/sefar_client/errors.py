@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -38,6 +39,10 @@ class GatewayError(Exception):
         self.request_id = request_id
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would make a copy of the message alone.
+        return partial(type(self), status=self.status, code=self.code), self.args, self.__dict__
+
     @property
     def is_passing(self) -> bool:
         """Whether the same request may be answered later: too much work now, an engine that is away, a proxy's 502."""
@@ -52,31 +57,47 @@ class GatewayError(Exception):
 
 
 class GatewayUnreachableError(ConnectionError):
-    """No gateway answers: none is there, it went away, or it took longer than the client's timeout."""
+    """No gateway answers: none is there, it went away, it was silent for too long, or what it sent cannot be read."""
 
 
 def refusal_of(response: httpx.Response) -> GatewayError:
     """The error that an answer other than 2xx tells of; its body has been read."""
     try:
         body: Any = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     told = body.get("error") if isinstance(body, Mapping) else None
-    error: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+    error: Mapping[str, Any] = told if isinstance(told, Mapping) else {"message": told}
+    message, code, param = error.get("message"), error.get("code"), error.get("param")
     return GatewayError(
-        error.get("message") or f"{response.url} answered {response.status_code} {response.reason_phrase}",
+        str(message or f"{response.url} answered {response.status_code} {response.reason_phrase}"),
         status=response.status_code,
-        code=error.get("code") or "unknown",
-        param=error.get("param"),
+        code=str(code or "unknown"),
+        param=None if param is None else str(param),
         request_id=response.headers.get("x-request-id"),
         retry_after=_retry_after(response.headers.get("retry-after")),
     )
 
 
-def unreachable(error: httpx.TransportError, url: httpx.URL, timeout: float) -> GatewayUnreachableError:
+def no_gateway(response: httpx.Response) -> GatewayError:
+    """The error for an answer of 2xx that no gateway gives."""
+    return GatewayError(
+        f"{response.url} answered {response.status_code}, but not as a sefar-serve gateway of this version does; "
+        "is the address right?",
+        status=response.status_code,
+        code="unknown",
+        request_id=response.headers.get("x-request-id"),
+    )
+
+
+def unreachable(error: httpx.RequestError, url: httpx.URL, timeout: float) -> GatewayUnreachableError:
     """A failed connection, in words that say what to do."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-        return GatewayUnreachableError(f"the gateway at {url} did not answer within {timeout:g} s")
+        return GatewayUnreachableError(
+            f"the gateway at {url} was silent for {timeout:g} s; give the client a longer timeout if it is at work"
+        )
+    if isinstance(error, httpx.DecodingError):
+        return GatewayUnreachableError(f"what {url} answered cannot be unpacked ({error}); is the address right?")
     why = str(error) or type(error).__name__
     return GatewayUnreachableError(
         f"no gateway answers at {url} ({why}); start one with `sefar serve`, or give the address of another"
