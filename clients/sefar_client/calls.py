@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Generic, Literal, TypedDict, TypeVar
+from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
@@ -95,6 +96,10 @@ class AskOptions(ClipOptions, total=False):
     abstain_below: float | None
 
 
+MEDIA_TYPES = {"parquet": "application/vnd.apache.parquet", "jsonl": "application/x-ndjson"}
+"""What the gateway calls each format of a job's result."""
+
+
 class JobOptions(TypedDict, total=False):
     """Options of `submit`.
 
@@ -111,7 +116,7 @@ class JobOptions(TypedDict, total=False):
 class JobClip(TypedDict, total=False):
     """A clip of a job: a `path` on the server, or a `url`; `start` and `end` in seconds; `id` names its row."""
 
-    path: str
+    path: str | os.PathLike[str]
     url: str
     start: float
     end: float
@@ -130,6 +135,7 @@ class Call(Generic[T]):
         fields: of the form, or the query where nothing is uploaded.
         json: body.
         headers: to send.
+        done_code: of the refusal which says that an earlier try, whose answer was lost, was carried out.
     """
 
     method: str
@@ -139,6 +145,7 @@ class Call(Generic[T]):
     fields: Mapping[str, str] = field(default_factory=dict)
     json: object = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    done_code: str | None = None
 
     @property
     def repeatable(self) -> bool:
@@ -199,42 +206,93 @@ def models() -> Call[list[Model | LanguageModel]]:
 
 
 def submit(
-    clips: Sequence[JobClip] | str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any], key: str | None
+    clips: Sequence[Mapping[str, object]] | str | os.PathLike[str] | BinaryIO,
+    options: Mapping[str, Any],
+    key: str | None,
 ) -> Call[Job]:
-    """POST /v1/jobs, of a list of clips or a manifest; the key makes it one job however often it is sent."""
+    """POST /v1/jobs, of a list of clips or a manifest; the key makes it one job however often it is sent.
+
+    Raises:
+        TypeError: these are no clips.
+        ValueError: an open manifest has no name that says its format.
+    """
     headers = {"idempotency-key": key or uuid.uuid4().hex}
     given = _given(options, JobOptions)
-    if isinstance(clips, Sequence) and not isinstance(clips, str):
-        body = {"input": list(clips), **given}
+    if isinstance(clips, Sequence) and not isinstance(clips, str | bytes | bytearray | memoryview):
+        body = {"input": [_clip(clip) for clip in clips], **given}
         return Call("POST", "/v1/jobs", Job.model_validate, json=body, headers=headers)
+    if not (isinstance(clips, str | os.PathLike) or hasattr(clips, "read")):
+        raise TypeError(f"clips are a list, or a manifest by its path or as an open file, not {type(clips).__name__}")
+    manifest = uploads.checked(clips, "the manifest")
+    if not isinstance(manifest, str | os.PathLike | bytes) and not uploads.name_of(manifest):
+        raise ValueError(
+            "the manifest has no name, whose ending says its format; give a path, or an open file whose `name` is set "
+            "to clips.csv, .jsonl or .parquet"
+        )
     fields = {name: _text(value) for name, value in given.items()}
-    return Call("POST", "/v1/jobs", Job.model_validate, upload=clips, fields=fields, headers=headers)
+    return Call("POST", "/v1/jobs", Job.model_validate, upload=manifest, fields=fields, headers=headers)
 
 
-def job(job_id: str) -> Call[Job]:
+def job(job_id: str | Job) -> Call[Job]:
     """GET /v1/jobs/ID."""
-    return Call("GET", f"/v1/jobs/{job_id}", Job.model_validate)
+    return Call("GET", _path(job_id), Job.model_validate)
 
 
-def jobs(limit: int, after: str | None) -> Call[list[Job]]:
+def jobs(limit: int, after: str | Job | None) -> Call[list[Job]]:
     """GET /v1/jobs."""
-    fields = {"limit": str(limit)} | ({} if after is None else {"after": after})
+    fields = {"limit": str(limit)} | ({} if after is None else {"after": _id(after)})
     return Call("GET", "/v1/jobs", lambda body: [Job.model_validate(one) for one in body["data"]], fields=fields)
 
 
-def cancel(job_id: str) -> Call[Job]:
+def cancel(job_id: str | Job) -> Call[Job]:
     """POST /v1/jobs/ID/cancel."""
-    return Call("POST", f"/v1/jobs/{job_id}/cancel", Job.model_validate)
+    return Call("POST", f"{_path(job_id)}/cancel", Job.model_validate)
 
 
-def delete(job_id: str) -> Call[None]:
+def delete(job_id: str | Job) -> Call[None]:
     """DELETE /v1/jobs/ID."""
-    return Call("DELETE", f"/v1/jobs/{job_id}", lambda _: None)
+    return Call("DELETE", _path(job_id), lambda _: None, done_code="job_not_found")
 
 
-def download(job_id: str, kind: str) -> Call[None]:
-    """GET /v1/jobs/ID/result; its body is the file."""
-    return Call("GET", f"/v1/jobs/{job_id}/result", lambda _: None, fields={"format": kind})
+def download(job_id: str | Job, kind: str) -> Call[None]:
+    """GET /v1/jobs/ID/result; its body is the file.
+
+    Raises:
+        ValueError: no such kind.
+    """
+    if kind not in MEDIA_TYPES:
+        raise ValueError(f"there is no result as {kind!r}; choose {' or '.join(MEDIA_TYPES)}")
+    return Call("GET", f"{_path(job_id)}/result", lambda _: None, fields={"format": kind})
+
+
+def _clip(clip: object) -> dict[str, object]:
+    """A clip of a job as JSON holds it.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(clip, Mapping):
+        raise TypeError(f"a clip of a job is like {{'path': 'a.mp4'}}, not {type(clip).__name__} {clip!r}")
+    return {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in clip.items()}
+
+
+def _id(job: str | Job) -> str:
+    """A job's id.
+
+    Raises:
+        TypeError: what was given is neither a job nor an id.
+        ValueError: no job has this id, and as part of an address it would lead elsewhere.
+    """
+    name = job.id if isinstance(job, Job) else job
+    if not isinstance(name, str):
+        raise TypeError(f"a job is given as its id or as a Job, not {type(name).__name__}")
+    if name in ("", ".", ".."):
+        raise ValueError(f"{name!r} is no id of a job; `submit` and `jobs` give them")
+    return name
+
+
+def _path(job: str | Job) -> str:
+    return f"/v1/jobs/{quote(_id(job), safe='')}"
 
 
 def _about(path: str, video: Video, given: dict[str, Any], kind: type[Answer]) -> Call[Answer]:

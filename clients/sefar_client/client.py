@@ -6,18 +6,18 @@ import asyncio
 import os
 import threading
 import time
-import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal, TypeVar, Unpack
+from typing import BinaryIO, TypeVar, Unpack
 
 import httpx
 
 from sefar_client import calls, many
-from sefar_client.calls import AskOptions, Call, CaptionOptions, ClassifyOptions, EmbedOptions, JobClip, JobOptions
-from sefar_client.errors import GatewayError, GatewayUnreachableError, refusal_of, unreachable
+from sefar_client.calls import AskOptions, Call, CaptionOptions, ClassifyOptions, EmbedOptions, JobOptions
+from sefar_client.connection import DEFAULT_URL, LIMITS, address, headers, in_words, read
+from sefar_client.downloads import ResultFormat, check_type, whole
+from sefar_client.errors import GatewayError, GatewayUnreachableError, refusal_of
 from sefar_client.results import (
     Caption,
     ChatCompletion,
@@ -34,15 +34,11 @@ from sefar_client.retries import Retries, Tries
 T = TypeVar("T")
 V = TypeVar("V", bound=Video)
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-"""Where `sefar serve` listens by default."""
 DEFAULT_TIMEOUT = 150.0
 """Seconds; a little more than the gateway itself allows a request by default."""
 DEFAULT_PATIENCE = 120.0
 """Seconds; a gateway's restart, and a queue that empties, take less."""
 POLL_SECONDS = 2.0
-
-ResultFormat = Literal["parquet", "jsonl"]
 
 
 class Client:
@@ -54,8 +50,12 @@ class Client:
     Args:
         base_url: of the gateway.
         api_key: sent as bearer token; SEFAR_API_KEY of the environment if left out.
-        timeout: seconds for each try.
+        timeout: seconds that a try may pass without a byte, sent or received. A try that goes on may take longer, as
+            the upload of a long video does.
         patience: seconds after which no new try of a request is made; 0 makes one try.
+
+    Raises:
+        ValueError: no gateway can be at this address, or the key has a character that cannot be sent.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         patience: float = DEFAULT_PATIENCE,
     ) -> None:
-        self._http = httpx.Client(base_url=_address(base_url), headers=_headers(api_key), timeout=timeout)
+        self._http = httpx.Client(base_url=address(base_url), headers=headers(api_key), timeout=timeout, limits=LIMITS)
         self._retries = Retries(patience)
         self._closed = threading.Event()
 
@@ -80,8 +80,8 @@ class Client:
         Raises:
             GatewayError: the gateway refused the request.
             GatewayUnreachableError: no gateway there.
-            OSError: the video's path leads nowhere.
-            TypeError: an option that does not exist.
+            OSError: the video cannot be read.
+            TypeError: an option that does not exist, or what can be no video.
         """
         return self._answer(calls.classify(video, options))
 
@@ -143,7 +143,7 @@ class Client:
 
     def submit(
         self,
-        clips: Sequence[JobClip] | str | os.PathLike[str] | BinaryIO,
+        clips: Sequence[Mapping[str, object]] | str | os.PathLike[str] | BinaryIO,
         *,
         key: str | None = None,
         **options: Unpack[JobOptions],
@@ -151,29 +151,32 @@ class Client:
         """Give the gateway a batch job: features and labels of many clips that it can reach itself.
 
         Args:
-            clips: a list, or the path of a manifest (CSV, JSONL or Parquet with the columns of `JobClip`).
+            clips: a list of `JobClip`, or a manifest by its path or as an open file (CSV, JSONL or Parquet with the
+                columns of `JobClip`; its name says which).
             key: the same key and clips give the same job again; a random one if left out.
             options: see `JobOptions`.
 
         Raises:
-            GatewayError, GatewayUnreachableError, OSError, TypeError: as `classify`.
+            GatewayError, GatewayUnreachableError, OSError, TypeError: as `classify`; also where `clips` are no clips.
+            ValueError: an open manifest has no name.
         """
         return self._answer(calls.submit(clips, options, key))
 
-    def job(self, job_id: str) -> Job:
-        """How far a job is.
+    def job(self, job_id: str | Job) -> Job:
+        """How far a job is; a job is named by its id or given as it is, here and below.
 
         Raises:
             GatewayError: there is no such job.
             GatewayUnreachableError: no gateway there.
+            TypeError, ValueError: what was given can be no job.
         """
         return self._answer(calls.job(job_id))
 
-    def jobs(self, *, limit: int = 20, after: str | None = None) -> list[Job]:
+    def jobs(self, *, limit: int = 20, after: str | Job | None = None) -> list[Job]:
         """The newest jobs, or those older than the one whose id is `after`."""
         return self._answer(calls.jobs(limit, after))
 
-    def wait(self, job_id: str, *, on_progress: Callable[[Job], None] | None = None) -> Job:
+    def wait(self, job_id: str | Job, *, on_progress: Callable[[Job], None] | None = None) -> Job:
         """Wait until nothing more will happen to a job; look at its `status` then.
 
         Args:
@@ -188,32 +191,35 @@ class Client:
                 return job
             time.sleep(POLL_SECONDS)
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str | Job) -> Job:
         """Stop a job; what it has done stays, to be downloaded or deleted."""
         return self._answer(calls.cancel(job_id))
 
-    def delete(self, job_id: str) -> None:
+    def delete(self, job_id: str | Job) -> None:
         """Forget a finished job and its result."""
         self._answer(calls.delete(job_id))
 
-    def download(self, job_id: str, path: str | os.PathLike[str], *, format: ResultFormat = "parquet") -> Path:
+    def download(self, job_id: str | Job, path: str | os.PathLike[str], *, format: ResultFormat = "parquet") -> Path:
         """Save a job's result; the file is there whole or not at all.
 
         Raises:
-            GatewayError: the job is not finished, or there is no such job.
+            GatewayError: the job is not finished, there is no such job, or a result is not what was answered.
+            OSError: the file cannot be written.
+            ValueError: no such format.
         """
         call, target = calls.download(job_id, format), Path(path)
 
         def saved() -> Path:
-            with call.arguments() as request, self._http.stream(**request) as response, _whole(target) as file:
+            with whole(target) as file, call.arguments() as request, self._http.stream(**request) as response:
                 if not response.is_success:
                     response.read()
                     raise refusal_of(response)
+                check_type(response, format)
                 for chunk in response.iter_bytes():
                     file.write(chunk)
             return target
 
-        return self._patiently(saved, repeatable=True)
+        return self._patiently(saved, Tries(self._retries, repeatable=True))
 
     def models(self) -> list[Model | LanguageModel]:
         """The models the gateway serves, and its captioner."""
@@ -223,11 +229,11 @@ class Client:
         """Whether the gateway is there and its model answers; does not wait."""
         try:
             return self._http.get("/readyz").is_success
-        except httpx.TransportError:
+        except httpx.RequestError:
             return False
 
     def close(self) -> None:
-        """Close the connections; no request is tried again."""
+        """Close the connections; no request is tried again, and a new one is a RuntimeError."""
         self._closed.set()
         self._http.close()
 
@@ -240,17 +246,18 @@ class Client:
         self.close()
 
     def _answer(self, call: Call[T]) -> T:
+        tries = Tries(self._retries, repeatable=call.repeatable)
+
         def sent() -> T:
             with call.arguments() as request:
-                return _read(call, self._http.request(**request))
+                return read(call, self._http.request(**request), tries)
 
-        return self._patiently(sent, repeatable=call.repeatable)
+        return self._patiently(sent, tries)
 
-    def _patiently(self, send: Callable[[], T], *, repeatable: bool) -> T:
-        tries = Tries(self._retries, repeatable=repeatable)
+    def _patiently(self, send: Callable[[], T], tries: Tries) -> T:
         while True:
             try:
-                with _in_words(self._http, self._retries):
+                with in_words(self._http, self._retries):
                     return send()
             except (GatewayError, GatewayUnreachableError) as error:
                 # A thread of `each` must not wait for a gateway when the program has ended.
@@ -264,8 +271,12 @@ class AsyncClient:
     Args:
         base_url: of the gateway.
         api_key: sent as bearer token; SEFAR_API_KEY of the environment if left out.
-        timeout: seconds for each try.
+        timeout: seconds that a try may pass without a byte, sent or received. A try that goes on may take longer, as
+            the upload of a long video does.
         patience: seconds after which no new try of a request is made; 0 makes one try.
+
+    Raises:
+        ValueError: no gateway can be at this address, or the key has a character that cannot be sent.
     """
 
     def __init__(
@@ -276,7 +287,9 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT,
         patience: float = DEFAULT_PATIENCE,
     ) -> None:
-        self._http = httpx.AsyncClient(base_url=_address(base_url), headers=_headers(api_key), timeout=timeout)
+        self._http = httpx.AsyncClient(
+            base_url=address(base_url), headers=headers(api_key), timeout=timeout, limits=LIMITS
+        )
         self._retries = Retries(patience)
 
     async def classify(self, video: Video, **options: Unpack[ClassifyOptions]) -> Classification:
@@ -304,7 +317,7 @@ class AsyncClient:
 
     async def submit(
         self,
-        clips: Sequence[JobClip] | str | os.PathLike[str] | BinaryIO,
+        clips: Sequence[Mapping[str, object]] | str | os.PathLike[str] | BinaryIO,
         *,
         key: str | None = None,
         **options: Unpack[JobOptions],
@@ -312,15 +325,15 @@ class AsyncClient:
         """See `Client.submit`."""
         return await self._answer(calls.submit(clips, options, key))
 
-    async def job(self, job_id: str) -> Job:
+    async def job(self, job_id: str | Job) -> Job:
         """See `Client.job`."""
         return await self._answer(calls.job(job_id))
 
-    async def jobs(self, *, limit: int = 20, after: str | None = None) -> list[Job]:
+    async def jobs(self, *, limit: int = 20, after: str | Job | None = None) -> list[Job]:
         """See `Client.jobs`."""
         return await self._answer(calls.jobs(limit, after))
 
-    async def wait(self, job_id: str, *, on_progress: Callable[[Job], None] | None = None) -> Job:
+    async def wait(self, job_id: str | Job, *, on_progress: Callable[[Job], None] | None = None) -> Job:
         """See `Client.wait`."""
         while True:
             job = await self.job(job_id)
@@ -330,29 +343,32 @@ class AsyncClient:
                 return job
             await asyncio.sleep(POLL_SECONDS)
 
-    async def cancel(self, job_id: str) -> Job:
+    async def cancel(self, job_id: str | Job) -> Job:
         """See `Client.cancel`."""
         return await self._answer(calls.cancel(job_id))
 
-    async def delete(self, job_id: str) -> None:
+    async def delete(self, job_id: str | Job) -> None:
         """See `Client.delete`."""
         await self._answer(calls.delete(job_id))
 
-    async def download(self, job_id: str, path: str | os.PathLike[str], *, format: ResultFormat = "parquet") -> Path:
+    async def download(
+        self, job_id: str | Job, path: str | os.PathLike[str], *, format: ResultFormat = "parquet"
+    ) -> Path:
         """See `Client.download`."""
         call, target = calls.download(job_id, format), Path(path)
 
         async def saved() -> Path:
-            with call.arguments() as request, _whole(target) as file:
+            with whole(target) as file, call.arguments() as request:
                 async with self._http.stream(**request) as response:
                     if not response.is_success:
                         await response.aread()
                         raise refusal_of(response)
+                    check_type(response, format)
                     async for chunk in response.aiter_bytes():
                         await asyncio.to_thread(file.write, chunk)
             return target
 
-        return await self._patiently(saved, repeatable=True)
+        return await self._patiently(saved, Tries(self._retries, repeatable=True))
 
     async def models(self) -> list[Model | LanguageModel]:
         """See `Client.models`."""
@@ -362,7 +378,7 @@ class AsyncClient:
         """See `Client.ready`."""
         try:
             return (await self._http.get("/readyz")).is_success
-        except httpx.TransportError:
+        except httpx.RequestError:
             return False
 
     async def aclose(self) -> None:
@@ -378,68 +394,19 @@ class AsyncClient:
         await self.aclose()
 
     async def _answer(self, call: Call[T]) -> T:
+        tries = Tries(self._retries, repeatable=call.repeatable)
+
         async def sent() -> T:
             with call.arguments() as request:
-                return _read(call, await self._http.request(**request))
+                return read(call, await self._http.request(**request), tries)
 
-        return await self._patiently(sent, repeatable=call.repeatable)
+        return await self._patiently(sent, tries)
 
-    async def _patiently(self, send: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
-        tries = Tries(self._retries, repeatable=repeatable)
+    async def _patiently(self, send: Callable[[], Awaitable[T]], tries: Tries) -> T:
         while True:
             try:
-                with _in_words(self._http, self._retries):
+                with in_words(self._http, self._retries):
                     return await send()
             except (GatewayError, GatewayUnreachableError) as error:
                 pause = tries.pause_after(error)
             await asyncio.sleep(pause)
-
-
-def _address(base_url: str) -> str:
-    """The address alone: who knows OpenAI's clients writes /v1 behind it."""
-    return base_url.rstrip("/").removesuffix("/v1")
-
-
-def _headers(api_key: str | None) -> dict[str, str]:
-    key = api_key or os.environ.get("SEFAR_API_KEY")
-    return {"authorization": f"Bearer {key}"} if key else {}
-
-
-def _read(call: Call[T], response: httpx.Response) -> T:
-    if not response.is_success:
-        raise refusal_of(response)
-    try:
-        return call.read(response.json() if response.content else None)
-    except (ValueError, LookupError, TypeError) as error:
-        raise GatewayError(
-            f"{response.url} answered {response.status_code}, but not as a sefar-serve gateway of this version does; "
-            "is the address right?",
-            status=response.status_code,
-            code="unknown",
-            request_id=response.headers.get("x-request-id"),
-        ) from error
-
-
-@contextmanager
-def _in_words(http: httpx.Client | httpx.AsyncClient, retries: Retries) -> Iterator[None]:
-    """Turn a failed connection into our error, and note when there was none."""
-    try:
-        yield
-    except httpx.TransportError as error:
-        raise unreachable(error, http.base_url, http.timeout.read or 0.0) from error
-    except GatewayError:
-        retries.answered = True
-        raise
-    retries.answered = True
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is complete."""
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        with partial.open("xb") as file:
-            yield file
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

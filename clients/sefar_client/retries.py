@@ -38,6 +38,8 @@ class Tries:
         self._repeatable = repeatable
         self._began = time.monotonic()
         self._failed = 0
+        self.may_be_done = False
+        """Whether an earlier try may have been carried out: its answer was lost, or a proxy's."""
 
     def pause_after(self, error: GatewayError | GatewayUnreachableError) -> float:
         """Seconds to wait before the next try: what the gateway asks for, and a random part on top.
@@ -54,4 +56,6 @@ class Tries:
         if not (worth and self._repeatable and spent + pause <= self._retries.patience):
             raise error
         self._failed += 1
+        if isinstance(error, GatewayUnreachableError) or error.code == "unknown":
+            self.may_be_done = True
         return pause

@@ -6,7 +6,6 @@ import asyncio
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
@@ -15,39 +14,10 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from client_answers import MODELS, in_turn, make, make_async, refusal
 
-from sefar_client import AsyncClient, Client, GatewayError, GatewayUnreachableError, Model
+from sefar_client import GatewayError, GatewayUnreachableError, Model
 from sefar_client.retries import FIRST_PAUSE
-
-MODEL = {
-    **dict.fromkeys(("id", "owned_by", "version", "dataset", "layout"), "x"),
-    **dict.fromkeys(("created", "size", "embedding_dim", "token_dim"), 1),
-    "object": "model",
-    "sample_frames": [2, 2, 4],
-    "labels": ["a"],
-}
-MODELS = httpx.Response(200, json={"data": [MODEL]})
-
-Handler = Callable[[httpx.Request], httpx.Response]
-
-
-def refusal(status: int, code: str = "overloaded", param: str | None = None, **headers: str) -> httpx.Response:
-    error = {"message": f"{code}!", "type": "t", "param": param, "code": code}
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.Response(status, json={"error": error}, headers=named)
-
-
-def in_turn(*answers: httpx.Response | Exception) -> Handler:
-    """Gives the answers one after the other, and the last for ever."""
-    left = list(answers)
-
-    def handle(_: httpx.Request) -> httpx.Response:
-        answer = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
-
-    return handle
 
 
 @pytest.fixture
@@ -67,18 +37,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr("sefar_client.client.threading", SimpleNamespace(Event=Closed))
     monkeypatch.setattr("sefar_client.client.asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
     return slept
-
-
-def make(handler: Handler, patience: float = 120.0) -> Client:
-    client = Client("http://gateway/v1/", patience=patience)
-    client._http = httpx.Client(transport=httpx.MockTransport(handler), base_url="http://gateway")
-    return client
-
-
-def make_async(handler: Handler) -> AsyncClient:
-    client = AsyncClient("http://gateway")
-    client._http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://gateway")
-    return client
 
 
 def test_a_refusal_for_now_is_retried_after_the_time_it_names(pauses: list[float]) -> None:
@@ -181,12 +139,6 @@ def test_the_asynchronous_client_keeps_the_same_rules(pauses: list[float]) -> No
     asyncio.run(run())
 
 
-def test_an_answer_of_something_else_is_said_to_be_one() -> None:
-    for answer in (httpx.Response(200, text="<html>"), httpx.Response(200, json={"data": 3}), httpx.Response(200)):
-        with pytest.raises(GatewayError, match="not as a sefar-serve gateway"):
-            make(in_turn(answer)).models()
-
-
 def test_closing_ends_what_waits() -> None:
     client = make(in_turn(refusal(429, Retry_After="60")))
     with ThreadPoolExecutor(1) as threads:
@@ -198,25 +150,17 @@ def test_closing_ends_what_waits() -> None:
             waiting.result(10)
 
 
-def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEFAR_API_KEY", "from-there")
-    with Client() as client:
-        assert client._http.headers["authorization"] == "Bearer from-there"
-    with Client(api_key="given") as client:
-        assert client._http.headers["authorization"] == "Bearer given"
-
-
-def test_a_download_is_whole_or_not_there(pauses: list[float], tmp_path: Path) -> None:
-    class Cut(httpx.SyncByteStream):
-        def __iter__(self) -> Iterator[bytes]:
-            yield b"half"
-            raise httpx.ReadError("cut")
-
-    answers = [refusal(409, "job_not_finished"), httpx.Response(200, stream=Cut()), httpx.Response(200, content=b"all")]
-    client = make(lambda _: answers.pop(0))
-    target = tmp_path / "features.parquet"
-    with pytest.raises(GatewayError, match="job_not_finished"):
-        client.download("job_1", target)
-    assert list(tmp_path.iterdir()) == []
-    assert client.download("job_1", target).read_bytes() == b"all"
-    assert list(tmp_path.iterdir()) == [target]
+def test_a_job_is_deleted_where_the_answer_to_that_was_lost(pauses: list[float]) -> None:
+    gone = refusal(404, "job_not_found")
+    for lost in (httpx.ReadError("reset"), httpx.Response(502, text="proxy")):
+        client = make(in_turn(MODELS, lost, gone))
+        client.models()
+        client.delete("job_1")
+    assert len(pauses) == 2
+    client = make(in_turn(MODELS, refusal(429), gone))
+    client.models()
+    for _ in range(2):
+        with pytest.raises(GatewayError, match="job_not_found"):
+            client.delete("job_1")
+    with pytest.raises(GatewayError, match="job_not_found"):
+        make(in_turn(httpx.Response(502, text="proxy"), gone)).job("job_1")
