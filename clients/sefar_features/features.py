@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import html
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .errors import FeaturesError
-from .nearest import ApproximateIndex, ExactIndex, Index, Match, units
+from .graph import GraphIndex, build_graph, graph_file, open_graph
+from .manifest import read_manifest
+from .nearest import ExactIndex, Index, Match, normalise, unit
+from .shards import Shard, shard_files
 from .vectors import Vectors, shard_vectors
 
 if TYPE_CHECKING:
     from .torch_data import FeatureDataset
-
-_GOOD = pc.is_null(pc.field("error_code"))
 
 
 def open_features(folder: str | Path) -> Features:
@@ -34,19 +31,11 @@ def open_features(folder: str | Path) -> Features:
         folder: with `_manifest.json` and the shards.
 
     Raises:
-        FeaturesError: it is no such folder, or holds no shard yet.
+        FeaturesError: it is no such folder, is damaged or of a newer sefar-serve, or holds no shard yet.
     """
     folder = Path(folder)
-    file = folder / "_manifest.json"
-    if not file.is_file():
-        raise FeaturesError(
-            f"{folder} holds no features (no {file.name}); make them with `sefar extract … --out {folder}`"
-        )
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FeaturesError(f"{file} is damaged ({error}); run the same `sefar extract` again") from error
-    shards = sorted(folder.glob("part-*.parquet"))
+    manifest = read_manifest(folder)
+    shards = shard_files(folder)
     if not shards:
         raise FeaturesError(f"{folder} has no shard yet; let `sefar extract` go on, or give it a smaller --shard-rows")
     return Features(folder, manifest, shards)
@@ -56,6 +45,7 @@ class Features:
     """The rows of a folder, as they were when it was opened. Made by `open_features`.
 
     Good rows stand in the order of the shards: so do `ids`, `embeddings()`, `tokens()`, `table()` and the dataset.
+    Shards that are added later are not seen. To read one that was replaced or is damaged is a `FeaturesError`.
 
     Attributes:
         folder: where they are.
@@ -67,11 +57,13 @@ class Features:
         self.folder = folder
         self.manifest = manifest
         self.shards = shards
-        self._dataset = ds.dataset([str(shard) for shard in shards], format="parquet")
+        self._shards = [Shard(file) for file in shards]
+        self._graph_file = graph_file(folder, self._shards)
+        self._graph: GraphIndex | None = None
 
     def __len__(self) -> int:
         """How many good rows there are."""
-        return len(self.ids)
+        return int(self._ends[-1])
 
     def __repr__(self) -> str:
         return f"<Features {self.folder}: {self._about()}>"
@@ -80,17 +72,17 @@ class Features:
         return f"<b>{html.escape(str(self.folder))}</b>: {html.escape(self._about())}"
 
     def _about(self) -> str:
-        failed = sum(len(good) - int(good.sum()) for good in self._good)
+        failed = sum(len(shard.good) for shard in self._shards) - len(self)
         model = self.manifest["model"]
         return (
             f"{len(self):,} clips, {failed:,} failed, model {model['name']} {model['version']}, "
             f"embeddings of {model['embedding_dim']}, {'complete' if self.manifest['complete'] else 'not complete'}"
         )
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """Names of the Parquet columns."""
-        return list(self._dataset.schema.names)
+        return self._shards[0].names()
 
     @cached_property
     def ids(self) -> list[str]:
@@ -105,9 +97,10 @@ class Features:
             columns: which; all if None.
 
         Raises:
-            FeaturesError: there is no such column.
+            FeaturesError: there is no such column, or the list is empty.
         """
-        return self._dataset.to_table(columns=self._known(columns), filter=_GOOD)
+        known = self._known(columns)
+        return pa.concat_tables(shard.table(known, shard.good) for shard in self._shards)
 
     def batches(self, columns: Sequence[str] | None = None, size: int = 4096) -> Iterator[pa.RecordBatch]:
         """The good rows, a few at a time, so that memory stays flat.
@@ -117,26 +110,21 @@ class Features:
             size: most rows in one.
 
         Raises:
-            FeaturesError: there is no such column.
+            FeaturesError: there is no such column, or the size is less than one row.
         """
-        # One shard ahead: by default Arrow reads many.
-        found = self._dataset.to_batches(
-            columns=self._known(columns), filter=_GOOD, batch_size=size, batch_readahead=1, fragment_readahead=1
-        )
-        return (batch for batch in found if batch.num_rows)
+        known = self._known(columns)
+        if size < 1:
+            raise FeaturesError(f"size is {size}; ask for one row a batch at least")
+        return (batch for shard in self._shards for batch in shard.batches(known, shard.good, size))
 
     def failures(self) -> pa.Table:
         """Clips that failed: id, path, error_code, error."""
-        return self._dataset.to_table(columns=["id", "path", "error_code", "error"], filter=~_GOOD)
+        columns = ["id", "path", "error_code", "error"]
+        return pa.concat_tables(shard.table(columns, ~shard.good) for shard in self._shards)
 
     def embeddings(self) -> NDArray[np.float32]:
         """Of the good rows, in the order of `ids`: float32 (N, 256)."""
-        array = np.empty((len(self), self.manifest["model"]["embedding_dim"]), np.float32)
-        begin = 0
-        for vectors in self._vectors("embedding"):
-            array[begin : begin + len(vectors)] = vectors
-            begin += len(vectors)
-        return array
+        return self._filled("embedding")
 
     def tokens(self) -> Iterator[Vectors]:
         """A token per temporal element, the context last, of the good rows: (n, E, D) shard by shard.
@@ -160,23 +148,25 @@ class Features:
         """
         from .torch_data import FeatureDataset
 
+        if tokens:
+            self.tokens()  # to be told early that there are none
         return FeatureDataset(
             self.ids,
             self.table(["labels"])["labels"].to_pylist(),
             self.embeddings(),
-            np.concatenate(list(self.tokens())).astype(np.float32) if tokens else None,
+            self._filled("tokens") if tokens else None,
         )
 
     def similar(self, query: str | NDArray[np.floating[Any]], k: int = 10, *, exact: bool = False) -> list[Match]:
         """The clips nearest to one, by the cosine of their embeddings.
 
-        With usearch installed (``pip install 'sefar-serve[search]'``) a graph is searched, which is kept beside the
-        shards and made again when they change; it misses a neighbour now and then. Otherwise every clip is compared.
+        Every clip is compared, with all embeddings in memory; or else, once there is a graph of `build_index`, that is
+        searched, which misses a neighbour now and then. A clip whose embedding is zero or not finite is never found.
 
         Args:
             query: id of a clip of these features, which is left out then; or an embedding (256,).
             k: most matches.
-            exact: compare every clip even so.
+            exact: compare every clip even where there is a graph.
 
         Returns:
             The nearest first; fewer than `k` where there are not so many clips.
@@ -186,65 +176,119 @@ class Features:
         """
         if k < 1:
             raise FeaturesError(f"k is {k}; ask for one match at least")
-        if isinstance(query, str):
-            row = self._rows.get(query)
-            if row is None:
-                raise FeaturesError(f"no good row has the id {query!r}; `.ids` lists them, `.failures()` what failed")
-            vector = self._units[row]
-        else:
-            row = -1
-            vector = np.asarray(query, np.float32)
-            if vector.shape != self._units.shape[1:]:
-                raise FeaturesError(f"the query has shape {vector.shape}; embeddings have {self._units.shape[1:]}")
-            vector = units(vector[None], "query")[0]
-        rows, cosines = (self._exact if exact else self._index).search(vector[None], min(k + 1, len(self)))
-        found = [(int(at), float(cosine)) for at, cosine in zip(rows[0], cosines[0], strict=True) if at != row][:k]
-        about = self.table(["id", "path", "labels"]).take([at for at, _ in found]).to_pylist()
+        row, vector = self._clip_query(query) if isinstance(query, str) else (-1, self._vector_query(query))
+        index: Index = (None if exact else self._opened_graph()) or self._exact
+        rows, cosines = index.search(vector, k + 1)
+        found = [(int(at), float(cosine)) for at, cosine in zip(rows, cosines, strict=True) if at != row][:k]
         return [
-            Match(clip["id"], clip["path"], cosine, clip["labels"][0])
-            for clip, (_, cosine) in zip(about, found, strict=True)
+            Match(clip["id"], clip["path"], min(1.0, max(-1.0, cosine)), clip["labels"][0])
+            for clip, (_, cosine) in zip(self._clips([at for at, _ in found]), found, strict=True)
         ]
 
+    def build_index(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+        """Make the graph that `similar` searches from then on, also in other processes; it takes minutes.
+
+        It is kept beside the shards, is for these shards as they are, and takes the place of older ones. Where there
+        is one for them, nothing is done.
+
+        Args:
+            on_progress: called now and then with the number of clips that are done, and of all.
+
+        Raises:
+            FeaturesError: usearch is not installed (``pip install 'sefar-serve[search]'``), or the folder cannot be
+                written to.
+        """
+        if self._opened_graph() is not None:
+            return
+        pieces = (vectors.astype(np.float32) for vectors in self._vectors("embedding"))
+        build_graph(pieces, len(self), self._shape("embedding")[0], self._graph_file, on_progress)
+        for old in set(self.folder.glob(".nearest-*.usearch")) - {self._graph_file}:
+            with contextlib.suppress(OSError):
+                old.unlink()
+
+    def _clip_query(self, query: str) -> tuple[int, NDArray[np.float32]]:
+        """Row and direction of a clip; only its shard is read."""
+        row = self._rows.get(query)
+        if row is None:
+            raise FeaturesError(f"no good row has the id {query!r}; `.ids` lists them, `.failures()` what failed")
+        shard, at = self._place(row)
+        vector = unit(self._shard_vectors(shard, "embedding")[at])
+        if vector is None:
+            raise FeaturesError(
+                f"the embedding of {query!r} is zero or not finite, and so has no direction; ask for another clip"
+            )
+        return row, vector
+
+    def _vector_query(self, query: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        try:
+            vector = np.asarray(query, np.float64)
+        except (TypeError, ValueError) as error:
+            raise FeaturesError(f"the query is neither an id nor an array of numbers: {error}") from error
+        if vector.shape != self._shape("embedding"):
+            raise FeaturesError(f"the query has shape {vector.shape}; embeddings have {self._shape('embedding')}")
+        found = unit(vector)
+        if found is None:
+            raise FeaturesError("the query is zero or not finite, and so has no direction; ask for another")
+        return found
+
+    def _clips(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Id, path and labels of good rows; only their shards are read."""
+        places = [self._place(row) for row in rows]
+        tables = {shard: shard.table(["id", "path", "labels"], shard.good) for shard in {shard for shard, _ in places}}
+        return [tables[shard].slice(at, 1).to_pylist()[0] for shard, at in places]
+
+    def _place(self, row: int) -> tuple[Shard, int]:
+        """The shard of a good row, and which of its good rows that is."""
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        shard = self._shards[number]
+        return shard, row - int(self._ends[number]) + int(shard.good.sum())
+
     @cached_property
-    def _good(self) -> list[NDArray[np.bool_]]:
-        """Of each shard, which of its rows are no errors."""
-        columns = (pq.read_table(shard, columns=["error_code"])["error_code"] for shard in self.shards)
-        return [column.is_null().to_numpy() for column in columns]
+    def _ends(self) -> NDArray[np.intp]:
+        """Of each shard, how many good rows there are up to its end."""
+        return np.cumsum([shard.good.sum() for shard in self._shards], dtype=np.intp)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {id_: row for row, id_ in enumerate(self.ids)}
 
     @cached_property
-    def _units(self) -> NDArray[np.float32]:
-        return units(self.embeddings(), "the embedding of row")
-
-    @cached_property
     def _exact(self) -> Index:
-        return ExactIndex(self._units)
+        units = self.embeddings()
+        normalise(units)
+        return ExactIndex(units)
 
-    @cached_property
-    def _index(self) -> Index:
-        state = hashlib.sha256()
-        for shard in self.shards:
-            stat = shard.stat()
-            state.update(f"{shard.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-        file = self.folder / f".nearest-{state.hexdigest()[:16]}.usearch"
-        try:
-            index: Index = ApproximateIndex(self._units, file)
-        except ModuleNotFoundError:
-            return self._exact
-        for old in set(self.folder.glob(".nearest-*.usearch")) - {file}:
-            old.unlink(missing_ok=True)
-        return index
+    def _opened_graph(self) -> GraphIndex | None:
+        # Asked for again until there is one: another process may have made it.
+        if self._graph is None:
+            self._graph = open_graph(self._graph_file, len(self), self._shape("embedding")[0])
+        return self._graph
+
+    def _filled(self, name: str) -> NDArray[np.float32]:
+        """The vectors of all good rows in one array."""
+        array = np.empty((len(self), *self._shape(name)), np.float32)
+        begin = 0
+        for vectors in self._vectors(name):
+            array[begin : begin + len(vectors)] = vectors
+            begin += len(vectors)
+        return array
 
     def _vectors(self, name: str) -> Iterator[Vectors]:
-        kind = self.manifest["settings"]["format"]
-        for shard, good in zip(self.shards, self._good, strict=True):
-            if good.any():
-                yield shard_vectors(shard, name, good, kind)
+        return (self._shard_vectors(shard, name) for shard in self._shards if shard.good.any())
+
+    def _shard_vectors(self, shard: Shard, name: str) -> Vectors:
+        return shard_vectors(shard, name, self._shape(name), self.manifest["settings"]["format"])
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """Of one vector."""
+        model = self.manifest["model"]
+        return (model["embedding_dim"],) if name == "embedding" else (model["elements"], model["token_dim"])
 
     def _known(self, columns: Sequence[str] | None) -> list[str] | None:
+        if isinstance(columns, str):
+            raise FeaturesError(f"columns are {columns!r}; give a list of names: [{columns!r}]")
+        if columns is not None and not columns:
+            raise FeaturesError("columns are an empty list; name one at least, or leave them out to have all")
         unknown = [name for name in columns or () if name not in self.columns]
         if unknown:
             raise FeaturesError(f"no column {unknown[0]!r}; there are {', '.join(self.columns)}")

@@ -9,41 +9,42 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .errors import FeaturesError
+from .shards import Shard
 
 Vectors = NDArray[np.floating[Any]]
 
 
-def shard_vectors(shard: Path, name: str, good: NDArray[np.bool_], kind: str) -> Vectors:
+def shard_vectors(shard: Shard, name: str, shape: tuple[int, ...], kind: str) -> Vectors:
     """The vectors of a shard's good rows.
 
     Args:
-        shard: its Parquet file.
+        shard: with one good row at least.
         name: ``embedding`` or ``tokens``.
-        good: of each of its rows, whether it is no error; at least one is.
+        shape: of one: (256,) or (E, D).
         kind: ``parquet``, ``npy`` or ``webdataset``.
 
     Returns:
         (rows, 256) or (rows, E, D), float16 or float32 as they were written.
 
     Raises:
-        FeaturesError: a file that belongs to the shard is missing, or holds other rows.
+        FeaturesError: a file that belongs to the shard is missing or damaged, holds other rows, or was replaced.
     """
-    stem = shard.with_suffix("")
     if kind == "parquet":
-        return _of_column(pq.read_table(shard, columns=[name])[name].combine_chunks().filter(pa.array(good)))
-    if kind == "npy":
-        file = stem.with_name(f"{stem.name}.{name}.npy")
-        if not file.is_file():
-            raise FeaturesError(f"{file} is missing; copy it beside {shard.name}")
-        array: Vectors = np.load(file, mmap_mode="r")
-        if len(array) != len(good):
-            raise FeaturesError(f"{file} has {len(array)} rows and {shard.name} has {len(good)}; copy both again")
-        return array[good]
-    return _of_samples(stem.with_suffix(".tar"), name, int(good.sum()))
+        source = shard.file
+        found = _of_column(shard.table([name], shard.good)[name].combine_chunks())
+    elif kind == "npy":
+        source = shard.file.with_name(f"{shard.file.stem}.{name}.npy")
+        found = _of_array(source, shard)
+    else:
+        source = shard.file.with_suffix(".tar")
+        found = _of_samples(source, name, shard)
+    wanted = (int(shard.good.sum()), *shape)
+    if found.shape != wanted:
+        raise FeaturesError(f"{source} has {name} of shape {found.shape}, not {wanted}; copy the whole folder again")
+    return found
 
 
 def _of_column(column: Any) -> Vectors:
@@ -56,16 +57,54 @@ def _of_column(column: Any) -> Vectors:
     return array.reshape(-1, *shape)
 
 
-def _of_samples(file: Path, name: str, count: int) -> Vectors:
+def _of_array(file: Path, shard: Shard) -> Vectors:
+    """Of an array with a line for each row, NaN where it is an error."""
+    shard.check_unchanged()
+    _check_there(file, shard)
+    try:
+        array: Vectors = np.load(file, mmap_mode="r")
+    except (ValueError, OSError, EOFError) as error:
+        raise _damaged(file, shard, error) from error
+    if array.ndim == 0 or len(array) != len(shard.good):
+        raise FeaturesError(
+            f"{file} has {array.size and len(array)} rows and {shard.file.name} has {len(shard.good)}; copy both again"
+        )
+    return array[shard.good]
+
+
+def _of_samples(file: Path, name: str, shard: Shard) -> Vectors:
     """Of the samples of a tar, in the order of the rows, whichever order they stand in."""
+    shard.check_unchanged()
+    _check_there(file, shard)
+    found: dict[int, Vectors] = {}
+    ending = f".{name}.npy"
+    try:
+        with tarfile.open(file, "r:") as samples:
+            for member in samples:
+                content = samples.extractfile(member) if member.name.endswith(ending) else None
+                if content is not None:
+                    # The number of its row ends the name of a sample. It may have more digits than others have.
+                    row = int(member.name.removesuffix(ending).rpartition("-")[2])
+                    found[row] = np.load(io.BytesIO(content.read()))
+    except (tarfile.TarError, ValueError, OSError, EOFError) as error:
+        raise _damaged(file, shard, error) from error
+    rows = np.flatnonzero(shard.good).tolist()
+    # It may have more: a retry writes it before the Parquet file.
+    if not found.keys() >= set(rows):
+        raise FeaturesError(
+            f"{file} has {len(found)} samples, not those of the {len(rows)} good rows of {shard.file.name}; "
+            "copy both again"
+        )
+    return np.stack([found[row] for row in rows])
+
+
+def _check_there(file: Path, shard: Shard) -> None:
     if not file.is_file():
-        raise FeaturesError(f"{file} is missing; copy it beside {file.with_suffix('.parquet').name}")
-    found: dict[str, Vectors] = {}
-    with tarfile.open(file) as samples:
-        for member in samples:
-            content = samples.extractfile(member) if member.name.endswith(f".{name}.npy") else None
-            if content is not None:
-                found[member.name] = np.load(io.BytesIO(content.read()))
-    if len(found) != count:
-        raise FeaturesError(f"{file} has {len(found)} samples and its Parquet file {count} good rows; copy both again")
-    return np.stack([found[key] for key in sorted(found)])
+        raise FeaturesError(f"{file} is missing; copy it beside {shard.file.name}")
+
+
+def _damaged(file: Path, shard: Shard, error: Exception) -> FeaturesError:
+    return FeaturesError(
+        f"{file} cannot be read ({error}); copy it again, or delete it and {shard.file.name}, and run the same "
+        "`sefar extract` again"
+    )
