@@ -13,7 +13,9 @@ from sklearn.decomposition import PCA
 SHOWN = 8
 """Classes with a colour of their own; more than these nobody can tell apart."""
 
-features = features_from(sys.argv[1:2])
+features = features_from(sys.argv[1] if len(sys.argv) > 1 else None)
+if len(features) < 2:
+    raise SystemExit(f"{features.folder} has fewer than two good clips; there is nothing to map")
 labels = np.array([found[0] for found in features.table(["labels"])["labels"].to_pylist()])
 model = PCA(2, random_state=0)
 points = model.fit_transform(features.embeddings())
@@ -22,7 +24,8 @@ names, counts = np.unique(labels, return_counts=True)
 shown = names[np.argsort(-counts, kind="stable")][:SHOWN]
 figure, axes = plt.subplots(figsize=(11, 6), layout="constrained")
 others = ~np.isin(labels, shown)
-axes.scatter(*points[others].T, s=12, color="0.8", label=f"{len(names) - len(shown)} other classes")
+if others.any():
+    axes.scatter(*points[others].T, s=12, color="0.8", label=f"{len(names) - len(shown)} other classes")
 for number, name in enumerate(shown):
     axes.scatter(*points[labels == name].T, s=28, color=plt.get_cmap("Dark2")(number), label=name)
 x, y = 100 * model.explained_variance_ratio_

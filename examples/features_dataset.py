@@ -8,7 +8,9 @@ from typing import Any
 from datasets import load_dataset
 from made_features import features_from
 
-features = features_from(sys.argv[1:2])
+features = features_from(sys.argv[1] if len(sys.argv) > 1 else None)
+if "embedding" not in features.columns:
+    raise SystemExit(f"{features.folder} keeps its embeddings beside the Parquet files; this needs --format parquet")
 clips = load_dataset("parquet", data_files=f"{features.folder}/part-*.parquet", split="train")
 
 
@@ -25,6 +27,6 @@ sure = (
     .train_test_split(test_size=0.25, seed=0)
 )
 print(f"\n{sure}")
-first = sure["train"].with_format("torch")[0]
+first = sure["train"].with_format("numpy")[0]
 label = sure["train"].features["label"].int2str(int(first["label"]))
-print(f"{first['id']}: {label}, {float(first['score']):.2f}, embedding {tuple(first['embedding'].shape)}")
+print(f"{first['id']}: {label}, {float(first['score']):.2f}, embedding {first['embedding'].shape}")

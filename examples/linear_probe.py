@@ -5,6 +5,8 @@ Five times, other clips are the labelled ones: two of each class. The rest is th
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from made_features import features_from, true_class
 from sklearn.linear_model import LogisticRegression
@@ -15,7 +17,9 @@ from sklearn.preprocessing import StandardScaler
 LABELS = 2
 SPLITS = 5
 
-features = features_from([])
+if sys.argv[1:]:
+    raise SystemExit("linear_probe.py takes no arguments: it needs clips of known classes, and makes them itself")
+features = features_from(None)
 embeddings = features.embeddings()
 classes = np.array([true_class(clip) for clip in features.ids])
 count = len(set(classes))

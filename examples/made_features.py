@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from sefar_features import Features, open_features
+from sefar_features import Features, FeaturesError, open_features
 from sefar_training.synthgym import CLASSES, clip_seed, encode_clip, render_clip
 
 CLIPS = Path("demo/clips")
@@ -17,10 +17,14 @@ PER_CLASS = 6
 SEED = 2026
 
 
-def features_from(arguments: list[str]) -> Features:
-    """The features of the folder that the command line names; those of `demo/features`, made if need be, if none."""
-    if arguments:
-        return open_features(arguments[0])
+def features_from(folder: str | None) -> Features:
+    """The features of a folder; those of `demo/features`, made if need be, if it is None.
+
+    Raises:
+        SystemExit: they cannot be opened; the message says why in a line.
+    """
+    if folder is not None:
+        return _opened(Path(folder))
     if not FEATURES.is_dir():
         CLIPS.mkdir(parents=True, exist_ok=True)
         for action in track(CLASSES, "rendering clips"):
@@ -29,7 +33,14 @@ def features_from(arguments: list[str]) -> Features:
                 encode_clip(clip, CLIPS / f"{action.index:02d}_{number}.mp4")
     # Goes on where it was, and has nothing to do the second time.
     subprocess.run([sys.executable, "-m", "sefar_serve", "extract", str(CLIPS), "--out", str(FEATURES)], check=True)
-    return open_features(FEATURES)
+    return _opened(FEATURES)
+
+
+def _opened(folder: Path) -> Features:
+    try:
+        return open_features(folder)
+    except FeaturesError as error:
+        raise SystemExit(str(error)) from error
 
 
 def true_class(clip_id: str) -> str:

@@ -1,15 +1,38 @@
-"""The clips most like one: `python examples/similar_clips.py [FEATURES [ID]]`."""
+"""The clips most like one: `python examples/similar_clips.py [FEATURES [ID]]`.
+
+With `--graph` a graph of all clips is made first, unless there is one: worth its minutes for many questions to a large
+folder.
+"""
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 from made_features import features_from
+from rich.progress import Progress
 
-features = features_from(sys.argv[1:2])
-print(features)
-query = sys.argv[2] if len(sys.argv) > 2 else features.ids[len(features) // 2]
-label = features.table(["labels"])["labels"][features.ids.index(query)].as_py()[0]
+from sefar_features import FeaturesError
+
+options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+options.add_argument("features", nargs="?", help="folder of `sefar extract`; of clips made for it, if none")
+options.add_argument("id", nargs="?", help="of a clip; the middle one, if none")
+options.add_argument("--graph", action="store_true", help="make a graph of the clips first")
+arguments = options.parse_args()
+
+features = features_from(arguments.features)
+try:
+    print(features)
+    if not len(features):
+        raise SystemExit(f"{features.folder} has no good clip; `.failures()` of the features says why")
+    query = arguments.id or features.ids[len(features) // 2]
+    if arguments.graph:
+        with Progress() as progress:
+            clips = progress.add_task("clips in the graph", total=len(features))
+            features.build_index(lambda done, _: progress.update(clips, completed=done))
+    matches = features.similar(query, k=5)
+    label = features.table(["labels"])["labels"][features.ids.index(query)].as_py()[0]
+except FeaturesError as error:
+    raise SystemExit(str(error)) from error
 print(f"\nlike {query} ({label}):")
-for match in features.similar(query, k=5):
+for match in matches:
     print(f"  {match.score:.3f}  {match.id}  {match.label}")

@@ -45,11 +45,17 @@ def _vectors(name: str = "embedding") -> np.ndarray:
 
 
 def test_pandas(folder: Path) -> None:
-    frame = pd.read_parquet(folder)
+    frame = pd.read_parquet(sorted(folder.glob("part-*.parquet")))
     assert frame["id"].tolist() == NAMES
     good = frame[frame["error_code"].isna()]
     np.testing.assert_array_equal(np.stack(good["embedding"]), _vectors())
     assert frame["error_code"].tolist()[1] == "empty_video"
+
+
+@pytest.mark.parametrize("form", ["npy", "webdataset"])
+def test_pandas_where_vectors_are_beside_the_table(tmp_path: Path, form: str) -> None:
+    folder = _write(tmp_path / form, form)
+    assert pd.read_parquet(sorted(folder.glob("part-*.parquet")))["id"].tolist() == NAMES
 
 
 def test_polars(folder: Path) -> None:
