@@ -154,7 +154,7 @@ class RayBackend:
                             yield one, row
                 # A node was lost, as a rule.
                 except (ray.exceptions.RayError, ConnectionError) as error:
-                    lost = str(error).strip().splitlines()[-1]
+                    lost = (str(error).strip().splitlines() or [type(error).__name__])[-1]
                 vain = vain + 1 if len(missing) == before else 0
                 if vain == ATTEMPTS:
                     raise ExtractError(
