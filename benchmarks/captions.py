@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sefar_serve.generation import CAPTION_PROMPT, ClipFeatures, GenerationOptions, Message
-from sefar_serve.generation.local import LocalGenerator
+from sefar_serve.language import CAPTION_PROMPT, ClipFeatures, GenerationOptions, Message
 from sefar_serve.mllm.adapter import Adapter, load_adapter
+from sefar_serve.mllm.generator import LocalGenerator
 from sefar_serve.mllm.prompt import make_prompt
 from sefar_serve.settings import shipped_captioner
 

@@ -42,8 +42,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from sefar_serve.assemble import make_engine
 from sefar_serve.clip import load_clip
-from sefar_serve.clip.sampling import sample_indices
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.extract.clips import ClipRef
 from sefar_serve.extract.decoders import DecoderPool
@@ -51,7 +51,7 @@ from sefar_serve.extract.local import LocalBackend, clips_at_once
 from sefar_serve.extract.rows import RowOptions
 from sefar_serve.extract.run import extract
 from sefar_serve.metadata import ModelMetadata
-from sefar_serve.server import make_engine
+from sefar_serve.sampling import sample_indices
 from sefar_serve.settings import Settings, every_core, shipped_model
 from sefar_training.export import ServedModel, dropout_masks
 from sefar_training.model import FrameNormalizer, create_model

@@ -37,10 +37,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from sefar_serve.assemble import make_engine
 from sefar_serve.clip import load_clip
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.recognition import ClipInput, Recognizer
-from sefar_serve.server import make_engine
 from sefar_serve.settings import Settings
 
 console = Console()

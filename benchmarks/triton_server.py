@@ -34,9 +34,9 @@ from sefar_serve.engine import Engine
 from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
 from sefar_serve.engine.triton import TritonEngine, TritonOptions
 from sefar_serve.settings import shipped_model
-from sefar_serve.triton.repository import publish
-from sefar_serve.triton.server import TritonServer
-from sefar_serve.triton.wheel import setup
+from sefar_serve.triton_server.repository import publish
+from sefar_serve.triton_server.server import TritonServer
+from sefar_serve.triton_server.wheel import setup
 
 Job = Callable[[Sequence[np.ndarray], int], Awaitable[None]]
 BATCH = 8

@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from sefar_client import Classification, Client, Embedding, Failure
-from sefar_serve.console import frames_text
-from sefar_serve.schemas import SourceFrame
+from sefar_serve.cli.console import frames_text
+from sefar_serve.cli.contact_sheet import SheetClip, contact_sheet
+from sefar_serve.schemas.video import SourceFrame
 from sefar_serve.settings import shipped_model
-from sefar_serve.sheet import SheetClip, contact_sheet
-from sefar_serve.triton.server import TritonServer
-from sefar_serve.triton.wheel import setup as set_up_triton
+from sefar_serve.triton_server.server import TritonServer
+from sefar_serve.triton_server.wheel import setup as set_up_triton
 from sefar_training.synthgym import CLASSES, ActionClass, clip_seed, encode_clip, render_clip
 
 READY_WITHIN = 60.0

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sefar_serve.clip.sampling import Layout, Sampling
+from sefar_serve.sampling import Layout, Sampling
 
 OUTPUT_NAMES = ("logits", "embedding", "tokens", "mc_logits")
 """Outputs of the ONNX graph; its only input is ``frames``."""
@@ -33,7 +33,7 @@ class ModelMetadata(BaseModel):
         version: version of the weights, e.g. ``1``.
         dataset: what it was trained on, for people to read.
         sample_frames: frames per temporal element, fine ones first, context last.
-        layout: where the elements' frames come from, see `sefar_serve.clip.sampling`.
+        layout: where the elements' frames come from, see `sefar_serve.sampling`.
         resize: short side in pixels that frames are scaled to.
         size: side in pixels of the central square cut from the scaled frame; at most `resize`.
         mean: per RGB channel, on [0, 1], subtracted inside the graph.

@@ -1,7 +1,7 @@
 """From videos to predictions: decode in a thread pool, infer in the engine.
 
 The gateway and the command line both go through `Recognizer`, so they cannot disagree. It speaks
-of clips and predictions only; `sefar_serve.answers` turns them into what users see.
+of clips and predictions only; `sefar_serve.schemas.render` turns them into what users see.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from grey_clips import encode_grey_clip
 
-from sefar_serve.triton.server import TritonServer
-from sefar_serve.triton.wheel import TritonHome, setup
+from sefar_serve.triton_server.server import TritonServer
+from sefar_serve.triton_server.wheel import TritonHome, setup
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,7 +58,7 @@ def triton(
 ) -> Iterator[TritonServer]:
     """A server that tests leave as they found it."""
     folder = tmp_path_factory.mktemp("triton")
-    from sefar_serve.triton.repository import publish
+    from sefar_serve.triton_server.repository import publish
 
     publish(untrained_model, folder / "models")
     with TritonServer(triton_home, folder / "models", log=folder / "log") as server:
@@ -68,7 +68,7 @@ def triton(
 @pytest.fixture
 def own_triton(triton_home: TritonHome, untrained_model: Path, tmp_path: Path) -> Iterator[TritonServer]:
     """A server to be hurt, with a repository to be changed, `own_triton.repository`."""
-    from sefar_serve.triton.repository import publish
+    from sefar_serve.triton_server.repository import publish
 
     publish(untrained_model, tmp_path / "models")
     server = TritonServer(triton_home, tmp_path / "models", log=tmp_path / "log")

@@ -20,11 +20,10 @@ from sefar_serve.api.gateway import Gateway
 from sefar_serve.api.metrics import Metrics
 from sefar_serve.api.observe import ObserveMiddleware
 from sefar_serve.api.payload import Reading
-from sefar_serve.api.remote import RemoteVideos
 from sefar_serve.api.store import ClipStore
 from sefar_serve.engine import Engine
-from sefar_serve.fetch import UrlFetcher
-from sefar_serve.generation import Generator
+from sefar_serve.fetch import RemoteVideos, UrlFetcher
+from sefar_serve.language import Generator
 from sefar_serve.optional import optional_module
 from sefar_serve.recognition import Recognizer
 from sefar_serve.settings import Settings

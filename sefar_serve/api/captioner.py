@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sefar_serve.api.errors import ApiError
 from sefar_serve.api.store import StoredClip
 from sefar_serve.engine import Engine, EngineUnavailableError, Model
-from sefar_serve.generation import (
+from sefar_serve.language import (
     AdapterMismatchError,
     GenerationOptions,
     Generator,

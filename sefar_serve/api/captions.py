@@ -8,7 +8,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from sefar_serve import answers
 from sefar_serve.api.captioner import Captioner, required
 from sefar_serve.api.completion import usage
 from sefar_serve.api.errors import ERRORS, problem_of
@@ -17,12 +16,13 @@ from sefar_serve.api.options import CaptionOptions
 from sefar_serve.api.payload import body_forms, closed_on_error, read_request
 from sefar_serve.api.store import StoredClip
 from sefar_serve.api.work import counted, recognise, while_connected
-from sefar_serve.chat_schemas import Caption, CaptionsResponse, CaptionUsage
-from sefar_serve.generation import GenerationError, GenerationOptions, Message
+from sefar_serve.language import GenerationError, GenerationOptions, Message
+from sefar_serve.language.replies import Reply, answer
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import ClipInput, Recognised
-from sefar_serve.replies import Reply, answer
-from sefar_serve.schemas import ItemError
+from sefar_serve.schemas import render as answers
+from sefar_serve.schemas.chat import Caption, CaptionsResponse, CaptionUsage
+from sefar_serve.schemas.problem import ItemError
 
 router = APIRouter(prefix="/v1", tags=["text"])
 

@@ -18,12 +18,12 @@ from sefar_serve.api.openai_parameters import acted_upon
 from sefar_serve.api.payload import read_json, validated
 from sefar_serve.api.stream import EventStream
 from sefar_serve.api.work import counted, while_connected
-from sefar_serve.chat_schemas import (
+from sefar_serve.language import GenerationError, GenerationOptions
+from sefar_serve.language.replies import Reply, choose, write
+from sefar_serve.schemas.chat import (
     ChatCompletion,
     ChatRequest,
 )
-from sefar_serve.generation import GenerationError, GenerationOptions
-from sefar_serve.replies import Reply, choose, write
 
 router = APIRouter(prefix="/v1", tags=["text"])
 

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sefar_serve.api.errors import problem_of
-from sefar_serve.chat_schemas import (
+from sefar_serve.language.replies import Reply
+from sefar_serve.schemas.chat import (
     AssistantMessage,
     ChatChoice,
     ChatCompletion,
@@ -17,7 +18,6 @@ from sefar_serve.chat_schemas import (
     SefarBlock,
     TokenUsage,
 )
-from sefar_serve.replies import Reply
 
 
 @dataclass(frozen=True)

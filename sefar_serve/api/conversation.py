@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from sefar_serve import answers
 from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.errors import ApiError
 from sefar_serve.api.gateway import Gateway
 from sefar_serve.api.payload import video_at
 from sefar_serve.api.store import StoredClip
 from sefar_serve.api.work import recognise
-from sefar_serve.chat_schemas import AnswerMode, ChatMessage, ChatRequest, SeenClip, TextPart, VideoPart, VideoUrl
-from sefar_serve.choices import join_choices, split_choices
 from sefar_serve.engine import Model
-from sefar_serve.generation import ClipFeatures, Message
+from sefar_serve.language import ClipFeatures, Message
+from sefar_serve.language.choices import join_choices, split_choices
+from sefar_serve.language.replies import Verdict
 from sefar_serve.recognition import ClipInput, Recognised, Span
-from sefar_serve.replies import Verdict
+from sefar_serve.schemas import render as answers
+from sefar_serve.schemas.chat import AnswerMode, ChatMessage, ChatRequest, SeenClip, TextPart, VideoPart, VideoUrl
 
 STORED = "sefar://"
 """Beginning of the URL of a clip that was seen before."""

@@ -32,15 +32,6 @@ from sefar_serve.engine import (
 )
 from sefar_serve.extract.clips import ExtractError
 from sefar_serve.fetch import UrlFetchError, UrlNotAllowedError, UrlTimeoutError
-from sefar_serve.generation import (
-    AdapterMismatchError,
-    FeatureMismatchError,
-    GenerationError,
-    GeneratorOverloadedError,
-    GeneratorUnavailableError,
-    PromptError,
-    PromptTooLongError,
-)
 from sefar_serve.jobs.errors import (
     IdempotencyKeyReusedError,
     JobError,
@@ -52,7 +43,16 @@ from sefar_serve.jobs.errors import (
     PathNotAllowedError,
     TooManyClipsError,
 )
-from sefar_serve.schemas import ErrorBody, ErrorResponse
+from sefar_serve.language import (
+    AdapterMismatchError,
+    FeatureMismatchError,
+    GenerationError,
+    GeneratorOverloadedError,
+    GeneratorUnavailableError,
+    PromptError,
+    PromptTooLongError,
+)
+from sefar_serve.schemas.problem import ErrorBody, ErrorResponse
 
 log = logging.getLogger(__name__)
 

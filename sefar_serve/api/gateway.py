@@ -10,8 +10,8 @@ from fastapi import Request
 from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.metrics import Metrics
 from sefar_serve.api.payload import Reading
-from sefar_serve.api.remote import RemoteVideos
 from sefar_serve.api.store import ClipStore
+from sefar_serve.fetch import RemoteVideos
 from sefar_serve.recognition import Recognizer
 from sefar_serve.settings import Settings
 

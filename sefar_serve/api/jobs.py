@@ -14,9 +14,9 @@ from starlette.datastructures import UploadFile
 from sefar_serve.api.errors import ERRORS, ApiError
 from sefar_serve.api.gateway import gateway_of
 from sefar_serve.api.payload import read_form, read_json, validated
-from sefar_serve.job_schemas import Job, JobInput, JobList, JobOptions
 from sefar_serve.jobs.errors import TooManyClipsError
-from sefar_serve.schemas import ErrorResponse
+from sefar_serve.schemas.jobs import Job, JobInput, JobList, JobOptions
+from sefar_serve.schemas.problem import ErrorResponse
 
 if TYPE_CHECKING:  # its packages are an extra
     from sefar_serve.extract.manifests import NamedClip

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from sefar_serve.generation import Generator
 from sefar_serve.jobs.store import JobStore
+from sefar_serve.language import Generator
+from sefar_serve.language.replies import Reply
 from sefar_serve.recognition import Recognised, Recognizer
-from sefar_serve.replies import Reply
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from sefar_serve.chat_schemas import Seed
-from sefar_serve.generation import CAPTION_PROMPT
+from sefar_serve.language import CAPTION_PROMPT
 from sefar_serve.recognition import Span
+from sefar_serve.schemas.chat import Seed
 
 
 class ClipOptions(BaseModel):

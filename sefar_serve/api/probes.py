@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.gateway import gateway_of
 from sefar_serve.engine import EngineUnavailableError
-from sefar_serve.generation import GenerationError
+from sefar_serve.language import GenerationError
 
 router = APIRouter(tags=["probes"])
 

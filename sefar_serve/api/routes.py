@@ -7,22 +7,23 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request
 
-from sefar_serve import answers, engine
+from sefar_serve import engine
 from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.errors import ERRORS, ApiError, problem_of
 from sefar_serve.api.gateway import Gateway, gateway_of
 from sefar_serve.api.options import ClassifyOptions, ClipOptions, EmbedOptions
 from sefar_serve.api.payload import body_forms, closed_on_error, read_request
 from sefar_serve.api.work import recognise, remember, while_connected
-from sefar_serve.generation import AdapterMismatchError
+from sefar_serve.language import AdapterMismatchError
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import ClipInput, Recognised, Span
-from sefar_serve.schemas import (
+from sefar_serve.schemas import render as answers
+from sefar_serve.schemas.problem import ItemError
+from sefar_serve.schemas.video import (
     Classification,
     ClassifyResponse,
     Embedding,
     EmbeddingsResponse,
-    ItemError,
     LanguageModel,
     Model,
     ModelList,

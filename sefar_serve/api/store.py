@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sefar_serve.generation import ClipFeatures
+from sefar_serve.language import ClipFeatures
+from sefar_serve.language.replies import Verdict
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Window
-from sefar_serve.replies import Verdict
 
 
 class ClipNotFoundError(LookupError):

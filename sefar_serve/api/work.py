@@ -12,7 +12,7 @@ from fastapi import Request
 from sefar_serve.api.errors import ApiError
 from sefar_serve.api.gateway import Gateway
 from sefar_serve.engine import EngineOverloadedError, Model
-from sefar_serve.generation import GeneratorOverloadedError
+from sefar_serve.language import GeneratorOverloadedError
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import ClipInput, Recognised, Span
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from sefar_serve.clip.errors import ClipLimitError, ClipSpanError
 from sefar_serve.clip.limits import ClipLimits
-from sefar_serve.clip.sampling import Sampling, sample_indices
 from sefar_serve.clip.source import VideoSource
 from sefar_serve.clip.video import Frames, Video
+from sefar_serve.sampling import Sampling, sample_indices
 
 SLACK = 1e-6
 """Seconds by which a frame's time may miss a bound that was meant to name it."""

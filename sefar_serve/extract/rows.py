@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sefar_serve.answers import top_labels
 from sefar_serve.clip import Clip
 from sefar_serve.engine import Outputs
 from sefar_serve.extract.clips import ClipRef
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.reliability import reliability
+from sefar_serve.schemas.render import top_labels
 
 Format = Literal["parquet", "npy", "webdataset"]
 VectorName = Literal["embedding", "tokens"]

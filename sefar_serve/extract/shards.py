@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sefar_serve import __version__
+from sefar_serve.atomic import file_written_whole
 from sefar_serve.extract.clips import ClipRef, ExtractError, MixedModelError, OutputBusyError, unwritable
 from sefar_serve.extract.rows import ClipRow, RowOptions, table
 from sefar_serve.extract.vectors import replace_vectors, vector_files, write_vectors
-from sefar_serve.folders import file_written_whole
 from sefar_serve.metadata import ModelMetadata
 
 MANIFEST = "_manifest.json"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sefar_serve.atomic import file_written_whole
 from sefar_serve.extract.clips import ExtractError
 from sefar_serve.extract.rows import ClipRow, RowOptions, VectorName, stacked
-from sefar_serve.folders import file_written_whole
 from sefar_serve.metadata import ModelMetadata
 
 

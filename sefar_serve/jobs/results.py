@@ -8,7 +8,7 @@ from typing import Literal
 
 import pyarrow.parquet as pq
 
-from sefar_serve.folders import file_written_whole
+from sefar_serve.atomic import file_written_whole
 from sefar_serve.jobs.errors import JobHasNoRowsError
 
 ResultFormat = Literal["parquet", "jsonl"]

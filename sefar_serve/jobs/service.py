@@ -31,13 +31,13 @@ from sefar_serve.extract.manifests import NamedClip
 from sefar_serve.extract.rows import RowOptions
 from sefar_serve.extract.run import Progress, extract
 from sefar_serve.extract.shards import model_sha256
-from sefar_serve.job_schemas import Job, JobOptions
 from sefar_serve.jobs.errors import JobNotFinishedError, JobsDirError, JobStorageError
 from sefar_serve.jobs.intake import Intake, read_clips
 from sefar_serve.jobs.remote import FetchingDecoders
 from sefar_serve.jobs.results import ResultFormat, write_result
 from sefar_serve.jobs.store import JobStore
-from sefar_serve.schemas import ErrorBody
+from sefar_serve.schemas.jobs import Job, JobOptions
+from sefar_serve.schemas.problem import ErrorBody
 
 log = logging.getLogger(__name__)
 

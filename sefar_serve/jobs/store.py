@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sefar_serve.job_schemas import Job, JobOptions
 from sefar_serve.jobs.errors import (
     IdempotencyKeyReusedError,
     JobNotFinishedError,
@@ -22,7 +21,8 @@ from sefar_serve.jobs.errors import (
     JobsDirError,
     JobsFullError,
 )
-from sefar_serve.schemas import ErrorBody
+from sefar_serve.schemas.jobs import Job, JobOptions
+from sefar_serve.schemas.problem import ErrorBody
 
 SCHEMA_VERSION = 1
 

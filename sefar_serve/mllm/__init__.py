@@ -1,6 +1,6 @@
 """SeFAR features in a Hugging Face language model; importing this registers the classes with transformers.
 
-This room needs torch and transformers; nothing outside it, `sefar_serve.generation.local` and `.vllm` does.
+This room needs torch and transformers; nothing outside it, `sefar_serve.mllm.generator` and `.vllm` does.
 """
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor

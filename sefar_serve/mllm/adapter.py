@@ -27,9 +27,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
-from sefar_serve.folders import written_whole
-from sefar_serve.generation.base import PLACEHOLDER
-from sefar_serve.generation.errors import AdapterMismatchError, AdapterNotFoundError
+from sefar_serve.atomic import written_whole
+from sefar_serve.language.errors import AdapterMismatchError, AdapterNotFoundError
+from sefar_serve.language.protocol import PLACEHOLDER
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.mllm.config import SefarMLLMConfig
 from sefar_serve.mllm.model import SefarForConditionalGeneration

@@ -24,8 +24,8 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from sefar_serve.generation.base import FinishReason, GenerationOptions
-from sefar_serve.generation.stops import StopTexts
+from sefar_serve.language.protocol import FinishReason, GenerationOptions
+from sefar_serve.language.stops import StopTexts
 from sefar_serve.mllm.adapter import Adapter
 from sefar_serve.mllm.prompt import Prompt
 

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AddedToken, PreTrainedModel, PreTrainedTokenizerBase
 
-from sefar_serve.folders import written_whole
-from sefar_serve.generation.base import PLACEHOLDER
-from sefar_serve.generation.errors import AdapterNotFoundError
+from sefar_serve.atomic import written_whole
+from sefar_serve.language.errors import AdapterNotFoundError
+from sefar_serve.language.protocol import PLACEHOLDER
 from sefar_serve.mllm.adapter import (
     DESCRIPTION,
     PROJECTOR,

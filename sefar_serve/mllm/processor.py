@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from transformers import AddedToken, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from sefar_serve.generation.base import PLACEHOLDER
-from sefar_serve.generation.errors import FeatureMismatchError, PromptError
+from sefar_serve.language.errors import FeatureMismatchError, PromptError
+from sefar_serve.language.protocol import PLACEHOLDER
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sefar_serve.generation.errors import FeatureMismatchError, PromptError
+from sefar_serve.language.errors import FeatureMismatchError, PromptError
 
 
 class SefarProjector(nn.Module):

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from sefar_serve.generation.base import ClipFeatures, Message
-from sefar_serve.generation.errors import FeatureMismatchError, PromptError, PromptTooLongError
+from sefar_serve.language.errors import FeatureMismatchError, PromptError, PromptTooLongError
+from sefar_serve.language.protocol import ClipFeatures, Message
 from sefar_serve.mllm.processor import SefarProcessor
 
 

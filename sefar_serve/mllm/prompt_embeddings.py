@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig
 
-from sefar_serve.generation.errors import AdapterMismatchError, AdapterNotFoundError
+from sefar_serve.language.errors import AdapterMismatchError, AdapterNotFoundError
 from sefar_serve.mllm.adapter import (
     LORA,
     PROJECTOR,

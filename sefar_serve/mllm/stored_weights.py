@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
-from sefar_serve.generation.errors import AdapterMismatchError, AdapterNotFoundError
+from sefar_serve.language.errors import AdapterMismatchError, AdapterNotFoundError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

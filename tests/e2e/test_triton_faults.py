@@ -21,8 +21,8 @@ from e2e_gateway import GatewayProcess, start_gateway
 from tritonclient.utils import InferenceServerException
 
 from sefar_serve.engine.triton.region import FOLDER, PREFIX
-from sefar_serve.triton.repository import publish
-from sefar_serve.triton.server import TritonServer, free_ports
+from sefar_serve.triton_server.repository import publish
+from sefar_serve.triton_server.server import TritonServer, free_ports
 
 
 @pytest.fixture(params=[False, True], ids=["grpc", "shared memory"])

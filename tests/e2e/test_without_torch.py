@@ -9,7 +9,7 @@ from pathlib import Path
 
 from grey_clips import encode_grey_clip
 
-from sefar_serve.triton.server import TritonServer
+from sefar_serve.triton_server.server import TritonServer
 
 # Both run in a fresh interpreter in which importing these packages fails.
 ABSENT = """
@@ -27,10 +27,10 @@ sys.meta_path.insert(0, Absent())
 SERVE = """
 from fastapi.testclient import TestClient
 from sefar_serve.api import create_app
-from sefar_serve.server import make_engine
+from sefar_serve.assemble import make_engine
 from sefar_serve.settings import Settings
 import sefar_client, sefar_serve.cli, sefar_training.synthgym
-from sefar_serve.server import make_generator
+from sefar_serve.assemble import make_generator
 
 settings = Settings()
 with TestClient(create_app(settings, make_engine(settings), make_generator(settings))) as client:
@@ -74,6 +74,6 @@ def test_captions_say_what_to_install(tmp_path: Path) -> None:
 
 def test_a_gateway_for_triton_needs_no_onnxruntime(tmp_path: Path, triton: TritonServer) -> None:
     # The server that the demo starts is on the same machine, so its room has to do without as well.
-    script = 'absent.add("onnxruntime")\nimport sefar_serve.triton.repository, sefar_serve.triton.server' + SERVE
-    done = run(script, tmp_path / "clip.mp4", SEFAR_TRITON_URL=triton.url)
+    server = "import sefar_serve.triton_server.repository, sefar_serve.triton_server.server"
+    done = run(f'absent.add("onnxruntime")\n{server}{SERVE}', tmp_path / "clip.mp4", SEFAR_TRITON_URL=triton.url)
     assert done.returncode == 0, done.stderr

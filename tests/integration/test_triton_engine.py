@@ -15,7 +15,7 @@ from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.engine.triton import TritonEngine, TritonOptions
 from sefar_serve.engine.triton.region import FOLDER, PREFIX
 from sefar_serve.metadata import OUTPUT_NAMES
-from sefar_serve.triton.server import TritonServer
+from sefar_serve.triton_server.server import TritonServer
 
 
 def clips(model: OnnxModel, count: int) -> np.ndarray:

@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 from vllm_stand_in import StandIn, free_port
 
 from sefar_serve.api import create_app
+from sefar_serve.assemble import make_engine, make_generator
 from sefar_serve.mllm.adapter import load_adapter
-from sefar_serve.server import make_engine, make_generator
 from sefar_serve.settings import Settings, shipped_captioner
 
 NAME = "sefar-synthgym-captioner"

@@ -37,7 +37,7 @@ from transformers import (
 from vllm_stand_in import StandIn, free_port, refusal
 
 from sefar_serve.engine import FAKE_METADATA
-from sefar_serve.generation import (
+from sefar_serve.language import (
     AdapterMismatchError,
     ClipFeatures,
     FeatureMismatchError,
@@ -50,11 +50,11 @@ from sefar_serve.generation import (
     PromptError,
     PromptTooLongError,
 )
-from sefar_serve.generation.local import LocalGenerator
-from sefar_serve.generation.vllm import VllmGenerator, upstream
 from sefar_serve.mllm import SefarForConditionalGeneration, SefarProcessor
 from sefar_serve.mllm.adapter import Adapter, load_adapter, save_adapter
+from sefar_serve.mllm.generator import LocalGenerator
 from sefar_serve.mllm.prompt_embeddings import check_takes_rows, serialized
+from sefar_serve.mllm.vllm import VllmGenerator, upstream
 
 pytestmark = pytest.mark.anyio
 

@@ -18,11 +18,11 @@ from tiny_language_model import CONTEXT, ELEMENTS, EMBEDDING_DIM, TOKEN_DIM, tin
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from vllm_stand_in import free_port
 
-from sefar_serve.generation import GenerationOptions, GeneratorUnavailableError
-from sefar_serve.generation.vllm import VllmGenerator, upstream
-from sefar_serve.generation.vllm.routes import Chat
+from sefar_serve.language import GenerationOptions, GeneratorUnavailableError
 from sefar_serve.mllm import SefarForConditionalGeneration, SefarProcessor
 from sefar_serve.mllm.adapter import load_adapter, save_adapter
+from sefar_serve.mllm.vllm import VllmGenerator, upstream
+from sefar_serve.mllm.vllm.routes import Chat
 
 VLLM = os.environ.get("SEFAR_VLLM", "")
 pytestmark = [

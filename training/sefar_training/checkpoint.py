@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sefar_serve.folders import written_whole
+from sefar_serve.atomic import written_whole
 
 from .config import ModelConfig
 from .data import ClassTable

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sefar_serve.clip.sampling import Layout, Sampling
+from sefar_serve.sampling import Layout, Sampling
 
 from .model import VARIANTS, Architecture, VariantName
 

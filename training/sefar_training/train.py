@@ -28,9 +28,9 @@ from .evaluation import EvaluationReport, evaluate_clips, torch_predictor
 from .evaluation.run import check_files
 from .loop import Figures, RunError, RunFolder, TrainingLoop, create_accelerator, steps_per_epoch
 from .model import FrameNormalizer, SefarModel, create_model
-from .pretext import PoseFileError, PoseRegressor, PretextStep, read_poses
 from .semisupervised import RULES, ClassificationStep
 from .synthgym import POSE_NAMES
+from .synthgym.pretext import PoseFileError, PoseRegressor, PretextStep, read_poses
 
 logger = logging.getLogger(__name__)
 

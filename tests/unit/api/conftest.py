@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from sefar_serve.api import create_app
 from sefar_serve.engine import FakeEngine
-from sefar_serve.generation import FakeGenerator
+from sefar_serve.language import FakeGenerator
 from sefar_serve.settings import Settings
 
 Gateway = Callable[..., TestClient]

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sefar_serve.engine import FakeEngine
-from sefar_serve.generation import CAPTION_PROMPT, FakeGenerator, GenerationFailedError, GeneratorUnavailableError
+from sefar_serve.language import CAPTION_PROMPT, FakeGenerator, GenerationFailedError, GeneratorUnavailableError
 
 Gateway = Callable[..., TestClient]
 

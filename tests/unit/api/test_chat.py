@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sefar_serve.engine import FAKE_METADATA, FakeEngine
-from sefar_serve.generation import (
+from sefar_serve.language import (
     AdapterMismatchError,
     ClipFeatures,
     FakeGenerator,

@@ -15,7 +15,7 @@ import uvicorn
 
 from sefar_serve.api import create_app
 from sefar_serve.engine import FakeEngine
-from sefar_serve.generation import FakeGenerator, GeneratorOverloadedError, GeneratorUnavailableError
+from sefar_serve.language import FakeGenerator, GeneratorOverloadedError, GeneratorUnavailableError
 from sefar_serve.settings import Settings
 
 Serve = Callable[..., openai.OpenAI]

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from fastapi.testclient import TestClient
 
-from sefar_serve.api.remote import FETCH_THREADS
-from sefar_serve.generation import FakeGenerator
+from sefar_serve.fetch.pool import FETCH_THREADS
+from sefar_serve.language import FakeGenerator
 
 Gateway = Callable[..., TestClient]
 

@@ -27,10 +27,12 @@ from sefar_client import (
     calls,
 )
 from sefar_client.results import Result
-from sefar_serve import chat_schemas, job_schemas, schemas
 from sefar_serve.api import create_app, options
 from sefar_serve.engine import FakeEngine
-from sefar_serve.generation import CAPTION_PROMPT, FakeGenerator
+from sefar_serve.language import CAPTION_PROMPT, FakeGenerator
+from sefar_serve.schemas import chat as chat_schemas
+from sefar_serve.schemas import jobs as job_schemas
+from sefar_serve.schemas import video as schemas
 from sefar_serve.settings import Settings
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from sefar_serve.job_schemas import Job, JobOptions
 from sefar_serve.jobs.errors import (
     IdempotencyKeyReusedError,
     JobNotFinishedError,
@@ -18,7 +17,8 @@ from sefar_serve.jobs.errors import (
     JobsFullError,
 )
 from sefar_serve.jobs.store import JobStore
-from sefar_serve.schemas import ErrorBody
+from sefar_serve.schemas.jobs import Job, JobOptions
+from sefar_serve.schemas.problem import ErrorBody
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from sefar_serve.generation import AdapterMismatchError, AdapterNotFoundError, FeatureMismatchError, PromptError
+from sefar_serve.language import AdapterMismatchError, AdapterNotFoundError, FeatureMismatchError, PromptError
 from sefar_serve.mllm.beside import SefarBesideVision
 
 SIZES = {"embedding_dim": 8, "token_dim": 4, "elements": 3}

@@ -13,7 +13,7 @@ from tiny_language_model import ELEMENTS, EMBEDDING_DIM, TOKEN_DIM, tiny_process
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, Trainer, TrainingArguments, pipeline
 
-from sefar_serve.generation import FeatureMismatchError, PromptError
+from sefar_serve.language import FeatureMismatchError, PromptError
 from sefar_serve.mllm import SefarForConditionalGeneration, SefarMLLMConfig, SefarProcessor
 
 pytestmark = [

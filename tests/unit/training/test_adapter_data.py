@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_language_model import ELEMENTS, EMBEDDING_DIM, TOKEN_DIM, tiny_processor
 
-from sefar_serve.generation.base import PLACEHOLDER, ClipFeatures, Message
+from sefar_serve.language.protocol import PLACEHOLDER, ClipFeatures, Message
 from sefar_serve.mllm.prompt import make_prompt, option_ids
 from sefar_training.adapter.attributes import read_synthgym
 from sefar_training.adapter.config import AdapterData

@@ -14,7 +14,7 @@ from small_videos import encode
 from typer.testing import CliRunner
 
 from sefar_serve.cli import app
-from sefar_serve.generation import AdapterMismatchError
+from sefar_serve.language import AdapterMismatchError
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.mllm.adapter import Adapter, load_adapter
 from sefar_training.adapter.compare import load_comparison, run_comparison

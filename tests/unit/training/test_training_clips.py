@@ -8,8 +8,8 @@ import pytest
 from small_videos import encode
 
 from sefar_serve.clip import ClipError, load_clip
-from sefar_serve.clip.sampling import Sampling
 from sefar_serve.lists import ListEntry
+from sefar_serve.sampling import Sampling
 from sefar_training.data import BrokenClipsError, EvaluationClips, FrameStore, TrainingClips, WeakView
 
 SAMPLING = Sampling((2, 2, 4))

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from sefar_serve.cli import app, main
 from sefar_serve.clip import load_clip
-from sefar_serve.clip.sampling import Sampling, sample_indices
 from sefar_serve.engine import ModelLoadError
 from sefar_serve.lists import ListEntry
 from sefar_serve.reliability import reliabilities, softmax
+from sefar_serve.sampling import Sampling, sample_indices
 from sefar_training.checkpoint import CheckpointError, CheckpointInfo, save_checkpoint
 from sefar_training.config import ModelConfig
 from sefar_training.data import ClassTable, EvaluationClips, ListFileError

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sefar_training.model import FrameNormalizer
-from sefar_training.pretext import PoseFileError, PoseRegressor, PretextStep, read_poses
+from sefar_training.synthgym.pretext import PoseFileError, PoseRegressor, PretextStep, read_poses
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import torch
 from tqdm import tqdm
 
-from sefar_serve.generation.base import ClipFeatures, FinishReason, GenerationOptions, Message
+from sefar_serve.language.protocol import ClipFeatures, FinishReason, GenerationOptions, Message
 from sefar_serve.mllm.adapter import Adapter
 from sefar_serve.mllm.batch import Row, batched, generate
 from sefar_serve.mllm.prompt import Prompt, make_prompt, option_ids

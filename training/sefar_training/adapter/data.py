@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sefar_serve.generation.base import ClipFeatures, Message
+from sefar_serve.language.protocol import ClipFeatures, Message
 from sefar_serve.mllm import SefarProcessor
 from sefar_serve.mllm.prompt import make_prompt
 

@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from sefar_serve.clip import load_clip
 from sefar_serve.clip.load import segments_of
-from sefar_serve.clip.sampling import sample_indices
 from sefar_serve.engine.onnx import Device, OnnxModel
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.reliability import reliabilities, softmax
+from sefar_serve.sampling import sample_indices
 
 from ..data import ClassTable, ListEntry, WeakView, read_list
 from ..data.clips import decode_clip

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sefar_serve.choices import join_choices, split_choices
+from sefar_serve.language.choices import join_choices, split_choices
 
 LETTERS = "ABCD"
 

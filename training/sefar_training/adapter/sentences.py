@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sefar_serve.generation import CAPTION_PROMPT
+from sefar_serve.language import CAPTION_PROMPT
 
 from ..synthgym.captions import PLACES
 from .attributes import LABEL, Attributes

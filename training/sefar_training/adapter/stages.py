@@ -23,7 +23,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from sefar_serve.folders import written_whole
+from sefar_serve.atomic import written_whole
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.mllm import SefarForConditionalGeneration, SefarProcessor
 

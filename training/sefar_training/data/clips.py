@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from sefar_serve.clip import ClipError, UndecodableVideoError, Video, load_clip
 from sefar_serve.clip.load import segments_of
-from sefar_serve.clip.sampling import Sampling, sample_indices
 from sefar_serve.clip.video import nearest
 from sefar_serve.lists import ListEntry
+from sefar_serve.sampling import Sampling, sample_indices
 
 from .views import WeakView
 

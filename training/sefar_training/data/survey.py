@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
 from sefar_serve.clip import ClipError, load_clip
-from sefar_serve.clip.sampling import Sampling
 from sefar_serve.lists import UNKNOWN, ListEntry, ListFileError, read_list
+from sefar_serve.sampling import Sampling
 
 Role = Literal["training", "evaluation", "other"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from sefar_serve.clip.sampling import Sampling
+from sefar_serve.sampling import Sampling
 
 from .clips import FrameStore, Sample
 from .views import StrongView

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sefar_serve.clip.sampling import Sampling
 from sefar_serve.engine.onnx import Device, OnnxModel
 from sefar_serve.metadata import ModelMetadata
+from sefar_serve.sampling import Sampling
 
 from ..checkpoint import load_checkpoint
 from ..data import ClassTable

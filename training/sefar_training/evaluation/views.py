@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sefar_serve.clip import Video, central_square
 from sefar_serve.clip.load import segments_of
-from sefar_serve.clip.sampling import Sampling, sample_indices
+from sefar_serve.sampling import Sampling, sample_indices
 
 from ..data import EvaluationClips, ListEntry
 from ..data.clips import Sample

@@ -1,0 +1,95 @@
+"""From settings to running parts: the engine and the language model that they name."""
+
+from __future__ import annotations
+
+import logging
+
+from sefar_serve.engine import Engine
+from sefar_serve.language import Generator
+from sefar_serve.optional import optional_module
+from sefar_serve.settings import Settings, shipped_captioner
+
+log = logging.getLogger(__name__)
+
+DEFAULT_TOKENS = 128
+"""Longest answer where a request does not say, in tokens."""
+
+
+def make_engine(settings: Settings) -> Engine:
+    """Load the model that the settings name, or make the engine that asks their Triton server.
+
+    Raises:
+        ModelLoadError: if the model cannot be loaded.
+        ModuleNotFoundError: if the package that the engine needs is not installed.
+    """
+    # Each engine's package is an extra of its own: a gateway in front of Triton has no onnxruntime.
+    if settings.triton_url is not None:
+        from sefar_serve.engine.triton import TritonEngine, TritonOptions
+
+        return TritonEngine(
+            TritonOptions(
+                url=settings.triton_url,
+                models=settings.triton_models,
+                shared_memory=settings.triton_shared_memory,
+                timeout=settings.triton_timeout,
+                max_inflight=settings.max_queue,
+                probe=settings.triton_probe,
+            )
+        )
+    from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
+
+    model = OnnxModel(settings.model, device=settings.device, threads=settings.inference_threads)
+    return OnnxEngine(
+        model,
+        max_batch=settings.max_batch,
+        max_wait=settings.max_wait_ms / 1000,
+        max_queue=settings.max_queue,
+    )
+
+
+def make_generator(settings: Settings) -> Generator | None:
+    """Load the language model that the settings name, or make the generator that asks their vLLM server.
+
+    Returns:
+        None where the settings want none, or where `auto` finds no torch to run the shipped one with.
+
+    Raises:
+        GenerationError: the adapter or its language model cannot be loaded.
+        ModuleNotFoundError: the packages it needs are not installed.
+    """
+    if settings.captioner == "none":
+        return None
+    adapter = str(shipped_captioner()) if settings.captioner == "auto" else settings.captioner
+    try:
+        if settings.vllm_url is None:
+            return _local_generator(adapter, settings)
+        return _vllm_generator(adapter, settings.vllm_url, settings)
+    except ModuleNotFoundError as error:
+        if settings.captioner != "auto":
+            raise
+        log.info("labels alone, no captions: %s", error)
+        return None
+
+
+def _local_generator(adapter: str, settings: Settings) -> Generator:
+    generator: Generator = optional_module("sefar_serve.mllm.generator", extra="mllm").LocalGenerator(
+        adapter,
+        device=settings.captioner_device,
+        max_batch=settings.generation_batch,
+        max_queue=settings.max_generating,
+        max_tokens=min(DEFAULT_TOKENS, settings.max_tokens),
+    )
+    return generator
+
+
+def _vllm_generator(adapter: str, url: str, settings: Settings) -> Generator:
+    key = settings.vllm_api_key
+    generator: Generator = optional_module("sefar_serve.mllm.vllm", extra="mllm").VllmGenerator(
+        adapter,
+        url,
+        model=settings.vllm_model,
+        api_key=None if key is None else key.get_secret_value(),
+        max_inflight=settings.max_generating,
+        max_tokens=min(DEFAULT_TOKENS, settings.max_tokens),
+    )
+    return generator

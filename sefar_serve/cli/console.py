@@ -1,0 +1,152 @@
+"""How results look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.schemas.chat import Caption, ChatCompletion
+from sefar_serve.schemas.problem import ItemError
+from sefar_serve.schemas.video import Classification, Embedding, Label, SourceFrame
+
+out = Console()
+err = Console(stderr=True)
+
+
+def label_text(label: Label) -> str:
+    """A label and its score on one line."""
+    return f"{label.label}  {label.score:.1%}"
+
+
+def frames_text(frames: Iterable[SourceFrame]) -> str:
+    """Which frames the model saw, by element: ``fine_1 4,20 | context 1,9,17``."""
+    by_element: dict[str, list[str]] = {}
+    for frame in frames:
+        by_element.setdefault(frame.element, []).append(str(frame.index))
+    return " | ".join(f"{element} {','.join(indices)}" for element, indices in by_element.items())
+
+
+def print_json(items: Iterable[BaseModel]) -> None:
+    """One JSON object a line."""
+    for item in items:
+        typer.echo(item.model_dump_json())
+
+
+def exit_by(items: Sequence[BaseModel]) -> None:
+    """End with an error status if any video failed.
+
+    Raises:
+        typer.Exit: then.
+    """
+    failed = sum(isinstance(item, ItemError) for item in items)
+    if failed:
+        err.print(f"[red]{failed} of {len(items)} videos failed[/]")
+        raise typer.Exit(1)
+
+
+def print_captions(items: Sequence[Caption | ItemError]) -> None:
+    """A line a clip: its caption, and below it where the classifier sees something else; failures last."""
+    for item in items:
+        if isinstance(item, Caption):
+            out.print(f"[bold]{escape(Path(item.name).name)}[/]  {escape(item.caption)}", highlight=False)
+            print_notice(item.notice, item.labels[0], item.reliability)
+    _print_notes(items)
+
+
+def print_notice(notice: str | None, best: Label, reliability: float) -> None:
+    """What the classifier says to a text: a warning where they disagree, else its label and η."""
+    if notice is None:
+        out.print(f"  [dim]classifier: {escape(label_text(best))}, η {reliability:.2f}[/]", highlight=False)
+    else:
+        out.print(f"  [yellow]{escape(notice)}[/]", highlight=False)
+
+
+def print_answer(answer: ChatCompletion) -> None:
+    """An answer, the options it was chosen from, and what the classifier says."""
+    out.print(escape(answer.choices[0].message.content), highlight=False)
+    for option in answer.sefar.options or ():
+        out.print(f"  {option.probability:6.1%}  {option.letter}. {escape(option.text)}", highlight=False)
+    for clip in answer.sefar.clips:
+        print_notice(answer.sefar.notice, clip.labels[0], clip.reliability)
+
+
+def print_classifications(items: Sequence[Classification | ItemError]) -> None:
+    """A table of labels: one row per clip, or per window where there is a timeline; failures below it."""
+    found = [item for item in items if isinstance(item, Classification)]
+    with_time = any(item.timeline for item in found)
+    table = Table("clip", *["seconds"] * with_time, "label", "score", "η", "next best", show_lines=True)
+    for item in found:
+        name = escape(Path(item.name).name)
+        if item.timeline is None:
+            table.add_row(name, *["all"] * with_time, *_cells(item.labels, item.reliability))
+            continue
+        for window in item.timeline:
+            when = f"{window.start:.1f}–{window.end:.1f}"
+            table.add_row(name, when, *_cells(window.labels, window.reliability))
+    if found:
+        out.print(table)
+    _print_notes(items)
+
+
+def _cells(labels: Sequence[Label], reliability: float) -> tuple[str, str, str, str]:
+    """Best label, its score, η, and the next two."""
+    best, *others = labels
+    return best.label, f"{best.score:.1%}", f"{reliability:.2f}", "\n".join(map(label_text, others[:2]))
+
+
+def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
+    """A table that shows the beginning and the length of each embedding; failures below it."""
+    found = [item for item in items if isinstance(item, Embedding)]
+    table = Table("clip", "dimensions", "embedding", "tokens")
+    for item in found:
+        vector = item.embedding if isinstance(item.embedding, list) else []
+        table.add_row(
+            escape(Path(item.name).name),
+            str(len(vector)) if vector else "",
+            ", ".join(f"{value:.3f}" for value in vector[:6]) + (" …" if vector else ""),
+            f"{len(item.tokens)} × {len(item.tokens[0])}" if item.tokens else "",
+        )
+    if found:
+        out.print(table)
+    _print_notes(items)
+
+
+def _print_notes(items: Sequence[Classification | Embedding | Caption | ItemError]) -> None:
+    """What the decoder had to say about each clip, and why some have no answer."""
+    for item in items:
+        if isinstance(item, ItemError):
+            err.print(f"[red]{item.error.code}:[/] {escape(item.error.message)}", highlight=False)
+            continue
+        for warning in item.clip.warnings:
+            err.print(f"[yellow]{escape(item.name)}:[/] {escape(warning)}", highlight=False)
+        if item.clip.corrupt_frames:
+            err.print(f"[yellow]{escape(item.name)}:[/] damaged frames {item.clip.corrupt_frames}", highlight=False)
+
+
+def print_model(meta: ModelMetadata, path: str, provider: str, size_bytes: int) -> None:
+    """A model's own description."""
+    table = Table(show_header=False, title=path)
+    table.add_row("name, version", f"{meta.name}, {meta.version}")
+    table.add_row("trained on", meta.dataset)
+    table.add_row("classes", str(len(meta.labels)))
+    table.add_row("frames per element", f"{list(meta.sample_frames)} ({meta.layout}), context last")
+    table.add_row("picture", f"short side {meta.resize}, central square of {meta.size} px")
+    table.add_row(
+        "outputs",
+        f"logits {len(meta.labels)}, embedding {meta.embedding_dim}, "
+        f"tokens {len(meta.sample_frames)} × {meta.token_dim}, {meta.mc_samples} Monte-Carlo samples",
+    )
+    table.add_row("file", f"{size_bytes / 1e6:.1f} MB, runs on {provider}")
+    out.print(table)
+    names = Table("class", "label", "attributes")
+    for i, label in enumerate(meta.labels):
+        attributes = meta.attributes[i] if meta.attributes else {}
+        names.add_row(str(i), label, ", ".join(f"{k} {v}" for k, v in attributes.items()))
+    out.print(names)

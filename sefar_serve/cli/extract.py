@@ -1,0 +1,238 @@
+"""The command `sefar extract`: features of a million clips, killed and continued at will."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Literal, Self
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sefar_serve.assemble import make_engine
+from sefar_serve.cli import console
+from sefar_serve.cli.options import ModelOption, needs_engine, path_prefixes, settings_for
+from sefar_serve.clip import ClipLimits
+from sefar_serve.optional import optional_module
+from sefar_serve.settings import Settings, every_core
+
+PLAIN_SECONDS = 30.0
+"""How often progress is written where there is no terminal to draw a bar in."""
+
+MAX_WAIT_MS = 20.0
+"""A full batch is worth more here than an early answer."""
+
+
+def extract(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="folder of videos; list file (`path label` a line); CSV, JSONL or Parquet manifest (path; start, end "
+            "and id if you like); or a glob, here or on s3://…",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FOLDER", help="folder for the features; run again to go on")
+    ],
+    form: Annotated[
+        Literal["parquet", "npy", "webdataset"],
+        typer.Option("--format", help="where the vectors go: into the Parquet files, or beside them"),
+    ] = "parquet",
+    tokens: Annotated[bool, typer.Option("--tokens", help="keep a token per temporal element as well")] = False,
+    dtype: Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="of the vectors")] = "float32",
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="labels per clip")] = 5,
+    root: Annotated[
+        str | None, typer.Option("--root", help="folder or URL that relative paths of a list or manifest start from")
+    ] = None,
+    remap: Annotated[
+        list[str] | None, typer.Option("--remap", metavar="OLD=NEW", help="replace a prefix of the paths named in it")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="look again at clips that failed before")
+    ] = False,
+    moved: Annotated[
+        bool, typer.Option("--moved", help="the videos lie elsewhere than before: keep the rows of their ids")
+    ] = False,
+    shard_rows: Annotated[
+        int, typer.Option("--shard-rows", min=1, help="clips in a shard; the last ones begun are lost when killed")
+    ] = 512,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="decode processes (default: one per core, of the cluster with --ray)"),
+    ] = None,
+    clip_timeout: Annotated[
+        float, typer.Option("--clip-timeout", min=0.1, help="seconds that decoding a clip may take")
+    ] = 60.0,
+    model: ModelOption = None,
+    triton_url: Annotated[
+        str | None, typer.Option("--triton-url", help="host:port of a Triton server that runs the model instead")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", metavar="ADDRESS", help="work on a Ray cluster: host:port, auto, or local")
+    ] = None,
+    gpus: Annotated[float, typer.Option("--ray-gpus", min=0, help="GPUs of each inference actor on Ray")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="print the run's counts as one JSON object")] = False,
+) -> None:
+    """Features of many videos: embeddings, labels and η in Parquet shards, a row for each clip.
+
+    Kill it at any time and run it again: it does what is missing. A video that cannot be read has a row that says why.
+    """
+    if "://" in out:
+        raise typer.BadParameter(f"--out {out} is no folder on this machine; name one, and copy it there afterwards")
+    if not source:
+        raise typer.BadParameter("SOURCE is empty; name a folder, list, manifest or glob")
+    sources = optional_module("sefar_serve.extract.source", extra="batch")
+    rows = optional_module("sefar_serve.extract.rows", extra="batch")
+    run = optional_module("sefar_serve.extract.run", extra="batch")
+    settings = settings_for(model)
+    if triton_url is not None:
+        settings = settings.model_copy(update={"triton_url": triton_url})
+    if ray is not None and settings.triton_url is not None:
+        raise typer.BadParameter("--ray runs the model file on the cluster's nodes; leave --triton-url out")
+    options = rows.RowOptions(tokens=tokens, dtype=dtype, top_k=top_k, format=form)
+    clips = sources.read_source(source, root=root, remap=path_prefixes(remap))
+    # Files of one's own may be as large as they are; the limit on bytes is for what others send.
+    limits = replace(settings.bounds.limits, max_bytes=sys.maxsize)
+
+    with _Reporter() as reporter:
+
+        async def work(backend: Any) -> Any:
+            # A scheduler's way to end a run.
+            if (task := asyncio.current_task()) is not None:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            return await run.extract(
+                clips,
+                Path(out),
+                backend,
+                options,
+                shard_rows=shard_rows,
+                retry_failed=retry_failed,
+                moved=moved,
+                source=source,
+                on_progress=reporter.show,
+            )
+
+        try:
+            if ray is None:
+                progress = asyncio.run(_locally(settings, options, workers or every_core(), limits, clip_timeout, work))
+            else:
+                needs_engine(settings)
+                distributed = optional_module("sefar_serve.extract.distributed", extra="ray")
+                with distributed.RayBackend(
+                    settings.model,
+                    options,
+                    address=ray,
+                    decoders=workers,
+                    gpus=gpus,
+                    limits=limits,
+                    timeout=clip_timeout,
+                ) as backend:
+                    progress = asyncio.run(work(backend))
+        except (KeyboardInterrupt, asyncio.CancelledError) as stop:
+            console.err.print("stopped; run the same command again to go on")
+            by = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+            raise typer.Exit(128 + by) from None
+    _say(out, progress, as_json)
+
+
+async def _locally(
+    settings: Settings,
+    options: Any,
+    workers: int,
+    limits: ClipLimits,
+    timeout: float,
+    work: Callable[[Any], Awaitable[Any]],
+) -> Any:
+    """With decode processes and an engine on this machine, or a Triton server's."""
+    decoders = optional_module("sefar_serve.extract.decoders", extra="batch")
+    local = optional_module("sefar_serve.extract.local", extra="batch")
+    shards = optional_module("sefar_serve.extract.shards", extra="batch")
+    needs_engine(settings)
+    engine = make_engine(settings.model_copy(update={"max_wait_ms": MAX_WAIT_MS}))
+    await engine.start()
+    try:
+        model = engine.model(None)
+        at_once = local.clips_at_once(settings.max_batch, workers)
+        with decoders.DecoderPool(
+            model.metadata, workers=workers, slots=at_once, limits=limits, timeout=timeout
+        ) as pool:
+            sha256 = None if settings.triton_url is not None else shards.model_sha256(settings.model)
+            return await work(local.LocalBackend(model, pool, options, sha256=sha256, at_once=at_once))
+    finally:
+        await engine.close()
+
+
+class _Reporter:
+    """A progress bar; where there is no terminal, a line now and then."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("[red]{task.fields[failures]}[/]"),
+            console=console.err,
+            disable=not console.err.is_terminal,
+        )
+        self._bar = self._bars.add_task("looking for clips", total=None, rate="", failures="")
+        self._began = self._told = 0.0
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def show(self, progress: Any) -> None:
+        """Say how far the run is.
+
+        Args:
+            progress: a `sefar_serve.extract.run.Progress`.
+        """
+        now = time.monotonic()
+        if self._began == 0.0:
+            self._began = self._told = now
+            self._bars.reset(self._bar, total=progress.total, description="clips")
+        rate = f"{progress.done / max(now - self._began, 1e-9):.1f} clips/s" if progress.done else ""
+        failures = f"{progress.failed} failed" if progress.failed else ""
+        finished = progress.skipped + progress.done
+        self._bars.update(self._bar, completed=finished, rate=rate, failures=failures)
+        if not console.err.is_terminal and now - self._told > PLAIN_SECONDS:
+            self._told = now
+            typer.echo(f"{finished} of {progress.total} clips, {rate}, {progress.failed} failed", err=True)
+
+
+def _say(out: str, progress: Any, as_json: bool) -> None:
+    """What came of the run.
+
+    Raises:
+        typer.Exit: with status 1 where clips failed.
+    """
+    if as_json:
+        typer.echo(json.dumps({**asdict(progress), "failed": progress.failed, "out": out}))
+    else:
+        repeats = f" ({progress.repeats} named again, looked at once)" if progress.repeats else ""
+        before = f", {progress.skipped} were there" if progress.skipped else ""
+        typer.echo(f"{out}: {progress.total} clips{repeats}, {progress.done} looked at{before}")
+    if progress.failed:
+        reasons = ", ".join(f"{count} {code}" for code, count in progress.failures.items())
+        console.err.print(
+            f"[red]{progress.failed} of {progress.total} clips failed[/] ({reasons}): the columns error_code and error "
+            "say why, --retry-failed looks again",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)

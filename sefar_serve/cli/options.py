@@ -1,0 +1,70 @@
+"""Options that several commands share, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sefar_serve.assemble import make_engine
+from sefar_serve.engine import Engine
+from sefar_serve.optional import optional_module
+from sefar_serve.recognition import Bounds
+from sefar_serve.settings import Settings
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="video files", show_default=False)]
+ModelOption = Annotated[
+    Path | None, typer.Option("--model", "-m", help="ONNX file (default: SEFAR_MODEL, else the shipped model)")
+]
+UrlOption = Annotated[
+    str | None, typer.Option("--url", help="use the gateway there instead of a model in this process")
+]
+KeyOption = Annotated[str | None, typer.Option("--api-key", envvar="SEFAR_API_KEY", help="key for --url")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object a line")]
+StartOption = Annotated[float | None, typer.Option("--start", min=0, help="seconds; the clip begins here")]
+EndOption = Annotated[float | None, typer.Option("--end", min=0, help="seconds; the clip ends here")]
+WindowOption = Annotated[
+    float | None, typer.Option("--window", help="seconds; sliding windows over each video give a timeline")
+]
+StrideOption = Annotated[
+    float | None, typer.Option("--stride", help="seconds between windows (default: half a window)")
+]
+
+
+def engine_of(settings: Settings) -> tuple[Engine, Bounds]:
+    """The engine that the settings name, and how much it may do at a time.
+
+    Raises:
+        ModelLoadError: the model cannot be loaded.
+        ModuleNotFoundError: its packages are not installed; the message says how to.
+    """
+    needs_engine(settings)
+    return make_engine(settings), settings.bounds
+
+
+def needs_engine(settings: Settings) -> None:
+    """Say what to install before the engine's own import fails.
+
+    Raises:
+        ModuleNotFoundError: the engine's packages are not installed.
+    """
+    if settings.triton_url is None:
+        optional_module("onnxruntime", extra="cpu")
+    else:
+        optional_module("tritonclient.grpc", extra="triton")
+
+
+def settings_for(model: Path | None, captioner: str | None = None) -> Settings:
+    """The settings of a command, with the model and the captioner that its options name."""
+    named: dict[str, Any] = {"model": model, "captioner": captioner}
+    return Settings(**{name: value for name, value in named.items() if value is not None})
+
+
+def path_prefixes(remap: Sequence[str] | None) -> dict[str, str]:
+    """What `--remap OLD=NEW` says, once for each prefix."""
+    pairs = [pair.partition("=") for pair in remap or ()]
+    if not all(old and equals for old, equals, _ in pairs):
+        raise typer.BadParameter("--remap takes OLD=NEW, e.g. /root/video/=videos/")
+    return {old: new for old, _, new in pairs}

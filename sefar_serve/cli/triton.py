@@ -1,0 +1,120 @@
+"""The commands `sefar triton …`: set a server up, run it, fill its repository, load and unload."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from sefar_serve.cli import console
+from sefar_serve.engine import EngineError
+from sefar_serve.optional import optional_module
+from sefar_serve.triton_server.server import TritonServer, TritonServerError
+from sefar_serve.triton_server.wheel import TritonHome, TritonSetupError, default_home
+from sefar_serve.triton_server.wheel import setup as set_up
+
+app = typer.Typer(no_args_is_help=True, help="Run NVIDIA Triton on this machine, and fill its model repository.")
+
+MIN_LIFE_SECONDS = 5.0
+"""A server that ends sooner than this is not started again."""
+
+POLL_SECONDS = 0.2
+"""How often the server, and whether it is to end, is looked at."""
+
+TritonName = Annotated[str, typer.Option("--triton-name", help="Triton's name of the model: its folder's")]
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", help="folder of the server's environment (default: SEFAR_TRITON_HOME, else in ~/.cache)"),
+]
+Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Triton's names of models")]
+Url = Annotated[str, typer.Option("--url", help="host:port of the server's gRPC endpoint")]
+
+
+@app.command()
+def setup(home: Home = None) -> None:
+    """Install the Triton server that PyPI's nvidia-pytriton carries, in an environment of its own (400 MB)."""
+    with console.err.status("installing tritonserver"):
+        made = set_up(home)
+    typer.echo(f"tritonserver: {made.binary}")
+
+
+@app.command()
+def serve(
+    repository: Annotated[Path, typer.Argument(help="folder of models")] = Path("model_repository"),
+    home: Home = None,
+    host: Annotated[str, typer.Option("--host", help="address to listen on")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option("--grpc-port", help="the gateway's; 0 takes a free one")] = 8001,
+    http_port: Annotated[int, typer.Option("--http-port", help="0 takes a free one")] = 8003,
+    metrics_port: Annotated[int, typer.Option("--metrics-port", help="0 takes a free one")] = 8002,
+    log: Annotated[Path | None, typer.Option("--log", help="file for the server's log (default: the terminal)")] = None,
+) -> None:
+    """Serve a model repository on the CPU; Ctrl-C lets running requests end first."""
+    prepared = TritonHome(home or default_home())
+    if not prepared.ready:
+        raise TritonSetupError("the Triton server is not set up here; run: sefar triton setup")
+    server = TritonServer(
+        prepared, repository, host=host, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, log=log
+    )
+    # A flag, not an exception: one raised while a connection is being taken down is lost, and the request with it.
+    ending = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ending.set())
+    with server:
+        console.err.print(f"Triton serves {repository}; now run: sefar serve --triton-url {server.url}")
+        _stay_up(server, ending)
+
+
+def _stay_up(server: TritonServer, ending: threading.Event) -> None:
+    """Start the server again when it was ended by a signal, as an orchestrator would, until the end is asked for."""
+    started = time.monotonic()
+    while not ending.is_set():
+        status = server.wait(POLL_SECONDS)
+        if status is None:
+            continue
+        if ending.is_set():
+            return
+        if status >= 0 or time.monotonic() - started < MIN_LIFE_SECONDS:
+            raise TritonServerError(f"the Triton server ended with status {status}")
+        console.err.print(f"[red]the Triton server was ended by signal {-status}; starting it again[/]")
+        server.start()
+        started = time.monotonic()
+
+
+@app.command()
+def publish(
+    file: Annotated[Path, typer.Argument(metavar="ONNX", help="exported model")],
+    repository: Annotated[Path, typer.Argument(help="folder of models; made if it is not there")],
+    triton_name: TritonName = "sefar_encoder",
+) -> None:
+    """Put an exported model into a model repository, with its configurations."""
+    shelf = optional_module("sefar_serve.triton_server.repository", extra="cpu,triton")
+    typer.echo(str(shelf.publish(file, repository, triton_name)))
+
+
+@app.command()
+def load(names: Names, url: Url = "127.0.0.1:8001") -> None:
+    """Make a running server load models, or their new versions; running requests end on the old ones."""
+    _control("load_model", names, url)
+
+
+@app.command()
+def unload(names: Names, url: Url = "127.0.0.1:8001") -> None:
+    """Make a running server unload models; running requests end first."""
+    _control("unload_model", names, url)
+
+
+def _control(call: Literal["load_model", "unload_model"], names: Sequence[str], url: str) -> None:
+    grpc = optional_module("tritonclient.grpc", extra="triton")
+    failure = optional_module("tritonclient.utils", extra="triton").InferenceServerException
+    with grpc.InferenceServerClient(url) as server:
+        for name in names:
+            try:
+                getattr(server, call)(name, client_timeout=120)
+            except failure as error:
+                raise EngineError(f"{name}: {error.message()}") from error
+            typer.echo(f"{name}: {call.removesuffix('_model')}ed")

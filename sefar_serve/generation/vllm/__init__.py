@@ -1,5 +1,0 @@
-"""Text from an external vLLM server, which is given clips as prompt embeddings. Needs torch for the projector."""
-
-from sefar_serve.generation.vllm.generator import VllmGenerator
-
-__all__ = ["VllmGenerator"]

@@ -1,0 +1,55 @@
+"""Text from clips: the generator protocol, its errors, a fake. The real ones, which need torch, import apart."""
+
+from sefar_serve.language.errors import (
+    AdapterMismatchError,
+    AdapterNotFoundError,
+    FeatureMismatchError,
+    GenerationError,
+    GenerationFailedError,
+    GeneratorOverloadedError,
+    GeneratorUnavailableError,
+    PromptError,
+    PromptTooLongError,
+)
+from sefar_serve.language.fake import FakeGenerator
+from sefar_serve.language.protocol import (
+    CAPTION_PROMPT,
+    PLACEHOLDER,
+    ClipFeatures,
+    FinishReason,
+    GenerationOptions,
+    Generator,
+    GeneratorInfo,
+    Message,
+    OptionScore,
+    Piece,
+    Role,
+    Scores,
+    TokenUsage,
+)
+
+__all__ = [
+    "CAPTION_PROMPT",
+    "PLACEHOLDER",
+    "AdapterMismatchError",
+    "AdapterNotFoundError",
+    "ClipFeatures",
+    "FakeGenerator",
+    "FeatureMismatchError",
+    "FinishReason",
+    "GenerationError",
+    "GenerationFailedError",
+    "GenerationOptions",
+    "Generator",
+    "GeneratorInfo",
+    "GeneratorOverloadedError",
+    "GeneratorUnavailableError",
+    "Message",
+    "OptionScore",
+    "Piece",
+    "PromptError",
+    "PromptTooLongError",
+    "Role",
+    "Scores",
+    "TokenUsage",
+]

@@ -1,0 +1,212 @@
+"""What the vLLM server serves, kept up to date: which model, by which route, and what is wrong if neither."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sefar_serve.language.errors import (
+    AdapterMismatchError,
+    GenerationError,
+    GenerationFailedError,
+    GeneratorOverloadedError,
+    GeneratorUnavailableError,
+)
+from sefar_serve.language.protocol import ClipFeatures, Message
+from sefar_serve.mllm.prompt import make_prompt
+from sefar_serve.mllm.prompt_embeddings import PromptEmbedder
+from sefar_serve.mllm.vllm.routes import Chat, Completions, Conversation, Route
+from sefar_serve.mllm.vllm.server import ServedModel, VllmServer
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+"""Longest wait for the server's answer to a look at it, and pause between looks while it is well."""
+RETRY_SECONDS = 1.0
+"""Pause between looks while it is not."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the server was found to serve, and how it takes prompts."""
+
+    model: ServedModel
+    route: Route
+
+
+class Upstream:
+    """Looks at the server again and again. One that is away, or serves the wrong model, may be mended any time.
+
+    Args:
+        server: the connection.
+        embedder: of the adapter, which names the language model that the server must have.
+        wanted: what the server calls that model; None for the adapter's LoRA, or the name that the adapter gives.
+        prepare: the one thread that may tokenise.
+    """
+
+    def __init__(
+        self, server: VllmServer, embedder: PromptEmbedder, wanted: str | None, prepare: ThreadPoolExecutor
+    ) -> None:
+        self._server = server
+        self._embedder = embedder
+        self._wanted = wanted
+        self._prepare = prepare
+        self._trouble: GenerationError = GeneratorUnavailableError(
+            f"the vLLM server at {server.url} has not answered yet"
+        )
+        self._watch: asyncio.Task[None] | None = None
+        self._last_success = -math.inf
+        self.served: Served | None = None
+
+    async def start(self) -> None:
+        """Look once, and from then on in the background."""
+        try:
+            await self._look()
+        except GenerationError as error:
+            self.failed(error)
+        self._watch = asyncio.create_task(self._keep_looking(), name="sefar-vllm-watch")
+
+    async def close(self) -> None:
+        """Look no more."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+
+    def ready(self) -> Served:
+        """What to ask.
+
+        Raises:
+            GenerationError: why nothing can be asked.
+        """
+        if self.served is None:
+            raise self._trouble
+        return self.served
+
+    def answered(self) -> None:
+        """A token came."""
+        self._last_success = time.monotonic()
+
+    def failed(self, error: GenerationError) -> None:
+        """The server is gone, or not what it should be; what comes back may be another."""
+        if self.served is not None or str(error) != str(self._trouble):
+            log.warning("%s; trying on", error)
+        self.served, self._trouble = None, error
+
+    async def check(self) -> None:
+        """Prove that it answers; a token that came a moment ago is proof enough.
+
+        Raises:
+            GenerationError: it does not.
+        """
+        served = self.ready()
+        if time.monotonic() - self._last_success > LOOK_SECONDS:
+            with suppress(GeneratorOverloadedError):  # a server that says it is busy is alive
+                await self._try(served)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS if self.served else RETRY_SECONDS)
+            try:
+                await self._look()
+            except GenerationError as error:
+                self.failed(error)
+
+    async def _look(self) -> None:
+        """Learn what the server serves and how it takes prompts.
+
+        Raises:
+            GenerationError: it is not there, or not what the adapter needs.
+        """
+        model = self._chosen(await self._server.models(timeout=LOOK_SECONDS))
+        if self.served is None or self.served.model != model:
+            self.served = await self._probe(model)
+            log.info("vLLM at %s serves %s, asked over %s", self._server.url, model.id, self.served.route.path)
+
+    def _chosen(self, models: Sequence[ServedModel]) -> ServedModel:
+        there = ", ".join(model.id for model in models) or "nothing"
+        name, lora = self._embedder.config.name, self._embedder.lora
+        if self._wanted is None and lora is not None:
+            for model in models:
+                if model.parent and (model.id == name or Path(model.root or "").resolve() == lora.resolve()):
+                    return model
+            raise AdapterMismatchError(
+                f"the vLLM server at {self._server.url} serves {there}, but not the LoRA of {name}; start it with "
+                f"--enable-lora --lora-modules {name}={lora}, or name the model to use in SEFAR_VLLM_MODEL"
+            )
+        wanted = self._wanted or self._embedder.language_model
+        for model in models:
+            if wanted in (model.id, model.root):
+                return model
+        raise AdapterMismatchError(
+            f"the vLLM server at {self._server.url} serves {there}, but not {wanted}, which {name} was asked to use or "
+            "trained for; if it is the same model under another name, give that name in SEFAR_VLLM_MODEL"
+        )
+
+    async def _probe(self, model: ServedModel) -> Served:
+        """Find the route that takes prompt embeddings, the exact one first."""
+        refused = []
+        for route in (Completions(), Chat()):
+            try:
+                await self._try(Served(model, route))
+            except GenerationFailedError as error:
+                refused.append(f"{route.path}: {error}")
+            else:
+                return Served(model, route)
+        raise GeneratorUnavailableError(
+            f"the vLLM server at {self._server.url} takes no prompt embeddings; start it with --enable-prompt-embeds "
+            f"({'; '.join(refused)})"
+        )
+
+    async def _try(self, served: Served) -> None:
+        """Ask for one token about a clip of zeros, and see that the whole prompt was read."""
+        body, tokens = await asyncio.get_running_loop().run_in_executor(self._prepare, self._trial, served)
+        answer = await self._server.post(served.route.path, body, timeout=LOOK_SECONDS)
+        read = (answer.get("usage") or {}).get("prompt_tokens", tokens)
+        if read != tokens:
+            raise GenerationFailedError(
+                f"of a prompt of {tokens} tokens it read {read}; it ignores embeddings, or its chat template is "
+                "another than the adapter's"
+            )
+        self.answered()
+
+    def _trial(self, served: Served) -> tuple[bytes, int]:
+        config = self._embedder.config
+        clip = ClipFeatures(
+            np.zeros(config.embedding_dim, np.float32), np.zeros((config.elements, config.token_dim), np.float32)
+        )
+        messages = [Message("user", (clip,))]
+        prompt = make_prompt(self._embedder.processor, messages)
+        body = request(self._embedder, served, Conversation(messages, prompt), {"max_tokens": 1, "temperature": 0.0})
+        return body, len(prompt.ids)
+
+
+def request(
+    embedder: PromptEmbedder,
+    served: Served,
+    conversation: Conversation,
+    options: dict[str, Any],
+    said: Sequence[int] = (),
+) -> bytes:
+    """The body of a request; not for the event loop, it may be megabytes.
+
+    Args:
+        embedder: of the adapter.
+        served: which model, by which route.
+        conversation: what is asked.
+        options: further fields.
+        said: token ids of the answer's beginning.
+    """
+    prompt = served.route.prompt(embedder, conversation, said)
+    return json.dumps({"model": served.model.id, **prompt, **options}).encode()

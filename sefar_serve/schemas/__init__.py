@@ -1,0 +1,1 @@
+"""What users see: the JSON of videos, conversations, jobs and problems, and how predictions become answers."""

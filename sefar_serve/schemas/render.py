@@ -1,0 +1,251 @@
+"""From predictions to the JSON that users see; the same for the gateway and the command line."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sefar_serve.clip import Clip
+from sefar_serve.language.replies import Reply
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.recognition import Recognised, Window
+from sefar_serve.reliability import reliability, softmax
+from sefar_serve.schemas.chat import Caption, SeenClip, WindowCaption
+from sefar_serve.schemas.video import (
+    Classification,
+    ClipInfo,
+    Embedding,
+    Label,
+    SourceFrame,
+    Usage,
+    Vector,
+    WindowEmbedding,
+    WindowLabels,
+)
+
+
+def classification(
+    found: Recognised,
+    meta: ModelMetadata,
+    *,
+    index: int,
+    clip_id: str | None = None,
+    top_k: int,
+    attributes: bool = True,
+    raw_scores: bool = False,
+) -> Classification:
+    """The labels of one video.
+
+    Args:
+        found: what the recognizer found.
+        meta: of the model that found it.
+        index: position of the video in its request.
+        clip_id: by which it can be asked about again, if it can.
+        top_k: number of labels, capped at the number of classes.
+        attributes: whether labels carry their attributes.
+        raw_scores: whether labels carry their logits.
+    """
+    timeline = [
+        WindowLabels(
+            start=window.start,
+            end=window.end,
+            labels=top_labels(window.prediction.outputs.logits, meta, top_k, attributes, raw_scores),
+            reliability=reliability(window.prediction.outputs.mc_logits),
+        )
+        for window in found.windows
+    ]
+    best = max(range(len(timeline)), key=lambda i: timeline[i].reliability)
+    return Classification(
+        index=index,
+        name=found.name,
+        clip_id=clip_id,
+        labels=timeline[best].labels,
+        reliability=timeline[best].reliability,
+        clip=clip_info(found.windows[best].clip, meta),
+        timeline=timeline if len(timeline) > 1 else None,
+    )
+
+
+def embedding(
+    found: Recognised,
+    meta: ModelMetadata,
+    *,
+    index: int,
+    clip_id: str | None = None,
+    include: Sequence[str],
+    as_base64: bool,
+) -> Embedding:
+    """The vectors of one video; with sliding windows the mean over them, and each window's own.
+
+    Args:
+        found: what the recognizer found.
+        meta: of the model that found it.
+        index: position of the video in its request.
+        clip_id: by which it can be asked about again, if it can.
+        include: any of ``embedding`` and ``tokens``.
+        as_base64: whether vectors are base64 of little-endian float32 instead of lists.
+    """
+
+    def vectors(windows: Sequence[Window]) -> tuple[Vector | None, list[Vector] | None]:
+        outputs = [window.prediction.outputs for window in windows]
+        pooled = np.stack([o.embedding for o in outputs]).mean(axis=0)
+        tokens = np.stack([o.tokens for o in outputs]).mean(axis=0)
+        return (
+            _vector(pooled, as_base64) if "embedding" in include else None,
+            [_vector(token, as_base64) for token in tokens] if "tokens" in include else None,
+        )
+
+    pooled, tokens = vectors(found.windows)
+    timeline = None
+    if len(found.windows) > 1:
+        timeline = []
+        for window in found.windows:
+            one, several = vectors([window])
+            timeline.append(WindowEmbedding(start=window.start, end=window.end, embedding=one, tokens=several))
+    return Embedding(
+        index=index,
+        name=found.name,
+        clip_id=clip_id,
+        embedding=pooled,
+        tokens=tokens,
+        clip=clip_info(found.windows[0].clip, meta),
+        timeline=timeline,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Captioned:
+    """A clip and what a language model says of it.
+
+    Attributes:
+        window: the clip.
+        reply: the caption.
+        clip_id: by which the clip can be asked about again, if it can.
+    """
+
+    window: Window
+    reply: Reply
+    clip_id: str | None = None
+
+
+def caption(captioned: Sequence[Captioned], meta: ModelMetadata, *, index: int, name: str, top_k: int = 5) -> Caption:
+    """One video in a sentence, and what the classifier says of it.
+
+    Args:
+        captioned: the clip, or several windows of a video in order of time.
+        meta: of the model that saw it.
+        index: position of the video in its request.
+        name: of the video.
+        top_k: number of labels, capped at the number of classes.
+    """
+
+    def window(one: Captioned) -> WindowCaption:
+        outputs, reply = one.window.prediction.outputs, one.reply
+        return WindowCaption(
+            start=one.window.start,
+            end=one.window.end,
+            clip_id=one.clip_id,
+            caption=reply.text,
+            finish_reason=reply.finish_reason,
+            agreement=reply.agreement,
+            named_label=reply.named_label,
+            notice=reply.notice,
+            abstained=reply.abstained,
+            labels=top_labels(outputs.logits, meta, top_k, True, False),
+            reliability=reliability(outputs.mc_logits),
+        )
+
+    timeline = [window(one) for one in captioned]
+    best = max(range(len(timeline)), key=lambda i: timeline[i].reliability)
+    return Caption(
+        index=index,
+        name=name,
+        clip=clip_info(captioned[best].window.clip, meta),
+        timeline=timeline if len(timeline) > 1 else None,
+        **timeline[best].model_dump(exclude={"start", "end"}),
+    )
+
+
+def seen_clip(window: Window, meta: ModelMetadata, *, name: str, clip_id: str | None, top_k: int = 5) -> SeenClip:
+    """A clip of a conversation, as the classifier sees it.
+
+    Args:
+        window: the clip.
+        meta: of the model that saw it.
+        name: of the video.
+        clip_id: by which it can be asked about again, if it can.
+        top_k: number of labels, capped at the number of classes.
+    """
+    outputs = window.prediction.outputs
+    return SeenClip(
+        clip_id=clip_id,
+        name=name,
+        labels=top_labels(outputs.logits, meta, top_k, True, False),
+        reliability=reliability(outputs.mc_logits),
+        clip=clip_info(window.clip, meta),
+    )
+
+
+def top_labels(
+    logits: NDArray[np.float32], meta: ModelMetadata, top_k: int, attributes: bool, raw_scores: bool
+) -> list[Label]:
+    """The best classes first.
+
+    Args:
+        logits: float32 (K,).
+        meta: names and attributes of the K classes.
+        top_k: number of labels, capped at K.
+        attributes: whether labels carry their attributes.
+        raw_scores: whether labels carry their logits.
+    """
+    scores = softmax(logits)
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return [
+        Label(
+            label=meta.labels[i],
+            index=int(i),
+            score=float(scores[i]),
+            logit=float(logits[i]) if raw_scores else None,
+            attributes=meta.attributes[i] if attributes and meta.attributes else {},
+        )
+        for i in order
+    ]
+
+
+def clip_info(clip: Clip, meta: ModelMetadata) -> ClipInfo:
+    """Where the model's frames came from, and what the decoder had to say."""
+    context = meta.sampling.elements - 1
+    return ClipInfo(
+        frame_count=clip.frame_count,
+        duration=clip.duration,
+        width=clip.width,
+        height=clip.height,
+        stream=clip.stream_index,
+        frames=[
+            SourceFrame(
+                index=int(index),
+                time=float(time),
+                element="context" if element == context else f"fine_{element + 1}",
+            )
+            for index, time, element in zip(clip.indices, clip.times, meta.sampling.element_of_frame, strict=True)
+        ],
+        corrupt_frames=list(clip.corrupt),
+        warnings=list(clip.warnings),
+    )
+
+
+def usage(found: Sequence[object], meta: ModelMetadata) -> Usage:
+    """Clips and model frames spent on the videos that were recognised."""
+    clips = sum(len(result.windows) for result in found if isinstance(result, Recognised))
+    frames = clips * meta.sampling.frames
+    return Usage(prompt_tokens=frames, total_tokens=frames, clips=clips)
+
+
+def _vector(values: NDArray[np.float32], as_base64: bool) -> Vector:
+    if as_base64:
+        return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
+    return [float(value) for value in values]

@@ -1,0 +1,158 @@
+"""The JSON that users see: what the HTTP API answers and what `sefar --json` prints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from sefar_serve.schemas.problem import ItemError
+
+
+class Label(BaseModel):
+    """One class and how much the model believes in it."""
+
+    label: str
+    index: int = Field(description="class number, the line of the label in the model's label file")
+    score: float = Field(description="softmax probability in [0, 1]")
+    logit: float | None = Field(None, description="unnormalised score, when raw_scores is asked for")
+    attributes: dict[str, str | float] = Field(
+        default_factory=dict, description="machine-readable parts of the label, when attributes is asked for"
+    )
+
+
+class SourceFrame(BaseModel):
+    """Where one of the frames that the model saw came from."""
+
+    index: int = Field(description="frame number in the video, in order of presentation")
+    time: float = Field(description="seconds after the video's first frame")
+    element: str = Field(description="temporal element: fine_1 … fine_M, or context")
+
+
+class ClipInfo(BaseModel):
+    """What was decoded: the clip, and the frames the model saw, in the order it took them."""
+
+    frame_count: int = Field(description="frames in the clip that the model's frames were chosen from")
+    duration: float = Field(description="seconds of the whole video")
+    width: int = Field(description="upright display width in square pixels")
+    height: int
+    stream: int = Field(description="number of the video stream in its container")
+    frames: list[SourceFrame]
+    corrupt_frames: list[int] = Field(description="frames the decoder flagged as damaged")
+    warnings: list[str]
+
+
+class WindowLabels(BaseModel):
+    """The answer for one sliding window."""
+
+    start: float = Field(description="seconds")
+    end: float
+    labels: list[Label]
+    reliability: float
+
+
+class Classification(BaseModel):
+    """The answer for one clip; with windows, that of the most reliable window, and all in `timeline`."""
+
+    object: Literal["classification"] = "classification"
+    index: int = Field(description="position of the clip in the request")
+    name: str
+    clip_id: str | None = Field(None, description="ask about it as sefar://CLIP_ID; with sliding windows there is none")
+    labels: list[Label] = Field(description="the top_k classes, best first")
+    reliability: float = Field(
+        description="Adaptive-Regulation coefficient η in (0, 1]: near 1 when the Monte-Carlo samples of "
+        "the model are sure and steady"
+    )
+    clip: ClipInfo
+    timeline: list[WindowLabels] | None = None
+
+
+Vector = list[float] | str
+"""Floats, or base64 of little-endian float32."""
+
+
+class WindowEmbedding(BaseModel):
+    """The vectors of one sliding window."""
+
+    start: float
+    end: float
+    embedding: Vector | None = None
+    tokens: list[Vector] | None = None
+
+
+class Embedding(BaseModel):
+    """The vectors of one clip; with sliding windows, the first window's here and all in `timeline`."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    name: str
+    clip_id: str | None = Field(None, description="ask about it as sefar://CLIP_ID; with sliding windows there is none")
+    embedding: Vector | None = Field(None, description="the clip embedding, when asked for")
+    tokens: list[Vector] | None = Field(None, description="one vector per element, the context last, when asked for")
+    clip: ClipInfo
+    timeline: list[WindowEmbedding] | None = None
+
+
+class Usage(BaseModel):
+    """Clips and model frames spent; the token counts are OpenAI's names for the same."""
+
+    prompt_tokens: int
+    total_tokens: int
+    clips: int
+
+
+class ClassifyResponse(BaseModel):
+    """Answer of POST /v1/classify: one entry per clip, in order."""
+
+    object: Literal["list"] = "list"
+    model: str
+    version: str
+    data: list[Classification | ItemError]
+    usage: Usage
+
+
+class EmbeddingsResponse(BaseModel):
+    """Answer of POST /v1/embeddings: one entry per clip, in order."""
+
+    object: Literal["list"] = "list"
+    model: str
+    version: str
+    data: list[Embedding | ItemError]
+    usage: Usage
+
+
+class Model(BaseModel):
+    """One served model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "sefar-serve"
+    version: str
+    dataset: str
+    sample_frames: list[int]
+    layout: str
+    size: int
+    embedding_dim: int
+    token_dim: int
+    labels: list[str]
+
+
+class LanguageModel(BaseModel):
+    """The captioner, where there is one."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "sefar-serve"
+    encoder: str | None = Field(description="the model whose features it reads; null where none here fits it")
+    language_model: str
+    backend: str
+    context_length: int
+
+
+class ModelList(BaseModel):
+    """Answer of GET /v1/models."""
+
+    object: Literal["list"] = "list"
+    data: list[Model | LanguageModel]

@@ -1,0 +1,151 @@
+"""The commands `sefar adapter …`: train a captioner, measure it, compare features, look at questions.
+
+Nothing here imports torch before a command runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Column, Table
+
+from sefar_serve.cli import console
+from sefar_serve.cli.options import path_prefixes
+from sefar_serve.logs import configure_logging
+from sefar_serve.optional import optional_module
+
+app = typer.Typer(
+    name="adapter",
+    no_args_is_help=True,
+    help="Train and measure what lets a language model read SeFAR features: captions and answers.",
+)
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="change the recipe, e.g. together.lr=3e-4")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, e.g. training/recipes/synthgym_adapter.yaml")],
+    overrides: Overrides = None,
+) -> None:
+    """Train an adapter by a recipe."""
+    config = optional_module("sefar_training.adapter.config", extra="train")
+    trainer = optional_module("sefar_training.adapter.train", extra="train")
+    configure_logging("info", "text")
+    folder = trainer.train_adapter(config.load_adapter_recipe(recipe, overrides or []))
+    typer.echo(f"adapter: {folder}")
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="adapter folder, or hub id")],
+    list_file: Annotated[Path, typer.Argument(metavar="LIST", help="list of clips that it was not trained on")],
+    encoder: Annotated[Path, typer.Option("--encoder", help="ONNX file of the encoder that it was trained with")],
+    root: Annotated[Path, typer.Option("--root", help="folder that relative paths in the list start from")] = Path(),
+    remap: Annotated[
+        list[str] | None, typer.Option("--remap", metavar="OLD=NEW", help="replace a prefix of the paths in the list")
+    ] = None,
+    referee: Annotated[
+        Path | None, typer.Option("--referee", help="encoder whose classifier draws hard options (default: --encoder)")
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="questions in the authors' format, to ask besides")
+    ] = None,
+    mode: Annotated[
+        Literal["loglik", "letter", "generate"],
+        typer.Option("--mode", help="judge whole options, judge letters, or let it speak"),
+    ] = "loglik",
+    blind: Annotated[bool, typer.Option("--blind", help="show zeros instead of features")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="most clips that questions are asked about")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="folder to keep features in")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="clips at a time")] = 32,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="where it runs")] = "auto",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write the figures to this JSON file too")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure captions and answers on a list of clips, beside the classifier itself."""
+    evaluation = optional_module("sefar_training.adapter.evaluate", extra="train")
+    report = evaluation.evaluate_folder(
+        folder,
+        list_file,
+        root,
+        encoder,
+        remap=path_prefixes(remap),
+        referee=referee,
+        questions=questions,
+        mode=mode,
+        blind=blind,
+        limit=limit,
+        cache=cache,
+        batch_size=batch_size,
+        device=device,
+    )
+    text = report.model_dump_json(indent=1)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        new = out.with_name(out.name + ".new")
+        new.write_text(text + "\n", encoding="utf-8")
+        new.replace(out)
+    if as_json:
+        typer.echo(text)
+        return
+    rows = optional_module("sefar_training.adapter.report", extra="train").report_rows(report)
+    looks = "blind" if report.blind else report.encoder
+    table = Table(
+        "figure, per cent",
+        Column("adapter", justify="right"),
+        Column("classifier", justify="right"),
+        title=escape(f"{report.adapter} on {looks}, {report.clips} clips"),
+    )
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.out.print(table)
+    for example in report.examples:
+        console.out.print(f"{escape(example.label)}: {escape(example.caption)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    comparison: Annotated[
+        Path, typer.Argument(help="YAML comparison, e.g. training/recipes/synthgym_adapter_compare.yaml")
+    ],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder (default: runs/NAME)")] = None,
+) -> None:
+    """Train a recipe's variants over seeds, ask all of them the same, and write one table."""
+    sweep = optional_module("sefar_training.adapter.compare", extra="train")
+    writer = optional_module("sefar_training.adapter.comparison_page", extra="train")
+    configure_logging("info", "text")
+    plan = sweep.load_comparison(comparison)
+    folder = out or Path("runs") / comparison.stem
+    finished = sweep.run_comparison(plan, folder, overrides or [])
+    for written in writer.write_comparison(plan, finished, folder):
+        typer.echo(str(written))
+
+
+@app.command()
+def questions(
+    file: Annotated[Path, typer.Argument(help="JSON file of questions in the authors' format")],
+    as_json: JsonOption = False,
+) -> None:
+    """Read a file of multiple-choice questions, and count what is in it."""
+    module = optional_module("sefar_training.adapter.questions", extra="train")
+    counts = module.count_questions(module.read_questions(file))
+    if as_json:
+        typer.echo(counts.model_dump_json())
+        return
+    letters = ", ".join(f"{letter} {count}" for letter, count in counts.letters.items())
+    datasets = ", ".join(f"{name or 'unnamed'} {count}" for name, count in counts.datasets.items())
+    typer.echo(f"{counts.questions} questions ({datasets}); right answers: {letters}")
+    typer.echo(
+        f"{counts.duplicates} have options that say the same; in {counts.duplicate_answers} of them the right one is "
+        "among these, and either is accepted"
+    )

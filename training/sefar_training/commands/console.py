@@ -1,0 +1,108 @@
+"""How what training tools find looks in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Column, Table
+
+from sefar_serve.cli.console import out
+
+from .data.survey import ListSurvey, Overlap, Survey
+from .evaluation import EvaluationReport
+from .evaluation.report import confused_rows, headline, looks
+
+NAMED = 5
+"""Clips of a kind that are named; the rest are counted."""
+
+
+def print_survey(survey: Survey) -> None:
+    """A table of the lists; below it what is missing or broken, and which lists share clips."""
+    on_disk = any(found.missing is not None for found in survey.lists)
+    decoded = any(found.broken is not None for found in survey.lists)
+    name = Column("list", overflow="fold")
+    table = Table(name, "for", "clips", "classes", "clips a class", *["missing"] * on_disk, *["broken"] * decoded)
+    for found in survey.lists:
+        table.add_row(
+            _short(found.file),
+            found.role,
+            str(found.clips),
+            str(found.classes) if found.classes else "unlabelled",
+            f"{found.least}–{found.most}" if found.classes else "",
+            *[_count(found.missing or ())] * on_disk,
+            *[_count(found.broken or ())] * decoded,
+        )
+    out.print(table)
+    for found in survey.lists:
+        for kind, text in _notes(found):
+            out.print(f"[{kind}]{_short(found.file)}:[/] {escape(text)}", highlight=False)
+    for overlap in survey.overlaps:
+        kind, text = _sharing(overlap)
+        between = f"{_short(overlap.first)} and {_short(overlap.second)}"
+        out.print(f"[{kind}]{between}[/] {escape(text)}", highlight=False)
+
+
+def _short(file: Path) -> str:
+    """The name and the folder it is in, which say which list of which set it is."""
+    return escape(f"{file.parent.name}/{file.name}" if file.parent.name else file.name)
+
+
+def _count(clips: Sequence[object]) -> str:
+    return f"[red]{len(clips)}[/]" if clips else "0"
+
+
+def _notes(found: ListSurvey) -> Iterable[tuple[str, str]]:
+    """What is to be said of a list, and in which colour."""
+    if found.missing:
+        yield "red", f"{len(found.missing)} of {found.clips} clips are not on disk: {_named(found.missing)}"
+    if found.broken:
+        yield "red", f"{len(found.broken)} clips do not decode: {_named([clip.reason for clip in found.broken], '; ')}"
+    if found.beyond_labels:
+        text = f"{found.beyond_labels} clips have a class that the label file does not name; the highest is"
+        yield "red", f"{text} {found.highest_label}"
+    if found.repeated:
+        yield "yellow", f"{found.repeated} clips are listed more than once"
+    if found.unlabelled and found.classes:
+        yield "yellow", f"{found.unlabelled} clips have no class"
+    if found.classes and found.classes <= found.highest_label:
+        absent = found.highest_label + 1 - found.classes
+        yield "yellow", f"{absent} of the classes 0 to {found.highest_label} have no clip here"
+
+
+def _named(clips: Sequence[str], separator: str = ", ") -> str:
+    return separator.join(clips[:NAMED]) + (f" and {len(clips) - NAMED} more" if len(clips) > NAMED else "")
+
+
+def _sharing(overlap: Overlap) -> tuple[str, str]:
+    """What two lists have in common, and in which colour."""
+    if overlap.same:
+        text = f"list the same {overlap.shared} clips, as val and test do in many published lists"
+    else:
+        text = f"share {overlap.shared} clips, e.g. {overlap.example}"
+    if overlap.contradictions:
+        text += f"; {overlap.contradictions} of them in different classes"
+    if overlap.leak:
+        return "red", f"{text}: what is evaluated on is also trained on"
+    return ("red" if overlap.contradictions else "dim"), text
+
+
+def print_evaluation(report: EvaluationReport, model: str, list_file: str) -> None:
+    """Tables of the figures, of the attributes, and of the most confused classes."""
+    out.print(f"{escape(model)} on {escape(list_file)}: {looks(report)}", highlight=False, soft_wrap=True)
+    figures = Table("figure", Column("value", justify="right"), "meaning")
+    for row in headline(report):
+        figures.add_row(*row)
+    out.print(figures)
+    if report.attributes:
+        attributes = Table("attribute", Column("accuracy", justify="right"))
+        for name, value in report.attributes.items():
+            attributes.add_row(escape(name), f"{value:.1%}")
+        out.print(attributes)
+    if report.confused_pairs:
+        counts = [Column(name, justify="right") for name in ("clips", "of the class")]
+        pairs = Table("true class", "taken for", *counts, "opposite")
+        for row in confused_rows(report)[:NAMED]:
+            pairs.add_row(*(escape(str(cell)) for cell in row))
+        out.print(pairs)
