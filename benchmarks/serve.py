@@ -37,7 +37,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sefar_serve.assemble import make_engine
+from sefar_serve.assemble import bounds_of, make_engine
 from sefar_serve.clip import load_clip
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.recognition import ClipInput, Recognizer
@@ -181,7 +181,7 @@ def main() -> None:
     cpus: dict[str, list[float]] = {}
     alone: dict[str, list[float]] = {"direct": [], "gateway": []}
     runner = asyncio.Runner()
-    recognizer = Recognizer(make_engine(settings), settings.bounds)
+    recognizer = Recognizer(make_engine(settings), bounds_of(settings))
     runner.run(recognizer.start())
     decode_pool = ThreadPoolExecutor(settings.decode_threads)
     with gateway(settings) as (port, pid):

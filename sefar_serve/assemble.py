@@ -1,18 +1,31 @@
-"""From settings to running parts: the engine and the language model that they name."""
+"""From settings to parts: the engine, the language model and the limits that they name."""
 
 from __future__ import annotations
 
 import logging
 
+from sefar_serve.clip import ClipLimits
 from sefar_serve.engine import Engine
 from sefar_serve.language import Generator
-from sefar_serve.optional import optional_module
+from sefar_serve.optional import needs_extra
+from sefar_serve.recognition import Bounds
 from sefar_serve.settings import Settings, shipped_captioner
 
 log = logging.getLogger(__name__)
 
 DEFAULT_TOKENS = 128
 """Longest answer where a request does not say, in tokens."""
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """What the recognizer may do at a time."""
+    limits = ClipLimits(
+        max_bytes=settings.max_body_bytes,
+        max_pixels=settings.max_pixels,
+        max_duration=settings.max_duration,
+        max_frames=settings.max_frames,
+    )
+    return Bounds(settings.decode_threads, settings.max_decoding, limits, settings.max_windows)
 
 
 def make_engine(settings: Settings) -> Engine:
@@ -72,19 +85,22 @@ def make_generator(settings: Settings) -> Generator | None:
 
 
 def _local_generator(adapter: str, settings: Settings) -> Generator:
-    generator: Generator = optional_module("sefar_serve.mllm.generator", extra="mllm").LocalGenerator(
+    with needs_extra("mllm"):
+        from sefar_serve.mllm.generator import LocalGenerator
+    return LocalGenerator(
         adapter,
         device=settings.captioner_device,
         max_batch=settings.generation_batch,
         max_queue=settings.max_generating,
         max_tokens=min(DEFAULT_TOKENS, settings.max_tokens),
     )
-    return generator
 
 
 def _vllm_generator(adapter: str, url: str, settings: Settings) -> Generator:
     key = settings.vllm_api_key
-    generator: Generator = optional_module("sefar_serve.mllm.vllm", extra="mllm").VllmGenerator(
+    with needs_extra("mllm"):
+        from sefar_serve.mllm.vllm import VllmGenerator
+    return VllmGenerator(
         adapter,
         url,
         model=settings.vllm_model,
@@ -92,4 +108,3 @@ def _vllm_generator(adapter: str, url: str, settings: Settings) -> Generator:
         max_inflight=settings.max_generating,
         max_tokens=min(DEFAULT_TOKENS, settings.max_tokens),
     )
-    return generator

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Atomic writes: a file or folder appears complete, or not at all."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write into; it takes the place of `folder` once the block is done, and not before.
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder atomically.
 
     Args:
-        folder: what is replaced, if it is there. Its parents are made.
+        folder: replaced if it exists; its parents are created.
+
+    Yields:
+        An empty folder to write into. It replaces `folder` when the block ends without an exception.
     """
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
@@ -33,13 +36,14 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def file_written_whole(file: Path) -> Iterator[Path]:
-    """Give a name to write to; it takes the place of `file` once the block is done, and not before.
-
-    What is there then survives a power cut as well.
+def atomic_file(file: Path) -> Iterator[Path]:
+    """Write a file atomically and durably: it survives a power cut once the block has ended.
 
     Args:
-        file: what is replaced, if it is there. Its folder is.
+        file: replaced if it exists; its folder must exist.
+
+    Yields:
+        A path to write to. It replaces `file` when the block ends without an exception.
     """
     new = file.with_name(f".{file.name}.new")
     try:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sefar_serve.errors import SefarError
+
 UNKNOWN = -1
 """Label of a clip whose class a list does not say."""
 
@@ -20,8 +22,11 @@ _PLAIN = re.compile(r"(.*?[^ \t,])[ \t,]+(-1|[0-9]+)")
 _COUNTED = re.compile(r"\.(mp4|avi|mov|mkv|webm|mpe?g)[ \t,]+[0-9]+\Z", re.IGNORECASE)
 
 
-class ListFileError(ValueError):
-    """A list file has a line that is not `path label`; the message names file, line and mend."""
+class ListFileError(SefarError, ValueError):
+    """A list file has a line that is not `path label`; the message names the file and the line."""
+
+    status = 400
+    code = "invalid_list"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sefar_serve.errors import SefarError
 from sefar_serve.sampling import Layout, Sampling
 
 OUTPUT_NAMES = ("logits", "embedding", "tokens", "mc_logits")
@@ -21,8 +22,10 @@ PREFIX = "sefar."
 """Every key of ours in the ONNX metadata starts with it; the values are JSON."""
 
 
-class MetadataError(ValueError):
+class MetadataError(SefarError, ValueError):
     """An ONNX file does not describe itself as a SeFAR model."""
+
+    code = "not_a_sefar_model"
 
 
 class ModelMetadata(BaseModel):

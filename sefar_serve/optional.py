@@ -1,9 +1,33 @@
-"""Packages that only some commands need: what to install is told when one is missing."""
+"""Optional packages: a missing one is reported together with the extra that installs it."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+_OURS = ("sefar_serve", "sefar_training", "sefar_client", "sefar_features")
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Import inside this block what needs an extra.
+
+    Args:
+        extra: of sefar-serve, e.g. ``cpu`` or ``cpu,triton``.
+
+    Raises:
+        ModuleNotFoundError: a package is not installed; the message says how to install it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] in _OURS:
+            raise  # our own mistake, not a missing package
+        raise ModuleNotFoundError(
+            f"{error.name} is not installed; install it with: pip install 'sefar-serve[{extra}]'", name=error.name
+        ) from error
 
 
 def optional_module(name: str, *, extra: str) -> Any:
@@ -16,10 +40,5 @@ def optional_module(name: str, *, extra: str) -> Any:
     Raises:
         ModuleNotFoundError: it is not installed; the message says how to.
     """
-    try:
+    with needs_extra(extra):
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"this command needs packages that are not installed ({error.name}); "
-            f"install them with: pip install 'sefar-serve[{extra}]'"
-        ) from error

@@ -6,6 +6,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
+def top_classes(logits: NDArray[np.float32], top_k: int) -> list[tuple[int, float]]:
+    """The most probable classes.
+
+    Args:
+        logits: float32 (K,).
+        top_k: number of classes, capped at K.
+
+    Returns:
+        (class number, softmax probability) of each, best first; the lower number first among equals.
+    """
+    scores = softmax(logits)
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return [(int(i), float(scores[i])) for i in order]
+
+
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Softmax over the last axis, computed in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)

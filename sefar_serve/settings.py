@@ -15,9 +15,6 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from sefar_serve.clip import ClipLimits
-from sefar_serve.recognition import Bounds
-
 MIB = 1024 * 1024
 
 
@@ -139,17 +136,6 @@ class Settings(BaseSettings):
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-    @property
-    def bounds(self) -> Bounds:
-        """What the recognizer may do at a time."""
-        limits = ClipLimits(
-            max_bytes=self.max_body_bytes,
-            max_pixels=self.max_pixels,
-            max_duration=self.max_duration,
-            max_frames=self.max_frames,
-        )
-        return Bounds(self.decode_threads, self.max_decoding, limits, self.max_windows)
 
     @classmethod
     def settings_customise_sources(

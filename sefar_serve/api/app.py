@@ -15,16 +15,17 @@ from sefar_serve.api import captions, chat, probes, routes
 from sefar_serve.api import jobs as jobs_routes
 from sefar_serve.api.auth import ApiKeyMiddleware
 from sefar_serve.api.captioner import Captioner
-from sefar_serve.api.errors import install_error_handlers, problem_of
+from sefar_serve.api.errors import install_error_handlers
 from sefar_serve.api.gateway import Gateway
 from sefar_serve.api.metrics import Metrics
 from sefar_serve.api.observe import ObserveMiddleware
 from sefar_serve.api.payload import Reading
 from sefar_serve.api.store import ClipStore
+from sefar_serve.assemble import bounds_of
 from sefar_serve.engine import Engine
 from sefar_serve.fetch import RemoteVideos, UrlFetcher
 from sefar_serve.language import Generator
-from sefar_serve.optional import optional_module
+from sefar_serve.optional import needs_extra
 from sefar_serve.recognition import Recognizer
 from sefar_serve.settings import Settings
 
@@ -44,7 +45,7 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
         JobsDirError: the folder of jobs cannot be used.
         ModuleNotFoundError: jobs are wanted, and their packages are not installed.
     """
-    recognizer = Recognizer(engine, settings.bounds)
+    recognizer = Recognizer(engine, bounds_of(settings))
     metrics = Metrics(recognizer, generator)
     fetcher = UrlFetcher(settings.url_hosts, max_bytes=settings.max_body_bytes, timeout=settings.url_timeout)
     remote = RemoteVideos(fetcher, settings.max_decoding)
@@ -98,10 +99,10 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
 
 def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher) -> JobService:
     """Batch jobs; their packages are an extra."""
-    optional_module("sefar_serve.jobs.service", extra="batch")
-    from sefar_serve.jobs.errors import JobsDirError
-    from sefar_serve.jobs.intake import Intake
-    from sefar_serve.jobs.service import JobBounds, JobService
+    with needs_extra("batch"):
+        from sefar_serve.jobs.errors import JobsDirError
+        from sefar_serve.jobs.intake import Intake
+        from sefar_serve.jobs.service import JobBounds, JobService
 
     for root in settings.job_roots:
         if not root.is_dir():
@@ -117,8 +118,7 @@ def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher)
             at_once=settings.jobs_at_once,
             workers=settings.job_workers,
             max_batch=settings.max_batch,
-            limits=settings.bounds.limits,
+            limits=bounds_of(settings).limits,
         ),
         model_file=settings.model if settings.triton_url is None else None,
-        in_words=lambda error: problem_of(error).body,
     )

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sefar_serve.api.errors import problem
+from sefar_serve.api.errors import response
+from sefar_serve.schemas.problem import problem
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
@@ -36,7 +37,7 @@ class ApiKeyMiddleware:
             "send a valid key as 'Authorization: Bearer KEY'",
             WWW_Authenticate="Bearer",
         )
-        await refusal.response()(scope, receive, send)
+        await response(refusal)(scope, receive, send)
 
     def _known(self, headers: Headers) -> bool:
         scheme, _, key = headers.get("authorization", "").partition(" ")

@@ -9,20 +9,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from sefar_serve.api.captioner import Captioner, required
-from sefar_serve.api.completion import usage
-from sefar_serve.api.errors import ERRORS, problem_of
+from sefar_serve.api.errors import ERRORS
 from sefar_serve.api.gateway import Gateway, gateway_of
 from sefar_serve.api.options import CaptionOptions
 from sefar_serve.api.payload import body_forms, closed_on_error, read_request
 from sefar_serve.api.store import StoredClip
 from sefar_serve.api.work import counted, recognise, while_connected
 from sefar_serve.language import GenerationError, GenerationOptions, Message
+from sefar_serve.language.captions import Captioned, render_caption
+from sefar_serve.language.completion import usage
 from sefar_serve.language.replies import Reply, answer
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import ClipInput, Recognised
-from sefar_serve.schemas import render as answers
 from sefar_serve.schemas.chat import Caption, CaptionsResponse, CaptionUsage
-from sefar_serve.schemas.problem import ItemError
+from sefar_serve.schemas.problem import ItemError, problem_of
 
 router = APIRouter(prefix="/v1", tags=["text"])
 
@@ -94,8 +94,8 @@ class _Writer:
         finally:
             for task in tasks:
                 task.cancel()
-        return answers.caption(
-            [answers.Captioned(clip.window, reply, clip.clip_id) for clip, reply in zip(clips, replies, strict=True)],
+        return render_caption(
+            [Captioned(clip.window, reply, clip.clip_id) for clip, reply in zip(clips, replies, strict=True)],
             self.meta,
             index=index,
             name=found.name,

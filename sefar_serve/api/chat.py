@@ -10,7 +10,6 @@ from contextlib import aclosing
 from fastapi import APIRouter, Request, Response
 
 from sefar_serve.api.captioner import Captioner, required
-from sefar_serve.api.completion import Envelope, failure
 from sefar_serve.api.conversation import Conversation, read_conversation
 from sefar_serve.api.errors import ERRORS
 from sefar_serve.api.gateway import Gateway, gateway_of
@@ -19,6 +18,7 @@ from sefar_serve.api.payload import read_json, validated
 from sefar_serve.api.stream import EventStream
 from sefar_serve.api.work import counted, while_connected
 from sefar_serve.language import GenerationError, GenerationOptions
+from sefar_serve.language.completion import Envelope, failure
 from sefar_serve.language.replies import Reply, choose, write
 from sefar_serve.schemas.chat import (
     ChatCompletion,

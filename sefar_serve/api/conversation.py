@@ -19,7 +19,7 @@ from sefar_serve.language import ClipFeatures, Message
 from sefar_serve.language.choices import join_choices, split_choices
 from sefar_serve.language.replies import Verdict
 from sefar_serve.recognition import ClipInput, Recognised, Span
-from sefar_serve.schemas import render as answers
+from sefar_serve.schemas import render
 from sefar_serve.schemas.chat import AnswerMode, ChatMessage, ChatRequest, SeenClip, TextPart, VideoPart, VideoUrl
 
 STORED = "sefar://"
@@ -51,7 +51,7 @@ class Conversation:
     def seen(self) -> list[SeenClip]:
         """The clips as the user is told of them."""
         return [
-            answers.seen_clip(clip.window, clip.metadata, name=clip.name, clip_id=clip.clip_id) for clip in self.clips
+            render.seen_clip(clip.window, clip.metadata, name=clip.name, clip_id=clip.clip_id) for clip in self.clips
         ]
 
 

@@ -1,10 +1,7 @@
-"""One table from what can go wrong to what the user is told, and the one shape it is told in."""
+"""How the gateway answers with errors: one handler, one shape."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -13,52 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from sefar_serve.api.store import ClipNotFoundError
-from sefar_serve.clip import (
-    ClipError,
-    ClipLimitError,
-    ClipSpanError,
-    EmptyVideoError,
-    NotAVideoError,
-    NoVideoStreamError,
-    UndecodableVideoError,
-)
-from sefar_serve.engine import (
-    EngineOverloadedError,
-    EngineTimeoutError,
-    EngineUnavailableError,
-    InferenceError,
-    ModelNotFoundError,
-)
-from sefar_serve.extract.clips import ExtractError
-from sefar_serve.fetch import UrlFetchError, UrlNotAllowedError, UrlTimeoutError
-from sefar_serve.jobs.errors import (
-    IdempotencyKeyReusedError,
-    JobError,
-    JobHasNoRowsError,
-    JobNotFinishedError,
-    JobNotFoundError,
-    JobsFullError,
-    JobStorageError,
-    PathNotAllowedError,
-    TooManyClipsError,
-)
-from sefar_serve.language import (
-    AdapterMismatchError,
-    FeatureMismatchError,
-    GenerationError,
-    GeneratorOverloadedError,
-    GeneratorUnavailableError,
-    PromptError,
-    PromptTooLongError,
-)
-from sefar_serve.schemas.problem import ErrorBody, ErrorResponse
-
-log = logging.getLogger(__name__)
+from sefar_serve.errors import SefarError
+from sefar_serve.schemas.problem import ErrorResponse, Problem, problem, problem_of
 
 
-class ApiError(Exception):
-    """A request that cannot be served as it was put.
+class ApiError(SefarError):
+    """A request that cannot be served as it was sent.
 
     Attributes:
         status: HTTP status.
@@ -71,21 +28,6 @@ class ApiError(Exception):
         self.status = status
         self.code = code
         self.param = param
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An error answer: its status, its body and its headers."""
-
-    status: int
-    body: ErrorBody
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def response(self) -> JSONResponse:
-        """The HTTP answer."""
-        return JSONResponse(
-            ErrorResponse(error=self.body).model_dump(), status_code=self.status, headers=dict(self.headers)
-        )
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -108,96 +50,16 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 """OpenAPI's description of what every route about videos may answer instead."""
 
 
-_CLIP_STATUS: dict[type[ClipError], int] = {
-    NotAVideoError: 415,
-    NoVideoStreamError: 415,
-    EmptyVideoError: 422,
-    UndecodableVideoError: 422,
-    ClipLimitError: 413,
-    ClipSpanError: 400,
-}
-
-
-_JOB_STATUS: dict[type[JobError], tuple[int, str | None]] = {
-    JobNotFinishedError: (409, None),
-    JobHasNoRowsError: (409, None),
-    IdempotencyKeyReusedError: (409, "Idempotency-Key"),
-    PathNotAllowedError: (403, "input"),
-    TooManyClipsError: (413, "input"),
-}
-
-
-def problem(status: int, code: str, message: str, param: str | None = None, **headers: str) -> Problem:
-    """A problem in OpenAI's terms: the type says whose fault it is."""
-    kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
-    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Problem(status, ErrorBody(message=message, type=kind, param=param, code=code), named)
-
-
-def problem_of(error: Exception) -> Problem:
-    """What to tell the user about an exception; one that we did not foresee is logged and stays vague."""
+def _problem(error: Exception) -> Problem:
+    """What to answer for an exception: one of ours, or one that the web framework raised."""
     match error:
-        case ApiError():
-            return problem(error.status, error.code, str(error), error.param)
-        case ClipError():
-            return problem(_CLIP_STATUS.get(type(error), 400), error.code, str(error), "input")
-        case EngineOverloadedError():
-            return problem(429, "overloaded", str(error), Retry_After=str(error.retry_after))
-        case EngineUnavailableError():
-            return problem(503, "engine_unavailable", str(error), Retry_After=str(error.retry_after))
-        case EngineTimeoutError():
-            return problem(504, "inference_timeout", str(error))
-        case ModelNotFoundError():
-            return problem(404, "model_not_found", str(error), "model")
-        case InferenceError():
-            return problem(500, "inference_failed", str(error))
-        case PromptTooLongError():
-            return problem(400, "context_length_exceeded", str(error), "messages")
-        case FeatureMismatchError():
-            return problem(503, "adapter_mismatch", str(error))
-        case PromptError():
-            return problem(400, "invalid_prompt", str(error), "messages")
-        case AdapterMismatchError():
-            return problem(503, "adapter_mismatch", str(error))
-        case GeneratorOverloadedError():
-            return problem(429, "overloaded", str(error), Retry_After=str(error.retry_after))
-        case GeneratorUnavailableError():
-            return problem(503, "generator_unavailable", str(error), Retry_After=str(error.retry_after))
-        case GenerationError():
-            return problem(500, "generation_failed", str(error))
-        case UrlNotAllowedError():
-            return problem(403, error.code, str(error), "input")
-        case UrlTimeoutError():
-            return problem(504, error.code, str(error), "input")
-        case UrlFetchError():
-            return problem(502, error.code, str(error), "input")
-        case ClipNotFoundError():
-            return problem(404, error.code, str(error), "messages")
-        case JobNotFoundError():
-            return problem(404, error.code, str(error), error.param)
-        case JobStorageError():
-            return problem(503, error.code, str(error), Retry_After=str(error.retry_after))
-        case JobsFullError():
-            return problem(429, error.code, str(error), Retry_After=str(error.retry_after))
-        case JobError():
-            status, param = _JOB_STATUS[type(error)]
-            return problem(status, error.code, str(error), param)
-        case ExtractError():
-            return problem(400, error.code, str(error), "input")
-        case TimeoutError():
-            return problem(
-                504, "timeout", "the request took longer than the server allows; send fewer or shorter clips"
-            )
         case HTTPException():
-            phrase = HTTPStatus(error.status_code).phrase
-            code = phrase.lower().replace(" ", "_")
+            code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
             return problem(error.status_code, code, str(error.detail), **dict(error.headers or {}))
         case RequestValidationError():
             return validation_problem(error.errors())
         case _:
-            log.error("unforeseen error", exc_info=error)
-            return problem(500, "internal_error", "an error of the server; the log has it under the request's id")
+            return problem_of(error)
 
 
 def validation_problem(errors: object) -> Problem:
@@ -211,28 +73,18 @@ def validation_problem(errors: object) -> Problem:
     return problem(400, "invalid_parameter", f"{param}: {message}" if param else message, param)
 
 
+def response(told: Problem) -> JSONResponse:
+    """The HTTP answer."""
+    return JSONResponse(
+        ErrorResponse(error=told.body).model_dump(), status_code=told.status, headers=dict(told.headers)
+    )
+
+
 def install_error_handlers(app: FastAPI) -> None:
-    """Route every exception through `problem_of`."""
+    """Route every exception to one answer."""
 
     async def handle(_: Request, error: Exception) -> JSONResponse:
-        return problem_of(error).response()
+        return response(_problem(error))
 
-    foreseen = (
-        ApiError,
-        ClipError,
-        EngineOverloadedError,
-        EngineTimeoutError,
-        EngineUnavailableError,
-        InferenceError,
-        ModelNotFoundError,
-        GenerationError,
-        UrlNotAllowedError,
-        UrlFetchError,
-        UrlTimeoutError,
-        ClipNotFoundError,
-        JobError,
-        ExtractError,
-        TimeoutError,
-    )
-    for kind in (*foreseen, HTTPException, RequestValidationError, Exception):
+    for kind in (SefarError, TimeoutError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from sefar_serve import engine
 from sefar_serve.api.captioner import Captioner
-from sefar_serve.api.errors import ERRORS, ApiError, problem_of
+from sefar_serve.api.errors import ERRORS, ApiError
 from sefar_serve.api.gateway import Gateway, gateway_of
 from sefar_serve.api.options import ClassifyOptions, ClipOptions, EmbedOptions
 from sefar_serve.api.payload import body_forms, closed_on_error, read_request
@@ -17,8 +17,8 @@ from sefar_serve.api.work import recognise, remember, while_connected
 from sefar_serve.language import AdapterMismatchError
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import ClipInput, Recognised, Span
-from sefar_serve.schemas import render as answers
-from sefar_serve.schemas.problem import ItemError
+from sefar_serve.schemas import render
+from sefar_serve.schemas.problem import ItemError, problem_of
 from sefar_serve.schemas.video import (
     Classification,
     ClassifyResponse,
@@ -46,7 +46,7 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
     meta = model.metadata
 
     def answer(index: int, result: Recognised) -> Classification:
-        return answers.classification(
+        return render.classification(
             result,
             meta,
             index=index,
@@ -60,7 +60,7 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
         model=meta.name,
         version=_version(found, meta),
         data=_entries(inputs, found, answer),
-        usage=answers.usage(found, meta),
+        usage=render.usage(found, meta),
     )
 
 
@@ -79,7 +79,7 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
 
     def answer(index: int, result: Recognised) -> Embedding:
         clip_id = remember(gateway, result, meta)
-        return answers.embedding(
+        return render.embedding(
             result, meta, index=index, clip_id=clip_id, include=options.include, as_base64=as_base64
         )
 
@@ -87,7 +87,7 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
         model=meta.name,
         version=_version(found, meta),
         data=_entries(inputs, found, answer),
-        usage=answers.usage(found, meta),
+        usage=render.usage(found, meta),
     )
 
 

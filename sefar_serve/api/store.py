@@ -12,15 +12,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sefar_serve.errors import SefarError
 from sefar_serve.language import ClipFeatures
 from sefar_serve.language.replies import Verdict
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Window
 
 
-class ClipNotFoundError(LookupError):
+class ClipNotFoundError(SefarError, LookupError):
     """A clip is not held, or not any more."""
 
+    status = 404
+    param = "messages"
     code = "clip_not_found"
 
 

@@ -40,14 +40,12 @@ from sefar_serve.cli.options import (
 )
 from sefar_serve.cli.triton import TritonName
 from sefar_serve.cli.triton import app as triton
-from sefar_serve.clip import ClipError
-from sefar_serve.engine import EngineError
-from sefar_serve.language import GenerationError
+from sefar_serve.errors import SefarError
 from sefar_serve.logs import configure_logging
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.optional import optional_module
 from sefar_serve.recognition import Recognised, Span
-from sefar_serve.schemas import render as answers
+from sefar_serve.schemas import render
 from sefar_serve.schemas.problem import ItemError
 from sefar_serve.schemas.video import Classification, Embedding
 from sefar_serve.settings import Settings
@@ -95,7 +93,7 @@ def classify(
     span = Span(start, end, window, stride)
 
     def answer(index: int, found: Recognised, meta: ModelMetadata) -> Classification:
-        return answers.classification(found, meta, index=index, top_k=top_k)
+        return render.classification(found, meta, index=index, top_k=top_k)
 
     if url is None:
         items = run_locally(files, *engine_of(settings_for(model)), span, answer)
@@ -133,7 +131,7 @@ def embed(
     span = Span(start, end, window, stride)
 
     def answer(index: int, found: Recognised, meta: ModelMetadata) -> Embedding:
-        return answers.embedding(found, meta, index=index, include=wanted, as_base64=False)
+        return render.embedding(found, meta, index=index, include=wanted, as_base64=False)
 
     if url is None:
         items = run_locally(files, *engine_of(settings_for(model)), span, answer)
@@ -392,7 +390,7 @@ def main() -> None:
         for problem in error.errors():
             console.err.print(f"[red]error:[/] {escape('.'.join(map(str, problem['loc'])) + ': ' + problem['msg'])}")
         raise SystemExit(2) from error
-    except (ClipError, EngineError, GatewayError, GenerationError, OSError, ValueError, ModuleNotFoundError) as error:
+    except (SefarError, GatewayError, OSError, ValueError, ModuleNotFoundError) as error:
         _fail(error)
 
 

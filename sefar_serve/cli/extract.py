@@ -11,17 +11,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBars
 
-from sefar_serve.assemble import make_engine
+from sefar_serve.assemble import bounds_of, make_engine
 from sefar_serve.cli import console
 from sefar_serve.cli.options import ModelOption, needs_engine, path_prefixes, settings_for
 from sefar_serve.clip import ClipLimits
-from sefar_serve.optional import optional_module
+from sefar_serve.optional import needs_extra
 from sefar_serve.settings import Settings, every_core
+
+if TYPE_CHECKING:  # their packages are an extra
+    from sefar_serve.extract.rows import RowOptions
+    from sefar_serve.extract.run import Backend, Progress
 
 PLAIN_SECONDS = 30.0
 """How often progress is written where there is no terminal to draw a bar in."""
@@ -89,26 +94,27 @@ def extract(
         raise typer.BadParameter(f"--out {out} is no folder on this machine; name one, and copy it there afterwards")
     if not source:
         raise typer.BadParameter("SOURCE is empty; name a folder, list, manifest or glob")
-    sources = optional_module("sefar_serve.extract.source", extra="batch")
-    rows = optional_module("sefar_serve.extract.rows", extra="batch")
-    run = optional_module("sefar_serve.extract.run", extra="batch")
+    with needs_extra("batch"):
+        from sefar_serve.extract.rows import RowOptions
+        from sefar_serve.extract.run import extract as run
+        from sefar_serve.extract.source import read_source
     settings = settings_for(model)
     if triton_url is not None:
         settings = settings.model_copy(update={"triton_url": triton_url})
     if ray is not None and settings.triton_url is not None:
         raise typer.BadParameter("--ray runs the model file on the cluster's nodes; leave --triton-url out")
-    options = rows.RowOptions(tokens=tokens, dtype=dtype, top_k=top_k, format=form)
-    clips = sources.read_source(source, root=root, remap=path_prefixes(remap))
+    options = RowOptions(tokens=tokens, dtype=dtype, top_k=top_k, format=form)
+    clips = read_source(source, root=root, remap=path_prefixes(remap))
     # Files of one's own may be as large as they are; the limit on bytes is for what others send.
-    limits = replace(settings.bounds.limits, max_bytes=sys.maxsize)
+    limits = replace(bounds_of(settings).limits, max_bytes=sys.maxsize)
 
     with _Reporter() as reporter:
 
-        async def work(backend: Any) -> Any:
+        async def work(backend: Backend) -> Progress:
             # A scheduler's way to end a run.
             if (task := asyncio.current_task()) is not None:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-            return await run.extract(
+            return await run(
                 clips,
                 Path(out),
                 backend,
@@ -125,8 +131,9 @@ def extract(
                 progress = asyncio.run(_locally(settings, options, workers or every_core(), limits, clip_timeout, work))
             else:
                 needs_engine(settings)
-                distributed = optional_module("sefar_serve.extract.distributed", extra="ray")
-                with distributed.RayBackend(
+                with needs_extra("ray"):
+                    from sefar_serve.extract.distributed import RayBackend
+                with RayBackend(
                     settings.model,
                     options,
                     address=ray,
@@ -145,27 +152,26 @@ def extract(
 
 async def _locally(
     settings: Settings,
-    options: Any,
+    options: RowOptions,
     workers: int,
     limits: ClipLimits,
     timeout: float,
-    work: Callable[[Any], Awaitable[Any]],
-) -> Any:
+    work: Callable[[Backend], Awaitable[Progress]],
+) -> Progress:
     """With decode processes and an engine on this machine, or a Triton server's."""
-    decoders = optional_module("sefar_serve.extract.decoders", extra="batch")
-    local = optional_module("sefar_serve.extract.local", extra="batch")
-    shards = optional_module("sefar_serve.extract.shards", extra="batch")
+    with needs_extra("batch"):
+        from sefar_serve.extract.decoders import DecoderPool
+        from sefar_serve.extract.local import LocalBackend, clips_at_once
+        from sefar_serve.extract.shards import model_sha256
     needs_engine(settings)
     engine = make_engine(settings.model_copy(update={"max_wait_ms": MAX_WAIT_MS}))
     await engine.start()
     try:
         model = engine.model(None)
-        at_once = local.clips_at_once(settings.max_batch, workers)
-        with decoders.DecoderPool(
-            model.metadata, workers=workers, slots=at_once, limits=limits, timeout=timeout
-        ) as pool:
-            sha256 = None if settings.triton_url is not None else shards.model_sha256(settings.model)
-            return await work(local.LocalBackend(model, pool, options, sha256=sha256, at_once=at_once))
+        at_once = clips_at_once(settings.max_batch, workers)
+        with DecoderPool(model.metadata, workers=workers, slots=at_once, limits=limits, timeout=timeout) as pool:
+            sha256 = None if settings.triton_url is not None else model_sha256(settings.model)
+            return await work(LocalBackend(model, pool, options, sha256=sha256, at_once=at_once))
     finally:
         await engine.close()
 
@@ -174,7 +180,7 @@ class _Reporter:
     """A progress bar; where there is no terminal, a line now and then."""
 
     def __init__(self) -> None:
-        self._bars = Progress(
+        self._bars = ProgressBars(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -196,11 +202,11 @@ class _Reporter:
     ) -> None:
         self._bars.stop()
 
-    def show(self, progress: Any) -> None:
+    def show(self, progress: Progress) -> None:
         """Say how far the run is.
 
         Args:
-            progress: a `sefar_serve.extract.run.Progress`.
+            progress: of the run.
         """
         now = time.monotonic()
         if self._began == 0.0:
@@ -215,7 +221,7 @@ class _Reporter:
             typer.echo(f"{finished} of {progress.total} clips, {rate}, {progress.failed} failed", err=True)
 
 
-def _say(out: str, progress: Any, as_json: bool) -> None:
+def _say(out: str, progress: Progress, as_json: bool) -> None:
     """What came of the run.
 
     Raises:

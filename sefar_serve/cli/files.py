@@ -15,14 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sefar_client import AsyncClient, Client, Failure, GatewayError, GatewayUnreachableError
 from sefar_client.results import Result
-from sefar_serve.api.errors import problem_of
 from sefar_serve.cli import console
 from sefar_serve.engine import Engine
 from sefar_serve.language import GenerationError, Generator
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Bounds, ClipInput, Recognised, Recognizer, Span
 from sefar_serve.schemas.chat import ChatCompletion
-from sefar_serve.schemas.problem import ErrorBody, ItemError
+from sefar_serve.schemas.problem import ErrorBody, ItemError, problem_of
 
 Item = TypeVar("Item", bound=BaseModel)
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sefar_serve.assemble import make_engine
+from sefar_serve.assemble import bounds_of, make_engine
 from sefar_serve.engine import Engine
-from sefar_serve.optional import optional_module
+from sefar_serve.optional import needs_extra
 from sefar_serve.recognition import Bounds
 from sefar_serve.settings import Settings
 
@@ -41,7 +41,7 @@ def engine_of(settings: Settings) -> tuple[Engine, Bounds]:
         ModuleNotFoundError: its packages are not installed; the message says how to.
     """
     needs_engine(settings)
-    return make_engine(settings), settings.bounds
+    return make_engine(settings), bounds_of(settings)
 
 
 def needs_engine(settings: Settings) -> None:
@@ -51,9 +51,11 @@ def needs_engine(settings: Settings) -> None:
         ModuleNotFoundError: the engine's packages are not installed.
     """
     if settings.triton_url is None:
-        optional_module("onnxruntime", extra="cpu")
+        with needs_extra("cpu"):
+            import onnxruntime  # noqa: F401
     else:
-        optional_module("tritonclient.grpc", extra="triton")
+        with needs_extra("triton"):
+            import tritonclient.grpc  # noqa: F401
 
 
 def settings_for(model: Path | None, captioner: str | None = None) -> Settings:

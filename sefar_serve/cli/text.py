@@ -22,12 +22,13 @@ from sefar_serve.cli.options import (
     settings_for,
 )
 from sefar_serve.language import CAPTION_PROMPT, ClipFeatures, GenerationOptions, Generator, Message
+from sefar_serve.language.captions import Captioned, render_caption
 from sefar_serve.language.choices import join_choices, split_choices
 from sefar_serve.language.replies import Verdict, answer, choose
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.optional import optional_module
 from sefar_serve.recognition import Recognised, Span
-from sefar_serve.schemas import render as answers
+from sefar_serve.schemas import render
 from sefar_serve.schemas.chat import Caption, ChatCompletion
 from sefar_serve.schemas.problem import ItemError
 from sefar_serve.settings import Settings
@@ -79,7 +80,7 @@ def caption(
             messages = [Message("user", (_features(found), prompt))]
             verdict = Verdict.of(window.prediction.outputs, meta)
             reply = await answer(generator, messages, options, verdict, threshold)
-            return answers.caption([answers.Captioned(window, reply)], meta, index=index, name=found.name)
+            return render_caption([Captioned(window, reply)], meta, index=index, name=found.name)
 
         items = run_locally(files, *engine_of(settings), Span(start, end), describe, generator)
     else:
@@ -155,7 +156,7 @@ async def _answer(
     found: Recognised,
     meta: ModelMetadata,
 ) -> ChatCompletion:
-    from sefar_serve.api.completion import Envelope
+    from sefar_serve.language.completion import Envelope
 
     window = found.windows[0]
     verdict = Verdict.of(window.prediction.outputs, meta)
@@ -167,7 +168,7 @@ async def _answer(
         reply = await choose(generator, messages, choices, verdict, threshold)
     else:
         reply = await answer(generator, messages, options, verdict, threshold)
-    seen = answers.seen_clip(window, meta, name=found.name, clip_id=None)
+    seen = render.seen_clip(window, meta, name=found.name, clip_id=None)
     return Envelope("answer", generator.info.name, [seen]).completion(reply)
 
 

@@ -13,7 +13,7 @@ import typer
 
 from sefar_serve.cli import console
 from sefar_serve.engine import EngineError
-from sefar_serve.optional import optional_module
+from sefar_serve.optional import needs_extra
 from sefar_serve.triton_server.server import TritonServer, TritonServerError
 from sefar_serve.triton_server.wheel import TritonHome, TritonSetupError, default_home
 from sefar_serve.triton_server.wheel import setup as set_up
@@ -92,7 +92,8 @@ def publish(
     triton_name: TritonName = "sefar_encoder",
 ) -> None:
     """Put an exported model into a model repository, with its configurations."""
-    shelf = optional_module("sefar_serve.triton_server.repository", extra="cpu,triton")
+    with needs_extra("cpu,triton"):
+        from sefar_serve.triton_server import repository as shelf
     typer.echo(str(shelf.publish(file, repository, triton_name)))
 
 
@@ -109,12 +110,13 @@ def unload(names: Names, url: Url = "127.0.0.1:8001") -> None:
 
 
 def _control(call: Literal["load_model", "unload_model"], names: Sequence[str], url: str) -> None:
-    grpc = optional_module("tritonclient.grpc", extra="triton")
-    failure = optional_module("tritonclient.utils", extra="triton").InferenceServerException
-    with grpc.InferenceServerClient(url) as server:
+    with needs_extra("triton"):
+        from tritonclient.grpc import InferenceServerClient
+        from tritonclient.utils import InferenceServerException
+    with InferenceServerClient(url) as server:
         for name in names:
             try:
                 getattr(server, call)(name, client_timeout=120)
-            except failure as error:
+            except InferenceServerException as error:
                 raise EngineError(f"{name}: {error.message()}") from error
             typer.echo(f"{name}: {call.removesuffix('_model')}ed")

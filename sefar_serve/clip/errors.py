@@ -5,36 +5,38 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
 
 import av
 
+from sefar_serve.errors import SefarError
 
-class ClipError(ValueError):
-    """A video, or the part of it asked for, that cannot be used; the message names it and the mend.
 
-    Attributes:
-        code: machine-readable reason, the same for every error of a type.
-    """
+class ClipError(SefarError, ValueError):
+    """A video, or the part of it asked for, that cannot be used."""
 
-    code: ClassVar[str] = "bad_clip"
+    status = 400
+    code = "bad_clip"
+    param = "input"
 
 
 class NotAVideoError(ClipError):
     """The bytes are no video container: text, random bytes, a picture, a file cut before its index."""
 
+    status = 415
     code = "not_a_video"
 
 
 class EmptyVideoError(ClipError):
     """Zero bytes, or a video stream which presents no frame."""
 
+    status = 422
     code = "empty_video"
 
 
 class NoVideoStreamError(ClipError):
     """A media file without moving pictures, e.g. audio only."""
 
+    status = 415
     code = "no_video_stream"
 
 
@@ -45,6 +47,7 @@ class UndecodableVideoError(ClipError):
         frames_decoded: how many frames of it do.
     """
 
+    status = 422
     code = "undecodable_video"
 
     def __init__(self, message: str, frames_decoded: int = 0) -> None:
@@ -55,6 +58,7 @@ class UndecodableVideoError(ClipError):
 class ClipLimitError(ClipError):
     """A video larger than `ClipLimits` or the caller's limit on windows allows."""
 
+    status = 413
     code = "clip_too_large"
 
 

@@ -1,26 +1,35 @@
-"""What can go wrong between a ready clip and its prediction; the API turns each into its HTTP status."""
+"""What can go wrong between a ready clip and its prediction."""
 
 from __future__ import annotations
 
+from sefar_serve.errors import SefarError
 
-class EngineError(RuntimeError):
+
+class EngineError(SefarError, RuntimeError):
     """Any failure of an engine."""
+
+    code = "engine_error"
 
 
 class ModelLoadError(EngineError):
     """The model file is missing, is not ONNX, or is not a SeFAR model."""
 
+    code = "model_load_failed"
+
 
 class ModelNotFoundError(EngineError):
     """There is no model of that name or version."""
 
+    status = 404
+    code = "model_not_found"
+    param = "model"
+
 
 class EngineOverloadedError(EngineError):
-    """The queue is full; nothing was started.
+    """The queue is full; nothing was started."""
 
-    Attributes:
-        retry_after: seconds after which trying again makes sense, at least 1.
-    """
+    status = 429
+    code = "overloaded"
 
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)
@@ -28,11 +37,10 @@ class EngineOverloadedError(EngineError):
 
 
 class EngineUnavailableError(EngineError):
-    """The engine is not started, is shutting down, or cannot be reached.
+    """The engine is not started, is shutting down, or cannot be reached."""
 
-    Attributes:
-        retry_after: seconds after which trying again makes sense, at least 1.
-    """
+    status = 503
+    code = "engine_unavailable"
 
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)
@@ -42,6 +50,11 @@ class EngineUnavailableError(EngineError):
 class EngineTimeoutError(EngineError):
     """The model did not answer in the time it is given; it may be slow, or it may hang."""
 
+    status = 504
+    code = "inference_timeout"
+
 
 class InferenceError(EngineError):
     """The model failed on this very clip."""
+
+    code = "inference_failed"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sefar_serve.errors import SefarError
+
 
 @dataclass(frozen=True)
 class ClipRef:
@@ -25,13 +27,11 @@ class ClipRef:
     cost: int = 0
 
 
-class ExtractError(ValueError):
-    """What a user can mend; the message names the input and the mend.
+class ExtractError(SefarError, ValueError):
+    """A run that cannot start or go on until the user changes something."""
 
-    Attributes:
-        code: machine-readable reason.
-    """
-
+    status = 400
+    param = "input"
     code = "extract_failed"
 
 

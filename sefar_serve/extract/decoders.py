@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
 from sefar_serve.clip import Clip, ClipError, ClipLimits, VideoSource, load_clip
+from sefar_serve.errors import SefarError
 from sefar_serve.extract.clips import ClipRef, ExtractError
 from sefar_serve.metadata import ModelMetadata
 
@@ -51,12 +52,12 @@ GRACE = 10.0
 """Seconds past its time after which a process ends itself: whoever should have stopped it is gone."""
 
 
-class DecodeError(RuntimeError):
-    """A clip that cannot be decoded, whatever the reason.
+class DecodeError(SefarError, RuntimeError):
+    """A clip that cannot be decoded; `code` is the reason."""
 
-    Attributes:
-        code: machine-readable reason.
-    """
+    status = 422
+    code = "undecodable_video"
+    param = "input"
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -14,8 +14,7 @@ from sefar_serve.clip import Clip
 from sefar_serve.engine import Outputs
 from sefar_serve.extract.clips import ClipRef
 from sefar_serve.metadata import ModelMetadata
-from sefar_serve.reliability import reliability
-from sefar_serve.schemas.render import top_labels
+from sefar_serve.reliability import reliability, top_classes
 
 Format = Literal["parquet", "npy", "webdataset"]
 VectorName = Literal["embedding", "tokens"]
@@ -92,7 +91,7 @@ def found_row(
         meta: of the model.
         options: what the row holds.
     """
-    labels = top_labels(outputs.logits, meta, options.top_k, False, False)
+    best = top_classes(outputs.logits, options.top_k)
     return ClipRow(
         ref,
         meta.name,
@@ -100,8 +99,8 @@ def found_row(
         # Copies: a slice would keep its whole batch.
         embedding=outputs.embedding.copy(),
         tokens=outputs.tokens.copy() if options.tokens else None,
-        labels=[label.label for label in labels],
-        scores=[label.score for label in labels],
+        labels=[meta.labels[i] for i, _ in best],
+        scores=[score for _, score in best],
         reliability=reliability(outputs.mc_logits),
         frame_times=clip.times.tolist(),
         duration=clip.duration,

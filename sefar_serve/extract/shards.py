@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sefar_serve import __version__
-from sefar_serve.atomic import file_written_whole
+from sefar_serve.atomic import atomic_file
 from sefar_serve.extract.clips import ClipRef, ExtractError, MixedModelError, OutputBusyError, unwritable
 from sefar_serve.extract.rows import ClipRow, RowOptions, table
 from sefar_serve.extract.vectors import replace_vectors, vector_files, write_vectors
@@ -184,11 +184,11 @@ class Shards:
             changes: fields of `Manifest`.
         """
         self.manifest = self.manifest.model_copy(update={**changes, "updated": _now()})
-        with self._in_words(), file_written_whole(self.folder / MANIFEST) as new:
+        with self._in_words(), atomic_file(self.folder / MANIFEST) as new:
             new.write_text(self.manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def _write(self, shard: int, rows: pa.Table) -> None:
-        with file_written_whole(self._path(shard)) as new:
+        with atomic_file(self._path(shard)) as new:
             # Vectors do not repeat; a dictionary of them makes files half as large again.
             plain = [name for name in rows.schema.names if name not in ("embedding", "tokens")]
             pq.write_table(rows, new, compression="zstd", use_dictionary=plain)

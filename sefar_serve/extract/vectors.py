@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sefar_serve.atomic import file_written_whole
+from sefar_serve.atomic import atomic_file
 from sefar_serve.extract.clips import ExtractError
 from sefar_serve.extract.rows import ClipRow, RowOptions, VectorName, stacked
 from sefar_serve.metadata import ModelMetadata
@@ -39,7 +39,7 @@ def write_vectors(stem: Path, rows: Sequence[ClipRow], meta: ModelMetadata, opti
     """
     if options.format == "npy":
         for name in _names(options):
-            with file_written_whole(_array_file(stem, name)) as new, new.open("wb") as out:
+            with atomic_file(_array_file(stem, name)) as new, new.open("wb") as out:
                 np.save(out, stacked(rows, name, meta, options))
     elif options.format == "webdataset":
         _write_tar(stem, {_key(stem, place): _sample(row, options) for place, row in enumerate(rows) if _is_good(row)})
@@ -66,7 +66,7 @@ def replace_vectors(stem: Path, rows: Mapping[int, ClipRow], good: Sequence[int]
                     array[place] = getattr(row, name) if _is_good(row) else np.nan
             except (ValueError, EOFError, IndexError) as error:
                 raise _damaged(file, stem) from error
-            with file_written_whole(file) as new, new.open("wb") as out:
+            with atomic_file(file) as new, new.open("wb") as out:
                 np.save(out, array)
     elif options.format == "webdataset":
         samples = _read_tar(_tar_file(stem), stem)
@@ -131,7 +131,7 @@ def _sample(row: ClipRow, options: RowOptions) -> dict[str, bytes]:
 
 
 def _write_tar(stem: Path, samples: Mapping[str, Mapping[str, bytes]]) -> None:
-    with file_written_whole(_tar_file(stem)) as new, tarfile.open(new, "w") as out:
+    with atomic_file(_tar_file(stem)) as new, tarfile.open(new, "w") as out:
         for key in sorted(samples):
             for name, content in samples[key].items():
                 member = tarfile.TarInfo(f"{key}.{name}")  # no date and no owner: the same rows give the same bytes

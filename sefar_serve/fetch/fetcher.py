@@ -20,6 +20,7 @@ from typing import IO, Any
 import httpx
 
 from sefar_serve.clip import ClipLimitError
+from sefar_serve.errors import SefarError
 
 REDIRECTS = 3
 """Most redirects followed."""
@@ -30,21 +31,30 @@ SPOOL_BYTES = 8 * 1024 * 1024
 _PORTS = {"http": 80, "https": 443}
 
 
-class UrlNotAllowedError(ValueError):
+class UrlError(SefarError):
+    """A video that could not be had from its URL."""
+
+    param = "input"
+
+
+class UrlNotAllowedError(UrlError, ValueError):
     """The operator does not allow this URL."""
 
+    status = 403
     code = "url_not_allowed"
 
 
-class UrlFetchError(RuntimeError):
+class UrlFetchError(UrlError):
     """The host does not give the video."""
 
+    status = 502
     code = "url_unreachable"
 
 
-class UrlTimeoutError(RuntimeError):
+class UrlTimeoutError(UrlError):
     """The host took too long."""
 
+    status = 504
     code = "url_timeout"
 
 

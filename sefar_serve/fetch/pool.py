@@ -11,7 +11,7 @@ from typing import IO, NoReturn
 
 from sefar_serve.clip import ClipError
 from sefar_serve.engine import EngineOverloadedError
-from sefar_serve.fetch.fetcher import UrlFetcher, UrlFetchError, UrlNotAllowedError, UrlTimeoutError
+from sefar_serve.fetch.fetcher import UrlError, UrlFetcher
 from sefar_serve.recognition import ClipInput
 
 FETCH_THREADS = 16
@@ -73,7 +73,7 @@ class RemoteVideos:
         fetch.add_done_callback(lambda _: None if loop.is_closed() else loop.call_soon_threadsafe(self._release))
         try:
             video = await asyncio.wrap_future(fetch)
-        except (ClipError, UrlNotAllowedError, UrlFetchError, UrlTimeoutError) as error:
+        except (ClipError, UrlError) as error:
             return ClipInput(item.name, partial(_fail, error))
         except asyncio.CancelledError:
             fetch.add_done_callback(_close_file)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from sefar_serve.errors import SefarError
 
-class JobError(Exception):
-    """What the sender of a request about jobs can mend.
 
-    Attributes:
-        code: machine-readable reason.
-    """
+class JobError(SefarError):
+    """A request about jobs that cannot be served as it was put."""
 
-    code: str
+    status = 400
+    code = "job_error"
 
 
 class JobNotFoundError(JobError):
-    """There is no such job.
+    """There is no such job; `param` is the parameter that named it, None where the path did."""
 
-    Attributes:
-        param: the parameter that named it; None where the path did.
-    """
-
+    status = 404
     code = "job_not_found"
 
     def __init__(self, id_: str, param: str | None = None) -> None:
@@ -30,22 +26,21 @@ class JobNotFoundError(JobError):
 class JobNotFinishedError(JobError):
     """It waits or runs, and has to end first."""
 
+    status = 409
     code = "job_not_finished"
 
 
 class JobHasNoRowsError(JobError):
     """It ended with nothing to download."""
 
+    status = 409
     code = "job_has_no_rows"
 
 
 class JobsFullError(JobError):
-    """As many jobs as may wait and run do so.
+    """As many jobs as may wait and run do so."""
 
-    Attributes:
-        retry_after: seconds after which to ask again.
-    """
-
+    status = 429
     code = "jobs_full"
     retry_after = 30
 
@@ -53,34 +48,39 @@ class JobsFullError(JobError):
 class IdempotencyKeyReusedError(JobError):
     """The key has been sent with another job."""
 
+    status = 409
     code = "idempotency_key_reused"
+    param = "Idempotency-Key"
 
 
 class PathNotAllowedError(JobError):
     """A path that leads out of the folders that the operator allows."""
 
+    status = 403
     code = "path_not_allowed"
+    param = "input"
 
 
 class TooManyClipsError(JobError):
     """A job of more clips than the server takes."""
 
+    status = 413
     code = "too_many_clips"
+    param = "input"
 
     def __init__(self, most: int) -> None:
         super().__init__(f"a job may have {most} clips here; send the others as another job")
 
 
 class JobStorageError(JobError):
-    """What is known of jobs cannot be written now: the disk is full.
+    """What is known of jobs cannot be written now: the disk is full."""
 
-    Attributes:
-        retry_after: seconds after which to ask again.
-    """
-
+    status = 503
     code = "storage_full"
     retry_after = 60
 
 
-class JobsDirError(OSError):
+class JobsDirError(SefarError, OSError):
     """The folder of jobs cannot be used; the message says what the operator can do."""
+
+    code = "jobs_dir_unusable"

@@ -14,7 +14,7 @@ from pathlib import Path
 from sefar_serve.clip import Clip, ClipError
 from sefar_serve.extract.clips import ClipRef, unwritable
 from sefar_serve.extract.decoders import DecodeError, DecoderPool
-from sefar_serve.fetch import UrlFetcher, UrlFetchError, UrlNotAllowedError, UrlTimeoutError
+from sefar_serve.fetch import UrlError, UrlFetcher
 
 FETCH_THREADS = 8
 """Videos of a job fetched at the same time."""
@@ -57,7 +57,7 @@ class FetchingDecoders:
     def _fetch(self, url: str) -> Path:
         try:
             video = self._fetcher.fetch(url)
-        except (ClipError, UrlNotAllowedError, UrlFetchError, UrlTimeoutError) as error:
+        except (ClipError, UrlError) as error:
             raise DecodeError(error.code, str(error)) from error
         try:
             with video, tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:

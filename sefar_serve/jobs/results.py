@@ -8,7 +8,7 @@ from typing import Literal
 
 import pyarrow.parquet as pq
 
-from sefar_serve.atomic import file_written_whole
+from sefar_serve.atomic import atomic_file
 from sefar_serve.jobs.errors import JobHasNoRowsError
 
 ResultFormat = Literal["parquet", "jsonl"]
@@ -28,7 +28,7 @@ def write_result(features: Path, file: Path, kind: ResultFormat) -> None:
     shards = sorted(features.glob("part-*.parquet"))
     if not shards:
         raise JobHasNoRowsError("the job ended before its first rows were saved; send it again")
-    with file_written_whole(file) as new:
+    with atomic_file(file) as new:
         if kind == "parquet":
             with pq.ParquetWriter(new, pq.read_schema(shards[0]), compression="zstd") as writer:
                 for shard in shards:

@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -37,7 +37,7 @@ from sefar_serve.jobs.remote import FetchingDecoders
 from sefar_serve.jobs.results import ResultFormat, write_result
 from sefar_serve.jobs.store import JobStore
 from sefar_serve.schemas.jobs import Job, JobOptions
-from sefar_serve.schemas.problem import ErrorBody
+from sefar_serve.schemas.problem import ErrorBody, problem_of
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,6 @@ class JobService:
         intake: which clips a job may have.
         bounds: see `JobBounds`.
         model_file: of the engine; None where a server runs it.
-        in_words: what to tell of an error that ends a job.
 
     Attributes:
         store: what is known of each job.
@@ -102,14 +101,12 @@ class JobService:
         intake: Intake,
         bounds: JobBounds,
         model_file: Path | None,
-        in_words: Callable[[Exception], ErrorBody],
     ) -> None:
         self._folder = folder.absolute()
         self._engine = engine
         self._intake = intake
         self._bounds = bounds
         self._model_file = model_file
-        self._in_words = in_words
         self._lock = _locked(self._folder)
         self.store = JobStore(self._folder / "jobs.sqlite")
         self._waiting = asyncio.Semaphore(0)
@@ -288,9 +285,9 @@ class JobService:
             return ErrorBody(message=words, type="server_error", param=None, code=error.code)
         except Exception as error:
             log.warning("%s failed: %s", job.id, error)
-            said = self._in_words(error)
+            said = problem_of(error).body
             if said.code == "internal_error":
-                said = said.model_copy(update={"message": f"an error of the server; its log has it under {job.id}"})
+                said = said.model_copy(update={"message": f"Internal server error. Search the log for {job.id}"})
             return said
         log.info("%s is done", job.id)
         return None

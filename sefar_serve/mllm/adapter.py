@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
-from sefar_serve.atomic import written_whole
+from sefar_serve.atomic import atomic_folder
 from sefar_serve.language.errors import AdapterMismatchError, AdapterNotFoundError
 from sefar_serve.language.protocol import PLACEHOLDER
 from sefar_serve.metadata import ModelMetadata
@@ -131,7 +131,7 @@ def save_adapter(
         raise ValueError(
             "a whole adapter holds one model: merge the LoRA first (model.language_model.merge_and_unload())"
         )
-    with written_whole(folder) as new:
+    with atomic_folder(folder) as new:
         if whole:
             # A copy, because casting the model itself would take precision from whoever goes on training it.
             (model if dtype is None else copy.deepcopy(model).to(dtype)).save_pretrained(new)

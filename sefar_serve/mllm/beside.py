@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AddedToken, PreTrainedModel, PreTrainedTokenizerBase
 
-from sefar_serve.atomic import written_whole
+from sefar_serve.atomic import atomic_folder
 from sefar_serve.language.errors import AdapterNotFoundError
 from sefar_serve.language.protocol import PLACEHOLDER
 from sefar_serve.mllm.adapter import (
@@ -174,7 +174,7 @@ class SefarBesideVision(nn.Module):
             sefar_token_id=self.sefar_token_id,
             encoder=encoder,
         )
-        with written_whole(folder) as new:
+        with atomic_folder(folder) as new:
             weights = {key: value.detach().cpu().contiguous() for key, value in projector.state_dict().items()}
             save_file(weights, new / PROJECTOR)
             (new / DESCRIPTION).write_text(described.model_dump_json(indent=2) + "\n", encoding="utf-8")

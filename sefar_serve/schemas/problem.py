@@ -1,10 +1,17 @@
-"""The JSON of errors: what went wrong with a request, or with one clip of several."""
+"""The JSON of errors, and how an exception becomes one: the same words over HTTP, in jobs and on the command line."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel
+
+from sefar_serve.errors import SefarError
+
+log = logging.getLogger(__name__)
 
 
 class ErrorBody(BaseModel):
@@ -29,3 +36,43 @@ class ItemError(BaseModel):
     index: int
     name: str
     error: ErrorBody
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error answer: its HTTP status, its body and its headers."""
+
+    status: int
+    body: ErrorBody
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def problem(status: int, code: str, message: str, param: str | None = None, **headers: str) -> Problem:
+    """A problem in OpenAI's terms: its type says whose fault it is.
+
+    Args:
+        status: HTTP status.
+        code: machine-readable reason.
+        message: what is wrong and how to fix it.
+        param: the request's parameter at fault.
+        headers: of the answer, `_` for `-` in their names.
+    """
+    kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Problem(status, ErrorBody(message=message, type=kind, param=param, code=code), named)
+
+
+def problem_of(error: Exception) -> Problem:
+    """What to tell the user about an exception; an unexpected one is logged and reported without details."""
+    match error:
+        case SefarError(retry_after=None):
+            return problem(error.status, error.code, str(error), error.param)
+        case SefarError():
+            return problem(error.status, error.code, str(error), error.param, Retry_After=str(error.retry_after))
+        case TimeoutError():
+            message = "the request took longer than the server allows; send fewer or shorter clips"
+            return problem(504, "timeout", message)
+        case _:
+            log.error("unexpected error", exc_info=error)
+            return problem(500, "internal_error", "Internal server error. Search the log for this request id")

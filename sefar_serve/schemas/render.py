@@ -1,20 +1,18 @@
-"""From predictions to the JSON that users see; the same for the gateway and the command line."""
+"""From predictions to the JSON that users see: one way for the gateway, the command line and Python."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sefar_serve.clip import Clip
-from sefar_serve.language.replies import Reply
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Recognised, Window
-from sefar_serve.reliability import reliability, softmax
-from sefar_serve.schemas.chat import Caption, SeenClip, WindowCaption
+from sefar_serve.reliability import reliability, top_classes
+from sefar_serve.schemas.chat import SeenClip
 from sefar_serve.schemas.video import (
     Classification,
     ClipInfo,
@@ -117,59 +115,6 @@ def embedding(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Captioned:
-    """A clip and what a language model says of it.
-
-    Attributes:
-        window: the clip.
-        reply: the caption.
-        clip_id: by which the clip can be asked about again, if it can.
-    """
-
-    window: Window
-    reply: Reply
-    clip_id: str | None = None
-
-
-def caption(captioned: Sequence[Captioned], meta: ModelMetadata, *, index: int, name: str, top_k: int = 5) -> Caption:
-    """One video in a sentence, and what the classifier says of it.
-
-    Args:
-        captioned: the clip, or several windows of a video in order of time.
-        meta: of the model that saw it.
-        index: position of the video in its request.
-        name: of the video.
-        top_k: number of labels, capped at the number of classes.
-    """
-
-    def window(one: Captioned) -> WindowCaption:
-        outputs, reply = one.window.prediction.outputs, one.reply
-        return WindowCaption(
-            start=one.window.start,
-            end=one.window.end,
-            clip_id=one.clip_id,
-            caption=reply.text,
-            finish_reason=reply.finish_reason,
-            agreement=reply.agreement,
-            named_label=reply.named_label,
-            notice=reply.notice,
-            abstained=reply.abstained,
-            labels=top_labels(outputs.logits, meta, top_k, True, False),
-            reliability=reliability(outputs.mc_logits),
-        )
-
-    timeline = [window(one) for one in captioned]
-    best = max(range(len(timeline)), key=lambda i: timeline[i].reliability)
-    return Caption(
-        index=index,
-        name=name,
-        clip=clip_info(captioned[best].window.clip, meta),
-        timeline=timeline if len(timeline) > 1 else None,
-        **timeline[best].model_dump(exclude={"start", "end"}),
-    )
-
-
 def seen_clip(window: Window, meta: ModelMetadata, *, name: str, clip_id: str | None, top_k: int = 5) -> SeenClip:
     """A clip of a conversation, as the classifier sees it.
 
@@ -202,17 +147,15 @@ def top_labels(
         attributes: whether labels carry their attributes.
         raw_scores: whether labels carry their logits.
     """
-    scores = softmax(logits)
-    order = np.argsort(-scores, kind="stable")[:top_k]
     return [
         Label(
             label=meta.labels[i],
-            index=int(i),
-            score=float(scores[i]),
+            index=i,
+            score=score,
             logit=float(logits[i]) if raw_scores else None,
             attributes=meta.attributes[i] if attributes and meta.attributes else {},
         )
-        for i in order
+        for i, score in top_classes(logits, top_k)
     ]
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from sefar_serve.errors import SefarError
 from sefar_serve.metadata import PREFIX, ModelMetadata
 from sefar_serve.triton_server.config import FLAVOURS, VERSIONS_KEPT, Flavour, config_text, interface, model_config
 
@@ -27,8 +28,10 @@ PYTHON_MODEL = Path(__file__).with_name("model.py")
 _USABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-class RepositoryError(ValueError):
+class RepositoryError(SefarError, ValueError):
     """A model cannot be put into a repository as asked."""
+
+    code = "repository_error"
 
 
 @dataclass(frozen=True)

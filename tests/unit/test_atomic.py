@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from sefar_serve.atomic import file_written_whole, written_whole
+from sefar_serve.atomic import atomic_file, atomic_folder
 
 
 def test_a_folder_takes_the_place_of_another_once_it_is_written(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "final"
     for text in ("one", "two"):
-        with written_whole(folder) as new:
+        with atomic_folder(folder) as new:
             (new / "sub").mkdir()
             (new / "sub" / "file").write_text(text)
         assert (folder / "sub" / "file").read_text() == text
@@ -19,18 +19,18 @@ def test_a_folder_takes_the_place_of_another_once_it_is_written(tmp_path: Path) 
 
 def test_one_that_breaks_off_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "final"
-    with written_whole(folder) as new:
+    with atomic_folder(folder) as new:
         (new / "file").write_text("whole")
-    with pytest.raises(RuntimeError), written_whole(folder) as new:
+    with pytest.raises(RuntimeError), atomic_folder(folder) as new:
         (new / "file").write_text("half")
         raise RuntimeError
     assert (folder / "file").read_text() == "whole"
-    with written_whole(folder) as new:
+    with atomic_folder(folder) as new:
         assert not list(new.iterdir())
 
 
 def test_others_may_read_what_they_may_read_of_the_folder(tmp_path: Path) -> None:
-    with written_whole(tmp_path / "final") as new:
+    with atomic_folder(tmp_path / "final") as new:
         (new / "weights").write_bytes(b"")
         (new / "weights").chmod(0o600)
     mode = (tmp_path / "final").stat().st_mode
@@ -40,10 +40,10 @@ def test_others_may_read_what_they_may_read_of_the_folder(tmp_path: Path) -> Non
 def test_a_file_takes_the_place_of_another_once_it_is_written(tmp_path: Path) -> None:
     file = tmp_path / "shard"
     for text in ("one", "two"):
-        with file_written_whole(file) as new:
+        with atomic_file(file) as new:
             new.write_text(text)
         assert file.read_text() == text
-    with pytest.raises(RuntimeError), file_written_whole(file) as new:
+    with pytest.raises(RuntimeError), atomic_file(file) as new:
         new.write_text("half")
         raise RuntimeError
     assert file.read_text() == "two"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sefar_serve.atomic import written_whole
+from sefar_serve.atomic import atomic_folder
 
 from .config import ModelConfig
 from .data import ClassTable
@@ -58,7 +58,7 @@ def save_checkpoint(folder: Path, model: SefarModel, info: CheckpointInfo) -> Pa
     Returns:
         The folder.
     """
-    with written_whole(folder) as new:
+    with atomic_folder(folder) as new:
         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, new / WEIGHTS)
         (new / CONFIG).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return folder

@@ -212,7 +212,7 @@ def test_an_unforeseen_error_names_its_job(jobs: TestClient, monkeypatch: pytest
 
     monkeypatch.setattr(service, "read_clips", broken)
     job = ended(jobs, jobs.post("/v1/jobs", json={"input": CLIPS}).json()["id"])
-    assert job["error"]["message"] == f"an error of the server; its log has it under {job['id']}"
+    assert job["error"]["message"] == f"Internal server error. Search the log for {job['id']}"
 
 
 def test_a_manifest_that_is_none_is_refused_by_name(jobs: TestClient) -> None:

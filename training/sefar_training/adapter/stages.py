@@ -23,7 +23,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from sefar_serve.atomic import written_whole
+from sefar_serve.atomic import atomic_folder
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.mllm import SefarForConditionalGeneration, SefarProcessor
 
@@ -126,7 +126,7 @@ def tiny_language_model(
         stage = recipe.language
         examples = TextExamples(Examples(classes, recipe.data), processor, stage.steps * stage.batch_size, recipe.seed)
         lines = run_stage(model, processor, examples, stage, recipe, "language", progress)
-    with written_whole(folder) as new:
+    with atomic_folder(folder) as new:
         model.save_pretrained(new)
         tokenizer.save_pretrained(new)
     return folder, lines

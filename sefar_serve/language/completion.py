@@ -7,7 +7,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sefar_serve.api.errors import problem_of
 from sefar_serve.language.replies import Reply
 from sefar_serve.schemas.chat import (
     AssistantMessage,
@@ -18,6 +17,7 @@ from sefar_serve.schemas.chat import (
     SefarBlock,
     TokenUsage,
 )
+from sefar_serve.schemas.problem import problem_of
 
 
 @dataclass(frozen=True)
