@@ -29,6 +29,7 @@ test: .venv-dev/.ready  ## set up and run every test
 lint: .venv-dev/.ready  ## rules and format of Python, Dockerfiles and YAML
 	$(DEV)/ruff check .
 	$(DEV)/ruff format --check .
+	$(DEV)/lint-imports --no-logo
 	$(DEV)/hadolint Dockerfile deploy/triton/Dockerfile
 	$(DEV)/yamllint --strict deploy training/recipes
 
