@@ -24,7 +24,7 @@ triton-demo: .venv-triton/.ready  ## set up a real Triton server, serve through 
 	@.venv-triton/bin/python examples/demo.py --triton
 
 test: .venv-dev/.ready  ## set up and run every test
-	$(DEV)/pytest
+	$(DEV)/pytest -n auto --durations=10
 
 lint: .venv-dev/.ready  ## rules and format of Python, Dockerfiles and YAML
 	$(DEV)/ruff check .

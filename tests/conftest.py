@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers share the cores; read when torch and numpy are first imported, also by the processes that tests start.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from grey_clips import encode_grey_clip
 
 from sefar_serve.triton_server.server import TritonServer
 from sefar_serve.triton_server.wheel import TritonHome, setup
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each module runs in one worker, so that what it makes once is made once; so do all that run a Triton server."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        group = "triton" if "triton_home" in fixtures else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _made_once(file: Path, make: Callable[[Path], None]) -> Path:
+    """A file that the first worker to ask makes, for all of them."""
+    file.parent.mkdir(exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):
+        if not file.exists():
+            new = file.with_suffix(".new")
+            make(new)
+            new.rename(file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def between_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run that its workers share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +69,13 @@ def bright_clip() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def untrained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real ONNX file of the real interface with random weights, exported once a session."""
+def untrained_model(between_workers: Path) -> Path:
+    """A real ONNX file of the real interface with random weights, exported once."""
     from sefar_training.export import export_untrained
 
-    file = tmp_path_factory.mktemp("untrained") / "model.onnx"
-    export_untrained(file, labels=["a", "b", "c", "d"])
-    return file
+    return _made_once(
+        between_workers / "untrained" / "model.onnx", lambda file: export_untrained(file, labels=["a", "b", "c", "d"])
+    )
 
 
 @pytest.fixture(scope="session")

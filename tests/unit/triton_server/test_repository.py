@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import onnx
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
@@ -11,11 +13,21 @@ from tritonclient.grpc import model_config_pb2 as pb
 from sefar_serve.engine import FAKE_METADATA, ModelLoadError
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.engine.triton.served import described
-from sefar_serve.metadata import ModelMetadata
+from sefar_serve.metadata import PREFIX, ModelMetadata
 from sefar_serve.settings import shipped_model
 from sefar_serve.triton_server.config import FLAVOURS, Flavour, config_text, model_config
 from sefar_serve.triton_server.repository import PYTHON_MODEL, RepositoryError, config_file, publish, versions
-from sefar_training.export import export_untrained
+
+
+def write_redescribed(model: Path, out: Path, **metadata: object) -> None:
+    """Copy a model that says something else of itself."""
+    loaded = onnx.load(model)
+    onnx.helper.set_model_props(
+        loaded,
+        {prop.key: prop.value for prop in loaded.metadata_props}
+        | {f"{PREFIX}{key}": json.dumps(value) for key, value in metadata.items()},
+    )
+    onnx.save(loaded, out)
 
 
 def parsed(text: str) -> pb.ModelConfig:
@@ -54,7 +66,7 @@ def test_the_committed_repository_is_what_its_model_says(flavour: Flavour) -> No
 def test_versions_are_added_beside_each_other(untrained_model: Path, tmp_path: Path) -> None:
     put = publish(untrained_model, tmp_path / "models")
     assert str(put) == f"{tmp_path}/models/sefar_encoder/1: untrained, version 1"
-    export_untrained(tmp_path / "b.onnx", ["a", "b", "c", "d"], version="12")
+    write_redescribed(untrained_model, tmp_path / "b.onnx", version="12")
     publish(tmp_path / "b.onnx", tmp_path / "models")
     folder = tmp_path / "models" / "sefar_encoder"
     assert versions(tmp_path / "models") == [1, 12]
@@ -68,8 +80,8 @@ def test_what_cannot_be_a_version_is_refused_and_changes_nothing(untrained_model
     repository = tmp_path / "models"
     publish(untrained_model, repository)
     before = {file: file.read_bytes() for file in repository.rglob("*") if file.is_file()}
-    export_untrained(tmp_path / "labels.onnx", ["a", "b", "c"], version="2")
-    export_untrained(tmp_path / "named.onnx", ["a", "b", "c", "d"], version="v2")
+    write_redescribed(untrained_model, tmp_path / "labels.onnx", version="2", labels=["a", "b", "c", "e"])
+    write_redescribed(untrained_model, tmp_path / "named.onnx", version="v2")
     (tmp_path / "junk.onnx").write_bytes(b"junk")
     with pytest.raises(RepositoryError, match=r"differs .* in labels; .*another --triton-name"):
         publish(tmp_path / "labels.onnx", repository)
