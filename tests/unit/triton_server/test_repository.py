@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import onnx
 import pytest
 from google.protobuf import text_format
+from redescribed_model import write_redescribed
 from tritonclient.grpc import model_config_pb2 as pb
 
 from sefar_serve.engine import FAKE_METADATA, ModelLoadError
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.engine.triton.served import described
-from sefar_serve.metadata import PREFIX, ModelMetadata
+from sefar_serve.metadata import ModelMetadata
 from sefar_serve.settings import shipped_model
 from sefar_serve.triton_server.config import FLAVOURS, Flavour, config_text, model_config
 from sefar_serve.triton_server.repository import PYTHON_MODEL, RepositoryError, config_file, publish, versions
-
-
-def write_redescribed(model: Path, out: Path, **metadata: object) -> None:
-    """Copy a model that says something else of itself."""
-    loaded = onnx.load(model)
-    onnx.helper.set_model_props(
-        loaded,
-        {prop.key: prop.value for prop in loaded.metadata_props}
-        | {f"{PREFIX}{key}": json.dumps(value) for key, value in metadata.items()},
-    )
-    onnx.save(loaded, out)
 
 
 def parsed(text: str) -> pb.ModelConfig:
