@@ -20,9 +20,6 @@ from sefar_serve.settings import Settings
 
 log = logging.getLogger(__name__)
 
-DEFAULT = "default"
-"""Name of whichever captioner there is, for clients that must name one."""
-
 LONGEST_TOKEN = 32
 """More characters than this a token has in no text that makes sense, on average; ordinary ones have about four."""
 
@@ -114,7 +111,7 @@ class Captioner:
             ApiError: 404.
         """
         mine = self.generator.info.name
-        if name not in (None, mine, DEFAULT):
+        if name not in (None, mine):
             raise ApiError(404, "model_not_found", f"there is no captioner {name!r} here; this is {mine!r}", "model")
 
     def options(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sefar_serve.language import CAPTION_PROMPT
 from sefar_serve.recognition import Span
 from sefar_serve.schemas.chat import Seed
+from sefar_serve.schemas.model_name import ModelName
 
 
 class ClipOptions(BaseModel):
@@ -16,7 +17,9 @@ class ClipOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="name of the model, or name:version; the default model if left out")
+    model: ModelName = Field(
+        None, description="name of the model, or name:version; `default` or left out: the default model"
+    )
     start: float | None = Field(None, ge=0, description="seconds; the clip begins here")
     end: float | None = Field(None, gt=0, description="seconds; the clip ends here")
     modality: Literal["video"] = Field("video", description="accepted for compatibility")

@@ -18,12 +18,14 @@ READY_SECONDS = 5.0
 
 
 @router.get("/healthz")
+@router.head("/healthz", include_in_schema=False)
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
+@router.head("/readyz", include_in_schema=False)
 async def readyz(request: Request) -> dict[str, str]:
     """The model answers: the probe goes through the engine, a recent answer counting as proof.
 
@@ -61,6 +63,7 @@ async def _captioner_status(captioner: Captioner | None) -> str:
 
 
 @router.get("/metrics")
+@router.head("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     return Response(gateway_of(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

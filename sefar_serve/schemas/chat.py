@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from sefar_serve.schemas.model_name import ModelName
 from sefar_serve.schemas.problem import ItemError
 from sefar_serve.schemas.video import ClipInfo, Label
 
@@ -79,7 +80,7 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="name of the captioner; may be left out")
+    model: ModelName = Field(None, description="name of the captioner; `default` or left out: the only one there is")
     messages: list[ChatMessage] = Field(min_length=1)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1, description="OpenAI's newer name of max_tokens")

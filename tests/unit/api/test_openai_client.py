@@ -179,3 +179,14 @@ def test_hanging_up_ends_the_work(serve: Serve, bright_clip: bytes, stream: bool
 
 def test_the_models(serve: Serve) -> None:
     assert [model.id for model in serve(FakeGenerator()).models.list()] == ["fake", "fake-captioner"]
+
+
+def test_one_model(serve: Serve) -> None:
+    client = serve(FakeGenerator())
+    for name in ("fake", "fake:0", "default"):
+        assert client.models.retrieve(name).id == "fake"
+    assert client.models.retrieve("fake-captioner").id == "fake-captioner"
+    with pytest.raises(openai.NotFoundError) as raised:
+        client.models.retrieve("lab/none")
+    assert raised.value.code == "model_not_found"
+    assert "lab/none" in raised.value.message
