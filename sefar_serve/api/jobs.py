@@ -80,7 +80,7 @@ async def submit(
     jobs = _jobs(request)
     named, options = await _read(request)
     job = await jobs.submit(named, options, idempotency_key or None)
-    response.headers["location"] = f"/v1/jobs/{job.id}"
+    response.headers["location"] = f"{request.scope.get('root_path', '')}/v1/jobs/{job.id}"
     return job
 
 

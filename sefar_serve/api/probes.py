@@ -13,6 +13,9 @@ from sefar_serve.language import GenerationError
 
 router = APIRouter(tags=["probes"])
 
+metrics_router = APIRouter(tags=["probes"])
+"""Apart, since metrics need a key where keys are set."""
+
 READY_SECONDS = 5.0
 """A model that takes longer than this to answer the probe is not ready."""
 
@@ -62,8 +65,8 @@ async def _captioner_status(captioner: Captioner | None) -> str:
     return captioner.generator.info.name
 
 
-@router.get("/metrics")
-@router.head("/metrics", include_in_schema=False)
+@metrics_router.get("/metrics")
+@metrics_router.head("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     return Response(gateway_of(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
