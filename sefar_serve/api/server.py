@@ -10,14 +10,17 @@ import uvicorn
 
 from sefar_serve.api.app import create_app
 from sefar_serve.assemble import make_engine, make_generator
+from sefar_serve.errors import SefarError
 from sefar_serve.logs import configure_logging
 from sefar_serve.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-class MisnamedKeysError(ValueError):
+class MisnamedKeysError(SefarError):
     """The environment has the client's SEFAR_API_KEY, and the gateway has no keys."""
+
+    code = "misnamed_keys"
 
 
 def serve(settings: Settings) -> None:

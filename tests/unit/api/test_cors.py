@@ -31,9 +31,7 @@ def test_a_preflight_is_answered_without_a_key(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("origins", ["https://app.example.com", "https://a.example.com,https://app.example.com", "*"])
-def test_an_answer_names_the_origin_and_what_scripts_may_read(
-    gateway: Gateway, dark_clip: bytes, origins: str
-) -> None:
+def test_an_answer_names_the_origin_and_what_scripts_may_read(gateway: Gateway, dark_clip: bytes, origins: str) -> None:
     answer = gateway(cors_origins=origins).post("/v1/classify", content=dark_clip, headers=PAGE)
     assert answer.headers["access-control-allow-origin"] == ("*" if origins == "*" else PAGE["origin"])
     exposed = answer.headers["access-control-expose-headers"].split(", ")
