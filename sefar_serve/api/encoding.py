@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from sefar_serve.api.errors import ApiError
 
 _INFLATING = ThreadPoolExecutor(4, "sefar-inflate")
-"""A few at a time: kilobytes may inflate to the largest body allowed, so they cost their sender little and us memory."""
+"""A few at a time: kilobytes may inflate to the largest body allowed, which costs us memory and the sender nothing."""
 
 
 class BodyTooLargeError(ApiError):

@@ -63,7 +63,7 @@ class CaptionOptions(WindowOptions):
     """Options of POST /v1/captions."""
 
     prompt: str = Field(CAPTION_PROMPT, min_length=1, description="what the captioner is asked")
-    max_tokens: int | None = Field(None, ge=1, description="longest caption in tokens")
+    max_tokens: int | None = Field(None, ge=1, description="longest caption in tokens; lowered to the server's limit")
     temperature: float = Field(0.0, ge=0, le=2, description="0 takes the likeliest token each time")
     seed: Seed | None = Field(None, description="the same seed gives the same caption")
     abstain_below: float | None = Field(None, ge=0, le=1, description="replaces the server's own")
