@@ -260,12 +260,8 @@ def test_a_longer_answer_than_allowed_is_cut_and_said(gateway: Gateway, bright_c
 
 
 def test_the_context_counts_as_a_limit_too(gateway: Gateway, bright_clip: bytes) -> None:
-    notice = (
-        gateway(generator=FakeGenerator())
-        .post(CHAT, json=asking(bright_clip, max_tokens=4096))
-        .json()["sefar"]["notice"]
-    )
-    assert "from 4096 to 253" in notice  # 256, of which the prompt has 3
+    body = gateway(generator=FakeGenerator()).post(CHAT, json=asking(bright_clip, max_tokens=4096)).json()
+    assert "from 4096 to 253" in body["sefar"]["notice"]  # 256, of which the prompt has 3
 
 
 def test_two_notices_are_both_there(gateway: Gateway, bright_clip: bytes) -> None:
