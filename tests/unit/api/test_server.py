@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from sefar_serve.api import server
 from sefar_serve.api.server import MisnamedKeysError, check_exposure
 from sefar_serve.assemble import make_generator
+from sefar_serve.engine import FakeEngine
 from sefar_serve.language import AdapterNotFoundError
 from sefar_serve.settings import Settings
 
@@ -73,3 +75,15 @@ def test_the_clients_variable_does_not_pass_for_the_gateways(monkeypatch: pytest
     check_exposure(Settings(api_keys="secret"))
     monkeypatch.setenv("SEFAR_API_KEY", "")
     check_exposure(Settings())
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, 75), ({"keep_alive": 5}, 5)])
+def test_connections_outlive_those_of_load_balancers(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], seconds: int
+) -> None:
+    passed: dict[str, Any] = {}
+    monkeypatch.setattr(server, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(server, "make_engine", lambda _: FakeEngine())
+    monkeypatch.setattr(server.uvicorn, "run", lambda _, **options: passed.update(options))
+    server.serve(Settings(captioner="none", **given))
+    assert passed["timeout_keep_alive"] == seconds
