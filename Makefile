@@ -65,6 +65,7 @@ constraints: .venv-dev/.ready  ## pin the newest versions that resolve, without 
 
 .venv-dev/.ready: pyproject.toml constraints.txt
 	@echo "Setting up the development environment in .venv-dev (with torch: several GB the first time)"
+	@$(call make-chromium)
 	@$(call make-venv,.venv-dev,.[dev$(comma)examples$(comma)ray$(comma)train$(comma)triton])
 
 comma := ,
@@ -74,6 +75,13 @@ test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 test -x $(1)/bin/uv || $(1)/bin/python -m pip install -q --disable-pip-version-check uv
 $(1)/bin/uv pip install -q --python $(1)/bin/python -c constraints.txt -e '$(2)'
 touch $@
+endef
+
+# Tests in a browser are skipped, by name, where Chromium cannot be installed.
+define make-chromium
+test -x /usr/bin/chromium || { test "$$(id -u)" = 0 && apt-get update -qq \
+  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+  || echo "Chromium is not installed, so tests in a browser are skipped; to run them: apt-get install chromium"
 endef
 
 clean:  ## remove the environments and everything generated

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Literal
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
+
+REQUEST: ContextVar[Mapping[str, str]] = ContextVar("request", default=MappingProxyType({}))
+"""Fields of every line that is logged while a request is served: its id, and its trace if it belongs to one."""
 
 
 def configure_logging(level: str, style: Literal["json", "text"]) -> None:
@@ -17,6 +23,7 @@ def configure_logging(level: str, style: Literal["json", "text"]) -> None:
         style: ``json`` for machines, ``text`` for people.
     """
     handler = logging.StreamHandler()
+    handler.addFilter(_with_request)
     if style == "json":
         handler.setFormatter(
             JsonFormatter(
@@ -33,3 +40,8 @@ def configure_logging(level: str, style: Literal["json", "text"]) -> None:
     # httpx tells every request of ours at INFO, and uvicorn's access lines repeat our own.
     for name in ("httpx", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _with_request(record: logging.LogRecord) -> bool:
+    vars(record).update(REQUEST.get())
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,8 @@ from pydantic_settings import (
 )
 
 MIB = 1024 * 1024
+
+_ORIGIN = re.compile(r"\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]+")
 
 
 def shipped_model() -> Path:
@@ -78,6 +81,7 @@ class Settings(BaseSettings):
     generation_batch: int = Field(8, ge=1, description="most answers written at a time")
     max_generating: int = Field(64, ge=1, description="most answers waiting or being written; beyond it, 429")
     max_tokens: int = Field(512, ge=1, description="longest answer that a request may ask for, in tokens")
+    text_only_chat: bool = Field(False, description="answer chats without a video; if not, they get a 400")
     abstain_below: float = Field(
         0.0, ge=0, le=1, description="η under which a text that contradicts the classifier is withheld; 0 never does"
     )
@@ -110,7 +114,16 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="comma-separated keys; with any set, all but the probes need `Authorization: Bearer KEY`",
+        description="comma-separated keys; with any set, all but the probes and /docs need `Authorization: Bearer KEY`",
+    )
+    root_path: str = Field("", description="path under which a proxy publishes the gateway, e.g. /sefar")
+    keep_alive: int = Field(
+        75, ge=1, description="seconds an idle connection stays open; longer than the load balancer's, often 60"
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="comma-separated origins whose web pages may call the gateway, e.g. https://app.example.com; `*` "
+        "for every origin; none if left out",
     )
 
     max_batch: int = Field(8, ge=1, description="most clips in one inference; Triton has its own")
@@ -132,10 +145,25 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["json", "text"] = Field("json", description="one JSON object a line, or plain text")
 
-    @field_validator("api_keys", "triton_models", "url_hosts", "job_roots", mode="before")
+    @field_validator("api_keys", "triton_models", "url_hosts", "job_roots", "cors_origins", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("root_path")
+    @classmethod
+    def _as_prefix(cls, value: str) -> str:
+        inner = value.strip("/")
+        return f"/{inner}" if inner else ""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            # A browser sends an origin without path or trailing slash, so anything else would silently never match.
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not an origin; give scheme://host, scheme://host:port or *")
+        return tuple(origin.lower() for origin in value)
 
     @classmethod
     def settings_customise_sources(

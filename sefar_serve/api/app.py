@@ -7,20 +7,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from sefar_serve import __version__
 from sefar_serve.api import captions, chat, probes, routes
 from sefar_serve.api import jobs as jobs_routes
-from sefar_serve.api.auth import ApiKeyMiddleware
+from sefar_serve.api.auth import BEARER, ApiKeyMiddleware
 from sefar_serve.api.captioner import Captioner
+from sefar_serve.api.cors import allow_origins
 from sefar_serve.api.errors import install_error_handlers
 from sefar_serve.api.gateway import Gateway
 from sefar_serve.api.metrics import Metrics
 from sefar_serve.api.observe import ObserveMiddleware
 from sefar_serve.api.payload import Reading
+from sefar_serve.api.prefix import ProxyPrefixMiddleware
 from sefar_serve.api.store import ClipStore
+from sefar_serve.api.unforeseen import UnforeseenErrorMiddleware
 from sefar_serve.assemble import bounds_of
 from sefar_serve.engine import Engine
 from sefar_serve.fetch import RemoteVideos, UrlFetcher
@@ -85,16 +88,25 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
         captioner=captioner,
         jobs=jobs,
     )
-    app.include_router(routes.router)
-    app.include_router(chat.router)
-    app.include_router(captions.router)
-    app.include_router(jobs_routes.router)
+    keyed = [Depends(BEARER)] if settings.api_keys else []
     app.include_router(probes.router)
+    for router in (routes.router, chat.router, captions.router, jobs_routes.router, probes.metrics_router):
+        app.include_router(router, dependencies=keyed)
     install_error_handlers(app)
+    _wrap(app, settings, metrics)
+    return app
+
+
+def _wrap(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+    """The middlewares; the one added last is outermost."""
+    app.add_middleware(UnforeseenErrorMiddleware)
     if settings.api_keys:
         app.add_middleware(ApiKeyMiddleware, keys=[key.get_secret_value() for key in settings.api_keys])
-    app.add_middleware(ObserveMiddleware, metrics=metrics)  # last, so outermost: it sees refusals too
-    return app
+    if settings.cors_origins:
+        allow_origins(app, settings.cors_origins)  # outside of the keys, as preflights come without one
+    app.add_middleware(ObserveMiddleware, metrics=metrics)  # sees refusals too
+    if settings.root_path:
+        app.add_middleware(ProxyPrefixMiddleware, prefix=settings.root_path)
 
 
 def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher) -> JobService:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sefar_serve.api.errors import ApiError
+from sefar_serve.api.notices import cut_to, noted
 from sefar_serve.api.store import StoredClip
 from sefar_serve.engine import Engine, EngineUnavailableError, Model
 from sefar_serve.language import (
@@ -16,12 +17,10 @@ from sefar_serve.language import (
     GeneratorOverloadedError,
     PromptTooLongError,
 )
+from sefar_serve.language.replies import Reply
 from sefar_serve.settings import Settings
 
 log = logging.getLogger(__name__)
-
-DEFAULT = "default"
-"""Name of whichever captioner there is, for clients that must name one."""
 
 LONGEST_TOKEN = 32
 """More characters than this a token has in no text that makes sense, on average; ordinary ones have about four."""
@@ -114,7 +113,7 @@ class Captioner:
             ApiError: 404.
         """
         mine = self.generator.info.name
-        if name not in (None, mine, DEFAULT):
+        if name not in (None, mine):
             raise ApiError(404, "model_not_found", f"there is no captioner {name!r} here; this is {mine!r}", "model")
 
     def options(
@@ -125,16 +124,19 @@ class Captioner:
         seed: int | None = None,
         stop: tuple[str, ...] = (),
     ) -> GenerationOptions:
-        """What a request may ask of the generator.
+        """What to ask of the generator for a request; an answer is never longer than the operator allows."""
+        allowed = None if max_tokens is None else min(max_tokens, self.settings.max_tokens)
+        return GenerationOptions(allowed, temperature, top_p, seed, stop)
 
-        Raises:
-            ApiError: 400 for an answer longer than the operator allows.
+    def noted_length(self, reply: Reply, wanted: int | None) -> Reply:
+        """The reply, with a notice if its request wanted a longer one than is allowed.
+
+        Args:
+            reply: whole.
+            wanted: tokens; None if the request does not say.
         """
-        allowed = self.settings.max_tokens
-        if max_tokens is not None and max_tokens > allowed:
-            message = f"max_tokens: answers may have at most {allowed} tokens here, {max_tokens} are asked for"
-            raise ApiError(400, "invalid_parameter", message, "max_tokens")
-        return GenerationOptions(max_tokens, temperature, top_p, seed, stop)
+        room = self.generator.info.context_length - reply.usage.prompt_tokens
+        return noted(reply, cut_to(wanted, min(self.settings.max_tokens, room)))
 
     def abstain_below(self, wanted: float | None) -> float:
         """The threshold of a request: its own, or else the operator's."""

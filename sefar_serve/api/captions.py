@@ -107,6 +107,7 @@ class _Writer:
         threshold = self.captioner.abstain_below(self.asked.abstain_below)
         async with self._places:
             reply = await answer(self.captioner.generator, messages, self.options, clip.verdict, threshold)
+        reply = self.captioner.noted_length(reply, self.asked.max_tokens)
         self.gateway.metrics.observe_reply(reply)
         self.replies.append(reply)
         return reply

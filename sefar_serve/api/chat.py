@@ -13,6 +13,7 @@ from sefar_serve.api.captioner import Captioner, required
 from sefar_serve.api.conversation import Conversation, read_conversation
 from sefar_serve.api.errors import ERRORS
 from sefar_serve.api.gateway import Gateway, gateway_of
+from sefar_serve.api.notices import NO_VIDEO, noted
 from sefar_serve.api.openai_parameters import acted_upon
 from sefar_serve.api.payload import read_json, validated
 from sefar_serve.api.stream import EventStream
@@ -58,7 +59,7 @@ async def chat(request: Request) -> Response:
     body = validated(ChatRequest, acted_upon(fields))
     captioner.check_name(body.model)
     options = captioner.options(
-        body.max_completion_tokens or body.max_tokens,
+        body.length,
         body.temperature,
         body.top_p,
         body.seed,
@@ -99,6 +100,7 @@ async def _replies(
 ) -> Replies:
     generator, verdict = captioner.generator, conversation.verdict
     abstain_below = captioner.abstain_below(body.abstain_below)
+    unseen = None if conversation.clips else NO_VIDEO
     if conversation.choices:
         reply = await choose(
             generator,
@@ -109,11 +111,11 @@ async def _replies(
             letters=conversation.letters,
         )
         yield reply.text
-        yield reply
+        yield noted(reply, unseen)
         return
     async with aclosing(write(generator, conversation.messages, options, verdict, abstain_below)) as parts:
         async for part in parts:
-            yield part
+            yield noted(captioner.noted_length(part, body.length), unseen) if isinstance(part, Reply) else part
 
 
 async def _last(replies: Replies, first: str | Reply) -> Reply:

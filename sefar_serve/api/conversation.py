@@ -67,6 +67,12 @@ async def read_conversation(
     captioner.check_length([*texts, *(body.options or ())])
     choices, letters = _choices(body)
     videos = [part.video_url for message in body.messages for part in message.content if isinstance(part, VideoPart)]
+    if not videos and not gateway.settings.text_only_chat:
+        message = (
+            "no message has a video; send one as a content part of type video_url, or have the operator allow "
+            "conversations without (SEFAR_TEXT_ONLY_CHAT=true)"
+        )
+        raise ApiError(400, "missing_video", message, "messages")
     if len(videos) > gateway.settings.max_clips:
         message = f"{len(videos)} clips in one request, at most {gateway.settings.max_clips} are allowed"
         raise ApiError(413, "too_many_clips", message, "messages")

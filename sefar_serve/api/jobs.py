@@ -80,11 +80,12 @@ async def submit(
     jobs = _jobs(request)
     named, options = await _read(request)
     job = await jobs.submit(named, options, idempotency_key or None)
-    response.headers["location"] = f"/v1/jobs/{job.id}"
+    response.headers["location"] = f"{request.scope.get('root_path', '')}/v1/jobs/{job.id}"
     return job
 
 
 @router.get("")
+@router.head("", include_in_schema=False)
 async def listed(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=100, description="most jobs")] = 20,
@@ -96,6 +97,7 @@ async def listed(
 
 
 @router.get("/{job_id}")
+@router.head("/{job_id}", include_in_schema=False)
 async def status(request: Request, job_id: str) -> Job:
     """How far a job is."""
     return await run_in_threadpool(_jobs(request).store.get, job_id)
@@ -119,6 +121,7 @@ _RESULT: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/{job_id}/result", response_class=FileResponse, responses=_RESULT)
+@router.head("/{job_id}/result", response_class=FileResponse, include_in_schema=False)
 async def result(
     request: Request,
     job_id: str,

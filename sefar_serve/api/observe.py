@@ -1,4 +1,4 @@
-"""Around every request: its id, its timing headers, its line in the log, its place in the metrics."""
+"""Around every request: its id and trace, its timing headers, its line in the log, its place in the metrics."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sefar_serve.api.metrics import Metrics
+from sefar_serve.api.trace import trace_of
+from sefar_serve.logs import REQUEST
 from sefar_serve.recognition import Recognised
 
 log = logging.getLogger("sefar_serve.access")
@@ -60,9 +62,12 @@ class ObserveMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        offered = Headers(scope=scope).get("x-request-id", "")
+        sent = Headers(scope=scope)
+        offered = sent.get("x-request-id", "")
         # An id goes into logs and headers as it is, so only a harmless one is taken over.
         request_id = offered if _USABLE_ID.fullmatch(offered) else uuid.uuid4().hex
+        traced = {"request_id": request_id, **trace_of(sent)}
+        logged = REQUEST.set(traced)
         timings = Timings()
         scope.setdefault("state", {}).update(request_id=request_id, timings=timings)
         status = 500
@@ -94,7 +99,7 @@ class ObserveMiddleware:
                 status,
                 1000 * seconds,
                 extra={
-                    "request_id": request_id,
+                    **traced,
                     "method": scope["method"],
                     "route": route,
                     "status": status,
@@ -105,3 +110,4 @@ class ObserveMiddleware:
                     },
                 },
             )
+            REQUEST.reset(logged)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sefar_serve.language import CAPTION_PROMPT
 from sefar_serve.recognition import Span
 from sefar_serve.schemas.chat import Seed
+from sefar_serve.schemas.model_name import ModelName
 
 
 class ClipOptions(BaseModel):
@@ -16,7 +17,9 @@ class ClipOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="name of the model, or name:version; the default model if left out")
+    model: ModelName = Field(
+        None, description="name of the model, or name:version; `default` or left out: the default model"
+    )
     start: float | None = Field(None, ge=0, description="seconds; the clip begins here")
     end: float | None = Field(None, gt=0, description="seconds; the clip ends here")
     modality: Literal["video"] = Field("video", description="accepted for compatibility")
@@ -60,7 +63,7 @@ class CaptionOptions(WindowOptions):
     """Options of POST /v1/captions."""
 
     prompt: str = Field(CAPTION_PROMPT, min_length=1, description="what the captioner is asked")
-    max_tokens: int | None = Field(None, ge=1, description="longest caption in tokens")
+    max_tokens: int | None = Field(None, ge=1, description="longest caption in tokens; lowered to the server's limit")
     temperature: float = Field(0.0, ge=0, le=2, description="0 takes the likeliest token each time")
     seed: Seed | None = Field(None, description="the same seed gives the same caption")
     abstain_below: float | None = Field(None, ge=0, le=1, description="replaces the server's own")

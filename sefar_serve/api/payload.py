@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
+import string
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,11 +12,11 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
+from sefar_serve.api.encoding import BodyTooLargeError, check_plain, parsed_json
 from sefar_serve.api.errors import ApiError, validation_problem
 from sefar_serve.api.options import ClipOptions
 from sefar_serve.clip import ClipError
@@ -28,6 +27,8 @@ from sefar_serve.language import GenerationError
 from sefar_serve.recognition import ClipInput
 
 FILE_FIELDS = ("file", "files", "file[]", "files[]")
+
+_WHITESPACE = string.whitespace.encode()
 
 
 class DataUrlError(ClipError):
@@ -107,6 +108,7 @@ async def read_request(request: Request, query: Options, reading: Reading) -> tu
     elif kind == "application/json":
         inputs, more = await _read_json(request, reading)
     else:
+        check_plain(request)
         inputs, more = [await _read_raw(_capped(request, reading.max_bytes))], {}
     with closed_on_error(inputs):
         if len(inputs) > max_clips:
@@ -150,9 +152,8 @@ def closed_on_error(inputs: Sequence[ClipInput]) -> Iterator[None]:
 def _capped(request: Request, max_bytes: int) -> Request:
     """The same request, whose body ends in a 413 once it passes the limit."""
     declared = request.headers.get("content-length", "0")
-    message = f"the request is larger than {max_bytes} bytes; send fewer or shorter clips"
     if declared.isdigit() and int(declared) > max_bytes:
-        raise ApiError(413, "body_too_large", message)
+        raise BodyTooLargeError(max_bytes)
     seen = 0
 
     async def receive() -> Message:
@@ -160,7 +161,7 @@ def _capped(request: Request, max_bytes: int) -> Request:
         part = await request.receive()
         seen += len(part.get("body", b""))
         if seen > max_bytes:
-            raise ApiError(413, "body_too_large", message)
+            raise BodyTooLargeError(max_bytes)
         return part
 
     return Request(request.scope, receive)
@@ -206,12 +207,10 @@ async def read_json(request: Request, max_bytes: int, *, example: str) -> Mappin
         example: of such an object, for the error message.
 
     Raises:
-        ApiError: 400 if it is none, 413 if it is too large.
+        ApiError: 400 if it is none, 413 if it is too large, 415 if it is encoded in another way than gzip.
     """
-    raw = await _capped(request, max_bytes).body()
     try:
-        # A body of many base64 megabytes takes long to parse, and others are waiting for the loop.
-        fields = await run_in_threadpool(json.loads, raw)
+        fields = await parsed_json(_capped(request, max_bytes), max_bytes)
     except (ValueError, RecursionError) as error:
         raise ApiError(400, "invalid_json", f"the body is not JSON: {error}") from error
     if not isinstance(fields, Mapping):
@@ -229,8 +228,9 @@ async def read_form(request: Request, max_bytes: int, *, files: int, fields: int
         fields: most other fields.
 
     Raises:
-        ApiError: 400 if it is malformed, 413 if it is too large.
+        ApiError: 400 if it is malformed, 413 if it is too large, 415 if it is compressed.
     """
+    check_plain(request)
     try:
         return await _capped(request, max_bytes).form(
             max_files=files, max_fields=fields, max_part_size=64 * 1024 * 1024
@@ -270,18 +270,20 @@ def decode_data_url(url: str, name: str) -> bytes:
     """The bytes of a base64 data URL (RFC 2397).
 
     Args:
-        url: e.g. ``data:video/mp4;base64,AAAA``.
+        url: e.g. ``data:video/mp4;base64,AAAA``; scheme and ``;base64`` in any case, white space in the data.
         name: for error messages.
 
     Raises:
         DataUrlError: if it is not a data URL in base64.
     """
     header, comma, data = url.partition(",")
-    if not header.startswith("data:") or not comma or not header.endswith(";base64"):
+    scheme, _, kind = header.lower().partition(":")
+    if scheme != "data" or not comma or not kind.endswith(";base64"):
         raise DataUrlError(f"{name} is not a base64 data URL; it should begin with data:video/mp4;base64,")
     try:
-        return base64.b64decode(data, validate=True)
-    except binascii.Error as error:
+        # Command line tools wrap lines, which changes nothing; any other character that base64 lacks is an error.
+        return base64.b64decode(data.encode("ascii").translate(None, _WHITESPACE), validate=True)
+    except ValueError as error:
         raise DataUrlError(f"{name}: the data URL's base64 is broken: {error}") from error
 
 

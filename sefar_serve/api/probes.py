@@ -13,17 +13,22 @@ from sefar_serve.language import GenerationError
 
 router = APIRouter(tags=["probes"])
 
+metrics_router = APIRouter(tags=["probes"])
+"""Apart, since metrics need a key where keys are set."""
+
 READY_SECONDS = 5.0
 """A model that takes longer than this to answer the probe is not ready."""
 
 
 @router.get("/healthz")
+@router.head("/healthz", include_in_schema=False)
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
+@router.head("/readyz", include_in_schema=False)
 async def readyz(request: Request) -> dict[str, str]:
     """The model answers: the probe goes through the engine, a recent answer counting as proof.
 
@@ -60,7 +65,8 @@ async def _captioner_status(captioner: Captioner | None) -> str:
     return captioner.generator.info.name
 
 
-@router.get("/metrics")
+@metrics_router.get("/metrics")
+@metrics_router.head("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     return Response(gateway_of(request).metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 
 from sefar_serve import engine
 from sefar_serve.api.captioner import Captioner
@@ -18,6 +18,7 @@ from sefar_serve.language import AdapterMismatchError
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import ClipInput, Recognised, Span
 from sefar_serve.schemas import render
+from sefar_serve.schemas.model_name import default_as_none
 from sefar_serve.schemas.problem import ItemError, problem_of
 from sefar_serve.schemas.video import (
     Classification,
@@ -92,6 +93,8 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
 
 
 @router.get("/models", tags=["models"])
+@router.head("/models", include_in_schema=False)
+@router.get("/models/", include_in_schema=False)  # else the next route would take it for a model without a name
 async def models(request: Request) -> ModelList:
     """The models that can be asked for."""
     gateway = gateway_of(request)
@@ -99,6 +102,21 @@ async def models(request: Request) -> ModelList:
     if gateway.captioner is not None:
         listed.append(_language_model(gateway.captioner))
     return ModelList(data=listed)
+
+
+# A path, since names may hold slashes.
+@router.get("/models/{name:path}", responses={404: ERRORS[404]}, tags=["models"])
+@router.head("/models/{name:path}", include_in_schema=False)
+async def model(
+    request: Request,
+    name: Annotated[str, Path(description="name, or name:version; `default` for the default model")],
+) -> Model | LanguageModel:
+    """One model by its name."""
+    gateway = gateway_of(request)
+    captioner = gateway.captioner
+    if captioner is not None and name == captioner.generator.info.name:
+        return _language_model(captioner)
+    return _listed(gateway.recognizer.engine.model(default_as_none(name)).metadata)
 
 
 def _language_model(captioner: Captioner) -> LanguageModel:

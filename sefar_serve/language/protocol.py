@@ -51,7 +51,8 @@ class GenerationOptions:
     """How to generate.
 
     Attributes:
-        max_tokens: most tokens to generate; None for the generator's own default.
+        max_tokens: most tokens to generate; None for the generator's own default. The context may leave room for
+            fewer: then the answer ends with ``length``.
         temperature: 0 takes the most probable token every time; higher is more varied.
         top_p: only the most probable tokens that together have this probability are drawn from.
         seed: the same seed and request give the same text; None for another one each time.

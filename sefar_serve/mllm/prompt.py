@@ -111,20 +111,18 @@ def answer_length(prompt_tokens: int, context: int, wanted: int | None, default:
     Args:
         prompt_tokens: of the prompt.
         context: most tokens of prompt and answer together.
-        wanted: what the request asks for; None for the default, or what the context leaves if that is less.
+        wanted: what the request asks for; None for the default.
         default: for requests that do not say.
 
+    Returns:
+        What is wanted, or what the context leaves if that is less.
+
     Raises:
-        PromptTooLongError: they do not fit.
+        PromptTooLongError: the prompt leaves no room for an answer.
     """
     room = context - prompt_tokens
     if room < 1:
         raise PromptTooLongError(
             f"the prompt has {prompt_tokens} tokens, and prompt and answer together may have {context}; shorten it"
         )
-    if wanted is not None and wanted > room:
-        raise PromptTooLongError(
-            f"the prompt has {prompt_tokens} tokens and the answer may have {wanted}, together more than the {context} "
-            f"that this model takes; ask for at most {room} or shorten the prompt"
-        )
-    return min(default, room) if wanted is None else wanted
+    return min(default if wanted is None else wanted, room)

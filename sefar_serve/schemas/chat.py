@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from sefar_serve.schemas.model_name import ModelName
 from sefar_serve.schemas.problem import ItemError
 from sefar_serve.schemas.video import ClipInfo, Label
 
@@ -79,9 +80,9 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="name of the captioner; may be left out")
+    model: ModelName = Field(None, description="name of the captioner; `default` or left out: the only one there is")
     messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, description="longest answer in tokens; lowered to the server's limit")
     max_completion_tokens: int | None = Field(None, ge=1, description="OpenAI's newer name of max_tokens")
     temperature: float = Field(0.0, ge=0, le=2, description="0, the default here, takes the likeliest token each time")
     top_p: float = Field(1.0, gt=0, le=1)
@@ -95,6 +96,11 @@ class ChatRequest(BaseModel):
     )
     answer_mode: AnswerMode = "auto"
     abstain_below: float | None = Field(None, ge=0, le=1, description="replaces the server's own")
+
+    @property
+    def length(self) -> int | None:
+        """Longest answer that is asked for, in tokens, by whichever name; None if the request does not say."""
+        return self.max_completion_tokens or self.max_tokens
 
 
 class SeenClip(BaseModel):
@@ -125,7 +131,9 @@ class SefarBlock(BaseModel):
         None, description="whether the class that the text names is the classifier's; null where it names none"
     )
     named_label: str | None = None
-    notice: str | None = None
+    notice: str | None = Field(
+        None, description="what to know of the answer: a disagreement, a lowered max_tokens, that no video was seen"
+    )
     abstained: bool = False
     options: list[Choice] | None = None
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sefar_serve.schemas.model_name import ModelName
 from sefar_serve.schemas.problem import ErrorBody
 
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -16,7 +17,9 @@ class JobOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = Field(None, description="name of the model, or name:version; the default model if left out")
+    model: ModelName = Field(
+        None, description="name of the model, or name:version; `default` or left out: the default model"
+    )
     top_k: int = Field(5, ge=1, le=10_000, description="labels per clip")
     tokens: bool = Field(False, description="whether a row holds a token per temporal element as well")
     dtype: Literal["float32", "float16"] = Field("float32", description="of the vectors")

@@ -82,6 +82,12 @@ def test_questions(chat: Any, clip: Path) -> None:
     assert all(option["logprob"] <= 0 for option in options)
 
 
+def test_a_length_as_many_clients_send_it(chat: Any, clip: Path) -> None:
+    answer = chat.create(model=MODEL, messages=messages(clip, "Describe the action in this clip."), max_tokens=4096)
+    assert SAYS in answer.choices[0].message.content
+    assert "max_tokens was lowered from 4096" in answer.model_extra["sefar"]["notice"]
+
+
 def test_a_seed_repeats_a_drawn_text(chat: Any, clip: Path) -> None:
     asked = {"model": MODEL, "messages": messages(clip, "Describe this video."), "temperature": 1.5}
     texts = [chat.create(**asked, seed=seed).choices[0].message.content for seed in (1, 1, 2, 3, 4, 5)]

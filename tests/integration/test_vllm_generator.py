@@ -581,10 +581,14 @@ async def test_prompts_that_cannot_be_put(server: StandIn, adapter: Path) -> Non
                 await answer(there, wrong, GenerationOptions())
             with pytest.raises(error):
                 await there.score(wrong, ["salto"])
-        with pytest.raises(PromptTooLongError):
-            await answer(there, CONVERSATIONS["a clip"], GenerationOptions(max_tokens=CONTEXT))
         assert len(server.seen) == seen
         assert there.queue_depth == 0
+
+
+async def test_an_answer_may_be_as_long_as_the_context_leaves_room(server: StandIn, adapter: Path) -> None:
+    async with started(VllmGenerator(adapter, server.url)) as there:
+        _, _, usage = await answer(there, CONVERSATIONS["a clip"], GenerationOptions(max_tokens=CONTEXT))
+        assert server.seen[-1]["max_tokens"] == CONTEXT - usage.prompt_tokens
 
 
 async def test_server_whose_context_is_shorter_than_it_says(server: StandIn, adapter: Path) -> None:

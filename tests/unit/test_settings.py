@@ -39,6 +39,22 @@ def test_impossible_values_are_refused(wrong: dict[str, object]) -> None:
         Settings(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("given", "prefix"), [("", ""), ("/", ""), ("/sefar", "/sefar"), ("sefar/", "/sefar"), ("/a/b/", "/a/b")]
+)
+def test_a_root_path_begins_with_a_slash_and_ends_without(given: str, prefix: str) -> None:
+    assert Settings(root_path=given).root_path == prefix
+
+
+def test_origins_are_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEFAR_CORS_ORIGINS", "https://App.example.com, http://localhost:3000")
+    assert Settings().cors_origins == ("https://app.example.com", "http://localhost:3000")
+    assert Settings(cors_origins="*").cors_origins == ("*",)
+    for wrong in ("app.example.com", "https://app.example.com/", "https://app.example.com/page", "*.example.com"):
+        with pytest.raises(ValidationError, match="is not an origin"):
+            Settings(cors_origins=wrong)
+
+
 def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         Settings(_cli_parse_args=["--help"])

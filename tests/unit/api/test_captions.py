@@ -55,6 +55,23 @@ def test_the_three_forms_and_their_options(gateway: Gateway, bright_clip: bytes,
     assert (asked.temperature, asked.seed) == (0.5, 9)
 
 
+@pytest.mark.parametrize("windows", [{}, {"window": 0.4}])
+def test_a_longer_caption_than_allowed_is_cut_and_said(
+    gateway: Gateway, bright_clip: bytes, dark_clip: bytes, windows: dict[str, float]
+) -> None:
+    client = gateway(generator=FakeGenerator("giant circle forward and on"), max_tokens=3)
+    files = [("file", bright_clip), ("file", dark_clip)]
+    bright, dark = client.post(CAPTIONS, files=files, data={"max_tokens": 900, **windows}).json()["data"]
+    said = "max_tokens was lowered from 900 to 3, the most that this server allows for this request."
+    assert bright["caption"] == "giant circle forward"
+    assert bright["notice"] == said
+    assert dark["agreement"] == "disagree"
+    assert dark["notice"].startswith("The language model names")
+    assert dark["notice"].endswith(said)
+    for window in bright["timeline"] or ():
+        assert window["notice"] == said
+
+
 def test_one_request_does_not_fill_the_queue_alone(gateway: Gateway, bright_clip: bytes) -> None:
     class Counting(FakeGenerator):
         most = 0

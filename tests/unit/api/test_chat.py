@@ -217,10 +217,60 @@ def test_several_clips_in_one_conversation(gateway: Gateway, bright_clip: bytes,
     assert [message.role for message in generator.asked[0][0]] == ["system", "user", "assistant", "user"]
 
 
-def test_no_clip_is_a_conversation_too(gateway: Gateway) -> None:
-    body = gateway(generator=FakeGenerator()).post(CHAT, json=asking(None, "hello")).json()
+def test_a_conversation_without_a_video_is_refused(gateway: Gateway, bright_clip: bytes) -> None:
+    generator = FakeGenerator()
+    client = gateway(generator=generator)
+    for stream in (False, True):
+        refused = client.post(CHAT, json=asking(None, "How many turns?", stream=stream))
+        assert refused.status_code == 400
+        assert (error_of(refused)["code"], error_of(refused)["param"]) == ("missing_video", "messages")
+        assert "SEFAR_TEXT_ONLY_CHAT" in error_of(refused)["message"]
+    assert not generator.asked
+    # One anywhere in the conversation will do.
+    turns = asking(bright_clip)["messages"] + [{"role": "assistant", "content": "x"}] + asking(None)["messages"]
+    assert client.post(CHAT, json={"messages": turns}).status_code == 200
+
+
+def test_where_texts_alone_are_allowed_the_answer_says_that_no_video_was_seen(gateway: Gateway) -> None:
+    client = gateway(generator=FakeGenerator(), text_only_chat=True)
+    body = client.post(CHAT, json=asking(None, "hello")).json()
     assert body["choices"][0]["message"]["content"] == "hello"
     assert body["sefar"]["clips"] == []
+    assert body["sefar"]["notice"].startswith("No video was seen")
+    *_, closing, _ = events(client, asking(None, "hello"))
+    assert closing["sefar"]["notice"] == body["sefar"]["notice"]
+    chosen = client.post(CHAT, json=asking(None, QUESTION)).json()["sefar"]
+    assert chosen["options"]
+    assert chosen["notice"] == body["sefar"]["notice"]
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_longer_answer_than_allowed_is_cut_and_said(gateway: Gateway, bright_clip: bytes, name: str) -> None:
+    generator = FakeGenerator("a giant circle forward and on")
+    client = gateway(generator=generator, max_tokens=4)
+    body = client.post(CHAT, json=asking(bright_clip, **{name: 5})).json()
+    assert body["choices"][0]["finish_reason"] == "length"
+    assert body["sefar"]["notice"] == (
+        "max_tokens was lowered from 5 to 4, the most that this server allows for this request."
+    )
+    *_, closing, _ = events(client, asking(bright_clip, **{name: 5}))
+    assert closing["sefar"]["notice"] == body["sefar"]["notice"]
+    assert client.post(CHAT, json=asking(bright_clip, **{name: 4})).json()["sefar"]["notice"] is None
+    assert [options.max_tokens for _, options in generator.asked] == [4, 4, 4]
+
+
+def test_the_context_counts_as_a_limit_too(gateway: Gateway, bright_clip: bytes) -> None:
+    body = gateway(generator=FakeGenerator()).post(CHAT, json=asking(bright_clip, max_tokens=4096)).json()
+    assert "from 4096 to 253" in body["sefar"]["notice"]  # 256, of which the prompt has 3
+
+
+def test_two_notices_are_both_there(gateway: Gateway, bright_clip: bytes) -> None:
+    client = gateway(generator=FakeGenerator("A salto forward tucked."), max_tokens=100)
+    body = client.post(CHAT, json=asking(bright_clip, max_tokens=999)).json()
+    assert body["sefar"]["agreement"] == "disagree"
+    first, second = body["sefar"]["notice"].split(". ")
+    assert "the classifier giant circle forward" in first
+    assert second.startswith("max_tokens was lowered from 999 to 100")
 
 
 QUESTION = (
@@ -306,7 +356,7 @@ def test_a_choice_in_a_stream(gateway: Gateway, bright_clip: bytes) -> None:
         ({"messages": [{"role": "user", "content": []}]}, 400, "invalid_parameter", "is empty"),
         ({"messages": [{"role": "user", "content": None}]}, 400, "invalid_parameter", "is empty"),
         (asking(None, model="gpt-4o"), 404, "model_not_found", "'fake-captioner'"),
-        (asking(None, max_tokens=513), 400, "invalid_parameter", "at most 512"),
+        (asking(None, max_tokens=0), 400, "invalid_parameter", "max_tokens"),
         (asking(None, temperature=3), 400, "invalid_parameter", "temperature"),
         (asking(None, tools=[{"type": "function"}]), 400, "unsupported_parameter", "tools: not supported"),
         (asking(None, n=2), 400, "unsupported_parameter", "n: not supported here; leave it out, or give 1"),
@@ -333,7 +383,7 @@ def test_a_choice_in_a_stream(gateway: Gateway, bright_clip: bytes) -> None:
 )
 def test_what_cannot_be_asked(gateway: Gateway, body: dict[str, Any], status: int, code: str, words: str) -> None:
     generator = FakeGenerator()
-    client = gateway(generator=generator)
+    client = gateway(generator=generator, text_only_chat=True)
     response = client.post(CHAT, json=body)
     assert response.status_code == status, response.text
     assert error_of(response)["code"] == code
@@ -344,7 +394,7 @@ def test_what_cannot_be_asked(gateway: Gateway, body: dict[str, Any], status: in
 
 def test_openai_parameters_at_their_defaults_change_nothing(gateway: Gateway) -> None:
     generator = FakeGenerator()
-    client = gateway(generator=generator)
+    client = gateway(generator=generator, text_only_chat=True)
     defaults: dict[str, Any] = {
         "model": "default",
         "n": 1,
@@ -400,7 +450,7 @@ def test_what_the_generator_cannot_do(
 
 def test_a_request_that_takes_too_long(gateway: Gateway) -> None:
     generator = FakeGenerator("one two three", delay=0.3)
-    client = gateway(generator=generator, request_timeout=0.5)
+    client = gateway(generator=generator, request_timeout=0.5, text_only_chat=True)
     late = client.post(CHAT, json=asking(None))
     assert late.status_code == 504
     *_, last = events(client, asking(None))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import Any
 
 import openai
 import pytest
-import uvicorn
+from gateway_thread import GatewayThread
 
 from sefar_serve.api import create_app
 from sefar_serve.engine import FakeEngine
@@ -21,33 +20,13 @@ from sefar_serve.settings import Settings
 Serve = Callable[..., openai.OpenAI]
 
 
-class Server:
-    """A gateway on a free port."""
-
-    def __init__(self, generator: FakeGenerator, **settings: Any) -> None:
-        app = create_app(Settings(**settings), FakeEngine(), generator)
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-        self._thread = threading.Thread(target=self._server.run)
-
-    def __enter__(self) -> str:
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}/v1"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-
-
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     with ExitStack() as running:
 
         def make(generator: FakeGenerator, key: str = "unused", **settings: Any) -> openai.OpenAI:
-            url = running.enter_context(Server(generator, **settings))
-            return running.enter_context(openai.OpenAI(base_url=url, api_key=key, max_retries=0))
+            url = running.enter_context(GatewayThread(create_app(Settings(**settings), FakeEngine(), generator)))
+            return running.enter_context(openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0))
 
         yield make
 
@@ -179,3 +158,14 @@ def test_hanging_up_ends_the_work(serve: Serve, bright_clip: bytes, stream: bool
 
 def test_the_models(serve: Serve) -> None:
     assert [model.id for model in serve(FakeGenerator()).models.list()] == ["fake", "fake-captioner"]
+
+
+def test_one_model(serve: Serve) -> None:
+    client = serve(FakeGenerator())
+    for name in ("fake", "fake:0", "default"):
+        assert client.models.retrieve(name).id == "fake"
+    assert client.models.retrieve("fake-captioner").id == "fake-captioner"
+    with pytest.raises(openai.NotFoundError) as raised:
+        client.models.retrieve("lab/none")
+    assert raised.value.code == "model_not_found"
+    assert "lab/none" in raised.value.message

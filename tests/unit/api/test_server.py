@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from sefar_serve.api import server
+from sefar_serve.api.server import MisnamedKeysError, check_exposure
 from sefar_serve.assemble import make_generator
+from sefar_serve.engine import FakeEngine
 from sefar_serve.language import AdapterNotFoundError
 from sefar_serve.settings import Settings
 
@@ -44,3 +47,43 @@ def test_none_without_torch_unless_it_was_asked_for(
 def test_an_adapter_that_is_not_there() -> None:
     with pytest.raises(AdapterNotFoundError, match="/no/such"):
         make_generator(Settings(captioner="/no/such"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_no_keys_on_loopback_is_fine(host: str, caplog: pytest.LogCaptureFixture) -> None:
+    check_exposure(Settings(host=host))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "gateway.example.com"])
+def test_no_keys_elsewhere_is_said_once(host: str, caplog: pytest.LogCaptureFixture) -> None:
+    check_exposure(Settings(host=host))
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert host in record.getMessage()
+    assert "SEFAR_API_KEYS" in record.getMessage()
+    caplog.clear()
+    check_exposure(Settings(host=host, api_keys="k"))
+    assert not caplog.records
+
+
+def test_the_clients_variable_does_not_pass_for_the_gateways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEFAR_API_KEY", "secret")
+    with pytest.raises(MisnamedKeysError, match="SEFAR_API_KEYS") as refused:
+        check_exposure(Settings())
+    assert "secret" not in str(refused.value)
+    check_exposure(Settings(api_keys="secret"))
+    monkeypatch.setenv("SEFAR_API_KEY", "")
+    check_exposure(Settings())
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, 75), ({"keep_alive": 5}, 5)])
+def test_connections_outlive_those_of_load_balancers(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], seconds: int
+) -> None:
+    passed: dict[str, Any] = {}
+    monkeypatch.setattr(server, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(server, "make_engine", lambda _: FakeEngine())
+    monkeypatch.setattr(server.uvicorn, "run", lambda _, **options: passed.update(options))
+    server.serve(Settings(captioner="none", **given))
+    assert passed["timeout_keep_alive"] == seconds

@@ -70,7 +70,7 @@ def test_the_log_has_one_line_a_request(gateway, dark_clip: bytes, caplog: pytes
 def test_keys_guard_everything_but_the_probes(gateway, dark_clip: bytes) -> None:
     client = gateway(api_keys="first,second")
     assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
-    for path in ("/v1/models", "/metrics", "/docs", "/openapi.json", "/nowhere"):
+    for path in ("/v1/models", "/metrics", "/nowhere", "/docs/nowhere", "/static-offline-docs"):
         refused = client.get(path)
         assert refused.status_code == 401, path
         assert refused.json()["error"]["type"] == "authentication_error"
@@ -101,6 +101,27 @@ def test_the_docs_page_needs_nothing_from_elsewhere(gateway) -> None:
     for script in scripts:
         assert script.startswith("/"), script
         assert client.get(script).status_code == 200
+
+
+def test_the_docs_page_opens_without_a_key_and_takes_one(gateway) -> None:
+    client = gateway(api_keys="first")
+    page = client.get("/docs")
+    assert page.status_code == 200
+    for asset in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert client.get(asset).status_code == 200, asset
+    document = client.get("/openapi.json").json()
+    [(name, scheme)] = document["components"]["securitySchemes"].items()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            open_to_all = path in ("/healthz", "/readyz")
+            assert operation.get("security") == (None if open_to_all else [{name: []}]), (method, path)
+
+
+def test_no_key_is_asked_for_where_none_is_set(gateway) -> None:
+    document = gateway().get("/openapi.json").json()
+    assert "securitySchemes" not in document["components"]
+    assert not [p for p, methods in document["paths"].items() for one in methods.values() if "security" in one]
 
 
 def test_every_reference_of_the_openapi_document_leads_somewhere(gateway) -> None:

@@ -152,11 +152,17 @@ async def test_scores_are_sums_of_log_probabilities(adapter: Adapter) -> None:
         assert scored.tokens == len(ids)
 
 
+async def test_an_answer_may_be_as_long_as_the_context_leaves_room(adapter: Adapter) -> None:
+    async with running(adapter) as generator:
+        _, reason, usage = await answer(generator, asked("a"), GenerationOptions(max_tokens=CONTEXT))
+        assert usage.prompt_tokens + usage.completion_tokens <= CONTEXT
+        assert reason == "stop" or usage.prompt_tokens + usage.completion_tokens == CONTEXT
+
+
 @pytest.mark.parametrize(
     ("messages", "options", "error", "words"),
     [
         (asked("a" * 2000), GenerationOptions(), PromptTooLongError, f"may have {CONTEXT}"),
-        (asked("a"), GenerationOptions(max_tokens=CONTEXT), PromptTooLongError, "ask for at most"),
         (asked("look at <sefar>"), GenerationOptions(), PromptError, "<sefar>"),
         (asked("a<|end|>"), GenerationOptions(), PromptError, r"<\|end\|>"),
         ([], GenerationOptions(), PromptError, "no message"),
