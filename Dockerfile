@@ -1,5 +1,5 @@
-# The gateway. EXTRA=triton asks a Triton server; EXTRA=cpu runs the shipped model in this process; with mllm added
-# (cpu,mllm) captions, and with them torch: several GB; with batch added (cpu,batch) batch jobs, in SEFAR_JOBS_DIR.
+# The gateway. EXTRA=triton uses a Triton server; EXTRA=cpu runs the shipped model in this process. Add mllm (cpu,mllm)
+# for captions, which need torch (several GB). Add batch (cpu,batch) for batch jobs, stored in SEFAR_JOBS_DIR.
 #   docker build -t sefar-serve .
 ARG PYTHON=3.12-slim-bookworm
 
@@ -29,20 +29,20 @@ LABEL org.opencontainers.image.title="sefar-serve" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/sefar /opt/sefar
-# A volume for batch jobs that is mounted here belongs to the user below.
+# A volume for batch jobs that is mounted here gets the user below as its owner.
 RUN install -d -o 10001 -g 10001 /var/lib/sefar/jobs
-# Nothing but that and /tmp is written, so the root file system may be read-only.
+# Only that folder and /tmp are written, so the root file system may be read-only.
 ENV PATH=/opt/sefar/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     SEFAR_HOST=0.0.0.0 \
     SEFAR_PORT=8000
-# The same user as Triton's image: their shared memory is readable by its owner alone.
+# The same user as in Triton's image, because shared memory is readable only by its owner.
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8000
-# http.client, since urllib would send even this through a proxy that the environment names.
+# http.client, because urllib would send even this through a proxy set in the environment.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['SEFAR_PORT']), timeout=2); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["sefar", "serve"]

@@ -1,12 +1,12 @@
-"""What writing captions costs: transformers one clip at a time, and the gateway's generator, alone and in batches.
+"""Cost of writing captions: transformers one clip at a time, and the gateway's generator, alone and in batches.
 
-Three ways to the same texts, by the adapter that ships, take turns in every round, on features that are there already:
+Three ways to the same texts, all with the shipped adapter, take turns in every round, on precomputed features:
 
 - transformers    `model.generate` for one clip after another
-- generator, 1    the gateway's generator with batches of one: queue, threads, text in pieces
+- generator, 1    the gateway's generator with batches of one: queue, threads, streamed text
 - generator, 8    the same with batches of up to 8
 
-Throughput is of many clients at once. What is quoted is the median over rounds, of ratios within a round.
+Throughput is measured with many concurrent clients. Reported is the median over rounds of ratios within a round.
 
 Run: python benchmarks/captions.py [--adapter FOLDER] [--clips N] [--clients N] [--rounds N] [--json FILE]
 """
@@ -44,7 +44,7 @@ def asked(clip: ClipFeatures) -> list[Message]:
 
 
 def plain(adapter: Adapter) -> Job:
-    """What a script would do."""
+    """One clip after another, as a script would do it."""
 
     async def job(clips: Sequence[ClipFeatures], _: int) -> list[str]:
         texts = []
@@ -65,7 +65,7 @@ def plain(adapter: Adapter) -> Job:
 
 
 def through(generator: LocalGenerator) -> Job:
-    """As many clients as asked for, each sending its next clip when the last is answered."""
+    """Concurrent clients, each sending its next clip when the last one is answered."""
 
     async def job(clips: Sequence[ClipFeatures], clients: int) -> list[str]:
         texts = [""] * len(clips)
@@ -83,7 +83,7 @@ def through(generator: LocalGenerator) -> Job:
 
 
 async def measure(options: argparse.Namespace) -> dict[str, list[float]]:
-    """Captions a second of each way, by round."""
+    """Captions per second of each way, by round."""
     adapter = load_adapter(options.adapter)
     config, rng = adapter.model.config, np.random.default_rng(0)
     clips = [
@@ -117,7 +117,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--adapter", type=Path, default=shipped_captioner())
-    parser.add_argument("--clips", type=int, default=64, help="in each round and way")
+    parser.add_argument("--clips", type=int, default=64, help="number of clips in each round and way")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)

@@ -1,18 +1,18 @@
-"""What decoding costs: 8 RGB frames at segment centres, short side 224, opening included, against others.
+"""Cost of decoding, ours against other libraries: 8 RGB frames at segment centres, short side 224, including opening.
 
 Every way of decoding takes its turn on every file in every round, in changing order, so that a
-drifting machine moves all of them; what is quoted is the median over rounds of the ratio of times
+drift of the machine's speed affects all of them. Reported is the median over rounds of the ratio of times
 within a round. All decode in one thread, as in a service that decodes several videos at a time.
 
-Ours finds out by itself how many frames there are and which are wanted; the others are told.
-A frame counts as wrong if another frame of the video, as a plain decode of everything in turn
-presents them, is nearer to it than the one that was wanted. The scalers differ, so frames are compared
-as coarse pictures, and a tie between frames that look the same is no error.
+Ours finds the number of frames and the frames to decode itself; the others are given both.
+A frame counts as wrong if another frame of a plain sequential decode of the video is nearer to it
+than the requested one. The scalers differ, so frames are compared
+at low resolution, and a tie between frames that look the same is not an error.
 
-All scale with a filter over what falls into a pixel, OpenCV by INTER_AREA; --opencv-linear lets it
-take its default, which is quicker and looks at four source pixels only, whatever the scale (aliasing).
+All scale with a filter over all source pixels of an output pixel, OpenCV with INTER_AREA. --opencv-linear
+lets it use its default, which is faster but reads only four source pixels at any scale (aliasing).
 
-decord and torchcodec are measured where they are installed.
+decord and torchcodec are measured if they are installed.
 Run: python benchmarks/decode.py [--videos FOLDER] [--rounds N] [--json FILE] [--no-made]
 """
 
@@ -46,20 +46,20 @@ console = Console()
 FRAMES, SHORT_SIDE, COARSE = 8, 224, 8
 ROOT = Path(__file__).resolve().parent.parent
 TIE = 0.05
-"""Grey levels by which, over a tenth, another frame must be nearer to be the one that was shown."""
+"""Grey levels, besides 10 %, by which another frame must be nearer for a frame to count as wrong."""
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be decoded.
+    """Frames to decode.
 
     Attributes:
         path: the video.
-        wanted: frame numbers, ascending.
-        size: (width, height) of the pictures to deliver.
-        opencv_scaler: its number in OpenCV.
+        wanted: numbers of the frames, ascending.
+        size: (width, height) of the output.
+        opencv_scaler: OpenCV's interpolation flag.
     """
 
     path: Path
@@ -73,7 +73,7 @@ Clock = Callable[[], float]
 
 
 def centres(count: int) -> list[int]:
-    """The middles of equal segments of a video of `count` frames."""
+    """The centres of equal segments of a video of `count` frames."""
     return [(2 * i + 1) * count // (2 * FRAMES) for i in range(FRAMES)]
 
 
@@ -83,7 +83,7 @@ def ours(task: Task) -> Pixels:
 
 
 def full_decode(task: Task) -> Pixels:
-    """PyAV, everything in turn, converting the wanted frames only."""
+    """PyAV: decode every frame, convert only the requested ones."""
     wanted, pictures, reformatter = set(task.wanted), {}, VideoReformatter()
     with av.open(str(task.path)) as container:
         stream = container.streams.best("video")
@@ -106,12 +106,12 @@ def opencv_open(path: Path) -> cv2.VideoCapture:
 
 def opencv_picture(bgr: Pixels | None, task: Task) -> Pixels:
     if bgr is None:
-        raise RuntimeError("gives no frame")
+        raise RuntimeError("returned no frame")
     return cv2.cvtColor(cv2.resize(bgr, task.size, interpolation=task.opencv_scaler), cv2.COLOR_BGR2RGB)
 
 
 def opencv_grab(task: Task) -> Pixels:
-    """grab() through everything, retrieve() the wanted frames only."""
+    """grab() every frame, retrieve() only the requested ones."""
     capture, pictures = opencv_open(task.path), []
     wanted = set(task.wanted)
     for number in range(task.wanted[-1] + 1):
@@ -171,7 +171,7 @@ def torchcodec_ways() -> dict[str, Way]:
 
 
 def all_ways() -> dict[str, Way]:
-    """Ours first, then whatever else is installed; says what is not."""
+    """Ours first, then every other library that is installed; prints which are not."""
     ways: dict[str, Way] = {
         "ours": ours,
         "OpenCV grab/retrieve": opencv_grab,
@@ -187,7 +187,7 @@ def all_ways() -> dict[str, Way]:
 
 
 def coarse(pictures: Pixels) -> NDArray[np.float32]:
-    """Means over blocks, float32 (N, H, W, 3), which hardly differ between scalers."""
+    """Means over blocks, float32 (N, H, W, 3); they hardly differ between scalers."""
     count, height, width, _ = pictures.shape
     height, width = height // COARSE * COARSE, width // COARSE * COARSE
     blocks = pictures[:, :height, :width].reshape(count, height // COARSE, COARSE, width // COARSE, COARSE, 3)
@@ -195,7 +195,7 @@ def coarse(pictures: Pixels) -> NDArray[np.float32]:
 
 
 def every_frame(path: Path) -> tuple[NDArray[np.float32], tuple[int, int]]:
-    """All frames by plain decoding in turn, coarse, and the (width, height) they had before that."""
+    """All frames of a sequential decode at low resolution, and the (width, height) before that."""
     reformatter, pictures, size = VideoReformatter(), [], (0, 0)
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
@@ -210,7 +210,7 @@ def every_frame(path: Path) -> tuple[NDArray[np.float32], tuple[int, int]]:
 
 
 def wrong(shown: Pixels, wanted: Sequence[int], truth: NDArray[np.float32]) -> int:
-    """How many of the pictures show another frame than the one wanted."""
+    """How many of the frames are not the requested ones."""
     count = 0
     for picture, number in zip(coarse(shown), wanted, strict=True):
         distance = np.abs(truth - picture).mean(axis=(1, 2, 3))
@@ -248,7 +248,7 @@ def made_videos(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Row:
-    """One file: our milliseconds, and for every way its ratio to ours and how many frames it gets wrong."""
+    """One file: our milliseconds, and for every way its ratio to ours and its number of wrong frames."""
 
     file: str
     frames: int
@@ -283,7 +283,7 @@ def measure(path: Path, ways: dict[str, Way], rounds: int, opencv_scaler: int, c
 
 def show(rows: list[Row], ways: Sequence[str], rounds: int) -> None:
     table = Table(title=f"time relative to ours (wrong frames of {FRAMES}), medians of {rounds} interleaved rounds")
-    table.add_column("file", min_width=20)  # a narrow terminal would cut the names first
+    table.add_column("file", min_width=20)  # a narrow terminal would truncate the names first
     table.add_column("frames", justify="right")
     table.add_column("ours, ms", justify="right")
     for name in ways:
@@ -306,7 +306,7 @@ def show(rows: list[Row], ways: Sequence[str], rounds: int) -> None:
     }
     slowest = min(exact, key=lambda file: exact[file][0])
     console.print(
-        f"ours: {sum(row.wrong['ours'] or 0 for row in rows)} wrong frames; the closest exact rival is "
+        f"ours: {sum(row.wrong['ours'] or 0 for row in rows)} wrong frames; the fastest other exact way is "
         f"{exact[slowest][1]} on {slowest}, at {exact[slowest][0]:.2f} of our time"
     )
 
@@ -318,15 +318,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--opencv-linear", action="store_true", help="let OpenCV scale without a filter")
-    parser.add_argument("--cpu", action="store_true", help="count CPU seconds, for a machine that others load")
-    parser.add_argument("--no-made", action="store_true", help="leave out the videos made for the purpose")
+    parser.add_argument("--cpu", action="store_true", help="measure CPU seconds, for a machine under other load")
+    parser.add_argument("--no-made", action="store_true", help="leave out the generated videos")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     ways = all_ways()
     with tempfile.TemporaryDirectory() as folder:
         paths = sorted(p for p in options.videos.glob("*") if p.is_file()) if options.videos.is_dir() else []
         if not paths:
-            console.print(f"[dim]no videos in {options.videos}; name a folder with --videos[/dim]")
+            console.print(f"[dim]no videos in {options.videos}; give a folder with --videos[/dim]")
         if not options.no_made:
             with console.status("making videos"):
                 paths += made_videos(Path(folder))

@@ -1,22 +1,22 @@
-"""Features of many clips: ours against the loops that people write, the share of the ideal, and peak memory.
+"""Batch feature extraction: ours against a typical loop, share of the ideal throughput, and peak memory.
 
-Five jobs take turns on the same clips in every round, so that a drifting machine moves all of them:
+Five jobs take turns on the same clips in every round, so that a drift of the machine's speed affects all of them:
 
-- decode   our decode processes alone, nothing behind them
+- decode   our decode processes alone
 - model    the bare ONNX Runtime session on ready tensors, full batches
-- ours     what `sefar extract` does, Parquet shards included
-- loop     a straightforward loop: PyAV decodes all of a video, the frames wanted are scaled, one clip at a
-           time through ONNX Runtime; the embeddings go to one NumPy file at the end
-- torch    the same with the model in torch (eager, no_grad), as research scripts have it
+- ours     what `sefar extract` does, including Parquet shards
+- loop     a simple loop: PyAV decodes all frames of a video, the sampled ones are scaled, and ONNX Runtime
+           runs one clip at a time; the embeddings go to one NumPy file at the end
+- torch    the same with the model in torch (eager, no_grad), as in research scripts
 
-Both stages want all cores here, so the ideal is the two one after the other with no core idle:
-1 / (1/decode + 1/model) clips a second.
+Both stages use all cores here, so the ideal is one after the other with no core idle:
+1 / (1/decode + 1/model) clips per second.
 
-Then `sefar extract` runs as a process of its own over 2,000 and over 20,000 clips (the same files over and over,
-under ids of their own), and the largest memory of the process and its decoders is printed: proportional set size,
-so that what processes share counts once, split into the parent's and all.
+Then `sefar extract` runs in its own process over 2,000 and over 20,000 clips (the same files repeated
+under different ids), and its peak memory is printed, for the parent process and including its decoders. It is the
+proportional set size, so that shared memory counts once.
 
-Run: python benchmarks/extract.py [--clips FOLDER] [--count N] [--rounds N] [--model FILE] [--no-memory]
+Run: python benchmarks/extract.py [--clips FOLDER] [--count N] [--rounds N] [--model FILE] [--memory [N ...]]
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def decode_alone(clips: list[ClipRef], meta: ModelMetadata) -> float:
-    """Seconds that our decode processes take, as many clips under way as `sefar extract` has."""
+    """Seconds that our decode processes take, with as many clips in flight as in `sefar extract`."""
     workers = every_core()
     at_once = clips_at_once(BATCH, workers)
 
@@ -98,7 +98,7 @@ def model_alone(model: OnnxModel, frames: NDArray[np.uint8], count: int) -> floa
 
 
 def ours(clips: list[ClipRef], settings: Settings, out: Path) -> float:
-    """Seconds from the first clip to the last shard, processes and model loaded before."""
+    """Seconds from the first clip to the last shard; processes are started and the model is loaded before."""
 
     async def run() -> float:
         engine = make_engine(settings)
@@ -122,7 +122,7 @@ def ours(clips: list[ClipRef], settings: Settings, out: Path) -> float:
 
 
 def plain_decode(path: str, meta: ModelMetadata) -> NDArray[np.uint8]:
-    """All frames in turn; those wanted, short side scaled, central square, uint8 (F,S,S,3)."""
+    """Decode all frames; scale the short side of the sampled ones and crop the centre, uint8 (F,S,S,3)."""
     with av.open(path) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     chosen = []
@@ -146,7 +146,7 @@ def loop(clips: list[ClipRef], meta: ModelMetadata, features: Features, out: Pat
 
 
 def torch_features(meta: ModelMetadata) -> Features:
-    """The same model in torch; its weights do not matter to the clock."""
+    """The same model in torch, with random weights, which do not change its speed."""
     model = create_model("tiny", len(meta.labels), meta.sample_frames)
     served = ServedModel(model, FrameNormalizer(meta.mean, meta.std), dropout_masks(meta.mc_samples)).eval()
 
@@ -158,7 +158,7 @@ def torch_features(meta: ModelMetadata) -> Features:
 
 
 def compare(clips: list[ClipRef], settings: Settings, rounds: int, folder: Path) -> None:
-    """All jobs in turns, and a table of their medians and ratios."""
+    """Run all jobs in turn and print a table of their medians and ratios."""
     model = OnnxModel(settings.model)
     meta = model.metadata
     frames = np.stack([_frames(clip, meta) for clip in clips[:BATCH]])
@@ -179,7 +179,7 @@ def compare(clips: list[ClipRef], settings: Settings, rounds: int, folder: Path)
             speeds[name].append(len(clips) / jobs[name](turn))
     speeds["ideal"] = [1 / (1 / d + 1 / m) for d, m in zip(speeds["decode"], speeds["model"], strict=True)]
     table = Table(title=f"{len(clips)} clips, {meta.name}, medians of {rounds} rounds (range)")
-    for column in ("job", "clips/s", "ours is … times as fast"):
+    for column in ("job", "clips/s", "speed of ours / this"):
         table.add_column(column, justify="left" if column == "job" else "right")
     for name, found in speeds.items():
         ratios = [mine / theirs for mine, theirs in zip(speeds["ours"], found, strict=True)]
@@ -196,7 +196,7 @@ def _frames(clip: ClipRef, meta: ModelMetadata) -> NDArray[np.uint8]:
 
 
 def memory(clips: list[ClipRef], count: int, settings: Settings, folder: Path) -> tuple[float, float, float]:
-    """Run the command over `count` clips; seconds, and the most MiB of its process and of all its processes."""
+    """Run the command over `count` clips; return seconds, and peak MiB of its process and of all its processes."""
     manifest = folder / f"{count}.csv"
     with manifest.open("w", newline="") as file:
         rows = csv.writer(file)
@@ -222,7 +222,7 @@ def _sizes(root: int) -> dict[int, float]:
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it ended while we looked
+        except OSError:  # the process has ended meanwhile
             continue
     family = {root}
     while below := {pid for pid, parent in parents.items() if parent in family} - family:
@@ -237,9 +237,9 @@ def _sizes(root: int) -> dict[int, float]:
 
 
 def compare_memory(clips: list[ClipRef], counts: list[int], settings: Settings, folder: Path) -> None:
-    """The command's largest memory for each number of clips."""
+    """Print the command's peak memory for each number of clips."""
     table = Table(title="peak memory of `sefar extract`, MiB")
-    for column in ("clips", "its process", "with its decoders", "clips/s, start included"):
+    for column in ("clips", "parent process", "with decoders", "clips/s, including start"):
         table.add_column(column, justify="right")
     for count in track(counts, "peak memory", console=console):
         seconds, parent, everyone = memory(clips, count, settings, folder)
@@ -249,11 +249,11 @@ def compare_memory(clips: list[ClipRef], counts: list[int], settings: Settings, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=Path, help="folder of videos (default: SynthGym clips made on the spot)")
+    parser.add_argument("--clips", type=Path, help="folder of videos (default: newly rendered SynthGym clips)")
     parser.add_argument("--count", type=int, default=720, help="clips in each job (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--model", type=Path, default=shipped_model(), help="ONNX file (default: the shipped one)")
-    parser.add_argument("--memory", type=int, nargs="*", default=[2_000, 20_000], help="clips of the memory runs")
+    parser.add_argument("--memory", type=int, nargs="*", default=[2_000, 20_000], help="clips in each memory run")
     options = parser.parse_args()
     settings = Settings(model=options.model, max_batch=BATCH, max_wait_ms=20.0)
     with tempfile.TemporaryDirectory() as temporary:
@@ -264,7 +264,7 @@ def main() -> None:
             videos = folder / "synthgym" / "videos" / "train"
         paths = sorted(str(path) for path in videos.rglob("*.mp4"))
         if not paths:
-            raise SystemExit(f"{videos} holds no .mp4 files")
+            raise SystemExit(f"{videos} has no .mp4 files")
         named = enumerate(islice(cycle(paths), options.count))
         clips = [ClipRef(f"clip-{number}", path) for number, path in named]
         compare(clips, settings, options.rounds, folder)

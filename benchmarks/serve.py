@@ -1,15 +1,15 @@
-"""What the gateway costs: clips a second over HTTP against the same work without it.
+"""Cost of the gateway: clips per second over HTTP against the same work without it.
 
-Four jobs take turns in every round, so that a drifting machine moves all of them:
+Four jobs take turns in every round, so that a drift of the machine's speed affects all of them:
 
 - model    the bare ONNX Runtime session on ready tensors, full batches
 - decode   opening, decoding and sampling alone, in the gateway's number of threads
 - direct   decode and inference in one process, without HTTP (the work the gateway wraps)
-- gateway  the same clips as raw bodies over HTTP, by concurrent keep-alive connections
+- gateway  the same clips as raw bodies over HTTP, over concurrent keep-alive connections
 
-Throughput at saturation contains the load generator, which shares the machine's cores with the
-gateway; CPU seconds a clip do not: they are read from the gateway's process alone. The last
-table is a lone request's latency. Run: python benchmarks/serve.py [--model FILE] [--clips FOLDER]
+Throughput at saturation includes the load generator, which shares the machine's cores with the
+gateway. CPU seconds per clip do not: they are those of the gateway's process alone. The last
+line is the latency of a single request. Run: python benchmarks/serve.py [--model FILE] [--clips FOLDER]
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def cpu_seconds(pid: int) -> float:
 
 @contextmanager
 def gateway(settings: Settings) -> Iterator[tuple[int, int]]:
-    """A gateway in a process of its own; gives its port and process id."""
+    """Run a gateway in its own process; yields its port and process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -91,7 +91,7 @@ def gateway(settings: Settings) -> Iterator[tuple[int, int]]:
 
 
 def post_all(port: int, bodies: Sequence[bytes], connections: int) -> None:
-    """Send every body once, over as many keep-alive connections, as fast as they are answered."""
+    """Send every body once over `connections` keep-alive connections, as fast as they are answered."""
     queue = iter(bodies)
     lock = threading.Lock()
 
@@ -115,7 +115,7 @@ def post_all(port: int, bodies: Sequence[bytes], connections: int) -> None:
 
 
 async def recognise_all(recognizer: Recognizer, bodies: Sequence[bytes], at_once: int) -> None:
-    """The gateway's work without the gateway."""
+    """Do the gateway's work without the gateway."""
     places = asyncio.Semaphore(at_once)
 
     async def one(body: bytes) -> None:
@@ -135,7 +135,7 @@ def timed(job: Callable[[], object], pid: int) -> tuple[float, float]:
 
 
 def make_clips(count: int) -> list[bytes]:
-    """Fresh SynthGym clips."""
+    """Render new SynthGym clips."""
     from sefar_training.synthgym import CLASSES, clip_seed, encode_clip, render_clip
 
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +150,7 @@ def make_clips(count: int) -> list[bytes]:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--model", type=Path, help="ONNX file [default: the shipped model]")
-    options.add_argument("--clips", type=Path, help="folder of videos [default: SynthGym clips made now]")
+    options.add_argument("--clips", type=Path, help="folder of videos [default: newly rendered SynthGym clips]")
     options.add_argument("--count", type=int, default=192, help="clips per job and round")
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--connections", type=int, default=16)
@@ -203,7 +203,7 @@ def main() -> None:
                 if number:  # the first round warms up
                     walls.setdefault(name, []).append(wall)
                     cpus.setdefault(name, []).append(cpu)
-            connection.close()  # the gateway has let go of it meanwhile; the first request below opens it anew
+            connection.close()  # the gateway may have closed it meanwhile; the first request below reopens it
             for body in islice(cycle(found), 24):
                 for name, lone in (
                     ("direct", lambda b: runner.run(recognise_all(recognizer, [b], 1))),
@@ -219,7 +219,7 @@ def main() -> None:
     decode_pool.shutdown()
 
     count = len(bodies)
-    table = Table("job", "clips/s", "CPU ms a clip", title=f"{count} clips, {arguments.rounds} rounds, medians")
+    table = Table("job", "clips/s", "CPU ms per clip", title=f"{count} clips, {arguments.rounds} rounds, medians")
     for name in jobs:
         table.add_row(
             name,
@@ -243,11 +243,11 @@ def main() -> None:
     }
     console.print(
         f"At saturation a clip over HTTP takes {figures['wall_gateway_over_direct']:.2f} x the wall time of "
-        f"the direct way (the load generator's share included)\n"
+        f"the direct job (including the load generator)\n"
         f"and {figures['cpu_gateway_over_direct']:.2f} x its CPU time; "
         f"{figures['wall_gateway_over_model']:.2f} x the wall time of the bare model, "
         f"{figures['wall_gateway_over_decode']:.2f} x that of decode alone.\n"
-        f"A lone request: p50 {figures['lone_gateway_p50_ms']:.2f} ms over HTTP, "
+        f"A single request: p50 {figures['lone_gateway_p50_ms']:.2f} ms over HTTP, "
         f"{figures['lone_direct_p50_ms']:.2f} ms direct."
     )
     if arguments.json:

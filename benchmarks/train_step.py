@@ -1,13 +1,13 @@
-"""What one SeFAR training step costs: the released implementation's arithmetic against ours, ViT-S, batch 2.
+"""Cost of one SeFAR training step: the released implementation's arithmetic against ours, ViT-S, batch 2.
 
-The release runs the backbone once per temporal element, the teacher ten times as a whole, every layer for every
+The release runs the backbone once per temporal element, the whole teacher ten times, and every layer for every
 token, in fp32. Ours runs all elements in one pass, the teacher's backbone once with ten draws of the head, the last
-layer for class tokens only, labelled, strong and mixed clips in one batch; and again the same under bf16 autocast. Both
+layer for class tokens only, and labelled, strong and mixed clips in one batch; then the same under bf16 autocast. Both
 have the same weights and take the same kind of step: losses, backward, SGD, moving average.
 
-Every variant lives in a process of its own, so that its peak memory is its own, and they take turns step by step. What
-is quoted is the median over rounds of the ratio of times within a round. Before that, all compute the loss of one
-batch without dropout and with the same mixing, and must agree.
+Each variant runs in its own process, so that peak memory is measured per variant, and they take turns step by step.
+Reported is the median over rounds of the ratio of times within a round. First, all compute the loss of one batch
+without dropout and with the same mixing; the losses must agree.
 
 Run: python benchmarks/train_step.py [--rounds N] [--batch N] [--threads N] [--json FILE]
 """
@@ -54,13 +54,13 @@ from sefar_training.semisupervised import (
 SAMPLE_FRAMES, CLASSES, SEED = (2, 2, 4), 99, 0
 VARIANTS = ("released fp32", "ours fp32", "ours bf16")
 TOLERANCE = {"ours fp32": 1e-4, "ours bf16": 2e-2}
-"""Largest relative difference of a loss to the released arithmetic's."""
+"""Largest relative difference from the loss of the released arithmetic."""
 
 Batch = dict[str, Tensor]
 
 
 class ReleasedStep(nn.Module):
-    """The step as the release computes it: three backbone passes for each of thirteen looks at the clips.
+    """The step as the release computes it: three backbone passes in each of thirteen passes over the clips.
 
     The losses are this project's; only the arithmetic is the release's.
     """
@@ -96,7 +96,7 @@ class ReleasedStep(nn.Module):
         return loss + self.config.mix_weight * mixing_loss(logits, targets, weights), {}
 
     def updated(self, steps: int) -> None:
-        """Let the moving average follow."""
+        """Update the moving average."""
         self.average.update(self.student, step=steps)
 
 
@@ -118,7 +118,7 @@ def by_element(model: SefarModel, frames_BFCHW: Tensor, mix: object = None) -> T
 
 @contextmanager
 def only(model: SefarModel, element: int) -> Iterator[None]:
-    """Let the backbone know one element alone."""
+    """Restrict the backbone to one element."""
     backbone = model.backbone
     kept = backbone.sample_frames, backbone.groups, backbone.time_embed
     groups = ElementGroups((SAMPLE_FRAMES[element],))
@@ -154,7 +154,7 @@ def make_batch(size: int) -> Batch:
 def make_step(variant: str, dropout: float) -> nn.Module:
     torch.manual_seed(SEED)
     student = create_model("small", CLASSES, SAMPLE_FRAMES, dropout=dropout)
-    for block in student.backbone.blocks:  # a trained model's temporal attention is live
+    for block in student.backbone.blocks:  # a trained model's temporal attention is not zero
         nn.init.trunc_normal_(block.temporal_fc.weight, std=0.02)
     student.backbone.set_fused_attention(variant != "ours bf16")
     normalizer = FrameNormalizer((0.45,) * 3, (0.225,) * 3)
@@ -165,7 +165,7 @@ def make_step(variant: str, dropout: float) -> nn.Module:
 
 
 def serve(variant: str, batch_size: int, threads: int, pipe: Connection) -> None:
-    """A process that takes one step whenever it is told to."""
+    """Run in a process: take one step per message."""
     torch.set_num_threads(threads)
     batch = make_batch(batch_size)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=variant.endswith("bf16"))
@@ -195,7 +195,7 @@ def serve(variant: str, batch_size: int, threads: int, pipe: Connection) -> None
 
 
 def give_back() -> None:
-    """Return freed memory to the system, so that three idle variants do not hold their peaks at a time."""
+    """Return freed memory to the system, so that the idle variants do not hold their peak memory."""
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -203,7 +203,7 @@ def give_back() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=2, help="labelled clips, and as many unlabelled ones")
+    parser.add_argument("--batch", type=int, default=2, help="number of labelled clips, and of unlabelled ones")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -218,7 +218,7 @@ def main() -> None:
     for variant, tolerance in TOLERANCE.items():
         difference = abs(losses[variant] / losses[VARIANTS[0]] - 1)
         if difference > tolerance:
-            raise SystemExit(f"{variant}: loss {losses[variant]} against {losses[VARIANTS[0]]}, more than {tolerance}")
+            raise SystemExit(f"{variant}: loss {losses[variant]}, not {losses[VARIANTS[0]]} within {tolerance}")
 
     seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for number in track(range(options.rounds + 1), "steps", console=console):
@@ -227,7 +227,7 @@ def main() -> None:
             taken = pipes[variant].recv()
             if number:  # the first round warms up
                 seconds[variant].append(taken)
-    table = Table("variant", "seconds a step", "times faster", "(range)", "loss", "peak memory, MiB")
+    table = Table("variant", "seconds per step", "times faster", "(range)", "loss", "peak memory, MiB")
     results = []
     for variant in VARIANTS:
         pipes[variant].send(False)

@@ -1,14 +1,15 @@
-"""What a server between the gateway and the model costs: ONNX Runtime bare, in process, on Triton, by shared memory.
+"""Cost of a server between gateway and model: ONNX Runtime alone, in process, on Triton, and with shared memory.
 
-Four ways to the same file take turns in every round, on clips that are decoded already:
+Four ways to run the same file take turns in every round, on clips that are already decoded:
 
 - bare           ONNX Runtime alone, full batches of 8
 - in process     the gateway's own engine: queue, micro-batches
 - Triton, gRPC   a real tritonserver on this machine (Python backend), tensors in the messages
 - Triton, shm    the same, tensors in shared memory
 
-Throughput is of many clients at once, latency of one alone. What is quoted is the median over rounds, and of ratios to
-`bare` (throughput) and `in process` (latency) within a round. Triton, its backend and the client share the cores.
+Throughput is measured with many concurrent clients, latency with one. Reported are medians over rounds, also of the
+comparison with `bare` (throughput) and `in process` (latency) within a round. Triton, its backend and the client share
+the cores.
 
 Run: python benchmarks/triton_server.py [--model FILE] [--clips N] [--clients N] [--rounds N] [--json FILE]
 """
@@ -43,7 +44,7 @@ BATCH = 8
 
 
 def bare(model: OnnxModel) -> Job:
-    """Full batches when there are many clips; clip by clip for a lone client."""
+    """Full batches for many clients, clip by clip for a single one."""
 
     async def job(clips: Sequence[np.ndarray], clients: int) -> None:
         step = BATCH if clients > 1 else 1
@@ -54,7 +55,7 @@ def bare(model: OnnxModel) -> Job:
 
 
 def through(engine: Engine) -> Job:
-    """As many clients as asked for, each sending its next clip when the last is answered."""
+    """Concurrent clients, each sending its next clip when the last one is answered."""
 
     async def job(clips: Sequence[np.ndarray], clients: int) -> None:
         waiting = iter(clips)
@@ -70,7 +71,7 @@ def through(engine: Engine) -> Job:
 
 
 async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str, dict[str, list[float]]]:
-    """Throughput (clips a second) and latency (seconds, median of lone clips) of each way, by round."""
+    """Throughput (clips per second) and latency (seconds, median of single clips) of each way, by round."""
     model = OnnxModel(options.model, device="cpu")
     shape = (options.clips, *model.metadata.frames_shape)
     clips = list(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
@@ -107,7 +108,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", type=Path, default=shipped_model())
-    parser.add_argument("--clips", type=int, default=256, help="in each round and way")
+    parser.add_argument("--clips", type=int, default=256, help="number of clips in each round and way")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)

@@ -1,7 +1,7 @@
-"""The whole product in one run: new clips, a real gateway, labels, captions, embeddings, a picture.
+"""The whole product in one run: new clips, a real gateway, labels, captions, embeddings, a contact sheet.
 
 Renders clips of SynthGym's gymnast from a seed that neither training nor testing used, starts the
-gateway, sends it the files over HTTP, and prints what it answers. Run it with `make demo`; `make demo-lite`
+gateway, sends it the files over HTTP, and prints the answers. Run it with `make demo`; `make demo-lite`
 leaves out captions, which need torch; `make triton-demo` puts a real Triton server behind the gateway.
 """
 
@@ -32,7 +32,7 @@ from sefar_serve.triton_server.wheel import setup as set_up_triton
 from sefar_training.synthgym import CLASSES, ActionClass, clip_seed, encode_clip, render_clip
 
 READY_WITHIN = 60.0
-"""Seconds the gateway gets to start."""
+"""Seconds that the gateway may take to start."""
 
 console = Console()
 
@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 
 def render(folder: Path, seed: int, count: int) -> list[tuple[Path, ActionClass]]:
-    """Write `count` clips of classes drawn by the seed; returns each with its true class."""
+    """Render `count` clips of classes drawn by the seed; return each file with its true class."""
     folder.mkdir(parents=True, exist_ok=True)
     clips = []
     for number in sorted(random.Random(seed).sample(range(len(CLASSES)), count)):
@@ -53,7 +53,7 @@ def render(folder: Path, seed: int, count: int) -> list[tuple[Path, ActionClass]
 
 @contextmanager
 def gateway(log: Path, *flags: str) -> Iterator[str]:
-    """A gateway in a process of its own on a free port, stopped at the end; gives its URL."""
+    """Run a gateway in its own process on a free port, and stop it at the end. Yields its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -77,7 +77,7 @@ def gateway(log: Path, *flags: str) -> Iterator[str]:
 
 @contextmanager
 def triton(log: Path) -> Iterator[list[str]]:
-    """A Triton server with the shipped models, stopped at the end; gives the gateway's flags for it."""
+    """Run a Triton server with the shipped models, and stop it at the end. Yields the gateway's flags for it."""
     with console.status("setting up tritonserver (the first time: 400 MB)"):
         home = set_up_triton()
     log.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ def triton(log: Path) -> Iterator[list[str]]:
 
 
 def show(clips: Sequence[tuple[Path, ActionClass]], answers: Sequence[Classification]) -> int:
-    """Print truth against answer; returns how many are right."""
+    """Print true and predicted classes; return how many predictions are right."""
     table = Table("clip", "what it shows", "what the model says", "score", "η", "")
     right = 0
     for (path, action), answer in zip(clips, answers, strict=True):
@@ -111,19 +111,19 @@ def main() -> None:
     """Run the demo."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--out", type=Path, default=Path("demo"), help="folder for clips and pictures")
-    options.add_argument("--seed", type=int, default=7, help="another seed, other clips")
+    options.add_argument("--seed", type=int, default=7, help="seed of the clips; another seed gives other clips")
     options.add_argument(
         "--clips", type=int, default=8, choices=range(1, len(CLASSES) + 1), metavar="N", help="how many clips"
     )
-    options.add_argument("--no-captions", dest="captions", action="store_false", help="labels alone: needs no torch")
-    options.add_argument("--triton", action="store_true", help="run the model on a Triton server")
+    options.add_argument("--no-captions", dest="captions", action="store_false", help="no captions, so no torch")
+    options.add_argument("--triton", action="store_true", help="run the model on a Triton server, without captions")
     arguments = options.parse_args()
 
     console.rule("Clips that the model never saw")
     clips = render(arguments.out / "clips", arguments.seed, arguments.clips)
     console.print(f"{len(clips)} videos in {arguments.out / 'clips'}\n")
 
-    console.rule("A gateway, and the videos sent to it over HTTP")
+    console.rule("A gateway, and videos sent to it over HTTP")
     paths = [path for path, _ in clips]
     with ExitStack() as stack:
         flags = stack.enter_context(triton(arguments.out / "triton.log")) if arguments.triton else []
@@ -169,10 +169,10 @@ def main() -> None:
         ],
         arguments.out / "contact_sheet.png",
     )
-    console.rule("The picture")
-    console.print(f"{sheet}: what the model looked at, context and fine elements along the timeline")
+    console.rule("Contact sheet")
+    console.print(f"{sheet}: the frames that the model saw, context and fine elements along the timeline")
     if arguments.triton:
-        console.print("\nGateway and Triton are stopped. To keep them: docs/triton.md")
+        console.print("\nGateway and Triton are stopped. To keep them running, see docs/triton.md")
         return
     commands = Path(sys.executable).parent.relative_to(Path.cwd())
     console.print("\nNext: [bold]make serve[/], then open http://127.0.0.1:8000/docs, or")
@@ -182,19 +182,19 @@ def main() -> None:
 
 
 def found(result: Result | Failure) -> Result:
-    """The result, as no clip of the demo is to fail."""
+    """The result. No clip of the demo should fail, so an error ends it."""
     if isinstance(result, Failure):
         raise result.error
     return result
 
 
 def frames_of(answer: Classification) -> list[SourceFrame]:
-    """What the model looked at."""
+    """The frames that the model saw."""
     return [SourceFrame(**frame.model_dump()) for frame in answer.clip.frames]
 
 
 def print_embeddings(items: Sequence[Embedding]) -> None:
-    """The beginning of each vector."""
+    """Print the first values of each vector."""
     for item in items:
         if item.embedding is not None and item.tokens is not None:
             head = ", ".join(f"{value:+.2f}" for value in item.embedding[:4])

@@ -1,4 +1,4 @@
-"""A map of the features, near clips near each other: `python examples/feature_map.py [FEATURES]` writes a picture."""
+"""Plots features in two dimensions (PCA): `python examples/feature_map.py [FEATURES]` writes a PNG."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from made_features import features_from
 from sklearn.decomposition import PCA
 
 SHOWN = 8
-"""Classes with a colour of their own; more than these nobody can tell apart."""
+"""Number of classes with their own colour; more are hard to tell apart."""
 
 features = features_from(sys.argv[1] if len(sys.argv) > 1 else None)
 if len(features) < 2:
-    raise SystemExit(f"{features.folder} has fewer than two good clips; there is nothing to map")
+    raise SystemExit(f"{features.folder} has fewer than two good clips; a map needs at least two")
 labels = np.array([found[0] for found in features.table(["labels"])["labels"].to_pylist()])
 model = PCA(2, random_state=0)
 points = model.fit_transform(features.embeddings())

@@ -10,12 +10,12 @@ from made_features import features_from
 
 features = features_from(sys.argv[1] if len(sys.argv) > 1 else None)
 if "embedding" not in features.columns:
-    raise SystemExit(f"{features.folder} keeps its embeddings beside the Parquet files; this needs --format parquet")
+    raise SystemExit(f"{features.folder} has no embeddings in its Parquet files; use sefar extract --format parquet")
 clips = load_dataset("parquet", data_files=f"{features.folder}/part-*.parquet", split="train")
 
 
 def first_label(clip: dict[str, Any]) -> dict[str, Any]:
-    """Columns of the best class."""
+    """Label and score of the best class, as columns."""
     return {"label": clip["labels"][0], "score": clip["scores"][0]}
 
 

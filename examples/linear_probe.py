@@ -1,6 +1,6 @@
-"""How far a linear classifier on the embeddings gets with few labels: `python examples/linear_probe.py`.
+"""Accuracy of a linear classifier on the embeddings with few labels: `python examples/linear_probe.py`.
 
-Five times, other clips are the labelled ones: two of each class. The rest is the test.
+Mean over five random splits: two clips of each class are labelled, the others are for testing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LABELS = 2
 SPLITS = 5
 
 if sys.argv[1:]:
-    raise SystemExit("linear_probe.py takes no arguments: it needs clips of known classes, and makes them itself")
+    raise SystemExit("linear_probe.py takes no arguments: it needs clips of known classes, and renders them itself")
 features = features_from(None)
 embeddings = features.embeddings()
 classes = np.array([true_class(clip) for clip in features.ids])
@@ -32,6 +32,6 @@ for train, test in splits.split(embeddings, classes):
 
 # Student's t for four degrees of freedom; the splits share clips, so the interval is a little too narrow.
 half = 2.776 * np.std(scores, ddof=1) / np.sqrt(SPLITS)
-print(f"\n{count} classes, {LABELS} labels each, {len(features) - LABELS * count} clips to tell apart")
+print(f"\n{count} classes, {LABELS} labels each, {len(features) - LABELS * count} test clips")
 print(f"linear probe  {np.mean(scores):5.1f} % ± {half:.1f}")
 print(f"chance        {100 / count:5.1f} %")

@@ -1,4 +1,4 @@
-"""What the examples look at if they are given nothing: new clips of SynthGym, through `sefar extract`."""
+"""Default features for the examples: renders new SynthGym clips and runs `sefar extract` on them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SEED = 2026
 
 
 def features_from(folder: str | None) -> Features:
-    """The features of a folder; those of `demo/features`, made if need be, if it is None.
+    """Open the features of a folder. None opens those of `demo/features`, which are extracted if necessary.
 
     Raises:
-        SystemExit: they cannot be opened; the message says why in a line.
+        SystemExit: they cannot be opened. The message says why in one line.
     """
     if folder is not None:
         return _opened(Path(folder))
@@ -31,7 +31,7 @@ def features_from(folder: str | None) -> Features:
             for number in range(PER_CLASS):
                 clip = render_clip(action, clip_seed(SEED, "demo", action, number), "standard")
                 encode_clip(clip, CLIPS / f"{action.index:02d}_{number}.mp4")
-    # Goes on where it was, and has nothing to do the second time.
+    # Resumes if it was stopped, and does nothing the second time.
     subprocess.run([sys.executable, "-m", "sefar_serve", "extract", str(CLIPS), "--out", str(FEATURES)], check=True)
     return _opened(FEATURES)
 
@@ -44,5 +44,5 @@ def _opened(folder: Path) -> Features:
 
 
 def true_class(clip_id: str) -> str:
-    """The class that a clip was rendered as; its number begins the name."""
+    """The class that a clip was rendered as; its id starts with the number of the class."""
     return CLASSES[int(clip_id[:2])].name

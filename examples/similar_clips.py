@@ -1,7 +1,7 @@
-"""The clips most like one: `python examples/similar_clips.py [FEATURES [ID]]`.
+"""Finds the clips most similar to one: `python examples/similar_clips.py [FEATURES [ID]]`.
 
-With `--graph` a graph of all clips is made first, unless there is one: worth its minutes for many questions to a large
-folder.
+With `--graph` a graph of all clips is built first, unless there is one. That takes minutes, and pays off for many
+queries to a large folder.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from rich.progress import Progress
 from sefar_features import FeaturesError
 
 options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-options.add_argument("features", nargs="?", help="folder of `sefar extract`; of clips made for it, if none")
-options.add_argument("id", nargs="?", help="of a clip; the middle one, if none")
-options.add_argument("--graph", action="store_true", help="make a graph of the clips first")
+options.add_argument("features", nargs="?", help="output folder of `sefar extract` (default: clips rendered for it)")
+options.add_argument("id", nargs="?", help="id of a clip (default: the middle one)")
+options.add_argument("--graph", action="store_true", help="build a graph of the clips first")
 arguments = options.parse_args()
 
 features = features_from(arguments.features)
 try:
     print(features)
     if not len(features):
-        raise SystemExit(f"{features.folder} has no good clip; `.failures()` of the features says why")
+        raise SystemExit(f"{features.folder} has no good clips; `.failures()` of the features says why")
     query = arguments.id or features.ids[len(features) // 2]
     if arguments.graph:
         with Progress() as progress:

@@ -1,4 +1,4 @@
-"""Clients over a transport that answers what a test says."""
+"""Clients over a transport with the answers of a test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refusal(status: int, code: str = "overloaded", param: str | None = None, **h
 
 
 def in_turn(*answers: httpx.Response | Exception) -> Handler:
-    """Gives the answers one after the other, and the last for ever."""
+    """Return the answers one after another, then repeat the last one."""
     left = list(answers)
 
     def handle(_: httpx.Request) -> httpx.Response:

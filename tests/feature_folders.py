@@ -1,4 +1,4 @@
-"""Folders of features for the tests of their reader: five shards of four clips; of the last none is good."""
+"""Folders of features for the tests of their reader: five shards of four clips; all clips of the last one failed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOOD = [name for name in NAMES if name not in BAD]
 
 
 def write_features(folder: Path, **options: object) -> Path:
-    """What a whole run of `sefar extract` leaves; the options are those of `RowOptions`."""
+    """Write the output of a complete run of `sefar extract`; the options are those of `RowOptions`."""
     with open_shards(folder, FAKE_METADATA, "a", RowOptions(**options)) as shards:
         for shard in range(5):
             clips = clips_of(NAMES[4 * shard : 4 * shard + 4])
@@ -29,17 +29,17 @@ def write_features(folder: Path, **options: object) -> Path:
 
 
 def retry(folder: Path, **options: object) -> None:
-    """What `sefar extract --retry-failed` does where 3.mp4, in the first shard, is good by now."""
+    """Do what `sefar extract --retry-failed` does if 3.mp4, in the first shard, is now good."""
     with open_shards(folder, FAKE_METADATA, "a", RowOptions(**options)) as shards:
         shards.replace(0, [row_of(clip) for clip in clips_of(["3.mp4"])])
 
 
 def vectors_of(names: list[str], kind: str = "embedding") -> np.ndarray:
-    """Embeddings (N, 256) or tokens (N, E, D) of clips that are good."""
+    """Embeddings (N, 256) or tokens (N, E, D) of good clips."""
     return np.stack([getattr(row_of(clip), kind) for clip in clips_of(names)])
 
 
 def assert_same_matches(found: list[Match], expected: list[Match]) -> None:
-    """The same clips in the same order; the last digits of a cosine depend on where in memory its rows are."""
+    """Check for the same clips in the same order. The last digits of cosines depend on the memory layout."""
     assert [match.id for match in found] == [match.id for match in expected]
     np.testing.assert_allclose([m.score for m in found], [m.score for m in expected], atol=1e-6)

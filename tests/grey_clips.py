@@ -1,4 +1,4 @@
-"""Videos made in memory, whose every frame is one known level of grey."""
+"""Videos made in memory in which every frame has one known level of grey."""
 
 from __future__ import annotations
 

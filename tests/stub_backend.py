@@ -1,4 +1,4 @@
-"""A backend that makes rows from ids alone, so that a test can say what a folder has to hold."""
+"""A backend that makes rows from ids alone, so that tests know the expected contents of a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sefar_serve.metadata import ModelMetadata
 
 
 class KilledError(Exception):
-    """What ends a run in the middle."""
+    """Ends a run early, as a kill would."""
 
 
 def clips_of(names: Iterable[str]) -> list[ClipRef]:
@@ -24,7 +24,7 @@ def clips_of(names: Iterable[str]) -> list[ClipRef]:
 
 
 def row_of(clip: ClipRef, meta: ModelMetadata = FAKE_METADATA) -> ClipRow:
-    """The row of a good clip: all of it follows from the id."""
+    """The row of a good clip, derived only from its id."""
     rng = np.random.default_rng(list(clip.id.encode()))
     return ClipRow(
         clip,
@@ -43,14 +43,14 @@ def row_of(clip: ClipRef, meta: ModelMetadata = FAKE_METADATA) -> ClipRow:
 
 
 class StubBackend:
-    """Rows come in an order that only the seed knows, a few clips under way at a time.
+    """Returns rows in a random order, with a few clips in flight at a time.
 
     Args:
         bad: ids of clips that fail.
-        killed_after: number of rows after which the run breaks off.
-        seed: of the order.
-        sha256: of the model that it pretends to be.
-        meta: the same.
+        killed_after: number of rows after which it raises `KilledError`.
+        seed: seed of the order.
+        sha256: SHA-256 of the model that it simulates.
+        meta: metadata of the model that it simulates.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A typed client of a sefar-serve gateway: httpx sends, pydantic and numpy hold what comes back.
+"""Typed Python client of a sefar-serve gateway, based on httpx, pydantic and numpy.
 
 from sefar_client import Client
 

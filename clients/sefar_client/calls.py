@@ -1,4 +1,4 @@
-"""The gateway's routes as requests to send and answers to read: written once, used by both clients."""
+"""Requests to the gateway's routes and how to read their answers, shared by both clients."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ Answer = TypeVar("Answer", bound=Result)
 
 
 class ClipOptions(TypedDict, total=False):
-    """What every request about a video may say.
+    """Options of every request about a video.
 
-    `start` and `end` cut a clip out of it, in seconds; `model` is a name or name:version.
+    `start` and `end` select a clip of it, in seconds; `model` is a name or name:version.
     """
 
     model: str | None
@@ -43,14 +43,18 @@ class ClipOptions(TypedDict, total=False):
 
 
 class WindowOptions(ClipOptions, total=False):
-    """`window` and `stride`, in seconds, look at a long video through sliding windows."""
+    """`window` and `stride`, in seconds, process a long video in sliding windows."""
 
     window: float | None
     stride: float | None
 
 
 class ClassifyOptions(WindowOptions, total=False):
-    """Options of `classify`: how many labels (5), and whether with their attributes (yes) and logits (no)."""
+    """Options of `classify`.
+
+    `top_k` is the number of labels (default 5). `attributes` (default true) adds attributes to labels, `raw_scores`
+    (default false) logits.
+    """
 
     top_k: int
     attributes: bool
@@ -58,7 +62,7 @@ class ClassifyOptions(WindowOptions, total=False):
 
 
 class EmbedOptions(WindowOptions, total=False):
-    """Options of `embed`: which vectors to `include`, the embedding alone if left out."""
+    """Options of `embed`: which vectors to `include`; by default only the embedding."""
 
     include: Sequence[Literal["embedding", "tokens"]]
 
@@ -66,8 +70,8 @@ class EmbedOptions(WindowOptions, total=False):
 class CaptionOptions(WindowOptions, total=False):
     """Options of `caption`.
 
-    `abstain_below` is the η under which a text that contradicts the classifier is withheld; `seed` makes one at a
-    temperature above 0 come again; `top_k` is the number of the classifier's labels.
+    `abstain_below` is the η below which a text that contradicts the classifier is withheld. `seed` makes a text
+    reproducible at a temperature above 0. `top_k` is the number of the classifier's labels.
     """
 
     prompt: str
@@ -81,9 +85,9 @@ class CaptionOptions(WindowOptions, total=False):
 class AskOptions(ClipOptions, total=False):
     """Options of `ask`.
 
-    `options` are choices to judge; `answer_mode` says how: by the likelihood of each ("loglik", what "auto" does where
-    there are choices), of their letters ("letter"), or in free text ("generate"). The others are those of `caption` and
-    OpenAI's.
+    `options` are choices to judge. `answer_mode` says how: by the likelihood of each choice ("loglik", which "auto"
+    uses if there are choices), by the likelihood of their letters ("letter"), or in free text ("generate"). The others
+    are those of `caption` and of OpenAI's API.
     """
 
     max_tokens: int | None
@@ -97,14 +101,14 @@ class AskOptions(ClipOptions, total=False):
 
 
 MEDIA_TYPES = {"parquet": "application/vnd.apache.parquet", "jsonl": "application/x-ndjson"}
-"""What the gateway calls each format of a job's result."""
+"""Content types of a job's result, by format."""
 
 
 class JobOptions(TypedDict, total=False):
     """Options of `submit`.
 
-    `top_k` is the number of labels per clip (5), `tokens` whether rows hold element tokens (no), `dtype` that of the
-    vectors.
+    `top_k` is the number of labels per clip (default 5), `tokens` whether rows have element tokens (default false),
+    `dtype` the dtype of the vectors (default float32).
     """
 
     model: str | None
@@ -114,7 +118,7 @@ class JobOptions(TypedDict, total=False):
 
 
 class JobClip(TypedDict, total=False):
-    """A clip of a job: a `path` on the server, or a `url`; `start` and `end` in seconds; `id` names its row."""
+    """A clip of a job: a `path` on the server or a `url`, optional `start` and `end` in seconds, and an `id`."""
 
     path: str | os.PathLike[str]
     url: str
@@ -125,17 +129,17 @@ class JobClip(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """A request, as often as it is sent.
+    """A request, which may be sent several times.
 
     Attributes:
-        method: of HTTP.
-        path: below the gateway's address.
-        read: makes the result of the answer's JSON.
-        upload: a file to send as multipart, with `fields` beside it.
-        fields: of the form, or the query where nothing is uploaded.
-        json: body.
-        headers: to send.
-        done_code: of the refusal which says that an earlier try, whose answer was lost, was carried out.
+        method: HTTP method.
+        path: path below the gateway's address.
+        read: makes the result from the JSON of the answer.
+        upload: file to send as multipart, together with `fields`.
+        fields: form fields, or query parameters if nothing is uploaded.
+        json: JSON body.
+        headers: additional headers.
+        done_code: error code that means that an earlier attempt, whose answer was lost, succeeded.
     """
 
     method: str
@@ -149,15 +153,15 @@ class Call(Generic[T]):
 
     @property
     def repeatable(self) -> bool:
-        """Whether it can be sent again: a stream that cannot be rewound is gone after once."""
+        """Whether it can be sent again; a stream that cannot be rewound can be sent only once."""
         return self.upload is None or uploads.repeatable(self.upload)
 
     @contextmanager
     def arguments(self) -> Iterator[dict[str, Any]]:
-        """What to hand to httpx; a file is read from disk as it is sent, and closed after.
+        """Arguments for httpx. A file is read from disk while it is sent, and then closed.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: the file cannot be opened.
         """
         basic: dict[str, Any] = {"method": self.method, "url": self.path, "headers": dict(self.headers)}
         if self.upload is None:
@@ -173,7 +177,7 @@ def classify(video: Video, options: Mapping[str, Any]) -> Call[Classification]:
 
 
 def embed(video: Video, options: Mapping[str, Any]) -> Call[Embedding]:
-    """POST /v1/embeddings; vectors come as base64, exact and a third of the size of decimals."""
+    """POST /v1/embeddings. Vectors come as base64, which is exact and a third of the size of decimals."""
     given = _given(options, EmbedOptions) | {"encoding_format": "base64"}
     return _about("/v1/embeddings", video, given, Embedding)
 
@@ -184,10 +188,10 @@ def caption(video: Video, options: Mapping[str, Any]) -> Call[Caption]:
 
 
 def ask(video: Video, question: str, options: Mapping[str, Any]) -> Call[ChatCompletion]:
-    """POST /v1/chat/completions; reads the video, as that route takes JSON.
+    """POST /v1/chat/completions. Reads the whole video, because that route takes JSON.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the video cannot be read.
     """
     given = _given(options, AskOptions)
     span = {name: given.pop(name) for name in ("start", "end") if name in given}
@@ -210,11 +214,11 @@ def submit(
     options: Mapping[str, Any],
     key: str | None,
 ) -> Call[Job]:
-    """POST /v1/jobs, of a list of clips or a manifest; the key makes it one job however often it is sent.
+    """POST /v1/jobs with a list of clips or a manifest. However often it is sent, the key makes it one job.
 
     Raises:
-        TypeError: these are no clips.
-        ValueError: an open manifest has no name that says its format.
+        TypeError: `clips` is neither a list of clips nor a manifest.
+        ValueError: an open manifest has no file name, which gives its format.
     """
     headers = {"idempotency-key": key or uuid.uuid4().hex}
     given = _given(options, JobOptions)
@@ -222,12 +226,12 @@ def submit(
         body = {"input": [_clip(clip) for clip in clips], **given}
         return Call("POST", "/v1/jobs", Job.model_validate, json=body, headers=headers)
     if not (isinstance(clips, str | os.PathLike) or hasattr(clips, "read")):
-        raise TypeError(f"clips are a list, or a manifest by its path or as an open file, not {type(clips).__name__}")
+        raise TypeError(f"clips must be a list, or a manifest as a path or an open file, not {type(clips).__name__}")
     manifest = uploads.checked(clips, "the manifest")
     if not isinstance(manifest, str | os.PathLike | bytes) and not uploads.name_of(manifest):
         raise ValueError(
-            "the manifest has no name, whose ending says its format; give a path, or an open file whose `name` is set "
-            "to clips.csv, .jsonl or .parquet"
+            "the manifest has no file name, so its format is unknown; give a path, or set the `name` of the open file "
+            "to clips.csv, clips.jsonl or clips.parquet"
         )
     fields = {name: _text(value) for name, value in given.items()}
     return Call("POST", "/v1/jobs", Job.model_validate, upload=manifest, fields=fields, headers=headers)
@@ -255,39 +259,39 @@ def delete(job_id: str | Job) -> Call[None]:
 
 
 def download(job_id: str | Job, kind: str) -> Call[None]:
-    """GET /v1/jobs/ID/result; its body is the file.
+    """GET /v1/jobs/ID/result. The body is the file.
 
     Raises:
-        ValueError: no such kind.
+        ValueError: unknown format.
     """
     if kind not in MEDIA_TYPES:
-        raise ValueError(f"there is no result as {kind!r}; choose {' or '.join(MEDIA_TYPES)}")
+        raise ValueError(f"unknown result format {kind!r}; choose {' or '.join(MEDIA_TYPES)}")
     return Call("GET", f"{_path(job_id)}/result", lambda _: None, fields={"format": kind})
 
 
 def _clip(clip: object) -> dict[str, object]:
-    """A clip of a job as JSON holds it.
+    """Convert a clip of a job to JSON.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not a mapping.
     """
     if not isinstance(clip, Mapping):
-        raise TypeError(f"a clip of a job is like {{'path': 'a.mp4'}}, not {type(clip).__name__} {clip!r}")
+        raise TypeError(f"a clip of a job must be like {{'path': 'a.mp4'}}, not {type(clip).__name__} {clip!r}")
     return {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in clip.items()}
 
 
 def _id(job: str | Job) -> str:
-    """A job's id.
+    """Id of a job.
 
     Raises:
-        TypeError: what was given is neither a job nor an id.
-        ValueError: no job has this id, and as part of an address it would lead elsewhere.
+        TypeError: `job` is neither a job nor an id.
+        ValueError: it is not a valid id, and would change the request path.
     """
     name = job.id if isinstance(job, Job) else job
     if not isinstance(name, str):
-        raise TypeError(f"a job is given as its id or as a Job, not {type(name).__name__}")
+        raise TypeError(f"a job must be given as its id or as a Job, not {type(name).__name__}")
     if name in ("", ".", ".."):
-        raise ValueError(f"{name!r} is no id of a job; `submit` and `jobs` give them")
+        raise ValueError(f"{name!r} is not a job id; use one from `submit` or `jobs`")
     return name
 
 
@@ -296,7 +300,7 @@ def _path(job: str | Job) -> str:
 
 
 def _about(path: str, video: Video, given: dict[str, Any], kind: type[Answer]) -> Call[Answer]:
-    """A question about one video; what the answer says of the request as a whole goes into the one result."""
+    """A request about one video. Fields of the answer as a whole are copied into the one result."""
 
     def read(body: Any) -> Answer:
         return kind.model_validate({**body["data"][0], **{name: body[name] for name in ("model", "version", "usage")}})
@@ -308,7 +312,7 @@ def _about(path: str, video: Video, given: dict[str, Any], kind: type[Answer]) -
 
 
 def _url(video: Video) -> str:
-    """A URL that holds or names the video."""
+    """A URL that contains the video or points to it."""
     if isinstance(video, str) and video.startswith(("sefar://", "http://", "https://", "data:")):
         return video
     content = uploads.content_of(uploads.checked(video, "a video"))
@@ -319,16 +323,16 @@ def _given(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """The options that have a value.
 
     Raises:
-        TypeError: one is not of this call.
+        TypeError: an option does not exist for this call.
     """
     known: frozenset[str] = kind.__optional_keys__  # type: ignore[attr-defined]  # every TypedDict has it
     if unknown := sorted(options.keys() - known):
-        raise TypeError(f"unknown option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(sorted(known))}")
     return {name: value for name, value in options.items() if value is not None}
 
 
 def _text(value: object) -> str:
-    """An option as a form's field."""
+    """Format an option as a form field."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The client, blocking and asynchronous: the same calls, the same answers."""
+"""The blocking and the asynchronous client, with the same calls and the same answers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import httpx
 
 from sefar_client import calls, many
 from sefar_client.calls import AskOptions, Call, CaptionOptions, ClassifyOptions, EmbedOptions, JobOptions
-from sefar_client.connection import DEFAULT_URL, LIMITS, address, headers, in_words, read
-from sefar_client.downloads import ResultFormat, check_type, whole
+from sefar_client.connection import DEFAULT_URL, LIMITS, address, headers, read, translate_errors
+from sefar_client.downloads import ResultFormat, atomic_file, check_type
 from sefar_client.errors import GatewayError, GatewayUnreachableError, refusal_of
 from sefar_client.results import (
     Caption,
@@ -35,27 +35,28 @@ T = TypeVar("T")
 V = TypeVar("V", bound=Video)
 
 DEFAULT_TIMEOUT = 150.0
-"""Seconds; a little more than the gateway itself allows a request by default."""
+"""Seconds; slightly more than the gateway allows a request by default."""
 DEFAULT_PATIENCE = 120.0
-"""Seconds; a gateway's restart, and a queue that empties, take less."""
+"""Seconds; longer than a gateway restart, or than a full queue takes to drain."""
 POLL_SECONDS = 2.0
 
 
 class Client:
-    """Blocking client; several threads may share it.
+    """Blocking client. Several threads may share it.
 
-    A request that the gateway has no place for (429), or that a restart cuts off, is sent again, after the time that
-    the gateway asks for and a random bit more. A gateway that never answered this client is not waited for.
+    A request that the gateway refuses as overloaded (429), or that a restart interrupts, is sent again after the time
+    that the gateway asks for plus a random delay. If the gateway has never answered this client, requests are not sent
+    again.
 
     Args:
-        base_url: of the gateway.
-        api_key: sent as bearer token; SEFAR_API_KEY of the environment if left out.
-        timeout: seconds that a try may pass without a byte, sent or received. A try that goes on may take longer, as
-            the upload of a long video does.
-        patience: seconds after which no new try of a request is made; 0 makes one try.
+        base_url: address of the gateway.
+        api_key: API key, sent as a bearer token; by default from the environment variable SEFAR_API_KEY.
+        timeout: seconds that an attempt may pass without sending or receiving a byte. The whole attempt may take
+            longer, for example to upload a long video.
+        patience: seconds after which a request is not sent again; with 0 it is sent once.
 
     Raises:
-        ValueError: no gateway can be at this address, or the key has a character that cannot be sent.
+        ValueError: the address is invalid, or the key has a character that cannot be sent.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Client:
         self._closed = threading.Event()
 
     def classify(self, video: Video, **options: Unpack[ClassifyOptions]) -> Classification:
-        """Fine-grained labels of a video.
+        """Get fine-grained labels of a video.
 
         Args:
             video: see `Video`.
@@ -79,34 +80,34 @@ class Client:
 
         Raises:
             GatewayError: the gateway refused the request.
-            GatewayUnreachableError: no gateway there.
+            GatewayUnreachableError: no gateway answers.
             OSError: the video cannot be read.
-            TypeError: an option that does not exist, or what can be no video.
+            TypeError: an option does not exist, or `video` cannot be a video.
         """
         return self._answer(calls.classify(video, options))
 
     def embed(self, video: Video, **options: Unpack[EmbedOptions]) -> Embedding:
-        """Embedding and element tokens of a video, as numpy arrays.
+        """Get the embedding and the element tokens of a video as numpy arrays.
 
         Args:
             video: see `Video`.
             options: see `EmbedOptions`.
 
         Raises:
-            GatewayError, GatewayUnreachableError, OSError, TypeError: as `classify`.
+            GatewayError, GatewayUnreachableError, OSError, TypeError: as for `classify`.
         """
         return self._answer(calls.embed(video, options))
 
     def caption(self, video: Video, **options: Unpack[CaptionOptions]) -> Caption:
-        """A sentence about a video.
+        """Get a sentence about a video.
 
         Args:
             video: see `Video`.
             options: see `CaptionOptions`.
 
         Raises:
-            GatewayError, GatewayUnreachableError, OSError, TypeError: as `classify`; also where there is no language
-                model.
+            GatewayError, GatewayUnreachableError, OSError, TypeError: as for `classify`; GatewayError also if there is
+                no language model.
         """
         return self._answer(calls.caption(video, options))
 
@@ -114,30 +115,30 @@ class Client:
         """Ask a question about a video.
 
         Args:
-            video: see `Video`; or ``sefar://CLIP_ID`` of a clip that the gateway saw before.
+            video: see `Video`; or ``sefar://CLIP_ID`` for a clip that the gateway has seen before.
             question: with or without options ``A.… B.… C.… D.…``.
             options: see `AskOptions`.
 
         Raises:
-            GatewayError, GatewayUnreachableError, OSError, TypeError: as `caption`.
+            GatewayError, GatewayUnreachableError, OSError, TypeError: as for `caption`.
         """
         return self._answer(calls.ask(video, question, options))
 
     def each(self, call: Callable[[V], T], videos: Iterable[V], *, at_once: int = 8) -> Iterator[T | Failure]:
-        """One call for each of many videos: ``each(sefar.classify, paths)``, or with `functools.partial` for options.
+        """Make a call for each of many videos: ``each(sefar.classify, paths)``, with `functools.partial` for options.
 
         Args:
             call: `classify`, `embed`, or any function of a video.
-            videos: taken as they are needed, however many there are.
-            at_once: calls under way.
+            videos: read as needed, so there may be any number.
+            at_once: maximum number of calls in flight.
 
         Yields:
-            In the order of the videos, exactly one each: the result, or a `Failure` where it lies with this video.
+            Exactly one result per video, in order: the answer, or a `Failure` if the error concerns this video only.
 
         Raises:
-            GatewayError, GatewayUnreachableError: the others would end so, too; what was yielded stays.
+            GatewayError, GatewayUnreachableError: an error that would affect the other videos, too.
             ValueError: `at_once` is below 1.
-            Exception: what `videos` raised, after the results of those that it gave.
+            Exception: an error that `videos` raised, after the results of the videos before it.
         """
         return many.each(call, videos, at_once)
 
@@ -148,40 +149,40 @@ class Client:
         key: str | None = None,
         **options: Unpack[JobOptions],
     ) -> Job:
-        """Give the gateway a batch job: features and labels of many clips that it can reach itself.
+        """Submit a batch job: features and labels of many clips that the gateway can reach itself.
 
         Args:
-            clips: a list of `JobClip`, or a manifest by its path or as an open file (CSV, JSONL or Parquet with the
-                columns of `JobClip`; its name says which).
-            key: the same key and clips give the same job again; a random one if left out.
+            clips: a list of `JobClip`, or a manifest as a path or an open file (CSV, JSONL or Parquet with the columns
+                of `JobClip`; the suffix of its name gives the format).
+            key: idempotency key: the same key and clips give the same job again. Random by default.
             options: see `JobOptions`.
 
         Raises:
-            GatewayError, GatewayUnreachableError, OSError, TypeError: as `classify`; also where `clips` are no clips.
+            GatewayError, GatewayUnreachableError, OSError, TypeError: as for `classify`, with `clips` as the video.
             ValueError: an open manifest has no name.
         """
         return self._answer(calls.submit(clips, options, key))
 
     def job(self, job_id: str | Job) -> Job:
-        """How far a job is; a job is named by its id or given as it is, here and below.
+        """Get the state of a job. Here and below, a job is given as its id or as a `Job`.
 
         Raises:
-            GatewayError: there is no such job.
-            GatewayUnreachableError: no gateway there.
-            TypeError, ValueError: what was given can be no job.
+            GatewayError: the job does not exist.
+            GatewayUnreachableError: no gateway answers.
+            TypeError, ValueError: `job_id` cannot be a job.
         """
         return self._answer(calls.job(job_id))
 
     def jobs(self, *, limit: int = 20, after: str | Job | None = None) -> list[Job]:
-        """The newest jobs, or those older than the one whose id is `after`."""
+        """List the newest jobs, or those older than the job `after`."""
         return self._answer(calls.jobs(limit, after))
 
     def wait(self, job_id: str | Job, *, on_progress: Callable[[Job], None] | None = None) -> Job:
-        """Wait until nothing more will happen to a job; look at its `status` then.
+        """Wait until a job has finished, and return it; its `status` says how.
 
         Args:
-            job_id: of the job.
-            on_progress: told how far it is every two seconds.
+            job_id: the job.
+            on_progress: called with the job every two seconds.
         """
         while True:
             job = self.job(job_id)
@@ -192,25 +193,25 @@ class Client:
             time.sleep(POLL_SECONDS)
 
     def cancel(self, job_id: str | Job) -> Job:
-        """Stop a job; what it has done stays, to be downloaded or deleted."""
+        """Cancel a job. Its rows so far can be downloaded or deleted."""
         return self._answer(calls.cancel(job_id))
 
     def delete(self, job_id: str | Job) -> None:
-        """Forget a finished job and its result."""
+        """Delete a finished job and its result."""
         self._answer(calls.delete(job_id))
 
     def download(self, job_id: str | Job, path: str | os.PathLike[str], *, format: ResultFormat = "parquet") -> Path:
-        """Save a job's result; the file is there whole or not at all.
+        """Save the result of a job. The file is written atomically.
 
         Raises:
-            GatewayError: the job is not finished, there is no such job, or a result is not what was answered.
+            GatewayError: the job has not finished, it does not exist, or the answer is not a result.
             OSError: the file cannot be written.
-            ValueError: no such format.
+            ValueError: unknown format.
         """
         call, target = calls.download(job_id, format), Path(path)
 
         def saved() -> Path:
-            with whole(target) as file, call.arguments() as request, self._http.stream(**request) as response:
+            with atomic_file(target) as file, call.arguments() as request, self._http.stream(**request) as response:
                 if not response.is_success:
                     response.read()
                     raise refusal_of(response)
@@ -219,21 +220,21 @@ class Client:
                     file.write(chunk)
             return target
 
-        return self._patiently(saved, Tries(self._retries, repeatable=True))
+        return self._with_retries(saved, Tries(self._retries, repeatable=True))
 
     def models(self) -> list[Model | LanguageModel]:
-        """The models the gateway serves, and its captioner."""
+        """List the models that the gateway serves, and its captioner."""
         return self._answer(calls.models())
 
     def ready(self) -> bool:
-        """Whether the gateway is there and its model answers; does not wait."""
+        """Whether the gateway is up and its model answers. Does not retry."""
         try:
             return self._http.get("/readyz").is_success
         except httpx.RequestError:
             return False
 
     def close(self) -> None:
-        """Close the connections; no request is tried again, and a new one is a RuntimeError."""
+        """Close the connections. Requests are no longer sent again, and new requests raise RuntimeError."""
         self._closed.set()
         self._http.close()
 
@@ -252,31 +253,31 @@ class Client:
             with call.arguments() as request:
                 return read(call, self._http.request(**request), tries)
 
-        return self._patiently(sent, tries)
+        return self._with_retries(sent, tries)
 
-    def _patiently(self, send: Callable[[], T], tries: Tries) -> T:
+    def _with_retries(self, send: Callable[[], T], tries: Tries) -> T:
         while True:
             try:
-                with in_words(self._http, self._retries):
+                with translate_errors(self._http, self._retries):
                     return send()
             except (GatewayError, GatewayUnreachableError) as error:
-                # A thread of `each` must not wait for a gateway when the program has ended.
+                # Stop waiting on `close`: a thread of `each` must not wait for a gateway when the program has ended.
                 if self._closed.wait(tries.pause_after(error)):
                     raise
 
 
 class AsyncClient:
-    """Asynchronous client; its calls are those of `Client`.
+    """Asynchronous client with the calls of `Client`.
 
     Args:
-        base_url: of the gateway.
-        api_key: sent as bearer token; SEFAR_API_KEY of the environment if left out.
-        timeout: seconds that a try may pass without a byte, sent or received. A try that goes on may take longer, as
-            the upload of a long video does.
-        patience: seconds after which no new try of a request is made; 0 makes one try.
+        base_url: address of the gateway.
+        api_key: API key, sent as a bearer token; by default from the environment variable SEFAR_API_KEY.
+        timeout: seconds that an attempt may pass without sending or receiving a byte. The whole attempt may take
+            longer, for example to upload a long video.
+        patience: seconds after which a request is not sent again; with 0 it is sent once.
 
     Raises:
-        ValueError: no gateway can be at this address, or the key has a character that cannot be sent.
+        ValueError: the address is invalid, or the key has a character that cannot be sent.
     """
 
     def __init__(
@@ -306,13 +307,13 @@ class AsyncClient:
 
     async def ask(self, video: Video, question: str, **options: Unpack[AskOptions]) -> ChatCompletion:
         """See `Client.ask`."""
-        # It reads the whole video, and writes it as base64.
+        # Reads the whole video and encodes it as base64.
         return await self._answer(await asyncio.to_thread(calls.ask, video, question, options))
 
     def each(
         self, call: Callable[[V], Awaitable[T]], videos: Iterable[V] | AsyncIterable[V], *, at_once: int = 8
     ) -> AsyncIterator[T | Failure]:
-        """See `Client.each`; the videos may come asynchronously, too."""
+        """See `Client.each`; `videos` may also be an asynchronous iterable."""
         return many.each_async(call, videos, at_once)
 
     async def submit(
@@ -358,7 +359,7 @@ class AsyncClient:
         call, target = calls.download(job_id, format), Path(path)
 
         async def saved() -> Path:
-            with whole(target) as file, call.arguments() as request:
+            with atomic_file(target) as file, call.arguments() as request:
                 async with self._http.stream(**request) as response:
                     if not response.is_success:
                         await response.aread()
@@ -368,7 +369,7 @@ class AsyncClient:
                         await asyncio.to_thread(file.write, chunk)
             return target
 
-        return await self._patiently(saved, Tries(self._retries, repeatable=True))
+        return await self._with_retries(saved, Tries(self._retries, repeatable=True))
 
     async def models(self) -> list[Model | LanguageModel]:
         """See `Client.models`."""
@@ -400,12 +401,12 @@ class AsyncClient:
             with call.arguments() as request:
                 return read(call, await self._http.request(**request), tries)
 
-        return await self._patiently(sent, tries)
+        return await self._with_retries(sent, tries)
 
-    async def _patiently(self, send: Callable[[], Awaitable[T]], tries: Tries) -> T:
+    async def _with_retries(self, send: Callable[[], Awaitable[T]], tries: Tries) -> T:
         while True:
             try:
-                with in_words(self._http, self._retries):
+                with translate_errors(self._http, self._retries):
                     return await send()
             except (GatewayError, GatewayUnreachableError) as error:
                 pause = tries.pause_after(error)

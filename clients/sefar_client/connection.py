@@ -1,4 +1,4 @@
-"""Where the gateway is, with which key it is spoken to, and what goes wrong on the way, in our words."""
+"""Address and API key of the gateway, and its connection errors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 """Where `sefar serve` listens by default."""
 
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-"""The caller says how many are under way; beyond httpx's own 100, requests would fail for want of a connection."""
+"""Unlimited, because callers choose how many requests are in flight. Beyond httpx's default of 100 they time out."""
 
 
 def address(base_url: str) -> str:
-    """The address alone: who knows OpenAI's clients writes /v1 behind it.
+    """Check a base URL and remove a trailing /v1, which OpenAI's clients need.
 
     Raises:
-        ValueError: no gateway can be there.
+        ValueError: it is not a valid address.
     """
     why = ""
     try:
@@ -36,26 +36,26 @@ def address(base_url: str) -> str:
         good, why = False, f" ({error})"
     if not good:
         raise ValueError(
-            f"{base_url!r} is no address of a gateway{why}; begin it with http:// or https://, as in {DEFAULT_URL}"
+            f"{base_url!r} is not a valid gateway address{why}; start it with http:// or https://, as in {DEFAULT_URL}"
         )
     return base_url.rstrip("/").removesuffix("/v1")
 
 
 def headers(api_key: str | None) -> dict[str, str]:
-    """What every request says besides: the key as bearer token, where there is one.
+    """Headers of every request: the key as a bearer token, if there is one.
 
     Raises:
         ValueError: the key cannot be sent.
     """
     key = (api_key or os.environ.get("SEFAR_API_KEY") or "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise ValueError("the API key has a character that cannot be sent; give one line of ASCII")
+        raise ValueError("the API key has a character that cannot be sent; it must be one line of ASCII")
     return {"authorization": f"Bearer {key}"} if key else {}
 
 
 @contextmanager
-def in_words(http: httpx.Client | httpx.AsyncClient, retries: Retries) -> Iterator[None]:
-    """Turn a failed connection into our error, and note when there was none."""
+def translate_errors(http: httpx.Client | httpx.AsyncClient, retries: Retries) -> Iterator[None]:
+    """Turn connection errors into `GatewayUnreachableError`, and note when the gateway answered."""
     try:
         yield
     except httpx.RequestError as error:
@@ -67,10 +67,10 @@ def in_words(http: httpx.Client | httpx.AsyncClient, retries: Retries) -> Iterat
 
 
 def read(call: Call[T], response: httpx.Response, tries: Tries) -> T:
-    """The result that an answer holds.
+    """Read the result from an answer.
 
     Raises:
-        GatewayError: it is a refusal, or not of a gateway.
+        GatewayError: the gateway refused the request, or something else answered.
     """
     if not response.is_success:
         refusal = refusal_of(response)

@@ -1,4 +1,4 @@
-"""A job's result on its way to a file."""
+"""Saves the result of a job to a file."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ ResultFormat = Literal["parquet", "jsonl"]
 
 
 def check_type(response: httpx.Response, kind: ResultFormat) -> None:
-    """Tell a result from something else that was answered with 200, such as a proxy's page.
+    """Check that an answer with status 200 is a result, and not for example a proxy's page.
 
     Raises:
-        GatewayError: it is something else.
+        GatewayError: it is not a result.
     """
     if response.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPES[kind]:
         raise no_gateway(response)
 
 
 @contextmanager
-def whole(target: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is complete.
+def atomic_file(target: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that gets its name only when it is complete.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: the file cannot be written there.
     """
     if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "this is a folder; name a file in it", str(target))
+        raise IsADirectoryError(errno.EISDIR, "this is a folder; add a file name", str(target))
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         file = partial.open("xb")

@@ -1,4 +1,4 @@
-"""What can go wrong between a caller and a gateway."""
+"""Errors of the client."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class GatewayError(Exception):
 
     Attributes:
         status: HTTP status.
-        code: machine-readable reason, e.g. ``not_a_video``; ``unknown`` where something else than a gateway answered.
-        param: the parameter at fault, if one is; ``input`` for a video.
-        request_id: to be found in the gateway's log.
-        retry_after: seconds to wait before trying again, where the gateway says.
+        code: machine-readable reason, e.g. ``not_a_video``; ``unknown`` if something other than a gateway answered.
+        param: the parameter at fault, if there is one; ``input`` for a video.
+        request_id: id of the request in the gateway's log.
+        retry_after: seconds to wait before retrying, if the gateway gives a time.
     """
 
     def __init__(
@@ -40,34 +40,34 @@ class GatewayError(Exception):
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Python would make a copy of the message alone.
+        # By default, copying and pickling keep only the message.
         return partial(type(self), status=self.status, code=self.code), self.args, self.__dict__
 
     @property
     def is_passing(self) -> bool:
-        """Whether the same request may be answered later: too much work now, an engine that is away, a proxy's 502."""
-        # A gateway names a time wherever waiting helps. Its 503 without one is a setting that somebody has to mend.
+        """Whether the same request may succeed later: after overload, an engine that is down, a proxy's 502."""
+        # A gateway sends Retry-After whenever waiting helps. Its 503 without it means that a setting must be fixed.
         away = self.status in (502, 503) and (self.retry_after is not None or self.code == "unknown")
         return self.status == 429 or away
 
     @property
     def is_about_the_video(self) -> bool:
-        """Whether other videos may be answered where this one is not."""
+        """Whether other videos may succeed although this one failed."""
         return self.param == "input" or self.status in (413, 500, 504) or self.code == "clip_not_found"
 
 
 class GatewayUnreachableError(ConnectionError):
-    """No gateway answers: none is there, it went away, it was silent for too long, or what it sent cannot be read."""
+    """No gateway answers: none is running, the connection broke or timed out, or its answer cannot be read."""
 
 
 def refusal_of(response: httpx.Response) -> GatewayError:
-    """The error that an answer other than 2xx tells of; its body has been read."""
+    """The error in an answer with a status other than 2xx; its body has been read."""
     try:
         body: Any = response.json()
     except (ValueError, RecursionError):
         body = None
-    told = body.get("error") if isinstance(body, Mapping) else None
-    error: Mapping[str, Any] = told if isinstance(told, Mapping) else {"message": told}
+    content = body.get("error") if isinstance(body, Mapping) else None
+    error: Mapping[str, Any] = content if isinstance(content, Mapping) else {"message": content}
     message, code, param = error.get("message"), error.get("code"), error.get("param")
     return GatewayError(
         str(message or f"{response.url} answered {response.status_code} {response.reason_phrase}"),
@@ -80,10 +80,10 @@ def refusal_of(response: httpx.Response) -> GatewayError:
 
 
 def no_gateway(response: httpx.Response) -> GatewayError:
-    """The error for an answer of 2xx that no gateway gives."""
+    """The error for an answer with status 2xx that does not come from a gateway."""
     return GatewayError(
-        f"{response.url} answered {response.status_code}, but not as a sefar-serve gateway of this version does; "
-        "is the address right?",
+        f"{response.url} answered {response.status_code}, but not like a sefar-serve gateway of this version; "
+        "check the address",
         status=response.status_code,
         code="unknown",
         request_id=response.headers.get("x-request-id"),
@@ -91,21 +91,21 @@ def no_gateway(response: httpx.Response) -> GatewayError:
 
 
 def unreachable(error: httpx.RequestError, url: httpx.URL, timeout: float) -> GatewayUnreachableError:
-    """A failed connection, in words that say what to do."""
+    """Describe a failed connection and what to do."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return GatewayUnreachableError(
-            f"the gateway at {url} was silent for {timeout:g} s; give the client a longer timeout if it is at work"
+            f"the gateway at {url} sent nothing for {timeout:g} s; increase the client's timeout if it is still working"
         )
     if isinstance(error, httpx.DecodingError):
-        return GatewayUnreachableError(f"what {url} answered cannot be unpacked ({error}); is the address right?")
+        return GatewayUnreachableError(f"the answer from {url} cannot be decompressed ({error}); check the address")
     why = str(error) or type(error).__name__
     return GatewayUnreachableError(
-        f"no gateway answers at {url} ({why}); start one with `sefar serve`, or give the address of another"
+        f"no gateway answers at {url} ({why}); start one with `sefar serve`, or check the address"
     )
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which holds seconds or a date (RFC 9110, 10.2.3); None if it holds neither."""
+    """Seconds to wait by a Retry-After header, seconds or a date (RFC 9110, 10.2.3); None if it is neither."""
     if value is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Many videos, some at once: results in the order of the videos, one each."""
+"""Processes many videos concurrently: one result per video, in the order of the videos."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ T = TypeVar("T")
 V = TypeVar("V", bound=Video)
 
 AHEAD = 4
-"""Videos that are begun before the oldest has its result, as a multiple of those at once: a slow one holds up what
-comes after it only when this many are waiting."""
+"""Videos that are started before the oldest has its result, as a multiple of `at_once`. A slow video holds up the
+others only when this many are waiting."""
 
 
 def each(call: Callable[[V], T], videos: Iterable[V], at_once: int) -> Iterator[T | Failure]:
@@ -46,7 +46,7 @@ def each_async(
 
 def _check(at_once: int) -> None:
     if at_once < 1:
-        raise ValueError(f"at_once={at_once} sends nothing; give 1 or more")
+        raise ValueError(f"at_once is {at_once}; it must be 1 or more")
 
 
 def _each(call: Callable[[V], T], videos: Iterable[V], at_once: int) -> Iterator[T | Failure]:
@@ -54,13 +54,13 @@ def _each(call: Callable[[V], T], videos: Iterable[V], at_once: int) -> Iterator
     threads: list[Thread] = []
 
     def started() -> Iterator[Future[T | Failure]]:
-        """A result to come for each video; if the videos break off, the last one raises why."""
+        """Yield a future for each result. If `videos` raises an error, the last future raises it."""
         try:
             for video in videos:
                 result: Future[T | Failure] = Future()
                 waiting.put((video, result))
                 if len(threads) < at_once:
-                    # Not an executor's: Python waits for those at its end, and Ctrl-C would wait for requests.
+                    # Not an executor: Python waits for its threads at exit, so Ctrl-C would wait for requests.
                     thread = Thread(target=_work, args=(call, waiting), name="sefar-client", daemon=True)
                     thread.start()
                     threads.append(thread)
@@ -86,14 +86,14 @@ def _each(call: Callable[[V], T], videos: Iterable[V], at_once: int) -> Iterator
 
 
 def _work(call: Callable[[V], T], waiting: SimpleQueue[tuple[V, Future[T | Failure]] | None]) -> None:
-    """What a thread does, until it is told that there is no more."""
+    """Make calls in a thread until there are no more."""
     while (task := waiting.get()) is not None:
         video, result = task
         if not result.set_running_or_notify_cancel():
             continue
         try:
             result.set_result(_attempt(call, video))
-        except BaseException as error:  # raised where the result is taken
+        except BaseException as error:  # raised again where the result is read
             result.set_exception(error)
 
 
@@ -110,7 +110,7 @@ async def _each_async(
                 return _failure(video, error)
 
     async def started() -> AsyncGenerator[asyncio.Future[T | Failure], None]:
-        """A result to come for each video; if the videos break off, the last one raises why."""
+        """Yield a future for each result. If `videos` raises an error, the last future raises it."""
         try:
             if isinstance(videos, AsyncIterable):
                 async for video in videos:
@@ -146,10 +146,10 @@ def _attempt(call: Callable[[V], T], video: V) -> T | Failure:
 
 
 def _failure(video: Video, error: GatewayError | OSError) -> Failure:
-    """A failure that lies with this video.
+    """A failure that concerns this video only.
 
     Raises:
-        GatewayError, GatewayUnreachableError: the same error, where it lies with all of them.
+        GatewayError, GatewayUnreachableError: the same error, if it concerns all videos.
     """
     if isinstance(error, GatewayUnreachableError) or (isinstance(error, GatewayError) and not error.is_about_the_video):
         raise error

@@ -1,4 +1,4 @@
-"""How results look in a notebook. What comes from files or models is escaped: a file's name is the sender's."""
+"""Shows results in a notebook. Text from files or models is escaped, because file names are not trusted."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _BAR = "display:inline-block;height:0.8em;background:#4c78a8;vertical-align:midd
 _BAR_PIXELS = 120
 
 
-def text(said: str, *, wrong: bool = False) -> str:
-    """One line, red where something went wrong."""
+def text(line: str, *, wrong: bool = False) -> str:
+    """One line of text, red if something went wrong."""
     colour = "color:#b00020;" if wrong else ""
-    return f'<p style="{colour}margin:4px 0">{escape(said)}</p>'
+    return f'<p style="{colour}margin:4px 0">{escape(line)}</p>'
 
 
 def bars(scores: Sequence[tuple[str, float]]) -> str:
-    """A table of names and shares in [0, 1]."""
+    """A table of names with bars for scores in [0, 1]."""
 
     def row(name: str, score: float) -> str:
         bar = f'<span style="{_BAR};width:{max(1, round(_BAR_PIXELS * score))}px"></span>'
@@ -28,6 +28,6 @@ def bars(scores: Sequence[tuple[str, float]]) -> str:
 
 
 def labels(name: str, scores: Sequence[tuple[str, float]], reliability: float) -> str:
-    """A clip's classes, and how far to trust them."""
+    """The classes of a clip and their reliability."""
     head = f'<p style="margin:4px 0"><b>{escape(name)}</b> &nbsp; reliability η {reliability:.2f}</p>'
     return head + bars(scores)

@@ -1,4 +1,4 @@
-"""The gateway's answers as frozen objects: vectors are numpy arrays, and each shows itself in a notebook."""
+"""The gateway's answers as frozen objects. Vectors are numpy arrays, and notebooks show each object as HTML."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sefar_client import notebook
 from sefar_client.errors import GatewayError
 
 Video = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-"""A path; an ``http(s)://`` URL of a host that the gateway fetches from; the bytes of a video; an open file.
+"""A path; an ``http(s)://`` URL of a host that the gateway fetches from; the bytes of a video; or an open file.
 
-An open file is sent from its start, or as it comes where it cannot be rewound."""
+An open file is sent from its start, or from its current position if it cannot be rewound."""
 
 
 def _decoded(value: Any) -> NDArray[np.float32]:
@@ -41,49 +41,49 @@ def _lists(value: NDArray[np.float32] | None) -> list[Any] | None:
 
 
 Vector = Annotated[NDArray[np.float32] | None, PlainValidator(_vector), PlainSerializer(_lists)]
-"""(D,) float32; None where it was not asked for."""
+"""(D,) float32; None if not requested."""
 Vectors = Annotated[NDArray[np.float32] | None, PlainValidator(_vectors), PlainSerializer(_lists)]
-"""(T, D) float32; None where they were not asked for."""
+"""(T, D) float32; None if not requested."""
 
 Agreement = Literal["agree", "disagree"]
 """Whether a text and the classifier name the same class."""
 
 
 class Result(BaseModel):
-    """What all answers have in common: `model_dump(mode="json")` gives the JSON; a newer gateway's fields are kept."""
+    """Base of all answers. `model_dump(mode="json")` gives the JSON; unknown fields of newer gateways are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
     def __eq__(self, other: object) -> bool:
-        # Arrays do not compare to one truth; their lists do.
+        # Comparing arrays does not give one bool; the dump has lists instead.
         return type(self) is type(other) and isinstance(other, Result) and self.model_dump() == other.model_dump()
 
     def __hash__(self) -> int:
-        # None would have pydantic write one, which fails at the first array, list or dictionary in it.
+        # With `__hash__ = None`, pydantic would generate one, which fails on arrays, lists and dictionaries.
         raise TypeError(f"unhashable type: {type(self).__name__!r}")
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        # Of an array, its shape: the numbers fill a screen.
+        # Show the shape of an array, because its numbers would fill a screen.
         for name, value in super().__repr_args__():
             yield name, _Shape(value) if isinstance(value, np.ndarray) else value
 
 
 class _Shape:
-    """What stands for an array where a result is written out."""
+    """Stands for an array in the repr of a result."""
 
     def __init__(self, array: NDArray[Any]) -> None:
-        self._said = f"<{array.dtype} {array.shape}>"
+        self._text = f"<{array.dtype} {array.shape}>"
 
     def __repr__(self) -> str:
-        return self._said
+        return self._text
 
 
-def _noticed(said: str, notice: str | None) -> str:
-    return f"{said} [{notice}]" if notice else said
+def _with_notice(text: str, notice: str | None) -> str:
+    return f"{text} [{notice}]" if notice else text
 
 
 class Label(Result):
-    """One class and how much the model believes in it."""
+    """One class and its score."""
 
     label: str
     index: int
@@ -114,7 +114,7 @@ class ClipInfo(Result):
 
 
 class Usage(Result):
-    """Clips and model frames spent."""
+    """Clips and model frames used."""
 
     prompt_tokens: int
     total_tokens: int
@@ -122,7 +122,7 @@ class Usage(Result):
 
 
 class WindowLabels(Result):
-    """The answer for one sliding window, from `start` to `end` seconds."""
+    """The labels of one sliding window, from `start` to `end` seconds."""
 
     start: float
     end: float
@@ -131,12 +131,12 @@ class WindowLabels(Result):
 
 
 class Classification(Result):
-    """The answer of `classify`: the classes, best first, and how far to trust them.
+    """The answer of `classify`: the classes, best first, and their reliability.
 
     Attributes:
-        clip_id: `ask` about it as ``sefar://CLIP_ID``.
-        reliability: η in (0, 1], near 1 when the model's Monte-Carlo samples are sure and steady.
-        timeline: one entry per sliding window, when windows were asked for.
+        clip_id: pass ``sefar://CLIP_ID`` to `ask` to ask about the clip.
+        reliability: η in (0, 1], near 1 if the model's Monte-Carlo samples are confident and agree.
+        timeline: one entry per sliding window, if windows were requested.
     """
 
     object: Literal["classification"]
@@ -153,7 +153,7 @@ class Classification(Result):
 
     @property
     def best(self) -> Label:
-        """The likeliest class."""
+        """The most likely class."""
         return self.labels[0]
 
     def __str__(self) -> str:
@@ -176,10 +176,10 @@ class Embedding(Result):
     """The answer of `embed`.
 
     Attributes:
-        clip_id: `ask` about it as ``sefar://CLIP_ID``.
-        embedding: (D,) float32, or None where only tokens were asked for; with windows, the first window's.
-        tokens: (T, D') float32, one per temporal element, the context last; None unless asked for.
-        timeline: one entry per sliding window, when windows were asked for.
+        clip_id: pass ``sefar://CLIP_ID`` to `ask` to ask about the clip.
+        embedding: (D,) float32; None if only tokens were requested. With windows, that of the first window.
+        tokens: (T, D') float32, one per temporal element, the context last; None unless requested.
+        timeline: one entry per sliding window, if windows were requested.
     """
 
     object: Literal["embedding"]
@@ -204,7 +204,7 @@ class Embedding(Result):
 
 
 class TokenUsage(Result):
-    """Tokens of the language model."""
+    """Tokens used by the language model."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -212,13 +212,13 @@ class TokenUsage(Result):
 
 
 class CaptionUsage(TokenUsage):
-    """Tokens of the language model, and clips."""
+    """Tokens used by the language model, and clips."""
 
     clips: int
 
 
 class WindowCaption(Result):
-    """One sliding window in a sentence."""
+    """The caption of one sliding window, from `start` to `end` seconds."""
 
     start: float
     end: float
@@ -234,12 +234,12 @@ class WindowCaption(Result):
 
 
 class Caption(Result):
-    """The answer of `caption`: a sentence, and what the classifier says of the same clip.
+    """The answer of `caption`: a sentence, and the classifier's labels for the same clip.
 
     Attributes:
-        clip_id: `ask` about it as ``sefar://CLIP_ID``.
-        notice: where the two disagree, in words.
-        timeline: one entry per sliding window, when windows were asked for; the most reliable one is the answer.
+        clip_id: pass ``sefar://CLIP_ID`` to `ask` to ask about the clip.
+        notice: warning as text if the caption and the classifier disagree.
+        timeline: one entry per sliding window, if windows were requested; the most reliable one is the answer.
     """
 
     object: Literal["caption"]
@@ -261,16 +261,16 @@ class Caption(Result):
     usage: CaptionUsage
 
     def __str__(self) -> str:
-        return f"{self.name}: {_noticed(self.caption, self.notice)}"
+        return f"{self.name}: {_with_notice(self.caption, self.notice)}"
 
     def _repr_html_(self) -> str:
         scores = [(one.label, one.score) for one in self.labels]
-        said = notebook.text(_noticed(self.caption, self.notice))
-        return notebook.labels(self.name, scores, self.reliability) + said
+        caption = notebook.text(_with_notice(self.caption, self.notice))
+        return notebook.labels(self.name, scores, self.reliability) + caption
 
 
 class SeenClip(Result):
-    """A clip of a question, as the classifier sees it."""
+    """A clip of a question, with the classifier's labels."""
 
     clip_id: str | None
     name: str
@@ -280,7 +280,7 @@ class SeenClip(Result):
 
 
 class Choice(Result):
-    """One option of a multiple-choice question; `probability` is among the options."""
+    """One option of a multiple-choice question; the probabilities of all options add up to 1."""
 
     letter: str
     text: str
@@ -290,7 +290,7 @@ class Choice(Result):
 
 
 class SefarBlock(Result):
-    """What the classifier finds, and whether the text agrees."""
+    """The classifier's labels, and whether the text agrees with them."""
 
     clips: list[SeenClip]
     agreement: Agreement | None
@@ -301,7 +301,7 @@ class SefarBlock(Result):
 
 
 class AssistantMessage(Result):
-    """What the assistant says."""
+    """The message of the assistant."""
 
     role: Literal["assistant"]
     content: str
@@ -309,7 +309,7 @@ class AssistantMessage(Result):
 
 
 class ChatChoice(Result):
-    """The one answer."""
+    """The only choice."""
 
     index: int
     message: AssistantMessage
@@ -330,11 +330,11 @@ class ChatCompletion(Result):
 
     @property
     def text(self) -> str:
-        """What was answered."""
+        """The text of the answer."""
         return self.choices[0].message.content
 
     def __str__(self) -> str:
-        return _noticed(self.text, self.sefar.notice)
+        return _with_notice(self.text, self.sefar.notice)
 
     def _repr_html_(self) -> str:
         options = [(one.text, one.probability) for one in self.sefar.options or ()]
@@ -359,7 +359,7 @@ class Model(Result):
 
 
 class LanguageModel(Result):
-    """The captioner, where there is one; `encoder` is the model whose features it reads."""
+    """The captioner, if there is one; `encoder` is the model whose features it reads."""
 
     id: str
     object: Literal["model"]
@@ -372,7 +372,7 @@ class LanguageModel(Result):
 
 
 class ErrorBody(Result):
-    """What went wrong with a job."""
+    """Why a job failed."""
 
     message: str
     type: str
@@ -381,12 +381,12 @@ class ErrorBody(Result):
 
 
 class Job(Result):
-    """A batch job and how far it is; times are Unix seconds.
+    """A batch job and its progress; times are Unix seconds.
 
     Attributes:
-        total: clips, each counted once.
-        done: of these, looked at, failed ones included.
-        failed: of these, clips whose row is an error.
+        total: number of clips, each counted once.
+        done: number of clips processed, including failed ones.
+        failed: number of clips whose row is an error.
         error: why the job as a whole failed.
     """
 
@@ -405,7 +405,7 @@ class Job(Result):
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether it is completed, failed or cancelled."""
         return self.status in ("completed", "failed", "cancelled")
 
     def __str__(self) -> str:
@@ -422,8 +422,8 @@ class Failure:
     """A video among others that was refused, or could not be read.
 
     Attributes:
-        video: as it was given.
-        error: why; `raise failure.error` where that is wanted.
+        video: the video as it was given.
+        error: the reason; use `raise failure.error` to raise it.
     """
 
     video: Video

@@ -1,4 +1,4 @@
-"""When a request is sent again, and after how long: one policy for both clients."""
+"""When and after how long a request is sent again: one policy for both clients."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from sefar_client.errors import GatewayError, GatewayUnreachableError
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 15.0
-"""Seconds; the upper ends of the random pauses double from the first to the longest."""
+"""Seconds; the upper bound of the random pauses doubles from the first to the longest."""
 
 
 class Retries:
-    """The policy of one client.
+    """The retry policy of one client.
 
     Args:
-        patience: seconds after which a request is given up; 0 sends each once.
+        patience: seconds after which a request is not sent again; with 0 each is sent once.
     """
 
     def __init__(self, patience: float) -> None:
         self.patience = patience
         self.answered = False
-        """Whether the gateway ever did: one that never did is likelier a wrong address than a restart."""
+        """Whether the gateway has ever answered. If not, a wrong address is more likely than a restart."""
 
 
 class Tries:
-    """The tries of one request.
+    """The attempts of one request.
 
     Args:
         retries: the client's policy.
@@ -39,15 +39,15 @@ class Tries:
         self._began = time.monotonic()
         self._failed = 0
         self.may_be_done = False
-        """Whether an earlier try may have been carried out: its answer was lost, or a proxy's."""
+        """Whether an earlier attempt may have succeeded: its answer was lost, or came from a proxy."""
 
     def pause_after(self, error: GatewayError | GatewayUnreachableError) -> float:
-        """Seconds to wait before the next try: what the gateway asks for, and a random part on top.
+        """Seconds to wait before the next attempt: what the gateway asks for, plus a random pause.
 
-        The random part ("full jitter") keeps clients that were refused together from coming back together.
+        The random pause ("full jitter") keeps clients that were refused together from retrying together.
 
         Raises:
-            GatewayError, GatewayUnreachableError: the same error, where another try is not worth it or not in time.
+            GatewayError, GatewayUnreachableError: the same error, if another attempt is pointless or too late.
         """
         worth = error.is_passing if isinstance(error, GatewayError) else self._retries.answered
         asked = error.retry_after or 0.0 if isinstance(error, GatewayError) else 0.0

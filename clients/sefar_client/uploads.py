@@ -1,4 +1,4 @@
-"""A file on its way to the gateway: what may be sent, how it is opened, and under which name."""
+"""Files to upload: what can be sent, how it is opened, and its file name."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 Upload = str | os.PathLike[str] | bytes | BinaryIO
-"""A path, what a file holds, or an open one."""
+"""A path, the bytes of a file, or an open file."""
 
 
 class Reader:
-    """What httpx needs of an open file.
+    """The methods of an open file that httpx needs.
 
-    Not its descriptor: httpx takes the size of what is behind that for the length, which is 0 for a pipe. A file that
-    cannot seek is sent in chunks, and its length is not said.
+    It hides the file descriptor, from which httpx would take the length, which is 0 for a pipe. A file that cannot seek
+    is sent in chunks, without a length.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -28,14 +28,14 @@ class Reader:
 
 
 def checked(given: object, what: str) -> Upload:
-    """What was given, if it can be sent.
+    """Check that a value can be sent, and return it.
 
     Args:
-        given: by the caller.
-        what: it is meant to be, for the error: "a video".
+        given: the value.
+        what: what it should be, for the error message, e.g. "a video".
 
     Raises:
-        TypeError: it cannot.
+        TypeError: it cannot be sent.
     """
     if isinstance(given, bytearray | memoryview):
         return bytes(given)
@@ -44,12 +44,12 @@ def checked(given: object, what: str) -> Upload:
     if isinstance(given, io.TextIOBase):
         raise TypeError(f"{what} is opened as text; open it with mode 'rb'")
     if not callable(getattr(given, "read", None)):
-        raise TypeError(f"{what} is a path, bytes or a file opened with mode 'rb', not {type(given).__name__}")
+        raise TypeError(f"{what} must be a path, bytes or a file opened with mode 'rb', not {type(given).__name__}")
     return cast(BinaryIO, given)
 
 
 def repeatable(upload: Upload) -> bool:
-    """Whether it can be sent again: a pipe, open or by its path, is empty after once."""
+    """Whether it can be sent again; a pipe, open or given by its path, is empty after the first time."""
     if isinstance(upload, bytes):
         return True
     if isinstance(upload, str | os.PathLike):
@@ -59,7 +59,7 @@ def repeatable(upload: Upload) -> bool:
 
 @contextmanager
 def opened(upload: Upload) -> Iterator[tuple[str, bytes | Reader]]:
-    """The name and the content of an upload; a file that is opened here is closed after.
+    """Yield the name and the content of an upload; a file that is opened here is closed at the end.
 
     Raises:
         OSError: it cannot be opened.
@@ -74,7 +74,7 @@ def opened(upload: Upload) -> Iterator[tuple[str, bytes | Reader]]:
 
 
 def content_of(upload: Upload) -> bytes:
-    """All bytes of an upload; an open file is read from its start, where it can be rewound.
+    """All bytes of an upload; an open file is read from its start if it can be rewound.
 
     Raises:
         OSError: it cannot be read.
@@ -88,7 +88,7 @@ def content_of(upload: Upload) -> bytes:
 
 
 def name_of(file: BinaryIO) -> str | None:
-    """The last part of an open file's name; None where it has none, as a pipe."""
+    """The last part of an open file's name; None if it has none, like a pipe."""
     name = getattr(file, "name", None)
     return _sendable(Path(name).name) if isinstance(name, str) else None
 
@@ -100,10 +100,10 @@ def _seekable(file: BinaryIO) -> bool:
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         return Path(path).open("rb")
-    except ValueError as error:  # a NUL, or a character that the file system cannot write
-        raise OSError(errno.EINVAL, f"no file can have this name ({error})", os.fspath(path)) from error
+    except ValueError as error:  # a NUL, or a character that the file system cannot encode
+        raise OSError(errno.EINVAL, f"invalid file name ({error})", os.fspath(path)) from error
 
 
 def _sendable(name: str) -> str:
-    """A name that UTF-8 can hold: of bytes that are none, Python's names hold halves of characters."""
+    """Replace the lone surrogates that Python uses for file name bytes that are not valid UTF-8."""
     return name.encode("utf-8", "replace").decode()

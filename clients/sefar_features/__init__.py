@@ -1,4 +1,4 @@
-"""Reads the features that `sefar extract` writes: tables, arrays, a torch dataset, nearest neighbours.
+"""Reads the features that `sefar extract` writes: as tables, arrays or a torch dataset, and by nearest neighbours.
 
     from sefar_features import open_features
 
@@ -6,7 +6,7 @@
     for match in features.similar("vault-7.mp4", k=5):
         print(match.id, match.score)
 
-It needs pyarrow and NumPy; torch and usearch where they are asked for.
+It needs pyarrow and NumPy, and torch and usearch only for the methods that use them.
 """
 
 from .errors import FeaturesError

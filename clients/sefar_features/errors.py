@@ -1,7 +1,7 @@
-"""What can be wrong with a folder of features, or with what is asked of it."""
+"""Errors of reading features."""
 
 from __future__ import annotations
 
 
 class FeaturesError(ValueError):
-    """The message names the input and the mend."""
+    """A folder of features or an argument is invalid. The message names it and says how to fix it."""

@@ -1,4 +1,4 @@
-"""A folder of features: opened at no cost, read as far as it is asked for."""
+"""A folder of features: cheap to open, and read only as far as needed."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
 
 def open_features(folder: str | Path) -> Features:
-    """Open what `sefar extract` wrote, also where its run has not ended or was killed.
+    """Open the output of `sefar extract`, even if its run is not finished or was killed.
 
     Args:
-        folder: with `_manifest.json` and the shards.
+        folder: folder with `_manifest.json` and the shards.
 
     Raises:
-        FeaturesError: it is no such folder, is damaged or of a newer sefar-serve, or holds no shard yet.
+        FeaturesError: it is not such a folder, is damaged, is from a newer sefar-serve, or has no shards yet.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     shards = shard_files(folder)
     if not shards:
-        raise FeaturesError(f"{folder} has no shard yet; let `sefar extract` go on, or give it a smaller --shard-rows")
+        raise FeaturesError(f"{folder} has no shards yet; let `sefar extract` run longer, or lower its --shard-rows")
     return Features(folder, manifest, shards)
 
 
 class Features:
     """The rows of a folder, as they were when it was opened. Made by `open_features`.
 
-    Good rows stand in the order of the shards: so do `ids`, `embeddings()`, `tokens()`, `table()` and the dataset.
-    Shards that are added later are not seen. To read one that was replaced or is damaged is a `FeaturesError`.
+    `ids`, `embeddings()`, `tokens()`, `table()` and the dataset have the good rows in the order of the shards. Shards
+    that are added later are ignored. Reading a shard that was replaced or is damaged raises `FeaturesError`.
 
     Attributes:
-        folder: where they are.
-        manifest: what the run says of itself: model, settings, source, counts.
+        folder: the folder.
+        manifest: description of the run: model, settings, source, counts.
         shards: the Parquet files, in order.
     """
 
@@ -62,7 +62,7 @@ class Features:
         self._graph: GraphIndex | None = None
 
     def __len__(self) -> int:
-        """How many good rows there are."""
+        """Number of good rows."""
         return int(self._ends[-1])
 
     def __repr__(self) -> str:
@@ -86,35 +86,35 @@ class Features:
 
     @cached_property
     def ids(self) -> list[str]:
-        """Of the good rows."""
+        """Ids of the good rows."""
         ids: list[str] = self.table(["id"])["id"].to_pylist()
         return ids
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The good rows.
+        """Read the good rows.
 
         Args:
-            columns: which; all if None.
+            columns: names of the columns to read; None for all.
 
         Raises:
-            FeaturesError: there is no such column, or the list is empty.
+            FeaturesError: a column does not exist, or the list is empty.
         """
         known = self._known(columns)
         return pa.concat_tables(shard.table(known, shard.good) for shard in self._shards)
 
     def batches(self, columns: Sequence[str] | None = None, size: int = 4096) -> Iterator[pa.RecordBatch]:
-        """The good rows, a few at a time, so that memory stays flat.
+        """Read the good rows in batches, so that memory stays flat.
 
         Args:
-            columns: which; all if None.
-            size: most rows in one.
+            columns: names of the columns to read; None for all.
+            size: maximum number of rows in a batch, 1 or more.
 
         Raises:
-            FeaturesError: there is no such column, or the size is less than one row.
+            FeaturesError: a column does not exist, the list is empty, or `size` is below 1.
         """
         known = self._known(columns)
         if size < 1:
-            raise FeaturesError(f"size is {size}; ask for one row a batch at least")
+            raise FeaturesError(f"size is {size}; it must be 1 or more")
         return (batch for shard in self._shards for batch in shard.batches(known, shard.good, size))
 
     def failures(self) -> pa.Table:
@@ -123,33 +123,33 @@ class Features:
         return pa.concat_tables(shard.table(columns, ~shard.good) for shard in self._shards)
 
     def embeddings(self) -> NDArray[np.float32]:
-        """Of the good rows, in the order of `ids`: float32 (N, 256)."""
+        """Embeddings of the good rows, in the order of `ids`: float32 (N, 256)."""
         return self._filled("embedding")
 
     def tokens(self) -> Iterator[Vectors]:
-        """A token per temporal element, the context last, of the good rows: (n, E, D) shard by shard.
+        """Tokens of the good rows, as one array (n, E, D) per shard: one per temporal element, the context last.
 
         Raises:
-            FeaturesError: the features were made without `--tokens`.
+            FeaturesError: the features were extracted without `--tokens`.
         """
         if not self.manifest["settings"]["tokens"]:
-            raise FeaturesError(f"{self.folder} has no tokens; make features with `sefar extract --tokens`")
+            raise FeaturesError(f"{self.folder} has no tokens; extract them with `sefar extract --tokens`")
         return self._vectors("tokens")
 
     def torch_dataset(self, *, tokens: bool = False) -> FeatureDataset:
         """The good rows as a map-style `torch.utils.data.Dataset`, held in memory.
 
         Args:
-            tokens: whether items hold tokens as well.
+            tokens: whether items include the tokens.
 
         Raises:
             ModuleNotFoundError: torch is not installed.
-            FeaturesError: tokens are asked for and there are none.
+            FeaturesError: `tokens` is true, but the features have none.
         """
         from .torch_data import FeatureDataset
 
         if tokens:
-            self.tokens()  # to be told early that there are none
+            self.tokens()  # fail early if there are none
         return FeatureDataset(
             self.ids,
             self.table(["labels"])["labels"].to_pylist(),
@@ -158,24 +158,26 @@ class Features:
         )
 
     def similar(self, query: str | NDArray[np.floating[Any]], k: int = 10, *, exact: bool = False) -> list[Match]:
-        """The clips nearest to one, by the cosine of their embeddings.
+        """Find the clips nearest to one, by the cosine of their embeddings.
 
-        Every clip is compared, with all embeddings in memory; or else, once there is a graph of `build_index`, that is
-        searched, which misses a neighbour now and then. A clip whose embedding is zero or not finite is never found.
+        By default every clip is compared, with all embeddings in memory. If `build_index` has made a graph, that is
+        searched instead, which misses a neighbour now and then. A clip whose embedding is zero or not finite is never
+        found.
 
         Args:
-            query: id of a clip of these features, which is left out then; or an embedding (256,).
-            k: most matches.
-            exact: compare every clip even where there is a graph.
+            query: id of a clip of these features, which is then left out; or an embedding (256,).
+            k: maximum number of matches, 1 or more.
+            exact: compare every clip even if there is a graph.
 
         Returns:
-            The nearest first; fewer than `k` where there are not so many clips.
+            The matches, nearest first; fewer than `k` if there are not enough clips.
 
         Raises:
-            FeaturesError: there is no such clip, or the vector is of another width, zero or not finite.
+            FeaturesError: `k` is below 1, no good row has the id, or the vector has the wrong width, is zero or is not
+                finite.
         """
         if k < 1:
-            raise FeaturesError(f"k is {k}; ask for one match at least")
+            raise FeaturesError(f"k is {k}; it must be 1 or more")
         row, vector = self._clip_query(query) if isinstance(query, str) else (-1, self._vector_query(query))
         index: Index = (None if exact else self._opened_graph()) or self._exact
         rows, cosines = index.search(vector, k + 1)
@@ -186,13 +188,13 @@ class Features:
         ]
 
     def build_index(self, on_progress: Callable[[int, int], None] | None = None) -> None:
-        """Make the graph that `similar` searches from then on, also in other processes; it takes minutes.
+        """Build the graph that `similar` then searches, also in other processes. It takes minutes.
 
-        It is kept beside the shards, is for these shards as they are, and takes the place of older ones. Where there
-        is one for them, nothing is done.
+        It is stored next to the shards, is valid only for these shards as they are, and replaces older graphs. If it
+        already exists, nothing is done.
 
         Args:
-            on_progress: called now and then with the number of clips that are done, and of all.
+            on_progress: called from time to time with the number of clips done and the total.
 
         Raises:
             FeaturesError: usearch is not installed (``pip install 'sefar-serve[search]'``), or the folder cannot be
@@ -207,15 +209,15 @@ class Features:
                 old.unlink()
 
     def _clip_query(self, query: str) -> tuple[int, NDArray[np.float32]]:
-        """Row and direction of a clip; only its shard is read."""
+        """Row and unit vector of a clip; only its shard is read."""
         row = self._rows.get(query)
         if row is None:
-            raise FeaturesError(f"no good row has the id {query!r}; `.ids` lists them, `.failures()` what failed")
+            raise FeaturesError(f"no good row has the id {query!r}; see `.ids`, or `.failures()` for clips that failed")
         shard, at = self._place(row)
         vector = unit(self._shard_vectors(shard, "embedding")[at])
         if vector is None:
             raise FeaturesError(
-                f"the embedding of {query!r} is zero or not finite, and so has no direction; ask for another clip"
+                f"the embedding of {query!r} is zero or not finite, so it has no direction; query another clip"
             )
         return row, vector
 
@@ -225,10 +227,10 @@ class Features:
         except (TypeError, ValueError) as error:
             raise FeaturesError(f"the query is neither an id nor an array of numbers: {error}") from error
         if vector.shape != self._shape("embedding"):
-            raise FeaturesError(f"the query has shape {vector.shape}; embeddings have {self._shape('embedding')}")
+            raise FeaturesError(f"the query has shape {vector.shape}; embeddings have shape {self._shape('embedding')}")
         found = unit(vector)
         if found is None:
-            raise FeaturesError("the query is zero or not finite, and so has no direction; ask for another")
+            raise FeaturesError("the query is zero or not finite, so it has no direction; use another vector")
         return found
 
     def _clips(self, rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -238,14 +240,14 @@ class Features:
         return [tables[shard].slice(at, 1).to_pylist()[0] for shard, at in places]
 
     def _place(self, row: int) -> tuple[Shard, int]:
-        """The shard of a good row, and which of its good rows that is."""
+        """The shard of a good row, and its index among the good rows of the shard."""
         number = int(np.searchsorted(self._ends, row, side="right"))
         shard = self._shards[number]
         return shard, row - int(self._ends[number]) + int(shard.good.sum())
 
     @cached_property
     def _ends(self) -> NDArray[np.intp]:
-        """Of each shard, how many good rows there are up to its end."""
+        """Number of good rows up to the end of each shard."""
         return np.cumsum([shard.good.sum() for shard in self._shards], dtype=np.intp)
 
     @cached_property
@@ -259,7 +261,7 @@ class Features:
         return ExactIndex(units)
 
     def _opened_graph(self) -> GraphIndex | None:
-        # Asked for again until there is one: another process may have made it.
+        # Checked again until there is one, because another process may build it.
         if self._graph is None:
             self._graph = open_graph(self._graph_file, len(self), self._shape("embedding")[0])
         return self._graph
@@ -280,16 +282,16 @@ class Features:
         return shard_vectors(shard, name, self._shape(name), self.manifest["settings"]["format"])
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        """Of one vector."""
+        """Shape of one vector."""
         model = self.manifest["model"]
         return (model["embedding_dim"],) if name == "embedding" else (model["elements"], model["token_dim"])
 
     def _known(self, columns: Sequence[str] | None) -> list[str] | None:
         if isinstance(columns, str):
-            raise FeaturesError(f"columns are {columns!r}; give a list of names: [{columns!r}]")
+            raise FeaturesError(f"columns is a string; give a list of names: [{columns!r}]")
         if columns is not None and not columns:
-            raise FeaturesError("columns are an empty list; name one at least, or leave them out to have all")
+            raise FeaturesError("columns is an empty list; give at least one name, or leave it out to get all columns")
         unknown = [name for name in columns or () if name not in self.columns]
         if unknown:
-            raise FeaturesError(f"no column {unknown[0]!r}; there are {', '.join(self.columns)}")
+            raise FeaturesError(f"no column {unknown[0]!r}; the columns are {', '.join(self.columns)}")
         return None if columns is None else list(columns)

@@ -1,4 +1,4 @@
-"""usearch's graph of neighbours in a file: made once, then it finds most of the nearest without reading the rest."""
+"""A usearch graph in a file: built once, it finds most nearest neighbours without reading the other clips."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .shards import Shard
 
 
 class GraphIndex:
-    """An `Index` that misses a neighbour now and then; made by `open_graph`."""
+    """An approximate `Index`, which misses a neighbour now and then. Made by `open_graph`."""
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
@@ -31,21 +31,21 @@ class GraphIndex:
 
 
 def graph_file(folder: Path, shards: Sequence[Shard]) -> Path:
-    """Where the graph of just these shards is, or would be: shards that change have another."""
+    """Path of the graph of exactly these shards. If they change, so does the path."""
     state = hashlib.sha256(repr([shard.state for shard in shards]).encode())
     return folder / f".nearest-{state.hexdigest()[:16]}.usearch"
 
 
 def open_graph(file: Path, rows: int, width: int) -> GraphIndex | None:
-    """A graph whose pages are read as searches need them.
+    """Open a graph, whose pages are read as searches need them.
 
     Args:
-        file: of `build_graph`.
-        rows: of the features; the graph may lack some, which have no direction.
-        width: of their embeddings.
+        file: file that `build_graph` wrote.
+        rows: number of rows of the features; those without a direction are not in the graph.
+        width: width of the embeddings.
 
     Returns:
-        None where there is no such file, it is damaged or of other features, or usearch is not installed.
+        The graph; None if the file is missing, damaged or of other features, or usearch is not installed.
     """
     if not file.is_file():
         return None
@@ -55,7 +55,7 @@ def open_graph(file: Path, rows: int, width: int) -> GraphIndex | None:
         return None
     try:
         graph.view(str(file))
-    except RuntimeError:  # cut off, empty, or something else
+    except RuntimeError:  # truncated, empty, or not a graph
         return None
     return GraphIndex(graph) if 0 < len(graph) <= rows and graph.ndim == width else None
 
@@ -67,14 +67,14 @@ def build_graph(
     file: Path,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Write the file of a graph, whole or not at all; others may do the same meanwhile.
+    """Write the file of a graph atomically. Other processes may do the same at the same time.
 
     Args:
-        pieces: float32 (n, `width`), which this changes; together the vectors of all rows.
-        rows: how many these are.
-        width: of a vector.
-        file: what to write.
-        on_progress: called after each piece with the number of rows that are done, and of all.
+        pieces: float32 arrays (n, `width`), changed in place; together the vectors of all rows.
+        rows: total number of rows.
+        width: width of a vector.
+        file: file to write.
+        on_progress: called after each piece with the number of rows done and the total.
 
     Raises:
         FeaturesError: usearch is not installed, or the folder cannot be written to.
@@ -82,11 +82,11 @@ def build_graph(
     try:
         graph = _empty(width)
     except ModuleNotFoundError as error:
-        raise FeaturesError("a graph needs usearch; pip install 'sefar-serve[search]'") from error
-    # Others may build it at the same time, each into a file of its own.
+        raise FeaturesError("a graph needs usearch; run: pip install 'sefar-serve[search]'") from error
+    # Other processes may build it at the same time, each in its own file.
     new = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.new")
     try:
-        new.touch(exist_ok=False)  # to be refused after minutes of work would be a pity
+        new.touch(exist_ok=False)  # fail now, not after minutes of work
     except OSError as error:
         raise _refused(file.parent, error) from error
     try:
@@ -111,8 +111,8 @@ def build_graph(
 
 def _refused(folder: Path, error: Exception) -> FeaturesError:
     return FeaturesError(
-        f"no graph can be kept in {folder} ({error}); make room or ask for leave to write there, or do without: "
-        "`similar` compares every clip then"
+        f"cannot write a graph to {folder} ({error}). Free disk space or get write permission. Without a graph, "
+        "`similar` compares every clip"
     )
 
 

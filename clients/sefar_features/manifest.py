@@ -1,4 +1,4 @@
-"""What a folder of features says of itself, held against what this reader knows."""
+"""The manifest of a folder of features, checked against what this reader supports."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from .errors import FeaturesError
 
 FORMAT = 1
-"""Version of the layout that this reader knows."""
+"""Version of the layout that this reader supports."""
 
 VECTOR_FORMATS = ("parquet", "npy", "webdataset")
-"""Where vectors may be kept."""
+"""Formats in which vectors may be stored."""
 
 _NEEDED: dict[str, dict[str, type]] = {
     "model": {"name": str, "version": str, "embedding_dim": int, "elements": int, "token_dim": int},
@@ -21,45 +21,45 @@ _NEEDED: dict[str, dict[str, type]] = {
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder, with the fields that this reader needs.
+    """Read the manifest of a folder and check the fields that this reader needs.
 
     Raises:
-        FeaturesError: there is none, it is damaged, or it is of a newer sefar-serve.
+        FeaturesError: it is missing, damaged, or from a newer sefar-serve.
     """
     file = folder / "_manifest.json"
     if not file.is_file():
         raise FeaturesError(
-            f"{folder} holds no features (no {file.name}); make them with `sefar extract … --out {folder}`"
+            f"{folder} has no features (no {file.name}); extract them with `sefar extract … --out {folder}`"
         )
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _damaged(file, str(error)) from error
     except OSError as error:
-        raise FeaturesError(f"{file} cannot be read ({error}); ask its owner for leave") from error
+        raise FeaturesError(f"{file} cannot be read ({error}); get permission to read it") from error
     if not isinstance(manifest, dict):
-        raise _damaged(file, "it is no JSON object")
+        raise _damaged(file, "it is not a JSON object")
     number = manifest.get("format")
     if not isinstance(number, int):
-        raise _damaged(file, "it has no number `format`")
+        raise _damaged(file, "`format` is missing or not a number")
     if number != FORMAT:
         raise FeaturesError(
-            f"{folder} is of format {number} and this reader knows {FORMAT}; install a newer sefar-serve"
+            f"{folder} has format {number}, but this reader supports {FORMAT}; install a newer sefar-serve"
         )
     if not isinstance(manifest.get("complete"), bool):
-        raise _damaged(file, "it does not say whether it is `complete`")
+        raise _damaged(file, "`complete` is missing or not a boolean")
     for part, fields in _NEEDED.items():
         for name, kind in fields.items():
             if not isinstance(manifest.get(part), dict) or not isinstance(manifest[part].get(name), kind):
-                raise _damaged(file, f"it has no `{part}.{name}`")
+                raise _damaged(file, f"`{part}.{name}` is missing or has the wrong type")
     vectors = manifest["settings"]["format"]
     if vectors not in VECTOR_FORMATS:
         raise FeaturesError(
-            f"{folder} keeps its vectors as {vectors!r} and this reader knows {', '.join(VECTOR_FORMATS)}; "
+            f"{folder} stores vectors as {vectors!r}, but this reader supports {', '.join(VECTOR_FORMATS)}; "
             "install a newer sefar-serve"
         )
     return manifest
 
 
 def _damaged(file: Path, why: str) -> FeaturesError:
-    return FeaturesError(f"{file} is damaged ({why}); copy it again, or make the features anew in another folder")
+    return FeaturesError(f"{file} is damaged ({why}); copy it again, or extract the features into another folder")

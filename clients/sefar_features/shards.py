@@ -1,4 +1,4 @@
-"""The Parquet files of a folder, as they were when it was opened."""
+"""The Parquet files of a folder, as they were when the folder was opened."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def shard_files(folder: Path) -> list[Path]:
 
 
 class Shard:
-    """A Parquet file as it is now; once something else has its place, it is not read any more.
+    """A Parquet file as it is now. If it is replaced later, reading it fails.
 
     Args:
-        file: its path.
+        file: path of the file.
 
     Attributes:
-        file: its path.
-        state: name, size in bytes, and time of writing in nanoseconds.
+        file: path of the file.
+        state: name, size in bytes, and modification time in nanoseconds.
     """
 
     def __init__(self, file: Path) -> None:
@@ -41,48 +41,48 @@ class Shard:
 
     @cached_property
     def good(self) -> NDArray[np.bool_]:
-        """Of each row, whether it is no error.
+        """For each row, whether it is good, i.e. not an error.
 
         Raises:
-            FeaturesError: as of `table`.
+            FeaturesError: as for `table`.
         """
         with self._opened() as opened:
             found: NDArray[np.bool_] = self._read(opened, ["error_code"])["error_code"].is_null().to_numpy()
         return found
 
     def names(self) -> list[str]:
-        """Of the columns.
+        """Names of the columns.
 
         Raises:
-            FeaturesError: as of `table`.
+            FeaturesError: as for `table`.
         """
         with self._opened() as opened:
             return list(opened.schema_arrow.names)
 
     def table(self, columns: Sequence[str] | None, rows: NDArray[np.bool_]) -> pa.Table:
-        """Some rows.
+        """Read some rows.
 
         Args:
-            columns: which; all if None.
-            rows: of each row, whether it is wanted.
+            columns: names of the columns to read; None for all.
+            rows: for each row, whether to read it.
 
         Raises:
-            FeaturesError: the file is damaged, lacks a column, is gone or was replaced.
+            FeaturesError: the file is damaged, lacks a column, is missing or was replaced.
         """
         with self._opened() as opened:
             found = self._read(opened, columns)
             return found if rows.all() else found.filter(pa.array(rows))
 
     def batches(self, columns: Sequence[str] | None, rows: NDArray[np.bool_], size: int) -> Iterator[pa.RecordBatch]:
-        """Some rows, a few at a time.
+        """Read some rows in batches.
 
         Args:
-            columns: which; all if None.
-            rows: of each row, whether it is wanted.
-            size: most rows in one.
+            columns: names of the columns to read; None for all.
+            rows: for each row, whether to read it.
+            size: maximum number of rows in a batch.
 
         Raises:
-            FeaturesError: as of `table`.
+            FeaturesError: as for `table`.
         """
         with self._opened() as opened:
             begin = 0
@@ -94,17 +94,17 @@ class Shard:
 
     def _read(self, opened: pq.ParquetFile, columns: Sequence[str] | None) -> pa.Table:
         found = opened.read(columns=columns, use_threads=False)
-        # Arrow leaves out what it does not find.
+        # Arrow silently leaves out columns that do not exist.
         missing = [name for name in columns or () if name not in found.column_names]
         if missing:
-            raise FeaturesError(f"{self.file} has no column {missing[0]!r}; it is not of `sefar extract`, take it away")
+            raise FeaturesError(f"{self.file} is not from `sefar extract` (no column {missing[0]!r}); move it away")
         return found
 
     @contextmanager
     def _opened(self) -> Iterator[pq.ParquetFile]:
         try:
             with pq.ParquetFile(self.file) as opened:
-                # Once it is open it stays what it is, whatever takes its place.
+                # An open file keeps its content even if it is replaced.
                 self.check_unchanged()
                 yield opened
         except (pa.ArrowException, OSError) as error:
@@ -115,10 +115,10 @@ class Shard:
             ) from error
 
     def check_unchanged(self) -> None:
-        """Do nothing where the file is still what it was.
+        """Check that the file is still the one that was opened.
 
         Raises:
-            FeaturesError: it is gone, or was replaced.
+            FeaturesError: it is missing or was replaced.
         """
         try:
             unchanged = _state(self.file) == self.state

@@ -12,13 +12,13 @@ from torch.utils.data import Dataset
 
 
 class FeatureDataset(Dataset[dict[str, Any]]):
-    """Items: ``id``, ``label`` (the model's best class), ``embedding`` float32 (256,) and perhaps ``tokens`` (E, D).
+    """Items: ``id``, ``label`` (the model's best class), ``embedding`` float32 (256,), optional ``tokens`` (E, D).
 
     Args:
-        ids: of the N clips.
-        labels: their best classes.
+        ids: ids of the N clips.
+        labels: class names of each clip, best first.
         embeddings: float32 (N, 256).
-        tokens: float32 (N, E, D), or None.
+        tokens: float32 (N, E, D); None to leave them out.
     """
 
     def __init__(

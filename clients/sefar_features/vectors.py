@@ -1,4 +1,4 @@
-"""Embeddings and tokens of a shard, from wherever its format keeps them."""
+"""Embeddings and tokens of a shard, read from where its format stores them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Vectors = NDArray[np.floating[Any]]
 
 
 def shard_vectors(shard: Shard, name: str, shape: tuple[int, ...], kind: str) -> Vectors:
-    """The vectors of a shard's good rows.
+    """Read the vectors of a shard's good rows.
 
     Args:
-        shard: with one good row at least.
+        shard: a shard with at least one good row.
         name: ``embedding`` or ``tokens``.
-        shape: of one: (256,) or (E, D).
+        shape: shape of one vector: (256,) or (E, D).
         kind: ``parquet``, ``npy`` or ``webdataset``.
 
     Returns:
@@ -48,7 +48,7 @@ def shard_vectors(shard: Shard, name: str, shape: tuple[int, ...], kind: str) ->
 
 
 def _of_column(column: Any) -> Vectors:
-    """An Arrow array of nested lists of fixed size as a NumPy array; its numbers are not copied."""
+    """Convert an Arrow array of nested fixed-size lists to a NumPy array without copying its numbers."""
     shape = []
     while pa.types.is_fixed_size_list(column.type):
         shape.append(column.type.list_size)
@@ -58,7 +58,7 @@ def _of_column(column: Any) -> Vectors:
 
 
 def _of_array(file: Path, shard: Shard) -> Vectors:
-    """Of an array with a line for each row, NaN where it is an error."""
+    """Read from an array with a line for each row, which is NaN for errors."""
     shard.check_unchanged()
     _check_there(file, shard)
     try:
@@ -73,7 +73,7 @@ def _of_array(file: Path, shard: Shard) -> Vectors:
 
 
 def _of_samples(file: Path, name: str, shard: Shard) -> Vectors:
-    """Of the samples of a tar, in the order of the rows, whichever order they stand in."""
+    """Read from the samples of a tar, in the order of the rows, whatever their order in the tar."""
     shard.check_unchanged()
     _check_there(file, shard)
     found: dict[int, Vectors] = {}
@@ -83,16 +83,16 @@ def _of_samples(file: Path, name: str, shard: Shard) -> Vectors:
             for member in samples:
                 content = samples.extractfile(member) if member.name.endswith(ending) else None
                 if content is not None:
-                    # The number of its row ends the name of a sample. It may have more digits than others have.
+                    # The name of a sample ends with the number of its row, which may have more digits than others.
                     row = int(member.name.removesuffix(ending).rpartition("-")[2])
                     found[row] = np.load(io.BytesIO(content.read()))
     except (tarfile.TarError, ValueError, OSError, EOFError) as error:
         raise _damaged(file, shard, error) from error
     rows = np.flatnonzero(shard.good).tolist()
-    # It may have more: a retry writes it before the Parquet file.
+    # The tar may have more samples, because a retry writes it before the Parquet file.
     if not found.keys() >= set(rows):
         raise FeaturesError(
-            f"{file} has {len(found)} samples, not those of the {len(rows)} good rows of {shard.file.name}; "
+            f"{file} has {len(found)} samples, which do not match the {len(rows)} good rows of {shard.file.name}; "
             "copy both again"
         )
     return np.stack([found[row] for row in rows])
@@ -100,7 +100,7 @@ def _of_samples(file: Path, name: str, shard: Shard) -> Vectors:
 
 def _check_there(file: Path, shard: Shard) -> None:
     if not file.is_file():
-        raise FeaturesError(f"{file} is missing; copy it beside {shard.file.name}")
+        raise FeaturesError(f"{file} is missing; copy it to the folder of {shard.file.name}")
 
 
 def _damaged(file: Path, shard: Shard, error: Exception) -> FeaturesError:

@@ -1,4 +1,4 @@
-"""How results look in a terminal."""
+"""Prints results in a terminal."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def frames_text(frames: Iterable[SourceFrame]) -> str:
 
 
 def print_json(items: Iterable[BaseModel]) -> None:
-    """One JSON object a line."""
+    """Print one JSON object per line."""
     for item in items:
         typer.echo(item.model_dump_json())
 
 
 def exit_by(items: Sequence[BaseModel]) -> None:
-    """End with an error status if any video failed.
+    """Exit with an error status if any video failed.
 
     Raises:
-        typer.Exit: then.
+        typer.Exit: with status 1 in that case.
     """
     failed = sum(isinstance(item, ItemError) for item in items)
     if failed:
@@ -52,7 +52,7 @@ def exit_by(items: Sequence[BaseModel]) -> None:
 
 
 def print_captions(items: Sequence[Caption | ItemError]) -> None:
-    """A line a clip: its caption, and below it where the classifier sees something else; failures last."""
+    """Print each caption and, below it, whether the classifier agrees; failures last."""
     for item in items:
         if isinstance(item, Caption):
             out.print(f"[bold]{escape(Path(item.name).name)}[/]  {escape(item.caption)}", highlight=False)
@@ -61,7 +61,7 @@ def print_captions(items: Sequence[Caption | ItemError]) -> None:
 
 
 def print_notice(notice: str | None, best: Label, reliability: float) -> None:
-    """What the classifier says to a text: a warning where they disagree, else its label and η."""
+    """Print a warning if the classifier disagrees with a text, or else its label and η."""
     if notice is None:
         out.print(f"  [dim]classifier: {escape(label_text(best))}, η {reliability:.2f}[/]", highlight=False)
     else:
@@ -69,7 +69,7 @@ def print_notice(notice: str | None, best: Label, reliability: float) -> None:
 
 
 def print_answer(answer: ChatCompletion) -> None:
-    """An answer, the options it was chosen from, and what the classifier says."""
+    """Print an answer, the options it was chosen from, and whether the classifier agrees."""
     out.print(escape(answer.choices[0].message.content), highlight=False)
     for option in answer.sefar.options or ():
         out.print(f"  {option.probability:6.1%}  {option.letter}. {escape(option.text)}", highlight=False)
@@ -78,7 +78,7 @@ def print_answer(answer: ChatCompletion) -> None:
 
 
 def print_classifications(items: Sequence[Classification | ItemError]) -> None:
-    """A table of labels: one row per clip, or per window where there is a timeline; failures below it."""
+    """Print a table of labels, one row per clip or, with a timeline, per window; failures below it."""
     found = [item for item in items if isinstance(item, Classification)]
     with_time = any(item.timeline for item in found)
     table = Table("clip", *["seconds"] * with_time, "label", "score", "η", "next best", show_lines=True)
@@ -102,7 +102,7 @@ def _cells(labels: Sequence[Label], reliability: float) -> tuple[str, str, str, 
 
 
 def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
-    """A table that shows the beginning and the length of each embedding; failures below it."""
+    """Print a table with the first values and the length of each embedding; failures below it."""
     found = [item for item in items if isinstance(item, Embedding)]
     table = Table("clip", "dimensions", "embedding", "tokens")
     for item in found:
@@ -119,7 +119,7 @@ def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
 
 
 def _print_notes(items: Sequence[Classification | Embedding | Caption | ItemError]) -> None:
-    """What the decoder had to say about each clip, and why some have no answer."""
+    """Print the decoder's warnings for each clip, and why clips failed."""
     for item in items:
         if isinstance(item, ItemError):
             err.print(f"[red]{item.error.code}:[/] {escape(item.error.message)}", highlight=False)
@@ -131,13 +131,13 @@ def _print_notes(items: Sequence[Classification | Embedding | Caption | ItemErro
 
 
 def print_model(meta: ModelMetadata, path: str, provider: str, size_bytes: int) -> None:
-    """A model's own description."""
+    """Print the metadata of a model."""
     table = Table(show_header=False, title=path)
     table.add_row("name, version", f"{meta.name}, {meta.version}")
     table.add_row("trained on", meta.dataset)
     table.add_row("classes", str(len(meta.labels)))
     table.add_row("frames per element", f"{list(meta.sample_frames)} ({meta.layout}), context last")
-    table.add_row("picture", f"short side {meta.resize}, central square of {meta.size} px")
+    table.add_row("image", f"short side {meta.resize} px, centre crop {meta.size} px")
     table.add_row(
         "outputs",
         f"logits {len(meta.labels)}, embedding {meta.embedding_dim}, "

@@ -1,4 +1,4 @@
-"""A picture of what the model looked at: the frames of every temporal element along the clip's timeline."""
+"""Draws the frames that the model saw, one row per temporal element, along the clip's timeline."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class SheetClip:
 
     Attributes:
         source: the video.
-        title: one line above its frames.
-        frames: what the model saw, as an answer's `clip.frames` says.
-        duration: seconds of the whole video.
+        title: line of text above its frames.
+        frames: frames that the model saw, from `clip.frames` of an answer.
+        duration: duration of the whole video in seconds.
     """
 
     source: VideoSource
@@ -42,15 +42,15 @@ class SheetClip:
 
 
 def contact_sheet(clips: Sequence[SheetClip], out: str | os.PathLike[str]) -> Path:
-    """Draw the clips below one another and save the picture as PNG.
+    """Draw the clips one below the other and save them as a PNG.
 
     Args:
-        clips: at least one.
-        out: the PNG; written whole or not at all.
+        clips: clips to draw, at least one.
+        out: PNG file, written atomically.
 
     Raises:
-        sefar_serve.clip.ClipError: if a video cannot be read.
-        ValueError: if there are no clips.
+        sefar_serve.clip.ClipError: a video cannot be read.
+        ValueError: there are no clips.
     """
     if not clips:
         raise ValueError("a contact sheet needs at least one clip")
@@ -75,7 +75,7 @@ def _colour(element: str) -> str:
 
 
 def _panel(clip: SheetClip) -> Image.Image:
-    """One clip: a title, a row of thumbnails per element in columns by time, and the timeline below."""
+    """Draw one clip: a title, one row of thumbnails per element in columns by time, and the timeline below."""
     with Video(clip.source) as video:
         pixels = video.read([frame.index for frame in clip.frames], short_side=THUMB).pixels
     height, width = pixels.shape[1:3]

@@ -1,4 +1,4 @@
-"""The command `sefar extract`: features of a million clips, killed and continued at will."""
+"""The command `sefar extract`: batch feature extraction that can be killed and resumed."""
 
 from __future__ import annotations
 
@@ -29,71 +29,70 @@ if TYPE_CHECKING:  # their packages are an extra
     from sefar_serve.extract.run import Backend, Progress
 
 PLAIN_SECONDS = 30.0
-"""How often progress is written where there is no terminal to draw a bar in."""
+"""Seconds between progress lines if stderr is not a terminal."""
 
 MAX_WAIT_MS = 20.0
-"""A full batch is worth more here than an early answer."""
+"""Longer than when serving, because full batches matter more here than latency."""
 
 
 def extract(
     source: Annotated[
         str,
         typer.Argument(
-            help="folder of videos; list file (`path label` a line); CSV, JSONL or Parquet manifest (path; start, end "
-            "and id if you like); or a glob, here or on s3://…",
+            help="folder of videos; glob; list file (one `path label` per line); or CSV, JSONL or Parquet manifest "
+            "(column path, optional start, end and id); local or remote (s3://…)",
             show_default=False,
         ),
     ],
-    out: Annotated[
-        str, typer.Option("--out", "-o", metavar="FOLDER", help="folder for the features; run again to go on")
-    ],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="output folder; run again to resume")],
     form: Annotated[
         Literal["parquet", "npy", "webdataset"],
-        typer.Option("--format", help="where the vectors go: into the Parquet files, or beside them"),
+        typer.Option("--format", help="where to store vectors: in the Parquet files, or next to them"),
     ] = "parquet",
-    tokens: Annotated[bool, typer.Option("--tokens", help="keep a token per temporal element as well")] = False,
-    dtype: Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="of the vectors")] = "float32",
+    tokens: Annotated[bool, typer.Option("--tokens", help="also store one token per temporal element")] = False,
+    dtype: Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="dtype of the vectors")] = "float32",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="labels per clip")] = 5,
     root: Annotated[
-        str | None, typer.Option("--root", help="folder or URL that relative paths of a list or manifest start from")
+        str | None, typer.Option("--root", help="folder or URL that relative paths in a list or manifest start from")
     ] = None,
     remap: Annotated[
-        list[str] | None, typer.Option("--remap", metavar="OLD=NEW", help="replace a prefix of the paths named in it")
+        list[str] | None,
+        typer.Option("--remap", metavar="OLD=NEW", help="replace a prefix of the paths in a list or manifest"),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="look again at clips that failed before")
+        bool, typer.Option("--retry-failed", help="process clips again that failed before")
     ] = False,
     moved: Annotated[
-        bool, typer.Option("--moved", help="the videos lie elsewhere than before: keep the rows of their ids")
+        bool, typer.Option("--moved", help="the videos have new paths: keep the rows of their ids")
     ] = False,
     shard_rows: Annotated[
-        int, typer.Option("--shard-rows", min=1, help="clips in a shard; the last ones begun are lost when killed")
+        int, typer.Option("--shard-rows", min=1, help="clips per shard; a killed run loses its unfinished shards")
     ] = 512,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="decode processes (default: one per core, of the cluster with --ray)"),
+        typer.Option("--workers", min=1, help="decode processes (default: one per core; with --ray, of the cluster)"),
     ] = None,
     clip_timeout: Annotated[
         float, typer.Option("--clip-timeout", min=0.1, help="seconds that decoding a clip may take")
     ] = 60.0,
     model: ModelOption = None,
     triton_url: Annotated[
-        str | None, typer.Option("--triton-url", help="host:port of a Triton server that runs the model instead")
+        str | None, typer.Option("--triton-url", help="host:port of a Triton server to run the model on")
     ] = None,
     ray: Annotated[
-        str | None, typer.Option("--ray", metavar="ADDRESS", help="work on a Ray cluster: host:port, auto, or local")
+        str | None, typer.Option("--ray", metavar="ADDRESS", help="run on a Ray cluster: host:port, auto, or local")
     ] = None,
-    gpus: Annotated[float, typer.Option("--ray-gpus", min=0, help="GPUs of each inference actor on Ray")] = 0.0,
+    gpus: Annotated[float, typer.Option("--ray-gpus", min=0, help="GPUs per inference actor on Ray")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="print the run's counts as one JSON object")] = False,
 ) -> None:
-    """Features of many videos: embeddings, labels and η in Parquet shards, a row for each clip.
+    """Extract features of many videos: embeddings, labels and η in Parquet shards, one row per clip.
 
-    Kill it at any time and run it again: it does what is missing. A video that cannot be read has a row that says why.
+    A run can be killed at any time; run it again to resume. A video that cannot be read gets a row with the reason.
     """
     if "://" in out:
-        raise typer.BadParameter(f"--out {out} is no folder on this machine; name one, and copy it there afterwards")
+        raise typer.BadParameter(f"--out {out} is not a local folder. Write to a local folder, then upload it")
     if not source:
-        raise typer.BadParameter("SOURCE is empty; name a folder, list, manifest or glob")
+        raise typer.BadParameter("SOURCE is empty; give a folder, list, manifest or glob")
     with needs_extra("batch"):
         from sefar_serve.extract.rows import RowOptions
         from sefar_serve.extract.run import extract as run
@@ -102,16 +101,16 @@ def extract(
     if triton_url is not None:
         settings = settings.model_copy(update={"triton_url": triton_url})
     if ray is not None and settings.triton_url is not None:
-        raise typer.BadParameter("--ray runs the model file on the cluster's nodes; leave --triton-url out")
+        raise typer.BadParameter("--ray runs the model file on the cluster's nodes; remove --triton-url")
     options = RowOptions(tokens=tokens, dtype=dtype, top_k=top_k, format=form)
     clips = read_source(source, root=root, remap=path_prefixes(remap))
-    # Files of one's own may be as large as they are; the limit on bytes is for what others send.
+    # Local files may be of any size; the limit on bytes protects servers from uploads.
     limits = replace(bounds_of(settings).limits, max_bytes=sys.maxsize)
 
     with _Reporter() as reporter:
 
         async def work(backend: Backend) -> Progress:
-            # A scheduler's way to end a run.
+            # Schedulers end a run with SIGTERM.
             if (task := asyncio.current_task()) is not None:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
             return await run(
@@ -144,10 +143,10 @@ def extract(
                 ) as backend:
                     progress = asyncio.run(work(backend))
         except (KeyboardInterrupt, asyncio.CancelledError) as stop:
-            console.err.print("stopped; run the same command again to go on")
+            console.err.print("stopped; run the same command again to resume")
             by = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
             raise typer.Exit(128 + by) from None
-    _say(out, progress, as_json)
+    _print_summary(out, progress, as_json)
 
 
 async def _locally(
@@ -158,7 +157,7 @@ async def _locally(
     timeout: float,
     work: Callable[[Backend], Awaitable[Progress]],
 ) -> Progress:
-    """With decode processes and an engine on this machine, or a Triton server's."""
+    """Run with decode processes on this machine and an engine here or on a Triton server."""
     with needs_extra("batch"):
         from sefar_serve.extract.decoders import DecoderPool
         from sefar_serve.extract.local import LocalBackend, clips_at_once
@@ -177,7 +176,7 @@ async def _locally(
 
 
 class _Reporter:
-    """A progress bar; where there is no terminal, a line now and then."""
+    """Shows a progress bar, or prints a line periodically if stderr is not a terminal."""
 
     def __init__(self) -> None:
         self._bars = ProgressBars(
@@ -191,7 +190,7 @@ class _Reporter:
             disable=not console.err.is_terminal,
         )
         self._bar = self._bars.add_task("looking for clips", total=None, rate="", failures="")
-        self._began = self._told = 0.0
+        self._began = self._printed = 0.0
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -203,41 +202,41 @@ class _Reporter:
         self._bars.stop()
 
     def show(self, progress: Progress) -> None:
-        """Say how far the run is.
+        """Show the progress of the run.
 
         Args:
-            progress: of the run.
+            progress: progress of the run.
         """
         now = time.monotonic()
         if self._began == 0.0:
-            self._began = self._told = now
+            self._began = self._printed = now
             self._bars.reset(self._bar, total=progress.total, description="clips")
         rate = f"{progress.done / max(now - self._began, 1e-9):.1f} clips/s" if progress.done else ""
         failures = f"{progress.failed} failed" if progress.failed else ""
         finished = progress.skipped + progress.done
         self._bars.update(self._bar, completed=finished, rate=rate, failures=failures)
-        if not console.err.is_terminal and now - self._told > PLAIN_SECONDS:
-            self._told = now
+        if not console.err.is_terminal and now - self._printed > PLAIN_SECONDS:
+            self._printed = now
             typer.echo(f"{finished} of {progress.total} clips, {rate}, {progress.failed} failed", err=True)
 
 
-def _say(out: str, progress: Progress, as_json: bool) -> None:
-    """What came of the run.
+def _print_summary(out: str, progress: Progress, as_json: bool) -> None:
+    """Print the result of the run.
 
     Raises:
-        typer.Exit: with status 1 where clips failed.
+        typer.Exit: with status 1 if clips failed.
     """
     if as_json:
         typer.echo(json.dumps({**asdict(progress), "failed": progress.failed, "out": out}))
     else:
-        repeats = f" ({progress.repeats} named again, looked at once)" if progress.repeats else ""
-        before = f", {progress.skipped} were there" if progress.skipped else ""
-        typer.echo(f"{out}: {progress.total} clips{repeats}, {progress.done} looked at{before}")
+        repeats = f" ({progress.repeats} duplicates skipped)" if progress.repeats else ""
+        before = f", {progress.skipped} already done" if progress.skipped else ""
+        typer.echo(f"{out}: {progress.total} clips{repeats}, {progress.done} processed{before}")
     if progress.failed:
         reasons = ", ".join(f"{count} {code}" for code, count in progress.failures.items())
         console.err.print(
-            f"[red]{progress.failed} of {progress.total} clips failed[/] ({reasons}): the columns error_code and error "
-            "say why, --retry-failed looks again",
+            f"[red]{progress.failed} of {progress.total} clips failed[/] ({reasons}): see the columns error_code and "
+            "error; use --retry-failed to process them again",
             highlight=False,
             soft_wrap=True,
         )

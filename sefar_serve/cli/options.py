@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they come to."""
+"""Options that several commands share, and the settings and engine that they select."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ModelOption = Annotated[
     Path | None, typer.Option("--model", "-m", help="ONNX file (default: SEFAR_MODEL, else the shipped model)")
 ]
 UrlOption = Annotated[
-    str | None, typer.Option("--url", help="use the gateway there instead of a model in this process")
+    str | None, typer.Option("--url", help="use the gateway at this URL instead of a model in this process")
 ]
-KeyOption = Annotated[str | None, typer.Option("--api-key", envvar="SEFAR_API_KEY", help="key for --url")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object a line")]
-StartOption = Annotated[float | None, typer.Option("--start", min=0, help="seconds; the clip begins here")]
-EndOption = Annotated[float | None, typer.Option("--end", min=0, help="seconds; the clip ends here")]
+KeyOption = Annotated[str | None, typer.Option("--api-key", envvar="SEFAR_API_KEY", help="API key for --url")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object per line")]
+StartOption = Annotated[float | None, typer.Option("--start", min=0, help="start of the clip in seconds")]
+EndOption = Annotated[float | None, typer.Option("--end", min=0, help="end of the clip in seconds")]
 WindowOption = Annotated[
-    float | None, typer.Option("--window", help="seconds; sliding windows over each video give a timeline")
+    float | None, typer.Option("--window", help="length in seconds of sliding windows, which give a timeline")
 ]
 StrideOption = Annotated[
     float | None, typer.Option("--stride", help="seconds between windows (default: half a window)")
@@ -34,21 +34,21 @@ StrideOption = Annotated[
 
 
 def engine_of(settings: Settings) -> tuple[Engine, Bounds]:
-    """The engine that the settings name, and how much it may do at a time.
+    """The engine that the settings select, and its limits.
 
     Raises:
         ModelLoadError: the model cannot be loaded.
-        ModuleNotFoundError: its packages are not installed; the message says how to.
+        ModuleNotFoundError: its packages are not installed. The message says what to install.
     """
     needs_engine(settings)
     return make_engine(settings), bounds_of(settings)
 
 
 def needs_engine(settings: Settings) -> None:
-    """Say what to install before the engine's own import fails.
+    """Check that the engine's packages are installed.
 
     Raises:
-        ModuleNotFoundError: the engine's packages are not installed.
+        ModuleNotFoundError: they are not installed. The message says what to install.
     """
     if settings.triton_url is None:
         with needs_extra("cpu"):
@@ -59,13 +59,13 @@ def needs_engine(settings: Settings) -> None:
 
 
 def settings_for(model: Path | None, captioner: str | None = None) -> Settings:
-    """The settings of a command, with the model and the captioner that its options name."""
+    """Settings of a command, with the model and the captioner from its options."""
     named: dict[str, Any] = {"model": model, "captioner": captioner}
     return Settings(**{name: value for name, value in named.items() if value is not None})
 
 
 def path_prefixes(remap: Sequence[str] | None) -> dict[str, str]:
-    """What `--remap OLD=NEW` says, once for each prefix."""
+    """Parse `--remap OLD=NEW` options into prefix replacements."""
     pairs = [pair.partition("=") for pair in remap or ()]
     if not all(old and equals for old, equals, _ in pairs):
         raise typer.BadParameter("--remap takes OLD=NEW, e.g. /root/video/=videos/")

@@ -1,4 +1,4 @@
-"""Features of many clips: from a folder, list, manifest or glob to Parquet shards, killed and continued at will.
+"""Batch feature extraction: from a folder, list, manifest or glob to Parquet shards. A killed run can be resumed.
 
-It needs the packages of the extra `batch`; nothing else in `sefar_serve` imports it unasked.
+It needs the extra `batch`, so the rest of `sefar_serve` imports it only when it is used.
 """

@@ -1,4 +1,4 @@
-"""What is extracted, clip by clip, and what a user can get wrong about it."""
+"""Clips to extract features from, and the errors that a user can fix."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sefar_serve.errors import SefarError
 
 @dataclass(frozen=True)
 class ClipRef:
-    """One clip to look at.
+    """One clip to process.
 
     Attributes:
-        id: names the clip in the features; one run has each once.
-        path: on this machine, or URL of an fsspec file system (``s3://…``).
-        start: seconds where it begins; None: at the first frame.
-        end: seconds where it ends; None: at the last frame.
-        cost: bytes of the file, where they are known for nothing; larger files are begun first.
+        id: name of the clip in the features, unique within a run.
+        path: local path, or URL of an fsspec file system (``s3://…``).
+        start: start in seconds; None for the first frame.
+        end: end in seconds; None for the last frame.
+        cost: file size in bytes, 0 if it is not known without an extra request. Larger files are started first.
     """
 
     id: str
@@ -28,7 +28,7 @@ class ClipRef:
 
 
 class ExtractError(SefarError, ValueError):
-    """A run that cannot start or go on until the user changes something."""
+    """A run that cannot start or continue until the user changes something."""
 
     status = 400
     param = "input"
@@ -36,56 +36,56 @@ class ExtractError(SefarError, ValueError):
 
 
 class SourceError(ExtractError):
-    """The source cannot be read, a line of it is malformed, or it names no videos."""
+    """The source cannot be read, has a malformed line, or contains no videos."""
 
     code = "invalid_manifest"
 
 
 def check_text(clip: ClipRef) -> None:
-    """See whether a row could name a clip.
+    """Check that a row can store a clip's id and path.
 
     Raises:
-        SourceError: its path or id is no Unicode text, as file names need not be.
+        SourceError: the id or path is not valid Unicode, which is possible for file names.
     """
     try:
         f"{clip.id}{clip.path}".encode()
     except UnicodeEncodeError as error:
-        raise SourceError(f"{clip.path!a} is not Unicode text, and so no name for a row; rename the file") from error
+        raise SourceError(f"{clip.path!a} is not valid Unicode and cannot name a row; rename the file") from error
 
 
 class ClipIdConflictError(ExtractError):
-    """One id stands for two different clips."""
+    """Two different clips have the same id."""
 
     code = "clip_id_conflict"
 
 
 class ClipMovedError(ExtractError):
-    """One id stands for a video of another path than before: another video, or the same one elsewhere."""
+    """An id now belongs to a video at another path: a different video, or the same one moved."""
 
     code = "clip_moved"
 
 
 class MixedModelError(ExtractError):
-    """The folder holds features of another model, or made with other settings."""
+    """The folder holds features from another model, or made with other settings."""
 
     code = "model_changed"
 
 
 class OutputBusyError(ExtractError):
-    """Another run writes to the folder."""
+    """Another run is writing to the folder."""
 
     code = "output_busy"
 
 
 class OutputUnwritableError(ExtractError):
-    """The folder cannot be written: its disk is full, or it is closed to this process."""
+    """The folder cannot be written: the disk is full, or this process lacks permission."""
 
     code = "output_unwritable"
 
 
 def unwritable(folder: Path, error: Exception) -> OutputUnwritableError:
-    """That error in words; `error` is of the system or of SQLite."""
+    """Describe a write error of the operating system or of SQLite to the user."""
     return OutputUnwritableError(
-        f"{folder} cannot be written ({getattr(error, 'strerror', None) or error}); what is committed stays: make "
-        "room, or take another --out, and run the same command again"
+        f"{folder} cannot be written ({getattr(error, 'strerror', None) or error}). Committed rows are kept. Free disk "
+        "space or get write permission and run the same command again, or start over with another --out"
     )

@@ -1,7 +1,7 @@
-"""Decode processes: a video that crashes or hangs its decoder costs one clip.
+"""Decode processes: a video that crashes or hangs its decoder costs only that clip.
 
-The pixels come back through memory that all processes share, in as many places as there may be clips under way;
-so memory is bounded, and no frame goes through a pipe.
+Pixels come back through shared memory with one slot for each clip in flight, so memory is bounded and no frame is sent
+through a pipe.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from sefar_serve.metadata import ModelMetadata
 log = logging.getLogger(__name__)
 
 WHOLE = 64 * 1024**2
-"""Bytes up to which a video elsewhere is fetched at once; a decoder reads forth and back."""
+"""Remote videos of up to this many bytes are downloaded whole, because decoders seek back and forth."""
 
 MEMORY = 4 * 1024**3
-"""Bytes a decode process may take beyond what it starts with; 4320p video needs one of them."""
+"""Bytes that a decode process may use beyond what it starts with. 4320p video needs 1 GiB."""
 
 STARTS = 3
-"""Times that a clip is given to new processes, where all of those there were had been ended from outside."""
+"""How many pools of processes a clip is tried on, if all processes of a pool are killed from outside."""
 
 GRACE = 10.0
-"""Seconds past its time after which a process ends itself: whoever should have stopped it is gone."""
+"""Seconds past its timeout after which a process kills itself, in case the parent that should stop it is gone."""
 
 
 class DecodeError(SefarError, RuntimeError):
@@ -65,23 +65,23 @@ class DecodeError(SefarError, RuntimeError):
 
 
 class Decoders(Protocol):
-    """What gives a clip's frames; `DecoderPool`, or what fetches them first."""
+    """Decodes clips: a `DecoderPool`, or a wrapper that downloads videos first."""
 
     def decoded(self, ref: ClipRef) -> AbstractAsyncContextManager[Clip]:
         """See `DecoderPool.decoded`."""
 
 
 class DecoderPool:
-    """Processes that decode, and the memory their frames come back in. Start and stop it as a context manager.
+    """Decode processes and the shared memory for their frames. Use it as a context manager.
 
     Args:
-        metadata: of the model that the clips are for.
-        workers: processes.
-        slots: most clips decoding, or decoded and not yet let go.
-        limits: on each video.
+        metadata: metadata of the model that the clips are decoded for.
+        workers: number of processes.
+        slots: maximum number of clips that are being decoded, or are decoded and not yet released.
+        limits: limits on each video.
         timeout: seconds that decoding a clip may take.
-        memory: bytes that a process may take beyond what it starts with.
-        nice: by how much processes let others go first, 0 to 19.
+        memory: bytes that each process may use beyond what it starts with.
+        nice: niceness of the processes, 0 to 19.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class DecoderPool:
         nice: int = 0,
     ) -> None:
         shape = metadata.frames_shape
-        # A server with threads of its own cannot fork safely.
+        # Forking is not safe in a process with threads.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])  # imported once, not by each process
         pixels = RawArray(ctypes.c_uint8, slots * prod(shape))
-        self._frames = _places(pixels, metadata)
+        self._frames = _slot_array(pixels, metadata)
         self._free: asyncio.Queue[int] = asyncio.Queue()
         for slot in range(slots):
             self._free.put_nowait(slot)
@@ -109,7 +109,7 @@ class DecoderPool:
             ProcessPool,
             max_workers=workers,
             context=context,
-            initializer=_begin,
+            initializer=_start_worker,
             initargs=(pixels, metadata, limits, memory, timeout + GRACE, nice),
         )
         self._pool = self._new_pool()
@@ -124,14 +124,14 @@ class DecoderPool:
 
     @asynccontextmanager
     async def decoded(self, ref: ClipRef) -> AsyncIterator[Clip]:
-        """Decode a clip; its frames are there until the block ends.
+        """Decode a clip. Its frames are valid until the block ends.
 
-        Cancelled while it decodes, it keeps its slot, for the process may write there still: a run that is cancelled
-        closes its pool.
+        If it is cancelled while decoding, its slot is not reused, because the process may still write to it. A
+        cancelled run closes its pool.
 
         Raises:
-            DecodeError: it cannot be decoded.
-            ExtractError: no process can be kept alive.
+            DecodeError: the clip cannot be decoded.
+            ExtractError: the decode processes keep dying.
         """
         slot = await self._free.get()
         try:
@@ -156,10 +156,10 @@ class DecoderPool:
                 how = f"signal {-error.exitcode}" if error.exitcode < 0 else f"exit status {error.exitcode}"
                 raise DecodeError(
                     "decoder_crashed",
-                    f"{ref.path} ended the process that decoded it ({how}); the file is likely damaged",
+                    f"{ref.path} crashed the process that decoded it ({how}); the file is probably damaged",
                 ) from error
             except RuntimeError as error:
-                # A pool of which all processes ended while none had a clip gives up, though no clip is at fault.
+                # The pool gives up if all its processes die while idle. No clip is at fault, so try a new pool.
                 why = error
                 await self._replace(pool)
                 continue
@@ -167,12 +167,12 @@ class DecoderPool:
                 raise DecodeError(found.code, found.message)
             return found
         raise ExtractError(
-            f"decode processes end as soon as they start ({why}); is there memory for them? Run the same command again "
-            "to go on, with fewer --workers"
+            f"decode processes exit as soon as they start ({why}). Check that there is enough memory, then run the "
+            "same command again with fewer --workers"
         ) from why
 
     async def _replace(self, broken: ProcessPool) -> None:
-        if self._pool is broken:  # the first of those who find it so
+        if self._pool is broken:  # only the first caller that finds it broken
             self._pool = self._new_pool()
             await asyncio.to_thread(_end, broken)
 
@@ -184,13 +184,16 @@ def _end(pool: ProcessPool) -> None:
 
 def _too_slow(path: str, seconds: float) -> str:
     if "://" in path:
-        return f"{path}: fetching and decoding took longer than {seconds:g} s; does its server answer?"
-    return f"{path}: decoding took longer than {seconds:g} s and was stopped; if the file is sound, allow it more time"
+        return f"{path}: fetching and decoding took longer than {seconds:g} s; check that the server responds"
+    return (
+        f"{path}: decoding took longer than {seconds:g} s and was stopped; if the file is not damaged, allow more time "
+        "(sefar extract --clip-timeout)"
+    )
 
 
 @dataclass(frozen=True)
 class _Refusal:
-    """Why a clip was not decoded; cheaper to send than an exception with its traceback."""
+    """Why a clip was not decoded. Cheaper to send than an exception with its traceback."""
 
     code: str
     message: str
@@ -198,7 +201,7 @@ class _Refusal:
 
 @dataclass(frozen=True)
 class _Worker:
-    """What a decode process knows."""
+    """State of a decode process."""
 
     frames: NDArray[np.uint8]
     metadata: ModelMetadata
@@ -209,13 +212,15 @@ class _Worker:
 _worker: _Worker
 
 
-def _begin(pixels: Any, metadata: ModelMetadata, limits: ClipLimits, memory: int, alarm: float, nice: int) -> None:
-    """Prepare this process; it is called once in each."""
+def _start_worker(
+    pixels: Any, metadata: ModelMetadata, limits: ClipLimits, memory: int, alarm: float, nice: int
+) -> None:
+    """Set up this decode process. Called once in each."""
     global _worker
-    _worker = _Worker(_places(pixels, metadata), metadata, limits, alarm)
+    _worker = _Worker(_slot_array(pixels, metadata), metadata, limits, alarm)
     os.nice(nice)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    if sys.platform == "linux":  # elsewhere the bound is not to be had
+    if sys.platform == "linux":  # the limit needs /proc
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         bound = pages * resource.getpagesize() + memory
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -223,22 +228,22 @@ def _begin(pixels: Any, metadata: ModelMetadata, limits: ClipLimits, memory: int
         resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
 
 
-def _places(pixels: Any, metadata: ModelMetadata) -> NDArray[np.uint8]:
-    """The shared memory as an array of clips."""
+def _slot_array(pixels: Any, metadata: ModelMetadata) -> NDArray[np.uint8]:
+    """View the shared memory as uint8 (slots, *frames_shape)."""
     return np.frombuffer(pixels, np.uint8).reshape(-1, *metadata.frames_shape)
 
 
 def _decode(ref: ClipRef, slot: int) -> Clip | _Refusal:
-    """Decode a clip into its place; of what comes back the frames are left out."""
-    # Whoever stops a process that hangs may have been killed.
+    """Decode a clip into its slot and return it without its frames."""
+    # The parent, which stops a process that hangs, may have been killed.
     signal.setitimer(signal.ITIMER_REAL, _worker.alarm)
     try:
-        return _into_place(ref, slot)
+        return _decode_into_slot(ref, slot)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
-def _into_place(ref: ClipRef, slot: int) -> Clip | _Refusal:
+def _decode_into_slot(ref: ClipRef, slot: int) -> Clip | _Refusal:
     meta = _worker.metadata
     try:
         with _opened(ref.path) as source:
@@ -255,16 +260,16 @@ def _into_place(ref: ClipRef, slot: int) -> Clip | _Refusal:
     except ClipError as error:
         return _Refusal(error.code, str(error))
     except FileNotFoundError as error:
-        # fsspec's HTTP says so of whatever goes wrong.
+        # fsspec's HTTP file system raises it for every failure.
         if ref.path.startswith("http") and getattr(error.__cause__, "status", None) not in (404, 410):
             return _Refusal("unreadable_file", f"{ref.path}: {error.__cause__ or error}")
         return _Refusal("file_not_found", f"{ref.path}: no such file")
     except OSError as error:
         return _Refusal("unreadable_file", f"{ref.path}: {error.strerror or error}")
     except MemoryError:
-        return _Refusal("clip_too_large", f"{ref.path}: decoding it takes more memory than a decoder may have")
+        return _Refusal("clip_too_large", f"{ref.path}: decoding it needs more memory than allowed; scale it down")
     except Exception as error:
-        # The libraries of a hundred file systems and codecs each raise what they like; it costs this clip.
+        # Libraries for file systems and codecs raise exceptions of any type. Only this clip fails.
         log.debug("%s", ref.path, exc_info=True)
         return _Refusal("unreadable_file", f"{ref.path}: {type(error).__name__}: {error}")
     _worker.frames[slot] = clip.frames
@@ -273,11 +278,11 @@ def _into_place(ref: ClipRef, slot: int) -> Clip | _Refusal:
 
 @contextmanager
 def _opened(path: str) -> Iterator[VideoSource]:
-    """A local file by its path, one elsewhere by its bytes, or as a file object where these would be many."""
+    """Open a video: a local file by its path, a remote one as bytes, or as a file object if it is large."""
     if "://" not in path:
-        # A pipe would be waited for.
+        # Opening a pipe would block.
         if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "not a regular file")
         yield path
         return
     with fsspec.open(path, "rb") as file:

@@ -1,8 +1,7 @@
-"""The backend on a Ray cluster: Ray Data's actor pools decode and infer, this process writes.
+"""Extraction on a Ray cluster: Ray Data's actor pools decode and infer, this process writes.
 
-Ray schedules and holds back decoders that run ahead of the model. What a lost node had in hand is given to Ray again,
-with actors for the nodes that are left. What is done is known by the shards that are committed, so nothing of a run has
-to survive in the cluster.
+Ray schedules the work and holds back decoders that run ahead of the model. The work of a lost node is submitted again,
+with actors on the remaining nodes. Committed shards record what is done, so a run keeps no state in the cluster.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-# Before Ray is imported: what its processes have to say would be written over the progress bar.
+# Set before Ray is imported. Otherwise its processes write their logs over the progress bar.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import numpy as np
@@ -44,36 +43,36 @@ BATCH = 8
 """Clips decoded, sent and inferred together."""
 
 WINDOW = 65_536
-"""Clips given to Ray at once. Its input lies in memory; between two windows the actors are made anew."""
+"""Clips submitted to Ray at a time. Ray keeps its input in memory, and actors are restarted between windows."""
 
 CONNECT_SECONDS = 5.0
 
 ATTEMPTS = 5
-"""That bring no row at all, one after the other, before the run ends."""
+"""Attempts in a row that may return no rows before the run fails."""
 
 LOST_SECONDS = 10.0
-"""Between two of them: Ray takes half a minute to see that a node is gone, and gives it work until then."""
+"""Pause between those attempts. Ray takes half a minute to notice a lost node, and gives it work until then."""
 
 _Item = tuple[Work, Clip | ClipRow]
 
 
 class RayBackend:
-    """See `sefar_serve.extract.run.Backend`. A context manager, connected to the cluster within.
+    """Processes clips on a Ray cluster; see `sefar_serve.extract.run.Backend`. The context manager connects to it.
 
-    Every node needs sefar-serve with the same extras, and reaches the videos under the same paths or URLs.
+    Every node needs sefar-serve with the same extras, and must reach the videos under the same paths or URLs.
 
     Args:
-        model: the ONNX file, on this machine; Ray carries it to the nodes.
-        options: what rows hold.
-        address: of the cluster: ``host:port``, ``auto`` for the one that runs here, ``local`` to start one here.
-        decoders: most decode actors, a core each; None: as many as there are cores.
-        gpus: of each inference actor, 0.5 puts two on one; 0: inference on a core.
-        limits: on each video.
+        model: local ONNX file; Ray copies it to the nodes.
+        options: row contents.
+        address: cluster address: ``host:port``, ``auto`` for one that runs on this machine, ``local`` to start one.
+        decoders: maximum number of decode actors, one core each; None for all cores of the cluster but one.
+        gpus: GPUs per inference actor; 0.5 puts two actors on one GPU, 0 runs inference on a CPU core.
+        limits: limits on each video.
         timeout: seconds that decoding a clip may take.
-        window: clips given to Ray at once.
+        window: number of clips submitted to Ray at a time.
 
     Raises:
-        ModelLoadError: the file is no model.
+        ModelLoadError: the file is not a valid model.
     """
 
     def __init__(
@@ -102,28 +101,30 @@ class RayBackend:
         self._model: Any = None
 
     def __enter__(self) -> Self:
-        """Connect.
+        """Connect to the cluster.
 
         Raises:
-            ExtractError: there is no such cluster, or it has no GPU where one is asked for.
+            ExtractError: no cluster answers at the address, or it has too few GPUs.
         """
         self._ours = not ray.is_initialized()
         if self._ours:
             try:
-                # Ray itself tries for a minute and a half.
+                # Check the port first, because Ray retries for a minute and a half.
                 if ":" in self._address and "://" not in self._address:
                     host, _, port = self._address.rpartition(":")
                     socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
                 ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
-            # Ray raises ConnectionError, ValueError, RuntimeError and its own, depending on what the address is.
+            # Ray raises ConnectionError, ValueError, RuntimeError and its own errors, depending on the address.
             except Exception as error:
                 raise ExtractError(
-                    f"no Ray cluster answers at {self._address} ({error}); start one with `ray start --head`, or take "
+                    f"no Ray cluster answers at {self._address} ({error}); start one with `ray start --head`, or use "
                     "--ray local"
                 ) from error
         try:
             if self._gpus > ray.cluster_resources().get("GPU", 0.0):
-                raise ExtractError(f"the Ray cluster at {self._address} has no {self._gpus:g} GPUs; lower --ray-gpus")
+                raise ExtractError(
+                    f"the Ray cluster at {self._address} has fewer than {self._gpus:g} GPUs; lower --ray-gpus"
+                )
             self._model = ray.put(self._content)
         except BaseException:
             self._disconnect()
@@ -140,32 +141,32 @@ class RayBackend:
             ray.shutdown()
 
     async def rows(self, work: Iterable[Work]) -> AsyncGenerator[tuple[Work, ClipRow]]:
-        """Look at clips on the cluster; rows come as they are ready."""
+        """Process clips on the cluster. Rows come in the order they are ready."""
         waiting = iter(work)
         while window := list(islice(waiting, self._window)):
             missing = {(one.shard, one.place): one for one in window}
-            vain = 0
+            empty_attempts = 0
             while missing:
-                before, lost = len(missing), "nothing came back"
+                before, lost = len(missing), "it returned no rows"
                 try:
                     async for one, row in _in_thread(self._found(list(missing.values()))):
-                        # A node that goes takes rows with it that were sent already; Ray may make them again.
+                        # When a node is lost, Ray may recompute rows that it has already returned.
                         if missing.pop((one.shard, one.place), None) is not None:
                             yield one, row
-                # A node was lost, as a rule.
+                # Usually a lost node.
                 except (ray.exceptions.RayError, ConnectionError) as error:
                     lost = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-                vain = vain + 1 if len(missing) == before else 0
-                if vain == ATTEMPTS:
+                empty_attempts = empty_attempts + 1 if len(missing) == before else 0
+                if empty_attempts == ATTEMPTS:
                     raise ExtractError(
-                        f"the Ray cluster at {self._address} ended the run ({lost}); what is committed stays: run the "
-                        "same command again to go on"
+                        f"the run on the Ray cluster at {self._address} failed ({lost}). Committed rows are kept. Run "
+                        "the same command again to resume"
                     )
-                if vain:
+                if empty_attempts:
                     await asyncio.sleep(LOST_SECONDS)
 
     def _found(self, window: Sequence[Work]) -> Iterator[tuple[Work, ClipRow]]:
-        """Rows of a window; blocking."""
+        """Yield the rows of a window. Blocks."""
         cores = max(2, int(ray.cluster_resources().get("CPU", 2)))
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -175,8 +176,8 @@ class RayBackend:
         clips = ray.data.from_items(items, override_num_blocks=-(-len(items) // BATCH))
         models = int(ray.cluster_resources().get("GPU", 0.0) / self._gpus) if self._gpus else max(1, cores // 2)
         with warnings.catch_warnings():
-            # `max_restarts` has no parameter of its own yet. Restarted, a lost actor would wait for a core; where the
-            # actors of the other stage hold all that are left and wait for it, that is for ever.
+            # `max_restarts` has no parameter of its own yet. A restarted actor would wait for a core, which is forever
+            # if the actors of the other stage hold all remaining cores and wait for it.
             warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
             decoded = clips.map_batches(
                 _Decoder,
@@ -202,7 +203,7 @@ class RayBackend:
 
 
 async def _in_thread(blocking: Iterator[Any]) -> AsyncGenerator[Any]:
-    """What a blocking iterator yields, a few at a time ahead of the reader."""
+    """Run a blocking iterator in a thread, a few values ahead of the reader."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(2 * BATCH)
     stopped = threading.Event()
@@ -216,7 +217,7 @@ async def _in_thread(blocking: Iterator[Any]) -> AsyncGenerator[Any]:
                 if stopped.is_set():
                     return
                 put("value", value)
-        # Raised where it is waited for, whatever it is.
+        # Whatever the error, the reader raises it again.
         except Exception as error:
             put("error", error)
         else:
@@ -234,24 +235,24 @@ async def _in_thread(blocking: Iterator[Any]) -> AsyncGenerator[Any]:
             yield value
     finally:
         stopped.set()
-        # It may wait for a place in the queue.
+        # The thread may be blocked on a full queue.
         with suppress(asyncio.QueueEmpty):
             while True:
                 ready.get_nowait()
 
 
 def _packed(items: Iterable[Any]) -> pa.Table:
-    # Frames go through Arrow as bytes: blocks of a few clips, far below the limits of its offsets.
+    # Frames go through Arrow as bytes, in blocks of a few clips, far below the limit of its offsets.
     return pa.table({"item": pa.array([pickle.dumps(item, protocol=5) for item in items], pa.large_binary())})
 
 
 def _unpacked(batch: pa.Table) -> Iterator[Any]:
-    # Our own actors wrote it.
+    # Unpickling is safe, because our own actors wrote it.
     return (pickle.loads(item.as_buffer()) for item in batch.column("item"))
 
 
 class _Decoder:
-    """An actor with a decode process of its own: a crash costs a clip, not the actor."""
+    """An actor with its own decode process: a crash costs one clip, not the actor."""
 
     def __init__(self, metadata: ModelMetadata, limits: ClipLimits, timeout: float) -> None:
         self._metadata = metadata
@@ -264,14 +265,14 @@ class _Decoder:
     async def _one(self, work: Work) -> _Item:
         try:
             async with self._pool.decoded(work.clip) as clip:
-                # Its memory is the next clip's.
+                # The next clip overwrites this memory.
                 return work, replace(clip, frames=clip.frames.copy())
         except DecodeError as error:
             return work, failed_row(work.clip, error.code, str(error), self._metadata)
 
 
 class _Inference:
-    """An actor with the model."""
+    """An actor that runs the model."""
 
     def __init__(self, model: Any, metadata: ModelMetadata, options: RowOptions, gpu: bool) -> None:
         self._metadata = metadata
@@ -287,13 +288,13 @@ class _Inference:
         rows = [(work, found) for work, found in items if isinstance(found, ClipRow)]
         try:
             rows += self._found(clips)
-        # ONNX Runtime raises a class per status code, all plain Exception subclasses of its C extension.
+        # ONNX Runtime has one exception class per status code, all direct subclasses of Exception.
         except Exception:
             rows += [self._alone(work, clip) for work, clip in clips]
         return _packed(rows)
 
     def _alone(self, work: Work, clip: Clip) -> tuple[Work, ClipRow]:
-        """A clip of a batch that failed: the others are not at fault for it."""
+        """Infer one clip of a failed batch on its own, so that only the clip at fault fails."""
         try:
             [found] = self._found([(work, clip)])
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The backend on this machine: decode processes feed one engine, in this process or a Triton server."""
+"""Extraction on this machine: decode processes feed one engine, in this process or on a Triton server."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ log = logging.getLogger(__name__)
 
 
 def clips_at_once(max_batch: int, workers: int) -> int:
-    """How many clips to have under way, so that neither the model nor the decoders wait for the other.
+    """How many clips to keep in flight so that neither the model nor the decoders wait.
 
-    One batch in the model and four ready or nearly so; with two, decoders stood still for a tenth of the time
-    (benchmarks/extract.py). What they take is memory: 98 KB a clip at 64 px and 8 frames, 1.2 MB at 224 px.
+    One batch is in the model and four are ready or nearly ready. With two, decoders were idle a tenth of the time
+    (benchmarks/extract.py). Each clip takes 98 KB of memory at 64 px and 8 frames, 1.2 MB at 224 px.
 
     Args:
-        max_batch: most clips in one inference.
-        workers: decode processes.
+        max_batch: maximum number of clips per inference.
+        workers: number of decode processes.
     """
     return 5 * max_batch + 2 * workers
 
 
 class LocalBackend:
-    """See `sefar_serve.extract.run.Backend`.
+    """Processes clips on this machine; see `sefar_serve.extract.run.Backend`.
 
     Args:
-        model: of a started engine.
-        decoders: started.
-        options: what rows hold.
-        sha256: of the model's file; None where a server runs it.
-        at_once: clips under way; no more than the decoders have slots for can be decoded.
-        patience: seconds without any answer of the engine after which the run ends; until then it is asked again.
+        model: a model of a started engine.
+        decoders: started decoders.
+        options: row contents.
+        sha256: SHA-256 of the model file; None if a server runs the model.
+        at_once: maximum number of clips in flight. The decoders' slots limit how many of them are decoded.
+        patience: seconds without any answer from the engine before the run fails. Until then requests are retried.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class LocalBackend:
         self._last_answer = time.monotonic()
 
     async def rows(self, work: Iterable[Work]) -> AsyncGenerator[tuple[Work, ClipRow]]:
-        """Look at clips, several at once; rows come as they are ready."""
+        """Process clips concurrently. Rows come in the order they are ready."""
         self._last_answer = time.monotonic()
         waiting = iter(work)
         running: set[asyncio.Task[tuple[Work, ClipRow]]] = set()
@@ -101,21 +101,21 @@ class LocalBackend:
             return work, failed_row(work.clip, "inference_failed", str(error), self.metadata)
         if prediction.version != self.metadata.version:
             raise MixedModelError(
-                f"the server now answers with version {prediction.version} of {self.metadata.name}; this run began "
-                f"with {self.metadata.version}: ask for one version, or take another --out"
+                f"the server switched to version {prediction.version} of {self.metadata.name}; this run started with "
+                f"version {self.metadata.version}. Serve that version again, or use another --out"
             )
         row = found_row(work.clip, clip, prediction.outputs, prediction.version, self.metadata, self._options)
         return work, row
 
     async def _infer(self, frames: NDArray[np.uint8]) -> Prediction:
-        """Ask the engine, again and again where it may come back: a clip is not at fault for a server's restart."""
+        """Run inference, and retry if the engine may recover, so that a server restart does not fail clips."""
         while True:
             try:
                 prediction = await self._model.infer(frames)
             except (EngineOverloadedError, EngineUnavailableError, EngineTimeoutError) as error:
                 if time.monotonic() - self._last_answer > self._patience:
                     raise
-                log.warning("asking again: %s", error)
+                log.warning("retrying inference: %s", error)
                 await asyncio.sleep(getattr(error, "retry_after", 1))
             else:
                 self._last_answer = time.monotonic()

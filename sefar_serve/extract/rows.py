@@ -1,4 +1,4 @@
-"""A row a clip: what a model says of it, or why it says nothing; and the same as an Arrow table."""
+"""One row per clip: the model's result, or the reason why there is none. Converts rows to an Arrow table."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ VectorName = Literal["embedding", "tokens"]
 
 @dataclass(frozen=True)
 class RowOptions:
-    """What a row holds; all rows of a folder agree in it.
+    """Contents of a row; the same for all rows of a folder.
 
     Attributes:
-        tokens: whether it holds the elements' tokens beside the clip embedding.
-        dtype: of both; float16 halves them, at 3 decimal digits.
-        top_k: number of labels.
-        format: where the vectors are kept: in the Parquet file, or beside it as NumPy arrays or a WebDataset.
+        tokens: whether to store the tokens of the temporal elements besides the clip embedding.
+        dtype: dtype of both. float16 halves their size and keeps 3 decimal digits.
+        top_k: number of labels, 1 or more.
+        format: where the vectors are stored: in the Parquet file, or next to it as NumPy arrays or a WebDataset.
     """
 
     tokens: bool = False
@@ -43,23 +43,23 @@ class RowOptions:
 
 @dataclass(frozen=True, eq=False)
 class ClipRow:
-    """One clip and what was found in it; without an error all but the span is there.
+    """One clip and its result. Unless the clip failed, everything but its span is set.
 
     Attributes:
-        clip: what was looked at.
+        clip: the clip.
         model: name of the model.
-        version: of its weights.
+        version: version of its weights.
         embedding: float32 (256,).
-        tokens: float32 (E, D), one vector per temporal element, the context last; None where not asked for.
-        labels: the best classes first.
-        scores: their softmax probabilities.
+        tokens: float32 (E, D), one vector per temporal element, the context last; None if not requested.
+        labels: class names, best first.
+        scores: softmax probabilities of the labels.
         reliability: η in (0, 1].
-        frame_times: seconds of the F frames that the model saw, in element order.
-        duration: seconds, of the whole video.
-        corrupt_frames: how many of these the decoder flagged as damaged.
-        warnings: of the decoder.
-        error_code: machine-readable reason, the HTTP API's.
-        error: the same for people.
+        frame_times: times in seconds of the F frames that the model saw, in element order.
+        duration: duration of the whole video in seconds.
+        corrupt_frames: number of those frames that the decoder flagged as damaged.
+        warnings: warnings of the decoder.
+        error_code: machine-readable reason of a failure, as in the HTTP API.
+        error: the same reason as text.
     """
 
     clip: ClipRef
@@ -81,22 +81,22 @@ class ClipRow:
 def found_row(
     ref: ClipRef, clip: Clip, outputs: Outputs, version: str, meta: ModelMetadata, options: RowOptions
 ) -> ClipRow:
-    """The row of a clip that the model has seen.
+    """Build the row of a clip that the model has processed.
 
     Args:
         ref: the clip.
-        clip: as decoded.
-        outputs: of this clip, without the batch axis.
-        version: of the weights that answered.
-        meta: of the model.
-        options: what the row holds.
+        clip: the decoded clip.
+        outputs: model outputs for this clip, without the batch axis.
+        version: version of the weights that answered.
+        meta: metadata of the model.
+        options: row contents.
     """
     best = top_classes(outputs.logits, options.top_k)
     return ClipRow(
         ref,
         meta.name,
         version,
-        # Copies: a slice would keep its whole batch.
+        # Copied, because a slice would keep its whole batch in memory.
         embedding=outputs.embedding.copy(),
         tokens=outputs.tokens.copy() if options.tokens else None,
         labels=[meta.labels[i] for i, _ in best],
@@ -110,13 +110,13 @@ def found_row(
 
 
 def failed_row(ref: ClipRef, code: str, message: str, meta: ModelMetadata) -> ClipRow:
-    """The row of a clip that could not be looked at.
+    """Build the row of a clip that failed.
 
     Args:
         ref: the clip.
         code: machine-readable reason.
-        message: the same for people.
-        meta: of the model that would have seen it.
+        message: the same reason as text.
+        meta: metadata of the model that would have processed it.
     """
     return ClipRow(ref, meta.name, meta.version, error_code=code, error=message)
 
@@ -153,7 +153,7 @@ def schema(meta: ModelMetadata, options: RowOptions) -> pa.Schema:
 
 
 def table(rows: Sequence[ClipRow], meta: ModelMetadata, options: RowOptions) -> pa.Table:
-    """The rows as an Arrow table of that schema."""
+    """Convert rows to an Arrow table with this schema."""
     columns = schema(meta, options)
     arrays = [_column(rows, field, meta, options) for field in columns]
     return pa.Table.from_arrays(arrays, schema=columns)
@@ -169,13 +169,13 @@ def _column(rows: Sequence[ClipRow], field: pa.Field, meta: ModelMetadata, optio
 def stacked(
     rows: Sequence[ClipRow], name: VectorName, meta: ModelMetadata, options: RowOptions
 ) -> NDArray[np.floating[Any]]:
-    """The vectors of N rows in one array, NaN where a row has none.
+    """Stack the vectors of N rows into one array, with NaN for rows that have none.
 
     Args:
         rows: the rows.
         name: which vectors.
-        meta: of the model.
-        options: their dtype.
+        meta: metadata of the model.
+        options: row contents, including the dtype.
 
     Returns:
         (N, 256) or (N, E, D).
@@ -189,7 +189,7 @@ def stacked(
 
 
 def _vectors(rows: Sequence[ClipRow], name: VectorName, meta: ModelMetadata, options: RowOptions) -> pa.Array:
-    """A column of vectors, made without turning its numbers into Python objects."""
+    """Build a column of vectors without turning its numbers into Python objects."""
     shape = meta.output_shapes[name]
     array = pa.array(stacked(rows, name, meta, options).reshape(-1))
     for width in reversed(shape[1:]):

@@ -1,4 +1,4 @@
-"""A run: what is to do goes to a backend, what comes back goes to shards."""
+"""A run: sends the remaining clips to a backend and writes the rows that it returns to shards."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SHARD_ROWS = 512
 
 @dataclass(frozen=True)
 class Work:
-    """A clip to look at, and where its row goes.
+    """A clip to process, and where its row goes.
 
     Attributes:
-        clip: to look at.
+        clip: the clip.
         shard: number of the shard.
-        place: of the row among those committed with it.
+        place: index of the row among the rows that are committed with it.
     """
 
     clip: ClipRef
@@ -37,41 +37,41 @@ class Work:
 
 
 class Backend(Protocol):
-    """Looks at clips, on this machine or many."""
+    """Processes clips, on one machine or many."""
 
     @property
     def metadata(self) -> ModelMetadata:
-        """The model's own description."""
+        """Metadata of the model."""
 
     @property
     def sha256(self) -> str | None:
-        """Of the model's file; None where a server runs it."""
+        """SHA-256 of the model file; None if a server runs the model."""
 
     def rows(self, work: Iterable[Work]) -> AsyncGenerator[tuple[Work, ClipRow]]:
-        """Look at clips.
+        """Process clips.
 
         Args:
-            work: taken from as places come free, never all at once.
+            work: read as capacity becomes free, never all at once.
 
         Returns:
-            Each clip's row, once, in any order. A clip that fails has a row that says why.
+            One row per clip, in any order. A clip that fails has a row with the reason.
 
         Raises:
-            EngineError: the model cannot be asked any more.
-            ExtractError: what the user can mend.
+            EngineError: the model no longer answers.
+            ExtractError: something that the user can fix.
         """
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        total: clips of the source.
-        skipped: of these, done before this run.
-        done: rows made by this run.
-        failures: clips of which the row is an error now, this run's and earlier ones', by error code.
-        repeats: how often the source names a clip again.
+        total: number of clips in the source.
+        skipped: number of those that were done before this run.
+        done: number of rows that this run has made.
+        failures: number of clips whose row is an error, from this run or an earlier one, by error code.
+        repeats: how often the source repeats a clip.
     """
 
     total: int
@@ -82,7 +82,7 @@ class Progress:
 
     @property
     def failed(self) -> int:
-        """All of these failures."""
+        """Total number of failures."""
         return sum(self.failures.values())
 
 
@@ -100,54 +100,54 @@ async def extract(
 ) -> Progress:
     """Write a row for each clip that has none yet.
 
-    Ended in any way, by cancellation or `kill -9`, it leaves a sound folder; run again, it does what is missing.
+    However a run ends, even by `kill -9`, it leaves a valid folder, and the next run does what is missing.
 
     Args:
-        clips: of the source.
-        out: folder of features.
-        backend: looks at the clips.
-        options: what rows hold.
-        shard_rows: most rows in a shard; what is lost when a run is killed.
-        retry_failed: whether clips of which the row is an error are looked at again.
-        moved: whether videos may have other paths than before; their rows stay as they are.
-        source: what the manifest says the clips are from.
-        on_progress: called when the plan is made and after every clip.
+        clips: clips of the source.
+        out: folder for the features.
+        backend: processes the clips.
+        options: row contents.
+        shard_rows: maximum number of rows in a shard. A killed run loses the rows of its unfinished shards.
+        retry_failed: whether to process clips again whose row is an error.
+        moved: whether the videos may have new paths; their rows stay as they are.
+        source: description of the source for the manifest.
+        on_progress: called when the plan is ready and after every clip.
 
     Raises:
-        ExtractError: one of its kinds; nothing is changed then, but where the disk is full.
-        EngineError: the model cannot be asked any more; what is committed stays.
+        ExtractError: something that the user can fix. Unless the disk is full, nothing has been changed.
+        EngineError: the model no longer answers; committed rows are kept.
     """
     with open_shards(out, backend.metadata, backend.sha256, options) as shards, closing(Plan(out)) as plan:
         stopped = threading.Event()
-        await _to_its_end(_fill, plan, clips, shards, moved, stopped, on_cancel=stopped.set)
+        await _run_in_thread(_fill, plan, clips, shards, moved, stopped, on_cancel=stopped.set)
         shards.describe(
             source=source, clips=plan.rows, failed=plan.failed_rows, shards=len(shards.numbers()), complete=False
         )
         tally = _Tally(plan, retry_failed)
         report = on_progress or (lambda _: None)
         report(tally.progress)
-        # Rows of the shards that are not full yet.
-        begun: dict[int, _Begun] = {}
-        async with aclosing(backend.rows(_work(plan, shard_rows, retry_failed, begun))) as rows:
+        # Rows of shards that are not complete yet.
+        partial: dict[int, _PartialShard] = {}
+        async with aclosing(backend.rows(_work(plan, shard_rows, retry_failed, partial))) as rows:
             async for work, row in rows:
-                shard = begun[work.shard]
+                shard = partial[work.shard]
                 shard.rows[work.place] = row
                 tally.take(row)
                 report(tally.progress)
                 if len(shard.rows) == len(shard.chunk.clips):
-                    del begun[work.shard]
-                    await _to_its_end(shard.commit, shards)
+                    del partial[work.shard]
+                    await _run_in_thread(shard.commit, shards)
         shards.describe(complete=True)
         return tally.progress
 
 
-async def _to_its_end(call: Callable[..., None], *args: object, on_cancel: Callable[[], None] | None = None) -> None:
-    """Call in a thread. Cancelled, it waits for the thread before it ends: what that works on is closed after.
+async def _run_in_thread(call: Callable[..., None], *args: object, on_cancel: Callable[[], None] | None = None) -> None:
+    """Call a function in a thread. If cancelled, wait for the thread, because the caller then closes what it uses.
 
     Args:
-        call: blocking.
-        args: for it.
-        on_cancel: told then, to hurry the thread.
+        call: blocking function.
+        args: its arguments.
+        on_cancel: called on cancellation, to make the thread stop early.
     """
     task = asyncio.ensure_future(asyncio.to_thread(call, *args))
     try:
@@ -159,7 +159,7 @@ async def _to_its_end(call: Callable[..., None], *args: object, on_cancel: Calla
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # the cancellation is what is told of
+            task.exception()  # mark it as retrieved; only the cancellation is raised
         raise
 
 
@@ -173,8 +173,8 @@ def _fill(plan: Plan, clips: Iterable[ClipRef], shards: Shards, moved: bool, sto
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """A shard that is not full yet."""
+class _PartialShard:
+    """A shard that is not complete yet."""
 
     chunk: Chunk
     rows: dict[int, ClipRow] = field(default_factory=dict)
@@ -190,10 +190,10 @@ class _Begun:
             shards.describe(clips=before.clips + len(rows), failed=before.failed + failed, shards=before.shards + 1)
 
 
-def _work(plan: Plan, shard_rows: int, retry_failed: bool, begun: dict[int, _Begun]) -> Iterator[Work]:
-    """What is to do, shard by shard; of each the largest files first, so that none of them is waited for alone."""
+def _work(plan: Plan, shard_rows: int, retry_failed: bool, partial: dict[int, _PartialShard]) -> Iterator[Work]:
+    """Yield the remaining work by shard, largest files first so that none of them runs alone at the end."""
     for chunk in plan.chunks(shard_rows, retry_failed=retry_failed):
-        begun[chunk.shard] = _Begun(chunk)
+        partial[chunk.shard] = _PartialShard(chunk)
         for place, clip in sorted(enumerate(chunk.clips), key=lambda item: -item[1].cost):
             yield Work(clip, chunk.shard, place)
 

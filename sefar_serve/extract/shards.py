@@ -1,6 +1,6 @@
-"""The folder that a run writes: one shard after the other, each whole or not at all, and a manifest about them.
+"""The output folder of a run: shards, each written atomically, and a manifest that describes them.
 
-A shard counts once its Parquet file has its name; whatever the format, that file is written last.
+A shard exists once its Parquet file has its final name. In every format that file is written last.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class ModelIdentity(BaseModel):
     """Which model made the features.
 
     Attributes:
-        name: of the model.
-        version: of its weights.
-        sha256: of the ONNX file; None where a server runs it.
+        name: name of the model.
+        version: version of its weights.
+        sha256: SHA-256 of the ONNX file; None if a server runs the model.
         embedding_dim: width of the embeddings.
-        elements: temporal elements, a token each.
+        elements: number of temporal elements, one token each.
         token_dim: width of the tokens.
         labels: class names.
     """
@@ -55,7 +55,7 @@ class ModelIdentity(BaseModel):
 
     @classmethod
     def of(cls, meta: ModelMetadata, sha256: str | None) -> ModelIdentity:
-        """From a model's own description."""
+        """Take the identity from the metadata of a model."""
         return cls(
             name=meta.name,
             version=meta.version,
@@ -68,26 +68,26 @@ class ModelIdentity(BaseModel):
 
 
 def model_sha256(file: Path) -> str:
-    """What `ModelIdentity` says of a model's file, in hexadecimal."""
+    """SHA-256 of a model file in hexadecimal, as in `ModelIdentity`."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 class Manifest(BaseModel):
-    """What a folder of features says of itself.
+    """Description of a folder of features, in `_manifest.json`.
 
     Attributes:
         format: version of this layout.
-        sefar_serve: version of the software that began it.
-        model: which made the features.
-        settings: of `RowOptions`, the same for all rows.
-        source: what the last run was pointed at.
-        clips: rows.
-        failed: of them, errors.
-        shards: Parquet files.
-        complete: whether the last run got to its end.
-        created: when the first run began, ISO 8601, UTC.
-        updated: when this was written.
+        sefar_serve: version of sefar-serve that created the folder.
+        model: the model that made the features.
+        settings: the `RowOptions` of all rows.
+        source: source of the last run.
+        clips: number of rows.
+        failed: number of rows that are errors.
+        shards: number of Parquet files.
+        complete: whether the last run finished.
+        created: when the first run started, ISO 8601, UTC.
+        updated: when the manifest was written.
     """
 
     format: Literal[1] = 1
@@ -104,11 +104,11 @@ class Manifest(BaseModel):
 
 
 class Shards:
-    """A folder of features that one run has to itself; made by `open_shards`.
+    """A folder of features, locked by one run. Made by `open_shards`.
 
     Attributes:
-        folder: where they are.
-        manifest: as written last.
+        folder: the folder.
+        manifest: the manifest as last written.
     """
 
     def __init__(self, folder: Path, meta: ModelMetadata, options: RowOptions, manifest: Manifest) -> None:
@@ -118,26 +118,26 @@ class Shards:
         self._options = options
 
     def numbers(self) -> list[int]:
-        """Numbers of the shards that are there, in order."""
+        """Numbers of the existing shards, in order."""
         return sorted(int(found[1]) for file in self.folder.iterdir() if (found := _SHARD.fullmatch(file.name)))
 
     def rows(self, shard: int) -> list[tuple[ClipRef, str | None]]:
-        """The clips of a shard's rows, and the error code of those that are an error.
+        """Read clip and error code of each row of a shard; the code is None if the clip did not fail.
 
         Raises:
-            ExtractError: the file is damaged, or one that belongs to it is missing.
+            ExtractError: the file is damaged, or a file that belongs to it is missing.
         """
         file = self._path(shard)
         for beside in vector_files(file.with_suffix(""), self._options):
             if not beside.is_file():
                 raise ExtractError(
-                    f"{beside} is missing; copy it back, or delete {file.name}, and the next run makes its clips again"
+                    f"{beside} is missing; copy it back, or delete {file.name} so that the next run redoes its clips"
                 )
         try:
             found = pq.read_table(file, columns=["id", "path", "start", "end", "error_code"])
         except (pa.ArrowException, OSError) as error:
             raise ExtractError(
-                f"{file} cannot be read as a shard ({error}); move it away, and the next run makes its clips again"
+                f"{file} cannot be read as a shard ({error}); move it away so that the next run redoes its clips"
             ) from error
         columns = (column.to_pylist() for column in found.columns)
         return [(ClipRef(id_, path, start, end), code) for id_, path, start, end, code in zip(*columns, strict=True)]
@@ -146,24 +146,24 @@ class Shards:
         """Write a new shard.
 
         Args:
-            shard: a number that is free.
-            rows: in the order they are to have.
+            shard: an unused number.
+            rows: the rows, in their final order.
         """
-        with self._in_words():
+        with self._translate_errors():
             write_vectors(self._path(shard).with_suffix(""), rows, self._meta, self._options)
             self._write(shard, table(rows, self._meta, self._options))
 
     def replace(self, shard: int, rows: Sequence[ClipRow]) -> None:
-        """Put rows in the place of those of the same ids.
+        """Replace the rows that have the same ids.
 
         Args:
-            shard: one that is there.
-            rows: of clips that it holds.
+            shard: number of an existing shard.
+            rows: new rows of clips that it holds.
 
         Raises:
-            ExtractError: a file that belongs to it is damaged.
+            ExtractError: a file that belongs to the shard is damaged.
         """
-        with self._in_words():
+        with self._translate_errors():
             old = pq.read_table(self._path(shard))
             place = {id_: n for n, id_ in enumerate(old["id"].to_pylist())}
             places = [place[row.clip.id] for row in rows]
@@ -178,18 +178,18 @@ class Shards:
             self._write(shard, pa.concat_tables([old.cast(new.schema), new]).take(pa.array(order)))
 
     def describe(self, **changes: Any) -> None:
-        """Write the manifest anew.
+        """Update the manifest.
 
         Args:
-            changes: fields of `Manifest`.
+            changes: fields of `Manifest` and their new values.
         """
         self.manifest = self.manifest.model_copy(update={**changes, "updated": _now()})
-        with self._in_words(), atomic_file(self.folder / MANIFEST) as new:
+        with self._translate_errors(), atomic_file(self.folder / MANIFEST) as new:
             new.write_text(self.manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def _write(self, shard: int, rows: pa.Table) -> None:
         with atomic_file(self._path(shard)) as new:
-            # Vectors do not repeat; a dictionary of them makes files half as large again.
+            # Vectors do not repeat, so dictionary encoding would make files 1.5 times as large.
             plain = [name for name in rows.schema.names if name not in ("embedding", "tokens")]
             pq.write_table(rows, new, compression="zstd", use_dictionary=plain)
 
@@ -197,7 +197,7 @@ class Shards:
         return self.folder / f"part-{shard:06d}.parquet"
 
     @contextmanager
-    def _in_words(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -206,18 +206,18 @@ class Shards:
 
 @contextmanager
 def open_shards(folder: Path, meta: ModelMetadata, sha256: str | None, options: RowOptions) -> Iterator[Shards]:
-    """Take a folder for one run, made if it is not there.
+    """Lock a folder of features for one run, and create it if it is missing.
 
     Args:
-        folder: of features.
-        meta: of the model that is to make them.
-        sha256: of its file, where it has one.
-        options: what rows hold.
+        folder: the folder.
+        meta: metadata of the model that makes the features.
+        sha256: SHA-256 of the model file; None if a server runs the model.
+        options: row contents.
 
     Raises:
-        OutputBusyError: another run writes there.
-        MixedModelError: it holds features of another model, or made with other settings.
-        ExtractError: it is no folder of features, or cannot be written.
+        OutputBusyError: another run is writing there.
+        MixedModelError: it holds features from another model, or made with other settings.
+        ExtractError: it is not a folder of features, or cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise ExtractError(f"{folder} is a file; --out takes a folder")
@@ -230,10 +230,10 @@ def open_shards(folder: Path, meta: ModelMetadata, sha256: str | None, options: 
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise OutputBusyError(f"another run writes to {folder}; wait for it, or take another --out") from error
+            raise OutputBusyError(f"another run is writing to {folder}; wait for it, or use another --out") from error
         except OSError as error:
             raise unwritable(folder, error) from error
-        for leftover in folder.glob(".part-*.new"):  # of a run that was killed
+        for leftover in folder.glob(".part-*.new"):  # left by a killed run
             leftover.unlink()
         model, settings = ModelIdentity.of(meta, sha256), _settings(options)
         manifest = _read_manifest(folder)
@@ -253,7 +253,7 @@ def _read_manifest(folder: Path) -> Manifest | None:
     if not file.is_file():
         if any(_SHARD.fullmatch(other.name) for other in folder.iterdir()):
             raise MixedModelError(
-                f"{folder} holds shards but no {MANIFEST} that says which model made them; copy it back, or take "
+                f"{folder} holds shards but no {MANIFEST} that says which model made them; copy it back, or use "
                 "another --out"
             )
         return None
@@ -263,22 +263,22 @@ def _read_manifest(folder: Path) -> Manifest | None:
         where, why = ".".join(map(str, error.errors()[0]["loc"])), error.errors()[0]["msg"]
         raise ExtractError(
             f"{file} is not a manifest of features that this version reads ({where or 'the file'}: {why}); copy it "
-            "back, or take another --out"
+            "back, or use another --out"
         ) from error
 
 
 def _check_same(folder: Path, manifest: Manifest, model: ModelIdentity, settings: dict[str, Any]) -> None:
     there = manifest.model.model_dump() | manifest.settings
     here = model.model_dump() | settings
-    # Where a server runs the model, nothing tells what file it is; name, version and shapes have to do.
+    # A server does not say which file it runs, so only name, version and shapes are compared.
     if manifest.model.sha256 is None or model.sha256 is None:
         here["sha256"] = there["sha256"]
     for name, value in here.items():
         if value != there.get(name):
-            shown = f"{there.get(name)!r}, not {value!r}" if name != "labels" else "others"
+            difference = "other labels" if name == "labels" else f"{name} {there.get(name)!r}, not {value!r}"
             raise MixedModelError(
-                f"{folder} holds features of {manifest.model.name}, version {manifest.model.version}, with {name} "
-                f"{shown}; use the same model and settings, or take another --out"
+                f"{folder} holds features of {manifest.model.name}, version {manifest.model.version}, with "
+                f"{difference}; use the same model and settings, or use another --out"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a source is, and which clips it has: a folder, a glob, a list, a manifest or one video, here or elsewhere."""
+"""Finds the clips of a source: a folder, glob, list, manifest or single video, local or remote."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
     *(".3gp", ".ogv"),
 )
-"""Of the files of a folder that are taken for videos."""
+"""Suffixes of the files in a folder that count as videos."""
 
 _KINDS = (
-    "a source is a folder of videos, a video, a glob (videos/**/*.mp4), a list file (`path label` a line: .txt, .csv) "
+    "give a folder of videos, a video, a glob (videos/**/*.mp4), a list file (one `path label` per line: .txt, .csv) "
     "or a manifest with a column path (.csv, .jsonl, .parquet)"
 )
 
@@ -32,21 +32,21 @@ _KINDS = (
 def read_source(
     source: str, *, root: str | Path | None = None, remap: Mapping[str, str] | None = None
 ) -> Iterator[ClipRef]:
-    """Name the clips of a source, one at a time.
+    """Yield the clips of a source, one at a time.
 
-    The id of a clip is the one its manifest gives. Otherwise it is the path as the source names it, of a folder or glob
-    the part below the folder, with `#t=start,end` where it is a span of the video (W3C Media Fragments 1.0, 4.2.1). So
-    it stays the same when the source grows. Files that are not there are for the decoder to find.
+    The manifest may give a clip's id. Otherwise the id is the path as written in the source, or relative to its folder
+    for a folder or glob, plus `#t=start,end` for a span of the video (W3C Media Fragments 1.0, 4.2.1). So ids stay the
+    same when the source grows. Missing video files are not checked here; the decoder reports them.
 
     Args:
-        source: path, or URL of an fsspec file system: a folder, glob, list file, manifest or video.
-        root: folder or URL that relative paths of a list or manifest start from; where the file is, if None.
-        remap: prefix replacements for the paths of a list or manifest, e.g. ``{"/root/video/": "videos/"}``.
+        source: path, or URL of an fsspec file system, of a folder, glob, list file, manifest or video.
+        root: folder or URL that relative paths in a list or manifest start from; None for the folder of the file.
+        remap: prefix replacements for the paths in a list or manifest, e.g. ``{"/root/video/": "videos/"}``.
 
     Raises:
-        SourceError: the source is none of these, names no clip, or has a malformed line.
+        SourceError: the source is none of these, contains no clips, or has a malformed line.
     """
-    clips = _elsewhere(source, root, remap or {}) if "://" in source else _here(source, root, remap or {})
+    clips = _remote(source, root, remap or {}) if "://" in source else _local(source, root, remap or {})
     return _checked(clips, source)
 
 
@@ -58,13 +58,13 @@ def _checked(clips: Iterable[ClipRef], source: str) -> Iterator[ClipRef]:
         yield clip
     if not found:
         if source.lower().endswith(SUFFIXES):
-            raise SourceError(f"{source} names no videos; it has no rows")
+            raise SourceError(f"{source} contains no videos; add a row for each clip")
         raise SourceError(
-            f"{source} names no videos; of a folder, files ending in {' '.join(VIDEO_SUFFIXES)} are taken"
+            f"no videos found in {source}; in a folder, file names must end in {' '.join(VIDEO_SUFFIXES)}"
         )
 
 
-def _here(source: str, root: str | Path | None, remap: Mapping[str, str]) -> Iterator[ClipRef]:
+def _local(source: str, root: str | Path | None, remap: Mapping[str, str]) -> Iterator[ClipRef]:
     path = Path(source).absolute()
     if path.is_dir():
         return _folder(str(path))
@@ -74,15 +74,15 @@ def _here(source: str, root: str | Path | None, remap: Mapping[str, str]) -> Ite
         return iter([_video(str(path), path.name, source, _size(path))])
     if glob.has_magic(source):
         pattern = Path(source)
-        # The folder that we are in may have marks of a glob in its name.
+        # The name of the current folder may contain glob characters.
         absolute = pattern if pattern.is_absolute() else Path(glob.escape(str(Path.cwd())), pattern)
-        return _matches(LocalFileSystem(), str(absolute), str(Path(_unmagic(str(pattern))).absolute()))
-    raise SourceError(f"{source} is not there; {_KINDS}")
+        return _matches(LocalFileSystem(), str(absolute), str(Path(_glob_folder(str(pattern))).absolute()))
+    raise SourceError(f"{source} does not exist; {_KINDS}")
 
 
 def _folder(folder: str) -> Iterator[ClipRef]:
     def refuse(error: OSError) -> None:
-        raise SourceError(f"{error.filename}: {error.strerror}; may you read it?") from error
+        raise SourceError(f"{error.filename}: {error.strerror}; get permission to read it") from error
 
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -92,15 +92,15 @@ def _folder(folder: str) -> Iterator[ClipRef]:
                 yield ClipRef(os.path.relpath(path, folder), path, cost=_size(path))
 
 
-def _elsewhere(source: str, root: str | Path | None, remap: Mapping[str, str]) -> Iterator[ClipRef]:
+def _remote(source: str, root: str | Path | None, remap: Mapping[str, str]) -> Iterator[ClipRef]:
     if "::" in source:
-        raise SourceError(f"{source} is a chain of file systems; unpack it and name the folder")
-    # The libraries behind the file systems raise what they like; what they say is the best there is to say.
+        raise SourceError(f"{source} chains file systems, which is not supported; unpack it and give the folder")
+    # File system libraries raise exceptions of any type. Their messages are passed on.
     try:
         files, path = url_to_fs(source)
-        # Of a bucket's object the name may hold marks of a glob.
+        # The name of an object in a bucket may contain glob characters.
         if glob.has_magic(path) and not files.isfile(path):
-            return _matches(files, path, _unmagic(path))
+            return _matches(files, path, _glob_folder(path))
         if files.isdir(path):
             found = files.find(path, detail=True)
             videos = {name: info for name, info in found.items() if _is_video(posixpath.relpath(name, path))}
@@ -116,14 +116,14 @@ def _elsewhere(source: str, root: str | Path | None, remap: Mapping[str, str]) -
         raise SourceError(f"{source}: {error}") from error
     except Exception as error:
         raise SourceError(f"{source} cannot be read: {error or type(error).__name__}") from error
-    raise SourceError(f"{source} is not there; {_KINDS}")
+    raise SourceError(f"{source} does not exist; {_KINDS}")
 
 
 def _matches(files: AbstractFileSystem, pattern: str, folder: str) -> Iterator[ClipRef]:
     return _listed(files, files.glob(pattern, detail=True), folder)
 
 
-def _unmagic(pattern: str) -> str:
+def _glob_folder(pattern: str) -> str:
     """The folder above everything that a glob can match."""
     parts = pattern.split("/")
     first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
@@ -131,10 +131,10 @@ def _unmagic(pattern: str) -> str:
 
 
 def _listed(files: AbstractFileSystem, found: Mapping[str, Mapping[str, Any]], folder: str) -> Iterator[ClipRef]:
-    """What a file system lists below a folder, in order: it decides which clips share a shard."""
+    """Yield the files listed below a folder, sorted, because the order decides which clips share a shard."""
     for path, info in sorted(found.items()):
         name = posixpath.relpath(path, folder)
-        # A link may lead to a file or to a folder.
+        # A link may point to a file or to a folder.
         is_file = info["type"] == "file" or (info.get("islink") and files.isfile(path))
         if is_file and not _is_hidden(name):
             here = isinstance(files, LocalFileSystem)
@@ -142,7 +142,7 @@ def _listed(files: AbstractFileSystem, found: Mapping[str, Mapping[str, Any]], f
 
 
 def _placed(named: Iterable[NamedClip], base: str | Path, remap: Mapping[str, str]) -> Iterator[ClipRef]:
-    """The clips of a manifest, where they are."""
+    """Resolve the paths of a manifest's clips."""
     folder = str(base) if "://" in str(base) else str(Path(base).absolute())
     known: set[str] = set()
     for clip in named:
@@ -155,7 +155,7 @@ def _placed(named: Iterable[NamedClip], base: str | Path, remap: Mapping[str, st
 
 
 def _check_scheme(scheme: str, name: str) -> None:
-    """See whether there is a file system behind a URL, before a million of them fail."""
+    """Check that a URL's file system is installed, before a million clips fail."""
     try:
         get_filesystem_class(scheme)
     except (ImportError, ValueError) as error:
@@ -164,7 +164,7 @@ def _check_scheme(scheme: str, name: str) -> None:
 
 def _video(path: str, name: str, source: str, size: int) -> ClipRef:
     if not _is_video(name):
-        raise SourceError(f"{source} is neither a video nor a list by its name; {_KINDS}")
+        raise SourceError(f"the suffix of {source} is not that of a video, list or manifest; {_KINDS}")
     return ClipRef(name, path, cost=size)
 
 
@@ -180,5 +180,5 @@ def _size(path: str | Path) -> int:
     try:
         return Path(path).stat().st_size
     except (OSError, ValueError):
-        # Not there, or no name a file can have: for the decoder to find.
+        # The file is missing or its name is invalid. The decoder reports it.
         return 0

@@ -1,4 +1,4 @@
-"""Vectors beside the Parquet file, for the tools that want them as NumPy arrays or as a WebDataset."""
+"""Stores vectors next to the Parquet file, as NumPy arrays or as a WebDataset."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sefar_serve.metadata import ModelMetadata
 
 
 def vector_files(stem: Path, options: RowOptions) -> list[Path]:
-    """The files that belong to a shard beside its Parquet file.
+    """Files that belong to a shard besides its Parquet file.
 
     Args:
-        stem: the shard's path without its suffix.
-        options: which files.
+        stem: path of the shard without its suffix.
+        options: row contents, which decide the files.
     """
     if options.format == "npy":
         return [_array_file(stem, name) for name in _names(options)]
@@ -29,13 +29,13 @@ def vector_files(stem: Path, options: RowOptions) -> list[Path]:
 
 
 def write_vectors(stem: Path, rows: Sequence[ClipRow], meta: ModelMetadata, options: RowOptions) -> None:
-    """Write these files for a new shard.
+    """Write the vector files of a new shard.
 
     Args:
-        stem: the shard's path without its suffix.
+        stem: path of the shard without its suffix.
         rows: all of its rows.
-        meta: of the model.
-        options: which files.
+        meta: metadata of the model.
+        options: row contents, which decide the files.
     """
     if options.format == "npy":
         for name in _names(options):
@@ -46,16 +46,16 @@ def write_vectors(stem: Path, rows: Sequence[ClipRow], meta: ModelMetadata, opti
 
 
 def replace_vectors(stem: Path, rows: Mapping[int, ClipRow], good: Sequence[int], options: RowOptions) -> None:
-    """Put the vectors of some rows in the place of what was there.
+    """Replace the vectors of some rows.
 
     Args:
-        stem: the shard's path without its suffix.
-        rows: the new ones, by their place in the shard.
-        good: places of the rows that have vectors before.
-        options: which files.
+        stem: path of the shard without its suffix.
+        rows: new rows by their index in the shard.
+        good: indices of the rows that had vectors before.
+        options: row contents, which decide the files.
 
     Raises:
-        ExtractError: a file does not hold what its shard says.
+        ExtractError: a file does not match its shard.
     """
     if options.format == "npy":
         for name in _names(options):
@@ -73,7 +73,7 @@ def replace_vectors(stem: Path, rows: Mapping[int, ClipRow], good: Sequence[int]
         if not samples.keys() >= {_key(stem, place) for place in good}:
             raise _damaged(_tar_file(stem), stem)
         for place, row in rows.items():
-            samples.pop(_key(stem, place), None)  # of a run that was killed between the tar and its Parquet file
+            samples.pop(_key(stem, place), None)  # left by a run killed between tar and Parquet file
             if _is_good(row):
                 samples[_key(stem, place)] = _sample(row, options)
         _write_tar(stem, samples)
@@ -92,7 +92,7 @@ def _tar_file(stem: Path) -> Path:
 
 
 def _key(stem: Path, place: int) -> str:
-    # Ids may hold dots and slashes, which mean something in the name of a sample.
+    # Ids may contain dots and slashes, which have a meaning in the names of samples.
     return f"{stem.name}-{place:05d}"
 
 
@@ -102,13 +102,13 @@ def _is_good(row: ClipRow) -> bool:
 
 def _damaged(file: Path, stem: Path) -> ExtractError:
     return ExtractError(
-        f"{file} does not hold what its shard says; move {stem.name}.parquet away, and the next run makes its clips "
-        "again"
+        f"{file} does not match {stem.name}.parquet; move {stem.name}.parquet away so that the next run redoes its "
+        "clips"
     )
 
 
 def _sample(row: ClipRow, options: RowOptions) -> dict[str, bytes]:
-    """The files of a row, by what follows the key in their names."""
+    """Contents of a row's files, by the part of their names after the key."""
     about = {
         "id": row.clip.id,
         "path": row.clip.path,
@@ -134,7 +134,7 @@ def _write_tar(stem: Path, samples: Mapping[str, Mapping[str, bytes]]) -> None:
     with atomic_file(_tar_file(stem)) as new, tarfile.open(new, "w") as out:
         for key in sorted(samples):
             for name, content in samples[key].items():
-                member = tarfile.TarInfo(f"{key}.{name}")  # no date and no owner: the same rows give the same bytes
+                member = tarfile.TarInfo(f"{key}.{name}")  # no date or owner, so equal rows give equal bytes
                 member.size = len(content)
                 out.addfile(member, io.BytesIO(content))
 

@@ -1,4 +1,4 @@
-"""Batch jobs of the gateway: kept in SQLite, done by `sefar_serve.extract`, continued after any end of the process.
+"""Batch jobs of the gateway: stored in SQLite, run by `sefar_serve.extract`, resumed after a restart or a crash.
 
-`store` and `errors` need no extra; `service` and what it imports need `sefar-serve[batch]`.
+`store` and `errors` need no extra; `service` and its imports need `sefar-serve[batch]`.
 """

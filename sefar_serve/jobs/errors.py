@@ -1,4 +1,4 @@
-"""Why a batch job is not taken, found, given out or removed."""
+"""Errors of requests about batch jobs."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from sefar_serve.errors import SefarError
 
 
 class JobError(SefarError):
-    """A request about jobs that cannot be served as it was put."""
+    """A request about jobs that cannot be served."""
 
     status = 400
     code = "job_error"
 
 
 class JobNotFoundError(JobError):
-    """There is no such job; `param` is the parameter that named it, None where the path did."""
+    """The job does not exist. `param` is the parameter that named it; None if the path did."""
 
     status = 404
     code = "job_not_found"
 
     def __init__(self, id_: str, param: str | None = None) -> None:
-        super().__init__(f"there is no job {id_}; GET /v1/jobs lists those there are")
+        super().__init__(f"job {id_} does not exist; GET /v1/jobs lists all jobs")
         self.param = param
 
 
 class JobNotFinishedError(JobError):
-    """It waits or runs, and has to end first."""
+    """The job is queued or running, and must finish first."""
 
     status = 409
     code = "job_not_finished"
 
 
 class JobHasNoRowsError(JobError):
-    """It ended with nothing to download."""
+    """The job ended without any rows to download."""
 
     status = 409
     code = "job_has_no_rows"
 
 
 class JobsFullError(JobError):
-    """As many jobs as may wait and run do so."""
+    """The maximum number of jobs is queued or running."""
 
     status = 429
     code = "jobs_full"
@@ -46,7 +46,7 @@ class JobsFullError(JobError):
 
 
 class IdempotencyKeyReusedError(JobError):
-    """The key has been sent with another job."""
+    """The key was already used for a different job."""
 
     status = 409
     code = "idempotency_key_reused"
@@ -54,7 +54,7 @@ class IdempotencyKeyReusedError(JobError):
 
 
 class PathNotAllowedError(JobError):
-    """A path that leads out of the folders that the operator allows."""
+    """A path is outside the folders that the operator allows."""
 
     status = 403
     code = "path_not_allowed"
@@ -62,18 +62,18 @@ class PathNotAllowedError(JobError):
 
 
 class TooManyClipsError(JobError):
-    """A job of more clips than the server takes."""
+    """A job has more clips than the server accepts."""
 
     status = 413
     code = "too_many_clips"
     param = "input"
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"a job may have {most} clips here; send the others as another job")
+        super().__init__(f"the job has more than {most} clips, the limit of this server; split it into several jobs")
 
 
 class JobStorageError(JobError):
-    """What is known of jobs cannot be written now: the disk is full."""
+    """Job data cannot be written now, because the disk is full."""
 
     status = 503
     code = "storage_full"
@@ -81,6 +81,6 @@ class JobStorageError(JobError):
 
 
 class JobsDirError(SefarError, OSError):
-    """The folder of jobs cannot be used; the message says what the operator can do."""
+    """The jobs folder cannot be used. The message says how the operator can fix it."""
 
     code = "jobs_dir_unusable"

@@ -1,4 +1,4 @@
-"""The clips of a job: where they may lie, and the file that keeps them until they are done."""
+"""The clips of a job: which paths and URLs are allowed, and the file that stores the clips."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sefar_serve.jobs.errors import PathNotAllowedError, TooManyClipsError
 
 @dataclass(frozen=True)
 class Intake:
-    """Which clips a job may have.
+    """Checks and stores the clips of jobs.
 
     Attributes:
-        roots: folders with videos; relative paths start from the first.
-        fetcher: of videos that are given by URL.
-        most: clips in a job.
+        roots: folders that paths may point into; relative paths start from the first.
+        fetcher: fetches videos given by URL.
+        most: maximum number of clips in a job.
     """
 
     roots: Sequence[Path]
@@ -29,21 +29,21 @@ class Intake:
     most: int
 
     def write(self, named: Iterable[NamedClip], file: Path) -> tuple[int, str]:
-        """Keep the clips of a job, each once, in the order they are named.
+        """Write the clips of a job to a file, each once, in the given order.
 
         Args:
-            named: as the sender names them.
-            file: to write.
+            named: the clips as the client named them.
+            file: file to write.
 
         Returns:
-            Their number, and a digest that is the same for the same clips.
+            The number of clips, and a digest that is equal for equal clips.
 
         Raises:
-            PathNotAllowedError: one lies outside the roots.
-            UrlNotAllowedError: one is of a host that the operator does not allow.
-            TooManyClipsError: there are more than a job may have.
-            SourceError: there are none, or one is malformed.
-            ClipIdConflictError: one id stands for two different clips.
+            PathNotAllowedError: a path is outside the roots.
+            UrlNotAllowedError: the host of a URL is not allowed.
+            TooManyClipsError: there are more than `most` clips.
+            SourceError: there are no clips, or one is malformed.
+            ClipIdConflictError: two different clips have the same id.
         """
         seen: dict[str, ClipRef] = {}
         digest = sha256()
@@ -56,14 +56,14 @@ class Intake:
                 if (before := seen.setdefault(placed.id, placed)) is not placed:
                     if before != placed:
                         raise ClipIdConflictError(
-                            f"the id {placed.id!r} stands for two clips; give each clip an id of its own"
+                            f"the id {placed.id!r} is used for two different clips; give each clip a unique id"
                         )
                     continue
                 line = json.dumps(asdict(placed)) + "\n"
                 digest.update(line.encode())
                 lines.write(line)
         if not seen:
-            raise SourceError("the job names no clips; a clip is a path or a url")
+            raise SourceError("the job has no clips; give each clip a path or a url")
         return len(seen), digest.hexdigest()
 
     def _placed(self, clip: NamedClip) -> ClipRef:
@@ -72,23 +72,23 @@ class Intake:
             return ClipRef(clip.clip_id, clip.name, clip.start, clip.end)
         if not self.roots:
             raise PathNotAllowedError(
-                f"{clip.name}: jobs here take no paths on the server; give a url, or have the operator allow a folder "
-                "(SEFAR_JOB_ROOTS)"
+                f"{clip.name}: paths are disabled for jobs on this server. Give a url, or ask the operator to allow a "
+                "folder (SEFAR_JOB_ROOTS)"
             )
         try:
             path = (self.roots[0] / clip.name).resolve()
-        except (OSError, ValueError, RuntimeError):  # no name a file can have, or a ring of links
+        except (OSError, ValueError, RuntimeError):  # an invalid file name, or a loop of links
             path = Path("/")
         if not any(path.is_relative_to(root) for root in self.roots):
             raise PathNotAllowedError(
-                f"{clip.name} is not in a folder that jobs here may read; paths start from the operator's first folder "
-                "(SEFAR_JOB_ROOTS)"
+                f"{clip.name} is outside the folders that jobs may read (SEFAR_JOB_ROOTS). Relative paths start from "
+                "the first of them"
             )
         return ClipRef(clip.clip_id, str(path), clip.start, clip.end)
 
 
 def read_clips(file: Path) -> Iterator[ClipRef]:
-    """The clips that `Intake.write` kept, one at a time."""
+    """Read the clips that `Intake.write` stored, one at a time."""
     with file.open(encoding="utf-8") as lines:
         for line in lines:
             yield ClipRef(**json.loads(line))

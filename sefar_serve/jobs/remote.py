@@ -1,4 +1,4 @@
-"""Decoding of clips that may lie elsewhere: they are fetched by the gateway's own rules, never by another library's."""
+"""Decoding of clips that may be URLs: they are fetched under the gateway's own rules, never by another library."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from sefar_serve.extract.decoders import DecodeError, DecoderPool
 from sefar_serve.fetch import UrlError, UrlFetcher
 
 FETCH_THREADS = 8
-"""Videos of a job fetched at the same time."""
+"""Number of a job's videos that are fetched concurrently."""
 
 
 class FetchingDecoders:
-    """Decoders that fetch first what is given by URL. Close it when the job ends.
+    """Decoders that first fetch clips given by URL. Close it when the job ends.
 
     Args:
-        decoders: of files.
-        fetcher: of URLs.
-        folder: for files until they are decoded; made here, removed by `close`.
+        decoders: decodes files.
+        fetcher: fetches URLs.
+        folder: stores fetched files until they are decoded. Created here, removed by `close`.
     """
 
     def __init__(self, decoders: DecoderPool, fetcher: UrlFetcher, folder: Path) -> None:
         self._decoders = decoders
         self._fetcher = fetcher
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(folder, ignore_errors=True)  # left by a killed process
         folder.mkdir()
         self._folder = folder
         self._threads = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="sefar-job-fetch")
@@ -67,6 +67,6 @@ class FetchingDecoders:
         return Path(file.name)
 
     def close(self) -> None:
-        """Remove what was fetched; what still is finds no folder when it comes, and a slow host is not waited for."""
+        """Remove fetched files without waiting for slow hosts; a fetch that is still running fails to save its file."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -15,19 +15,19 @@ ResultFormat = Literal["parquet", "jsonl"]
 
 
 def write_result(features: Path, file: Path, kind: ResultFormat) -> None:
-    """Put the shards of a folder of features together, one in memory at a time.
+    """Merge the shards of a folder of features, with one in memory at a time.
 
     Args:
         features: the folder.
-        file: to write, whole or not at all.
-        kind: Parquet as the shards are, or a JSON object a line.
+        file: file to write, atomically.
+        kind: ``parquet`` with the schema of the shards, or ``jsonl`` with one JSON object per line.
 
     Raises:
         JobHasNoRowsError: there are no shards.
     """
     shards = sorted(features.glob("part-*.parquet"))
     if not shards:
-        raise JobHasNoRowsError("the job ended before its first rows were saved; send it again")
+        raise JobHasNoRowsError("the job ended before any rows were saved; submit it again")
     with atomic_file(file) as new:
         if kind == "parquet":
             with pq.ParquetWriter(new, pq.read_schema(shards[0]), compression="zstd") as writer:

@@ -1,7 +1,7 @@
-"""Batch jobs: taken, done one after the other by `sefar_serve.extract`, and continued after any end of the process.
+"""Accepts batch jobs, runs them in order with `sefar_serve.extract`, and resumes them after a restart or a crash.
 
-A job's clips and rows lie in a folder of its own; how far it is, in the store. Rows are saved in whole shards, so the
-next process goes on where this one was.
+Each job has a folder for its clips and rows; its state is in the store. Rows are saved in whole shards, so the next
+process resumes where this one stopped.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from sefar_serve.schemas.problem import ErrorBody, problem_of
 log = logging.getLogger(__name__)
 
 SHARD_ROWS = 128
-"""Rows saved together; as many are lost at most when the process ends, and made again."""
+"""Rows saved together. If the process dies, the rows of unfinished shards are lost and made again."""
 
 PROGRESS_SECONDS = 0.5
 
 STORE_SECONDS = 5.0
-"""Between tries to write to a disk that is full."""
+"""Pause between attempts to write to a full disk."""
 
 NICE = 10
-"""By how much a job's decoders let requests go first."""
+"""Niceness of a job's decoders, so that requests go first."""
 
 _ID = re.compile("job_[0-9a-f]{24}")
 
@@ -59,14 +59,14 @@ CLIPS, FEATURES, FETCHED = "clips.jsonl", "features", "fetched"
 
 @dataclass(frozen=True)
 class JobBounds:
-    """How much jobs may take.
+    """Limits on jobs.
 
     Attributes:
-        most: jobs that may wait and run.
-        at_once: jobs that run at a time.
-        workers: decode processes of each.
-        max_batch: most clips in one inference of the engine.
-        limits: on each video.
+        most: maximum number of jobs that are queued or running.
+        at_once: maximum number of jobs that are running.
+        workers: number of decode processes per job.
+        max_batch: maximum number of clips per inference of the engine.
+        limits: limits on each video.
     """
 
     most: int
@@ -77,17 +77,17 @@ class JobBounds:
 
 
 class JobService:
-    """The jobs of one gateway.
+    """The batch jobs of one gateway.
 
     Args:
-        folder: where they are kept; made if it is not there, and this process's alone.
-        engine: looks at the clips; started and closed by others.
-        intake: which clips a job may have.
-        bounds: see `JobBounds`.
-        model_file: of the engine; None where a server runs it.
+        folder: folder for jobs. Created if missing, and locked by this process.
+        engine: runs the model; the caller starts and closes it.
+        intake: checks and stores the clips of jobs.
+        bounds: limits on jobs.
+        model_file: model file of the engine; None if a server runs the model.
 
     Attributes:
-        store: what is known of each job.
+        store: state of each job.
 
     Raises:
         JobsDirError: another process uses the folder, or it cannot be used.
@@ -116,7 +116,7 @@ class JobService:
         self._writing = threading.Lock()
 
     async def start(self) -> None:
-        """Go on with what is not done; remove what a process left behind that was killed."""
+        """Resume unfinished jobs, and remove what a killed process left behind."""
         await asyncio.to_thread(self._tidy)
         for _ in range(self.store.counts["queued"]):
             self._waiting.release()
@@ -130,7 +130,7 @@ class JobService:
                 shutil.rmtree(left)
 
     async def close(self) -> None:
-        """Stop; jobs that run go on when the gateway is started again."""
+        """Stop. Running jobs resume when the gateway is started again."""
         for task in (*self._workers, *self._running.values()):
             task.cancel()
         await asyncio.gather(*self._workers, *self._running.values(), return_exceptions=True)
@@ -138,25 +138,25 @@ class JobService:
         self._lock.close()
 
     async def submit(self, named: Iterable[NamedClip], options: JobOptions, key: str | None) -> Job:
-        """Take a job.
+        """Accept a job.
 
         Args:
             named: its clips, read in a thread.
-            options: of the job.
-            key: under which the same request may be sent again; None for none.
+            options: options of the job.
+            key: idempotency key, with which the same request may be sent again; None if there is none.
 
         Returns:
-            The job, or that which was sent with the same key before.
+            The job, or the job that was sent with the same key before.
 
         Raises:
-            JobError: one of its kinds.
+            JobError: the job cannot be accepted.
             ModelNotFoundError: the engine has no such model.
-            UrlNotAllowedError: a clip is of a host that the operator does not allow.
+            UrlNotAllowedError: the host of a clip's URL is not allowed.
             ExtractError: a clip or the manifest is malformed.
         """
         model = self._engine.model(options.model)
         taken = asyncio.create_task(asyncio.to_thread(self._submit, named, options, key, model))
-        # Also where the sender has gone meanwhile: the job is in the store then. A place without a job does no harm.
+        # Even if the client has gone, because the job is then in the store. Releasing without a job does no harm.
         taken.add_done_callback(lambda _: self._waiting.release())
         return await asyncio.shield(taken)
 
@@ -164,9 +164,9 @@ class JobService:
         try:
             return self._taken(named, options, key, model)
         except (OSError, sqlite3.OperationalError) as error:
-            log.error("no job can be taken: %s", error)
+            log.error("cannot accept jobs: %s", error)
             raise JobStorageError(
-                "this gateway has no room for jobs now; send the job again later, or have its operator make room"
+                "this gateway has no disk space for jobs; try again later, or ask its operator to free some"
             ) from error
 
     def _taken(self, named: Iterable[NamedClip], options: JobOptions, key: str | None, model: Model) -> Job:
@@ -194,10 +194,10 @@ class JobService:
         return job
 
     async def cancel(self, id_: str) -> Job:
-        """End a job; one that has ended stays as it is, and what it has done can be downloaded.
+        """Cancel a job, unless it has finished. Its rows so far can be downloaded.
 
         Raises:
-            JobNotFoundError: there is none of this id.
+            JobNotFoundError: no job has this id.
         """
         self._cancelled.add(id_)
         try:
@@ -210,28 +210,28 @@ class JobService:
             self._cancelled.discard(id_)
 
     def delete(self, id_: str) -> None:
-        """Forget a job that has ended, and remove its rows; blocking.
+        """Delete a finished job and its rows. Blocks.
 
         Raises:
-            JobNotFoundError: there is none of this id.
-            JobNotFinishedError: it waits or runs.
+            JobNotFoundError: no job has this id.
+            JobNotFinishedError: it is queued or running.
         """
         self.store.delete(id_)
         shutil.rmtree(self._folder / id_)
 
     def result(self, id_: str, kind: ResultFormat) -> Path:
-        """A file with the rows of a job that has ended; blocking.
+        """Return a file with the rows of a finished job. Blocks.
 
         Raises:
-            JobNotFoundError: there is none of this id.
-            JobNotFinishedError: it waits or runs.
-            JobHasNoRowsError: it ended before there were any.
+            JobNotFoundError: no job has this id.
+            JobNotFinishedError: it is queued or running.
+            JobHasNoRowsError: it ended before any rows were saved.
         """
         job = self.store.get(id_)
         if job.finished is None:
             raise JobNotFinishedError(
-                f"{id_} is {job.status}, {job.done} of {job.total} clips are done; wait for it, or cancel it to have "
-                "the rows there are"
+                f"{id_} is {job.status}, {job.done} of {job.total} clips are done; wait for it, or cancel it to get "
+                "its rows so far"
             )
         file = self._folder / id_ / f"result.{kind}"
         with self._writing:
@@ -244,12 +244,12 @@ class JobService:
             await self._waiting.acquire()
             try:
                 job = await asyncio.to_thread(self.store.claim)
-            except sqlite3.Error:  # of a full disk
-                log.exception("the store of jobs cannot be written; trying again in %g s", STORE_SECONDS)
+            except sqlite3.Error:  # the disk is full
+                log.exception("cannot write the job store; retrying in %g s", STORE_SECONDS)
                 await asyncio.sleep(STORE_SECONDS)
                 self._waiting.release()
                 continue
-            # One that was cancelled while it waited, or between these two lines, is not begun.
+            # Skip a job that was cancelled while it was queued, or between these two lines.
             if job is None or job.id in self._cancelled:
                 continue
             task = self._running[job.id] = asyncio.create_task(self._run(job))
@@ -259,36 +259,36 @@ class JobService:
                 if task.done():
                     del self._running[job.id]
                     if not task.cancelled() and (error := task.exception()) is not None:
-                        log.error("%s cannot be brought to an end; a restart goes on with it", job.id, exc_info=error)
+                        log.error("%s did not finish. It resumes after a restart", job.id, exc_info=error)
 
     async def _run(self, job: Job) -> None:
         while True:
             try:
-                why = await self._why_it_ended(job)
-                await asyncio.to_thread(self.store.finish, job.id, why)
-            # A full disk is no fault of the job's: what is committed stays, and it goes on from there.
-            except (OutputUnwritableError, sqlite3.OperationalError) as error:
-                log.warning("%s waits %g s: %s", job.id, STORE_SECONDS, error)
+                error = await self._attempt(job)
+                await asyncio.to_thread(self.store.finish, job.id, error)
+            # A full disk does not fail the job: committed rows are kept, and the next attempt resumes.
+            except (OutputUnwritableError, sqlite3.OperationalError) as full:
+                log.warning("%s: retrying in %g s: %s", job.id, STORE_SECONDS, full)
                 await asyncio.sleep(STORE_SECONDS)
             else:
                 return
 
-    async def _why_it_ended(self, job: Job) -> ErrorBody | None:
-        """Do a job; what to tell where it failed."""
+    async def _attempt(self, job: Job) -> ErrorBody | None:
+        """Run a job; return why it failed, or None."""
         try:
             await self._extract(job)
         except (OutputUnwritableError, sqlite3.OperationalError):
             raise
         except MixedModelError as error:
             log.warning("%s failed: %s", job.id, error)
-            words = "the gateway's model is no longer the one that began this job; send the job again"
-            return ErrorBody(message=words, type="server_error", param=None, code=error.code)
+            message = "the gateway's model has changed since this job started; submit the job again"
+            return ErrorBody(message=message, type="server_error", param=None, code=error.code)
         except Exception as error:
             log.warning("%s failed: %s", job.id, error)
-            said = problem_of(error).body
-            if said.code == "internal_error":
-                said = said.model_copy(update={"message": f"Internal server error. Search the log for {job.id}"})
-            return said
+            body = problem_of(error).body
+            if body.code == "internal_error":
+                body = body.model_copy(update={"message": f"Internal server error. Search the log for {job.id}"})
+            return body
         log.info("%s is done", job.id)
         return None
 
@@ -310,7 +310,7 @@ class JobService:
 
     @asynccontextmanager
     async def _backend(self, model: Model, options: RowOptions, folder: Path) -> AsyncIterator[LocalBackend]:
-        """Decoders of its own, so that a job's broken videos harm no other, and the gateway's engine."""
+        """The gateway's engine with separate decoders, so that a job's broken videos cannot harm other jobs."""
         file = self._model_file
         digest = None if file is None else await asyncio.to_thread(model_sha256, file)
         at_once = clips_at_once(self._bounds.max_batch, self._bounds.workers)
@@ -330,7 +330,7 @@ class JobService:
 
 
 class _Reporter:
-    """Writes how far a job is to the store, now and then and at the end."""
+    """Saves the progress of a job in the store, periodically and at the end."""
 
     def __init__(self, store: JobStore, id_: str) -> None:
         self._store = store
@@ -338,7 +338,7 @@ class _Reporter:
         self._latest: Progress | None = None
 
     async def __aenter__(self) -> _Reporter:
-        self._task = asyncio.create_task(self._now_and_then())
+        self._task = asyncio.create_task(self._periodically())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -348,10 +348,10 @@ class _Reporter:
         await self._write()
 
     def take(self, progress: Progress) -> None:
-        """Note how far it is."""
+        """Remember the latest progress."""
         self._latest = progress
 
-    async def _now_and_then(self) -> None:
+    async def _periodically(self) -> None:
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
             await self._write()
@@ -361,29 +361,29 @@ class _Reporter:
             done = latest.skipped + latest.done
             try:
                 await asyncio.to_thread(self._store.progress, self._id, done=done, failed=latest.failed)
-            except sqlite3.OperationalError as error:  # of a full disk; the next time tells more
-                log.warning("how far %s is cannot be noted: %s", self._id, error)
+            except sqlite3.OperationalError as error:  # the disk is full; the next write catches up
+                log.warning("cannot save the progress of %s: %s", self._id, error)
                 return
             if self._latest is latest:
                 self._latest = None
 
 
 def _locked(folder: Path) -> TextIO:
-    """Make the folder and take it for this process.
+    """Create the jobs folder and lock it for this process.
 
     Raises:
-        JobsDirError: it cannot be made or written to, or another process has it.
+        JobsDirError: it cannot be created or written to, or another process has locked it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
-        raise JobsDirError(f"{folder} cannot hold jobs ({error}); name another folder for them") from error
+        raise JobsDirError(f"{folder} cannot hold jobs ({error}); set SEFAR_JOBS_DIR to another folder") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
         raise JobsDirError(
-            f"another gateway keeps its jobs in {folder}; stop it, or name another folder (SEFAR_JOBS_DIR)"
+            f"another gateway uses {folder} for its jobs; stop it, or set SEFAR_JOBS_DIR to another folder"
         ) from error
     return lock

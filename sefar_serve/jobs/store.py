@@ -1,7 +1,7 @@
-"""What is known of each job, in SQLite: it outlives the process, however that ends.
+"""State of each job in SQLite, which survives a crash of the process.
 
-Calls block, so the gateway makes them in threads; a lock lets one of them in at a time. What clips a job has and what
-came of them lies in its folder.
+Calls block, so the gateway makes them in threads; a lock lets in one at a time. A job's clips and rows are in its
+folder, not here.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ _FIELDS = "id, status, created, started, finished, total, done, failed, model, v
 
 
 class JobStore:
-    """The jobs there are. Safe to call from several threads.
+    """All jobs. Safe to call from several threads.
 
     Args:
-        file: of the database; made if it is not there.
+        file: database file; created if missing.
 
     Attributes:
-        counts: of the jobs that wait (`queued`) and run (`running`); for metrics, read without a lock.
+        counts: number of jobs that are `queued` and `running`; for metrics, read without a lock.
 
     Raises:
-        JobsDirError: another version of the software made the file, or it is no database.
+        JobsDirError: another version of sefar-serve made the file, or it is not a database.
     """
 
     def __init__(self, file: Path) -> None:
         self._lock = threading.Lock()
-        # Transactions are begun by hand, so that reading and what is written because of it are one.
+        # Transactions are explicit, so that a read and the write that depends on it are atomic.
         self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         try:
             self._prepare(file)
@@ -77,7 +77,7 @@ class JobStore:
             self._db.close()
             if isinstance(error, JobsDirError):
                 raise
-            raise JobsDirError(f"{file} cannot be used ({error}); name another folder for jobs") from error
+            raise JobsDirError(f"{file} cannot be used ({error}); set SEFAR_JOBS_DIR to another folder") from error
         self.counts = self._counted()
 
     def _prepare(self, file: Path) -> None:
@@ -88,8 +88,8 @@ class JobStore:
             self._db.executescript(_TABLES)
         elif found != SCHEMA_VERSION:
             raise JobsDirError(
-                f"{file} has layout {found}, this version of sefar-serve reads {SCHEMA_VERSION}; name another folder "
-                "for jobs, or serve with the version that made it"
+                f"{file} has schema version {found}, but this version of sefar-serve reads {SCHEMA_VERSION}; set "
+                "SEFAR_JOBS_DIR to another folder, or run the version that made the file"
             )
 
     def close(self) -> None:
@@ -98,14 +98,14 @@ class JobStore:
             self._db.close()
 
     def check_room(self, key: str | None, most: int) -> None:
-        """See whether a job could be taken now, before any work for it.
+        """Check whether a job could be accepted now, before doing any work for it.
 
         Args:
-            key: that was sent with it; a known one needs no room.
-            most: jobs that may wait and run.
+            key: idempotency key sent with the job; a known one needs no room.
+            most: maximum number of jobs that are queued or running.
 
         Raises:
-            JobsFullError: there is no room.
+            JobsFullError: `most` jobs are queued or running.
         """
         with self._changing() as db:
             self._check_room(db, key, most)
@@ -115,31 +115,31 @@ class JobStore:
         known = key is not None and db.execute("SELECT 1 FROM job WHERE key = ?", (key,)).fetchone()
         unfinished = db.execute(f"SELECT count(*) FROM job WHERE {_UNFINISHED}").fetchone()[0]
         if not known and unfinished >= most:
-            raise JobsFullError(f"{unfinished} jobs wait or run, no more are taken; send the job again later")
+            raise JobsFullError(f"{unfinished} jobs are queued or running, the limit of this server; try again later")
 
     def add(self, job: Job, options: JobOptions, *, key: str | None, fingerprint: str, most: int) -> Job:
-        """Take a job, unless it was taken before.
+        """Add a job, unless it was added before.
 
         Args:
-            job: with an id of its own.
-            options: what it asks for.
-            key: the sender's name for this request, by which it may be sent again.
-            fingerprint: the same for the same request.
-            most: jobs that may wait and run.
+            job: job with a new id.
+            options: options of the job.
+            key: idempotency key, with which the client may send the same request again; None if there is none.
+            fingerprint: equal for equal requests.
+            most: maximum number of jobs that are queued or running.
 
         Returns:
-            The job, or that which was sent with this key before.
+            The job, or the job that was sent with this key before.
 
         Raises:
-            IdempotencyKeyReusedError: that one was another request.
-            JobsFullError: there is no room.
+            IdempotencyKeyReusedError: the key was sent with a different request before.
+            JobsFullError: `most` jobs are queued or running.
         """
         with self._changing() as db:
             row = db.execute(f"SELECT fingerprint, {_FIELDS} FROM job WHERE key = ?", (key,)).fetchone()
             if row is not None:
                 if row["fingerprint"] != fingerprint:
                     raise IdempotencyKeyReusedError(
-                        f"the Idempotency-Key was sent with another job, {row['id']}; take a new key for a new job"
+                        f"the Idempotency-Key was already used for another job, {row['id']}; use a new key"
                     )
                 return _job(row)
             self._check_room(db, key, most)
@@ -154,10 +154,10 @@ class JobStore:
             return self._get(db, job.id)
 
     def get(self, id_: str) -> Job:
-        """A job.
+        """Get a job.
 
         Raises:
-            JobNotFoundError: there is none of this id.
+            JobNotFoundError: no job has this id.
         """
         with self._lock:
             return self._get(self._db, id_)
@@ -170,10 +170,10 @@ class JobStore:
         return _job(row)
 
     def options(self, id_: str) -> JobOptions:
-        """What a job asks for.
+        """Get the options of a job.
 
         Raises:
-            JobNotFoundError: there is none of this id.
+            JobNotFoundError: no job has this id.
         """
         with self._lock:
             row = self._db.execute("SELECT options FROM job WHERE id = ?", (id_,)).fetchone()
@@ -182,17 +182,17 @@ class JobStore:
         return JobOptions.model_validate_json(row["options"])
 
     def page(self, limit: int, after: str | None = None) -> tuple[list[Job], bool]:
-        """Jobs, the newest first.
+        """List jobs, newest first.
 
         Args:
-            limit: most jobs.
-            after: id of the job before the first one; None begins with the newest.
+            limit: maximum number of jobs.
+            after: id of the job before the first one; None starts with the newest.
 
         Returns:
-            Them, and whether there are older ones.
+            The jobs, and whether there are older ones.
 
         Raises:
-            JobNotFoundError: there is no job `after`.
+            JobNotFoundError: no job has the id `after`.
         """
         with self._lock:
             if after is not None:
@@ -205,17 +205,17 @@ class JobStore:
         return [_job(row) for row in rows[:limit]], len(rows) > limit
 
     def ids(self) -> set[str]:
-        """Of all jobs."""
+        """Ids of all jobs."""
         with self._lock:
             return {row["id"] for row in self._db.execute("SELECT id FROM job")}
 
     def requeue(self) -> None:
-        """Let the jobs that ran when the process ended wait for their turn; they are the oldest, so it is the next."""
+        """Queue the jobs that were running when the process ended. They are the oldest, so they run next."""
         with self._changing() as db:
             db.execute("UPDATE job SET status = 'queued' WHERE status = 'running'")
 
     def claim(self) -> Job | None:
-        """Take the oldest job that waits; it runs from now on."""
+        """Take the oldest queued job and mark it as running; None if no job is queued."""
         with self._changing() as db:
             row = db.execute("SELECT id FROM job WHERE status = 'queued' ORDER BY number LIMIT 1").fetchone()
             if row is None:
@@ -226,35 +226,35 @@ class JobStore:
             return self._get(db, row["id"])
 
     def progress(self, id_: str, *, done: int, failed: int) -> None:
-        """Note how far a job is.
+        """Save the progress of a job.
 
         Args:
-            id_: of the job.
-            done: clips looked at.
-            failed: of these, errors.
+            id_: id of the job.
+            done: number of clips processed.
+            failed: number of those that failed.
         """
         with self._changing() as db:
             db.execute("UPDATE job SET done = ?, failed = ? WHERE id = ?", (done, failed, id_))
 
     def finish(self, id_: str, error: ErrorBody | None = None) -> None:
-        """Note that a job has ended by itself; one that was cancelled meanwhile stays so.
+        """Mark a running job as completed or failed. A job that was cancelled meanwhile stays cancelled.
 
         Args:
-            id_: of the job.
-            error: why it failed; None where it did not.
+            id_: id of the job.
+            error: why it failed; None if it completed.
         """
-        status, told = ("completed", None) if error is None else ("failed", error.model_dump_json())
+        status, reason = ("completed", None) if error is None else ("failed", error.model_dump_json())
         with self._changing() as db:
             db.execute(
                 "UPDATE job SET status = ?, error = ?, finished = ? WHERE id = ? AND status = 'running'",
-                (status, told, _now(), id_),
+                (status, reason, _now(), id_),
             )
 
     def cancel(self, id_: str) -> Job:
-        """Note that a job is to end; one that has ended stays as it is.
+        """Mark a job as cancelled, unless it has finished.
 
         Raises:
-            JobNotFoundError: there is none of this id.
+            JobNotFoundError: no job has this id.
         """
         with self._changing() as db:
             db.execute(
@@ -263,11 +263,11 @@ class JobStore:
             return self._get(db, id_)
 
     def delete(self, id_: str) -> None:
-        """Forget a job, its idempotency key too.
+        """Delete a job and its idempotency key.
 
         Raises:
-            JobNotFoundError: there is none of this id.
-            JobNotFinishedError: it waits or runs.
+            JobNotFoundError: no job has this id.
+            JobNotFinishedError: it is queued or running.
         """
         with self._changing() as db:
             job = self._get(db, id_)

@@ -1,4 +1,4 @@
-"""What the files under deploy/ say of this product and of each other."""
+"""Checks the files under deploy/ against the package and against each other."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def lines(dockerfile: Path) -> list[str]:
 
 
 def instruction(dockerfile: Path, name: str) -> str:
-    """What follows the last instruction of that name."""
+    """Arguments of the last instruction with this name."""
     return [line.removeprefix(name).strip() for line in lines(dockerfile) if line.startswith(f"{name} ")][-1]
 
 
 def copied(dockerfile: Path) -> list[str]:
-    """What a Dockerfile takes from the checkout."""
+    """Paths that a Dockerfile copies from the checkout."""
     found = [line.split()[1:-1] for line in lines(dockerfile) if line.startswith("COPY ") and "--from" not in line]
     return [source for sources in found for source in sources]
 
@@ -91,7 +91,7 @@ def test_files_parse(file: Path) -> None:
 
 
 @pytest.mark.parametrize("dockerfile", [GATEWAY_IMAGE, TRITON_IMAGE], ids=["gateway", "triton"])
-def test_images_copy_what_is_there_and_not_ignored(dockerfile: Path) -> None:
+def test_images_copy_existing_paths_that_are_not_ignored(dockerfile: Path) -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert "*" in ignored
     for source in copied(dockerfile):
@@ -113,15 +113,15 @@ def test_gateway_image_installs_an_extra_that_exists() -> None:
     assert default in project["project"]["optional-dependencies"]
 
 
-def test_both_images_and_the_chart_run_as_one_user() -> None:
-    # Shared memory is readable by its owner alone.
+def test_both_images_and_the_chart_run_as_the_same_user() -> None:
+    # Shared memory is readable only by its owner.
     user = instruction(GATEWAY_IMAGE, "USER")
     assert user == instruction(TRITON_IMAGE, "USER")
     helpers = (CHART / "templates" / "_helpers.tpl").read_text(encoding="utf-8")
     assert [f"{uid}:{uid}" for uid in re.findall(r"runAs(?:User|Group): (\d+)", helpers)] == [user, user]
 
 
-def test_chart_starts_triton_as_its_image_does() -> None:
+def test_chart_starts_triton_with_the_flags_of_its_image() -> None:
     image = json.loads(instruction(TRITON_IMAGE, "ENTRYPOINT"))
     chart = (CHART / "templates" / "triton.yaml").read_text(encoding="utf-8")
     flags = re.findall(r"^ +- (--[a-z0-9-]+=[^{\s]+)$", chart, re.M)
@@ -130,7 +130,7 @@ def test_chart_starts_triton_as_its_image_does() -> None:
 
 @pytest.fixture(params=[200, 503])
 def answering(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
-    """A server on a free port, and the status it answers /healthz with."""
+    """Run a server; yields its port and its status for /healthz."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -148,10 +148,10 @@ def answering(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
         thread.join()
 
 
-def test_healthcheck_tells_health(answering: tuple[int, int]) -> None:
+def test_healthcheck_reports_health(answering: tuple[int, int]) -> None:
     port, status = answering
     command = json.loads(instruction(GATEWAY_IMAGE, "HEALTHCHECK").partition("CMD")[2])
-    # A proxy in the environment must not be asked.
+    # A proxy in the environment must not be used.
     environment = {"SEFAR_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
     done = subprocess.run([sys.executable, *command[1:]], env=environment, timeout=20, check=False)
     assert (done.returncode == 0) == (status == 200)
@@ -161,12 +161,12 @@ def test_healthcheck_tells_health(answering: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("file", TEXTS, ids=lambda file: str(file.relative_to(ROOT)))
-def test_settings_that_are_named_exist(file: Path) -> None:
+def test_named_settings_exist(file: Path) -> None:
     named = set(re.findall(r"\bSEFAR_([A-Z][A-Z_]*[A-Z])", file.read_text(encoding="utf-8")))
     assert named <= {field.upper() for field in Settings.model_fields}
 
 
-def test_compose_gives_the_gateway_settings_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compose_sets_valid_settings_for_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     service = load(COMPOSE[0])["services"]["gateway"]
     for name, value in service["environment"].items():
         monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value))
@@ -177,7 +177,7 @@ def test_compose_gives_the_gateway_settings_that_it_takes(monkeypatch: pytest.Mo
     assert int(service["stop_grace_period"].removesuffix("s")) > settings.shutdown_grace + settings.triton_timeout
 
 
-def test_compose_gives_jobs_a_folder_that_the_image_has() -> None:
+def test_compose_mounts_jobs_on_a_folder_of_the_image() -> None:
     gateway = load(COMPOSE[2])["services"]["gateway"]
     targets = {volume["type"]: volume["target"] for volume in gateway["volumes"]}
     assert targets["volume"] == gateway["environment"]["SEFAR_JOBS_DIR"]
@@ -189,21 +189,21 @@ def test_compose_gives_jobs_a_folder_that_the_image_has() -> None:
     assert extras == {load(COMPOSE[0])["services"]["gateway"]["build"]["args"]["EXTRA"], "batch"}
 
 
-def test_chart_takes_settings_that_exist() -> None:
+def test_chart_accepts_existing_settings() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     names = schema["properties"]["gateway"]["properties"]["settings"]["propertyNames"]["enum"]
     assert set(names) <= set(Settings.model_fields)
 
 
 def gateway_metrics() -> set[str]:
-    """Every series that the gateway may expose."""
+    """All series that the gateway may expose."""
     idle = SimpleNamespace(engine=SimpleNamespace(queue_depth=0), decoding=0)
     endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
     families = Metrics(idle).registry.collect()  # type: ignore[arg-type]
     return {family.name + ending for family in families for ending in endings[family.type]}
 
 
-def test_dashboard_shows_metrics_that_exist() -> None:
+def test_dashboard_uses_existing_metrics() -> None:
     dashboard = json.loads((DEPLOY / "grafana" / "dashboards" / "sefar.json").read_text(encoding="utf-8"))
     targets = [target for panel in dashboard["panels"] for target in panel.get("targets", [])]
     assert targets
@@ -214,7 +214,7 @@ def test_dashboard_shows_metrics_that_exist() -> None:
         assert named <= known, target["expr"]
 
 
-def test_autoscaling_metric_of_the_page_is_the_charts() -> None:
+def test_chart_and_docs_use_the_same_autoscaling_metric() -> None:
     chart = (CHART / "templates" / "triton.yaml").read_text(encoding="utf-8")
     [scaled] = re.findall(r"metric: \{name: (nv_\w+)\}", chart)
     assert scaled in TRITON_METRICS
@@ -227,7 +227,7 @@ def test_autoscaling_metric_of_the_page_is_the_charts() -> None:
 # --- compose --------------------------------------------------------------------------------------------------------
 
 
-def test_compose_refers_to_files_that_exist() -> None:
+def test_compose_refers_to_existing_files() -> None:
     for name, service in services():
         if build := service.get("build"):
             context = DEPLOY / build["context"]
@@ -237,7 +237,7 @@ def test_compose_refers_to_files_that_exist() -> None:
                 assert (DEPLOY / volume.partition(":")[0]).exists(), volume
 
 
-def test_compose_names_volumes_and_networks_that_it_makes() -> None:
+def test_compose_defines_the_volumes_and_networks_that_it_uses() -> None:
     made = [load(file) for file in COMPOSE]
     for name, service in services():
         for volume in service.get("volumes", []):
@@ -248,14 +248,14 @@ def test_compose_names_volumes_and_networks_that_it_makes() -> None:
         assert set(service.get("networks", [])) <= set(made[0]["networks"]), name
 
 
-def test_compose_services_are_confined() -> None:
+def test_compose_services_are_hardened() -> None:
     published = []
     for name, service in load(COMPOSE[0])["services"].items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["deploy"]["resources"]["limits"]["memory"], name
-        assert re.search(r":v?\d", service["image"]), f"{name}: the image's tag names no version"
+        assert re.search(r":v?\d", service["image"]), f"{name}: the image tag has no version"
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), name
             published.append(name)
@@ -273,13 +273,13 @@ def test_prometheus_scrapes_services_of_compose() -> None:
 
 @pytest.fixture(scope="module")
 def schema() -> jsonschema.Draft7Validator:
-    """What Helm checks values against."""
+    """The schema with which Helm validates values."""
     found = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft7Validator.check_schema(found)
     return jsonschema.Draft7Validator(found)
 
 
-def test_chart_values_are_of_their_schema(schema: jsonschema.Draft7Validator) -> None:
+def test_chart_values_match_their_schema(schema: jsonschema.Draft7Validator) -> None:
     schema.validate(load(CHART / "values.yaml"))
 
 
@@ -287,13 +287,13 @@ def test_chart_values_are_of_their_schema(schema: jsonschema.Draft7Validator) ->
     ("part", "wrong"),
     [("gateway", {"settings": {"max_que": 1}}), ("gateway", {"replicas": "2"}), ("triton", {"gpu": 1})],
 )
-def test_chart_schema_refuses_mistakes(schema: jsonschema.Draft7Validator, part: str, wrong: dict[str, Any]) -> None:
+def test_chart_schema_rejects_mistakes(schema: jsonschema.Draft7Validator, part: str, wrong: dict[str, Any]) -> None:
     values = load(CHART / "values.yaml")
     values[part] |= wrong
     assert not schema.is_valid(values)
 
 
-def test_chart_uses_values_that_exist() -> None:
+def test_chart_uses_existing_values() -> None:
     values = load(CHART / "values.yaml")
     for template in sorted((CHART / "templates").iterdir()):
         for path in re.findall(r"\.Values((?:\.\w+)+)", template.read_text(encoding="utf-8")):
@@ -303,7 +303,7 @@ def test_chart_uses_values_that_exist() -> None:
                 found = found[key]
 
 
-def test_chart_is_of_the_products_version() -> None:
+def test_chart_has_the_version_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     version = project["project"]["version"]
     assert load(CHART / "Chart.yaml")["appVersion"] == version

@@ -19,7 +19,8 @@ def running_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gatewa
     gateway = start_gateway(tmp_path_factory.mktemp("gateway") / "log", env={"SEFAR_CAPTIONER": "auto"})
     yield gateway
     gateway.process.terminate()
-    assert gateway.process.wait(30) == -signal.SIGTERM, gateway.log.read_text()  # uvicorn ends by the signal, once done
+    assert gateway.process.wait(30) == -signal.SIGTERM, gateway.log.read_text()  # uvicorn exits by signal, once done
+
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Starts the gateway as users do: `sefar serve` in a process of its own."""
+"""Starts the gateway as users do: `sefar serve` in its own process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GatewayProcess:
 def start_gateway(log: Path, *flags: str, port: int = 0, env: dict[str, str] | None = None) -> GatewayProcess:
     """Start `sefar serve` and wait until it is ready; without captions unless `env` says otherwise.
 
-    The language model takes seconds to load, and most tests are not about it. Port 0 takes a free one.
+    The language model takes seconds to load, and most tests do not need it. Port 0 picks a free one.
     """
     if not port:
         with socket.socket() as probe:

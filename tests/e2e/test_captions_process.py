@@ -1,4 +1,4 @@
-"""Captions and answers of the shipped language model: the real gateway, the `openai` package, the command line."""
+"""Captions and answers of the shipped captioner, through a real gateway, the `openai` package and the command line."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sefar_serve.settings import shipped_captioner
 from sefar_training.synthgym import CLASSES, clip_seed, encode_clip, render_clip
 
 ACTION = CLASSES[3]
-"""Salto backward tucked with 1 turn: a class that the shipped model knows well."""
+"""Salto backward tucked with 1 turn: a class that the shipped model recognises well."""
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip that nothing was trained on."""
+    """A clip that no model was trained on."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     encode_clip(render_clip(ACTION, clip_seed(7, "demo", ACTION, 0), "standard"), path)
     return path
@@ -52,13 +52,13 @@ MODEL = "sefar-synthgym-captioner"
 SAYS = ACTION.name.partition(") ")[2]
 
 
-def test_the_artefact_is_small_and_has_a_card() -> None:
+def test_the_shipped_captioner_is_small_and_has_a_card() -> None:
     folder = shipped_captioner()
     assert sum(file.stat().st_size for file in folder.iterdir()) < 10_000_000
     assert "## Figures" in (folder / "README.md").read_text()
 
 
-def test_a_caption_whole_and_in_a_stream(chat: Any, clip: Path) -> None:
+def test_a_caption_is_the_same_whole_and_streamed(chat: Any, clip: Path) -> None:
     asked = {"model": MODEL, "messages": messages(clip, "Describe the action in this clip.")}
     whole = chat.create(**asked)
     assert SAYS in whole.choices[0].message.content
@@ -88,7 +88,7 @@ def test_a_length_as_many_clients_send_it(chat: Any, clip: Path) -> None:
     assert "max_tokens was lowered from 4096" in answer.model_extra["sefar"]["notice"]
 
 
-def test_a_seed_repeats_a_drawn_text(chat: Any, clip: Path) -> None:
+def test_a_seed_repeats_a_sampled_text(chat: Any, clip: Path) -> None:
     asked = {"model": MODEL, "messages": messages(clip, "Describe this video."), "temperature": 1.5}
     texts = [chat.create(**asked, seed=seed).choices[0].message.content for seed in (1, 1, 2, 3, 4, 5)]
     assert texts[0] == texts[1]
@@ -103,7 +103,7 @@ def test_a_seed_repeats_a_drawn_text(chat: Any, clip: Path) -> None:
         ("other", "What?", openai.NotFoundError, "model_not_found"),
     ],
 )
-def test_what_cannot_be_asked_and_the_next_request(
+def test_rejected_requests_do_not_affect_the_next_one(
     chat: Any, clip: Path, model: str, text: str, error: type[openai.APIStatusError], code: str
 ) -> None:
     with pytest.raises(error) as raised:
@@ -118,8 +118,8 @@ def generating(gateway: GatewayProcess) -> float:
     return float(line.partition(" ")[2])
 
 
-def test_hanging_up_in_mid_stream_frees_the_place(running_gateway: GatewayProcess, chat: Any, clip: Path) -> None:
-    # A temperature at which the model talks on and on.
+def test_a_disconnect_during_a_stream_frees_the_slot(running_gateway: GatewayProcess, chat: Any, clip: Path) -> None:
+    # At this temperature the model hardly stops.
     asked = {
         "messages": messages(clip, "Describe this video."),
         "temperature": 2.0,
@@ -128,7 +128,7 @@ def test_hanging_up_in_mid_stream_frees_the_place(running_gateway: GatewayProces
         "seed": 1,
     }
 
-    async def some_hang_up() -> None:
+    async def disconnect_some() -> None:
         async with httpx.AsyncClient(base_url=running_gateway.url, timeout=60) as client:
 
             async def one(seed: int) -> None:
@@ -140,7 +140,7 @@ def test_hanging_up_in_mid_stream_frees_the_place(running_gateway: GatewayProces
 
             await asyncio.gather(*(one(seed) for seed in range(12)))
 
-    asyncio.run(some_hang_up())
+    asyncio.run(disconnect_some())
     deadline = time.monotonic() + 20
     while generating(running_gateway) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -148,7 +148,7 @@ def test_hanging_up_in_mid_stream_frees_the_place(running_gateway: GatewayProces
     assert SAYS in chat.create(model=MODEL, messages=messages(clip, "Describe this video.")).choices[0].message.content
 
 
-def test_many_at_once_are_answered_as_one_alone(running_gateway: GatewayProcess, clip: Path) -> None:
+def test_concurrent_clips_get_the_same_caption_as_one_alone(running_gateway: GatewayProcess, clip: Path) -> None:
     with Client(running_gateway.url) as client:
         alone = client.caption(clip)
     parts = [("file", ("clip.mp4", clip.read_bytes()))] * 20
@@ -165,7 +165,7 @@ def sefar(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[
     return done
 
 
-def test_sefar_caption_here_and_through_a_gateway(running_gateway: GatewayProcess, clip: Path, tmp_path: Path) -> None:
+def test_sefar_caption_with_and_without_a_gateway(running_gateway: GatewayProcess, clip: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     here, there = (
@@ -179,9 +179,9 @@ def test_sefar_caption_here_and_through_a_gateway(running_gateway: GatewayProces
 
 
 def test_sefar_ask(running_gateway: GatewayProcess, clip: Path) -> None:
-    told = sefar("ask", clip, "Which is it?", "--option", "split jump", "--option", SAYS).stdout
-    assert told.startswith(f"B. {SAYS}")
-    assert "classifier" in told
+    local = sefar("ask", clip, "Which is it?", "--option", "split jump", "--option", SAYS).stdout
+    assert local.startswith(f"B. {SAYS}")
+    assert "classifier" in local
     remote = sefar("ask", clip, "How many turns are there?", "--url", running_gateway.url).stdout
     assert remote.startswith("1 turn\n")
     refused = sefar("ask", clip, "a <sefar>", "--url", running_gateway.url, code=1)

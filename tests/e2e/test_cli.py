@@ -1,4 +1,4 @@
-"""The command line as a user meets it, in a process of its own."""
+"""The command line in its own process, as users run it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_classify_prints_a_table_and_draws_a_sheet(clips: list[Path], tmp_path: 
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
 
 
-def test_json_is_one_object_a_line_and_equals_the_gateways(clips: list[Path], running_gateway: GatewayProcess) -> None:
+def test_json_lines_equal_those_of_the_gateway(clips: list[Path], running_gateway: GatewayProcess) -> None:
     local = [json.loads(line) for line in sefar("classify", *clips, "--json").stdout.splitlines()]
     remote = [
         json.loads(line)
@@ -67,7 +67,7 @@ def test_embed(clips: list[Path], running_gateway: GatewayProcess) -> None:
     assert "256" in sefar("embed", clips[0]).stdout
 
 
-def test_windows_give_a_row_each(clips: list[Path]) -> None:
+def test_each_window_is_a_row(clips: list[Path]) -> None:
     [line] = sefar("classify", clips[0], "--window", "0.4", "--json").stdout.splitlines()
     assert len(json.loads(line)["timeline"]) >= 4
     assert "0.0–0.4" in sefar("classify", clips[0], "--window", "0.4").stdout
@@ -84,7 +84,7 @@ def test_a_bad_file_is_reported_and_the_others_answered(clips: list[Path], tmp_p
     assert "2 of 3 videos failed" in done.stderr
 
 
-def test_no_gateway_there(clips: list[Path]) -> None:
+def test_no_gateway_at_the_url(clips: list[Path]) -> None:
     assert "no gateway answers" in sefar("classify", clips[0], "--url", "http://127.0.0.1:9", code=1).stderr
 
 
@@ -95,7 +95,7 @@ def test_info() -> None:
     assert len(described["labels"]) >= 30
 
 
-def test_a_wrong_model_file_is_explained(tmp_path: Path) -> None:
+def test_the_error_for_a_wrong_model_file(tmp_path: Path) -> None:
     wrong = tmp_path / "model.onnx"
     wrong.write_bytes(b"nothing of the kind")
     assert "cannot be loaded" in sefar("info", wrong, code=1).stderr
@@ -110,5 +110,5 @@ def test_help_and_version() -> None:
     assert sefar("--version").stdout.startswith("sefar-serve ")
 
 
-def test_settings_mistakes_are_named() -> None:
+def test_invalid_settings_are_named() -> None:
     assert "max_batch" in sefar("serve", "--max-batch", "0", code=2).stderr

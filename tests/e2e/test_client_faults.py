@@ -1,4 +1,4 @@
-"""The client against a real gateway that is too small for it and is killed: every clip once, and the same answers."""
+"""The client against an overloaded gateway that is also killed: each clip has one answer, and it is right."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sefar_client import AsyncClient, Classification, Client, Failure
 
 COUNT = 80
 TINY = ("--max-decoding", "2", "--max-queue", "2", "--decode-threads", "1")
-"""Room for two clips, where the client sends twelve at a time."""
+"""Capacity for two clips, while the client sends twelve at a time."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[list[GatewayProcess]]:
-    """A tiny gateway; who kills it appends the next, which is stopped at the end."""
+    """A tiny gateway. Tests that kill it append the next one, which is stopped at the end."""
     running = [start_gateway(tmp_path / "log", *TINY)]
     yield running
     for one in running:
@@ -44,7 +44,7 @@ def gateway(tmp_path: Path) -> Iterator[list[GatewayProcess]]:
 
 
 def restarted(gateway: list[GatewayProcess]) -> None:
-    """Kill the gateway, and start it again where it was."""
+    """Kill the gateway and start it again on the same port."""
     gateway[-1].process.send_signal(signal.SIGKILL)
     gateway[-1].process.wait()
     port = int(gateway[-1].url.rpartition(":")[2])
@@ -55,14 +55,14 @@ Row = tuple[str, list[tuple[int, float]]] | str
 
 
 def row(result: Classification | Failure) -> Row:
-    """What has to be the same: the clip, its labels and scores; or why it failed."""
+    """What must be equal: the clip, its labels and scores, or why it failed."""
     if isinstance(result, Failure):
         return str(result.error)
     return result.name, [(label.index, round(label.score, 4)) for label in result.labels]
 
 
 @pytest.mark.parametrize("kind", ["blocking", "asynchronous"])
-def test_no_clip_is_lost_or_doubled_under_refusals_and_a_restart(
+def test_no_clip_is_lost_or_repeated_under_overload_and_a_restart(
     gateway: list[GatewayProcess], clips: list[Path], kind: Literal["blocking", "asynchronous"]
 ) -> None:
     url = gateway[0].url
@@ -73,7 +73,7 @@ def test_no_clip_is_lost_or_doubled_under_refusals_and_a_restart(
     disturbed: list[Row] = []
 
     def take(result: Classification | Failure) -> bool:
-        """Note a result; whether it is time for the restart."""
+        """Record a result; return whether to restart the gateway now."""
         disturbed.append(row(result))
         return len(disturbed) == COUNT // 3
 
@@ -94,5 +94,5 @@ def test_no_clip_is_lost_or_doubled_under_refusals_and_a_restart(
     assert len(disturbed) == COUNT
     assert disturbed == undisturbed
     answered = re.findall(r'"status": ?(\d+)', gateway[0].log.read_text())
-    assert "429" in answered, "the gateway had room for all: nothing was tested"
+    assert "429" in answered, "the gateway was never overloaded, so nothing was tested"
     assert len(gateway) == 2

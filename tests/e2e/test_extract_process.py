@@ -1,4 +1,4 @@
-"""`sefar extract` as a process: killed with SIGKILL in the middle, run again, and the same bytes as undisturbed."""
+"""`sefar extract` as a process: killed with SIGKILL and run again, it writes the same bytes as an undisturbed run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLIPS, FILES, SHARD_ROWS = 240, 12, 8
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty clips of each of a dozen files, every ninth of them damaged in its own way, and two that are not there."""
+    """Twenty clips of each of a dozen files; every ninth clip is a damaged or missing file."""
     folder = tmp_path_factory.mktemp("source")
     for number in range(FILES):
         (folder / f"{number}.mp4").write_bytes(encode_grey_clip([(20 * number + n) % 256 for n in range(16)]))
@@ -48,7 +48,7 @@ def _command(manifest: Path, out: Path) -> list[str]:
 def _run(manifest: Path, out: Path) -> dict[str, object]:
     done = subprocess.run(_command(manifest, out), capture_output=True, text=True, timeout=120)
     assert done.returncode == 1, done.stderr  # clips failed
-    assert "--retry-failed looks again" in done.stderr
+    assert "use --retry-failed to process them again" in done.stderr
     return json.loads(done.stdout)
 
 
@@ -56,7 +56,7 @@ def _hashes(out: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(out.glob("part-*"))}
 
 
-def test_killed_and_run_again_it_leaves_what_an_undisturbed_run_does(manifest: Path, tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_equals_an_undisturbed_one(manifest: Path, tmp_path: Path) -> None:
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     counts = _run(manifest, undisturbed)
     assert (counts["total"], counts["done"], counts["failed"]) == (CLIPS, CLIPS, 27)
@@ -88,17 +88,17 @@ def test_killed_and_run_again_it_leaves_what_an_undisturbed_run_does(manifest: P
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_end_it_says_how_to_go_on_and_counts_what_is_there(
+def test_a_stopped_run_says_how_to_resume_and_counts_its_rows(
     manifest: Path, tmp_path: Path, end: signal.Signals
 ) -> None:
     process = subprocess.Popen(_command(manifest, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not _hashes(tmp_path):
-        assert process.poll() is None, "it ended before it could be asked to"
+        assert process.poll() is None, "it ended before it could be stopped"
         time.sleep(0.002)
     process.send_signal(end)
     printed, errors = process.communicate(timeout=60)
     assert (process.returncode, printed) == (128 + end, "")
-    assert errors == "stopped; run the same command again to go on\n"
+    assert errors == "stopped; run the same command again to resume\n"
     about = json.loads((tmp_path / "_manifest.json").read_text())
     rows = sum(pq.read_metadata(file).num_rows for file in tmp_path.glob("part-*"))
     assert (about["clips"], about["shards"], about["complete"]) == (rows, len(_hashes(tmp_path)), False)

@@ -1,4 +1,4 @@
-"""The gateway as users run it: a process, real files over HTTP, bad files in between, a clean stop."""
+"""The gateway in its own process, as users run it: real files over HTTP, bad files in between, a clean stop."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_real_video_classifies_over_http(running_gateway: GatewayProcess, 
         ("audio.mp4", audio_only(), 415, {"no_video_stream"}),
     ],
 )
-def test_bad_files_get_their_status_and_the_server_goes_on(
+def test_bad_files_get_their_status_and_the_server_keeps_working(
     running_gateway: GatewayProcess, name: str, content: bytes, status: int, code: set[str], tmp_path: Path
 ) -> None:
     file = tmp_path / name
@@ -68,11 +68,11 @@ def test_bad_files_get_their_status_and_the_server_goes_on(
         assert refused.value.code in code
         assert refused.value.status == (422 if refused.value.code == "undecodable_video" else status)
         assert name in str(refused.value)
-        assert client.classify(encode_grey_clip([90] * 3)).labels  # a 3-frame video is fine
+        assert client.classify(encode_grey_clip([90] * 3)).labels  # a video of 3 frames is valid
         assert client.ready()
 
 
-def test_the_real_model_answers_alike_alone_and_in_a_crowd(running_gateway: GatewayProcess) -> None:
+def test_embeddings_are_equal_alone_and_concurrently(running_gateway: GatewayProcess) -> None:
     clips = [encode_grey_clip(list(range(level, level + 48))) for level in (0, 60, 120, 180)]
     with Client(running_gateway.url) as client:
         alone = [client.embed(clip).embedding for clip in clips]
@@ -84,7 +84,7 @@ def test_the_real_model_answers_alike_alone_and_in_a_crowd(running_gateway: Gate
         np.testing.assert_allclose(item.embedding, alone[i % 4], atol=1e-4)
 
 
-def test_large_uploads_pass(running_gateway: GatewayProcess) -> None:
+def test_large_uploads_are_accepted(running_gateway: GatewayProcess) -> None:
     clip = encode_grey_clip([90] * 10)
     padding = 30_000_000
     box = (padding + 8).to_bytes(4, "big") + b"free" + bytes(padding)  # an MP4 box that readers skip
@@ -104,7 +104,7 @@ def test_logs_are_json_lines(running_gateway: GatewayProcess) -> None:
 
 
 def test_sigterm_lets_running_requests_finish(tmp_path: Path) -> None:
-    # The model waits a second for company, so the request is surely under way when the signal comes.
+    # The batcher waits a second for more clips, so the request is still running when the signal comes.
     gateway = start_gateway(tmp_path / "log", "--max-wait-ms", "1000")
     answers = []
 
@@ -117,6 +117,6 @@ def test_sigterm_lets_running_requests_finish(tmp_path: Path) -> None:
     time.sleep(0.4)
     gateway.process.send_signal(signal.SIGTERM)
     request.join(30)
-    assert gateway.process.wait(30) == -signal.SIGTERM, gateway.log.read_text()  # uvicorn ends by the signal, once done
+    assert gateway.process.wait(30) == -signal.SIGTERM, gateway.log.read_text()  # uvicorn exits by signal, once done
     [answer] = answers
     assert answer.labels

@@ -1,4 +1,4 @@
-"""The wheel, installed into a fresh environment as users do: no torch, and the shipped model inside."""
+"""The wheel, installed into a new environment: it needs no torch and includes the shipped model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch job as users run it: handed in by the client, its gateway killed, its rows those of `sefar extract`."""
+"""A batch job submitted by the client: its gateway is killed, and its rows equal those of `sefar extract`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIFFERENT = 12
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Many names for a few videos, and one that is none."""
+    """Many names for a few videos, and one file that is not a video."""
     folder = tmp_path_factory.mktemp("videos")
     for number in range(COUNT):
         file = folder / f"{number:04d}.mp4"
@@ -41,7 +41,7 @@ def table_of(*files: Path) -> list[dict[str, object]]:
     return sorted(rows, key=lambda row: str(row["id"]))
 
 
-def test_a_killed_gateway_goes_on_with_its_job_and_gives_the_rows_of_extract(videos: Path, tmp_path: Path) -> None:
+def test_a_killed_gateway_resumes_its_job_and_its_rows_equal_extract(videos: Path, tmp_path: Path) -> None:
     flags = ("--jobs-dir", str(tmp_path / "jobs"), "--job-roots", str(videos))
     gateway = start_gateway(tmp_path / "log", *flags)
     seen: list[Job] = []
@@ -88,5 +88,5 @@ async def asynchronously(url: str, videos: Path, folder: Path) -> None:
         assert [one.id for one in await client.jobs(limit=1)] == [job.id]
         assert (await client.cancel(job.id)).status == "completed"
         await client.delete(job.id)
-        with pytest.raises(GatewayError, match="there is no job"):
+        with pytest.raises(GatewayError, match="does not exist"):
             await client.job(job.id)

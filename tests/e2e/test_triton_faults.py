@@ -1,4 +1,4 @@
-"""What users of the gateway see when Triton dies, hangs, changes or loses its models: real processes throughout."""
+"""What users of the gateway see when Triton dies, hangs, or changes or loses its models, with real processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sefar_serve.triton_server.server import TritonServer, free_ports
 
 @pytest.fixture(params=[False, True], ids=["grpc", "shared memory"])
 def gateway(request: pytest.FixtureRequest, own_triton: TritonServer, tmp_path: Path) -> Iterator[GatewayProcess]:
-    """A gateway in front of a server of its own."""
+    """A gateway in front of its own Triton server."""
     shared = "true" if request.param else "false"
     started = start_gateway(tmp_path / "gateway.log", *flags(own_triton), env={"SEFAR_TRITON_SHARED_MEMORY": shared})
     yield started
@@ -52,17 +52,17 @@ def ready(url: str) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> float:
-    """Wait for it; return how long it took."""
+    """Wait until a condition is true; return the seconds that it took."""
     started = time.monotonic()
     while not condition():
-        assert time.monotonic() - started < seconds, "it did not come true"
+        assert time.monotonic() - started < seconds, "timed out"
         time.sleep(0.05)
     return time.monotonic() - started
 
 
 @dataclass
 class Load:
-    """Answers to clients that ask without a pause."""
+    """Answers to clients that send requests without a pause."""
 
     answers: list[httpx.Response] = field(default_factory=list)
 
@@ -75,7 +75,7 @@ class Load:
 
 @contextmanager
 def load(url: str, clip: bytes, clients: int = 2) -> Iterator[Load]:
-    """Ask all the time; answers that are given must be the right ones, and refusals must say when to come again."""
+    """Send requests all the time; check that answers are right and that errors have Retry-After."""
     right = scores(classify(url, clip))
     found = Load()
     stop = threading.Event()
@@ -126,7 +126,7 @@ def test_triton_killed_and_started_again(gateway: GatewayProcess, own_triton: Tr
     assert found.answers[-1].status_code == 200
 
 
-def test_triton_hangs_and_goes_on(gateway: GatewayProcess, own_triton: TritonServer, dark_clip: bytes) -> None:
+def test_triton_hangs_and_recovers(gateway: GatewayProcess, own_triton: TritonServer, dark_clip: bytes) -> None:
     assert own_triton.process is not None
     os.kill(own_triton.process.pid, signal.SIGSTOP)
     try:
@@ -141,7 +141,7 @@ def test_triton_hangs_and_goes_on(gateway: GatewayProcess, own_triton: TritonSer
     assert set(found.statuses()) == {200}
 
 
-def test_new_versions_come_without_losing_a_request(
+def test_new_versions_load_without_losing_a_request(
     gateway: GatewayProcess, own_triton: TritonServer, untrained_model: Path, tmp_path: Path, dark_clip: bytes
 ) -> None:
     for version in ("2", "3"):
@@ -172,7 +172,7 @@ def test_a_broken_version_leaves_the_old_one_serving(
         assert scores(answer) == pytest.approx(right, abs=1e-5)
         assert answer.json()["version"] == "1"
         assert ready(gateway.url)
-        time.sleep(1)  # the gateway looks at the server meanwhile
+        time.sleep(1)  # the gateway checks the server meanwhile
     refused = classify(gateway.url, dark_clip, model="untrained:2")
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
 
@@ -205,7 +205,7 @@ def test_two_models_and_one_unloaded_during_load(
     assert found.answers[-1].status_code == 200
 
 
-def test_gateway_killed_leaves_nothing_once_it_is_back(
+def test_memory_of_a_killed_gateway_is_freed_after_its_restart(
     own_triton: TritonServer, tmp_path: Path, dark_clip: bytes
 ) -> None:
     def regions() -> set[str]:
@@ -266,7 +266,7 @@ def test_a_server_started_with_a_broken_version_serves_the_others(own_triton: Tr
         assert triton.is_model_ready("sefar_encoder", "1")
 
 
-def test_triton_serve_starts_a_killed_server_again_and_ends_on_request(untrained_model: Path, tmp_path: Path) -> None:
+def test_triton_serve_restarts_a_killed_server_and_stops_on_request(untrained_model: Path, tmp_path: Path) -> None:
     publish(untrained_model, tmp_path / "models")
     ports = free_ports("127.0.0.1", 0, 0, 0)
     names = ("--grpc-port", "--http-port", "--metrics-port")
@@ -288,11 +288,11 @@ def test_triton_serve_starts_a_killed_server_again_and_ends_on_request(untrained
             for path in Path("/proc").glob("[0-9]*")
             if _parent(path) == serving.pid and "tritonserver" in (path / "comm").read_text()
         ]
-        time.sleep(7)  # one that ends sooner is not started again
+        time.sleep(7)  # a server that exits sooner is not restarted
         os.kill(server, signal.SIGKILL)
         until(lambda: not live())
         until(live)
-        assert "ended by signal 9; starting it again" in (tmp_path / "log").read_text()
+        assert "killed by signal 9; restarting it" in (tmp_path / "log").read_text()
     finally:
         serving.terminate()
         assert serving.wait(60) == 0

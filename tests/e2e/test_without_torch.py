@@ -1,4 +1,4 @@
-"""`sefar_serve` imports, serves and classifies where torch is not installed, nor, in front of Triton, onnxruntime."""
+"""`sefar_serve` imports, serves and classifies without torch, and in front of Triton without onnxruntime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grey_clips import encode_grey_clip
 
 from sefar_serve.triton_server.server import TritonServer
 
-# Both run in a fresh interpreter in which importing these packages fails.
+# The scripts below run in a new interpreter in which importing these packages fails.
 ABSENT = """
 import sys
 absent = {"torch", "torchvision", "timm", "accelerate", "onnx", "transformers", "tokenizers", "peft", "safetensors"}
@@ -58,7 +58,7 @@ def run(script: str, clip: Path, **environment: str) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | environment)
 
 
-def test_serving_needs_no_torch_and_training_says_that_it_does(tmp_path: Path) -> None:
+def test_serving_needs_no_torch_and_training_says_what_to_install(tmp_path: Path) -> None:
     done = run(SERVE + TRAIN, tmp_path / "clip.mp4")
     assert done.returncode == 1, done.stderr
     assert "sefar-serve[train]" in done.stderr
@@ -73,7 +73,7 @@ def test_captions_say_what_to_install(tmp_path: Path) -> None:
 
 
 def test_a_gateway_for_triton_needs_no_onnxruntime(tmp_path: Path, triton: TritonServer) -> None:
-    # The server that the demo starts is on the same machine, so its room has to do without as well.
+    # The demo starts the server on the same machine, so its modules must not need it either.
     server = "import sefar_serve.triton_server.repository, sefar_serve.triton_server.server"
     done = run(f'absent.add("onnxruntime")\n{server}{SERVE}', tmp_path / "clip.mp4", SEFAR_TRITON_URL=triton.url)
     assert done.returncode == 0, done.stderr

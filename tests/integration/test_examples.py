@@ -1,4 +1,4 @@
-"""The examples about features, as they are run: on clips that they render and extract themselves, only fewer."""
+"""Runs the examples about features, on fewer of the clips that they render and extract themselves."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs an example with arguments, in an empty folder; gives what it prints."""
+    """Run an example with arguments in an empty folder; returns what it prints."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.setenv("MPLBACKEND", "agg")
     matplotlib.use("agg")
-    import made_features  # type: ignore[import-not-found]  # stands beside the examples
+    import made_features  # type: ignore[import-not-found]  # in the folder of the examples
 
     monkeypatch.setattr(made_features, "PER_CLASS", 3)
 
@@ -51,15 +51,15 @@ def test_the_examples_about_features_run(tmp_path: Path, run: Run, monkeypatch: 
     assert (tmp_path / "demo/feature_map.png").stat().st_size > 10_000
     with_format = datasets.Dataset.with_format
 
-    def with_what_the_extra_has(rows: datasets.Dataset, kind: str | None = None, **options: Any) -> datasets.Dataset:
+    def without_torch(rows: datasets.Dataset, kind: str | None = None, **options: Any) -> datasets.Dataset:
         assert kind != "torch", "the extra `examples` has no torch"
         return with_format(rows, kind, **options)
 
-    monkeypatch.setattr(datasets.Dataset, "with_format", with_what_the_extra_has)
+    monkeypatch.setattr(datasets.Dataset, "with_format", without_torch)
     assert "embedding (256,)" in run("features_dataset.py")
 
 
-def test_a_map_of_few_classes_has_no_others(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_map_of_few_classes_lists_no_others(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     legends: list[list[str]] = []
 
     def savefig(figure: matplotlib.figure.Figure, *_: object, **__: object) -> None:
@@ -75,15 +75,15 @@ def test_a_map_of_few_classes_has_no_others(tmp_path: Path, run: Run, monkeypatc
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("similar_clips.py", ["nowhere"], "nowhere holds no features"),
-        ("feature_map.py", ["nowhere"], "nowhere holds no features"),
-        ("features_dataset.py", ["nowhere"], "nowhere holds no features"),
+        ("similar_clips.py", ["nowhere"], "nowhere has no features"),
+        ("feature_map.py", ["nowhere"], "nowhere has no features"),
+        ("features_dataset.py", ["nowhere"], "nowhere has no features"),
         ("similar_clips.py", ["f", "unknown"], "no good row has the id 'unknown'"),
-        ("features_dataset.py", ["npy"], "keeps its embeddings beside the Parquet files"),
+        ("features_dataset.py", ["npy"], "has no embeddings in its Parquet files"),
         ("linear_probe.py", ["f"], "takes no arguments"),
     ],
 )
-def test_what_an_example_cannot_do_is_said_in_a_line(
+def test_errors_of_examples_are_one_line(
     tmp_path: Path, run: Run, name: str, arguments: list[str], message: str
 ) -> None:
     write_features(tmp_path / "f")

@@ -55,7 +55,7 @@ def frames(batch: int) -> np.ndarray:
     return np.random.default_rng(batch).integers(0, 256, (batch, 6, 64, 64, 3), dtype=np.uint8)
 
 
-def test_interface_is_the_architectures(session: onnxruntime.InferenceSession) -> None:
+def test_inputs_and_outputs(session: onnxruntime.InferenceSession) -> None:
     (given,) = session.get_inputs()
     assert (given.name, given.type, given.shape[1:]) == ("frames", "tensor(uint8)", [6, 64, 64, 3])
     assert isinstance(given.shape[0], str)
@@ -69,7 +69,7 @@ def test_interface_is_the_architectures(session: onnxruntime.InferenceSession) -
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 8])
-def test_every_batch_equals_torch(session: onnxruntime.InferenceSession, model: SefarModel, batch: int) -> None:
+def test_every_batch_size_equals_torch(session: onnxruntime.InferenceSession, model: SefarModel, batch: int) -> None:
     with torch.inference_mode():
         expected = model.eval()(FrameNormalizer((0.4, 0.5, 0.6), (0.225,) * 3)(torch.from_numpy(frames(batch))))
     logits, embedding, tokens = session.run(["logits", "embedding", "tokens"], {"frames": frames(batch)})
@@ -78,7 +78,7 @@ def test_every_batch_equals_torch(session: onnxruntime.InferenceSession, model: 
     np.testing.assert_allclose(tokens, expected.tokens, atol=1e-4)
 
 
-def test_answers_do_not_depend_on_the_company(session: onnxruntime.InferenceSession) -> None:
+def test_outputs_do_not_depend_on_the_batch(session: onnxruntime.InferenceSession) -> None:
     together = session.run(["logits"], {"frames": frames(4)})[0]
     alone = np.concatenate([session.run(["logits"], {"frames": f[None]})[0] for f in frames(4)])
     np.testing.assert_allclose(together, alone, atol=1e-4)
@@ -96,13 +96,13 @@ def test_mc_logits_are_the_head_under_its_fixed_masks(session: onnxruntime.Infer
     assert (mc_logits.std(axis=1) > 0).all()
 
 
-def test_masks_have_the_rate_the_model_was_trained_with() -> None:
+def test_masks_use_the_given_dropout_rate() -> None:
     masks = export.dropout_masks(samples=400, rate=0.2)
     assert masks.unique().tolist() == pytest.approx([0.0, 1.25])
     assert (masks == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
 
 
-def test_mean_over_many_masks_is_the_plain_answer(model: SefarModel) -> None:
+def test_mean_over_many_masks_is_the_output_without_dropout(model: SefarModel) -> None:
     embedding = torch.randn(4, EMBEDDING_DIM, generator=torch.Generator().manual_seed(0))
     masks = export.dropout_masks(samples=4000)
     with torch.inference_mode():
@@ -111,7 +111,7 @@ def test_mean_over_many_masks_is_the_plain_answer(model: SefarModel) -> None:
     assert (mean - plain).abs().max() < 0.1 * plain.abs().max() + 0.02
 
 
-def test_metadata_comes_back_whole(session: onnxruntime.InferenceSession) -> None:
+def test_metadata_round_trip(session: onnxruntime.InferenceSession) -> None:
     about = ModelMetadata.from_props(session.get_modelmeta().custom_metadata_map, "test")
     assert about == ModelMetadata(
         name="test",
@@ -128,7 +128,7 @@ def test_metadata_comes_back_whole(session: onnxruntime.InferenceSession) -> Non
     )
 
 
-def test_one_file_without_dropout_or_traces_of_the_machine(exported: export.ExportReport) -> None:
+def test_one_file_without_dropout_or_source_paths(exported: export.ExportReport) -> None:
     proto = onnx.load(exported.path, load_external_data=False)
     assert not any(i.data_location == onnx.TensorProto.EXTERNAL for i in proto.graph.initializer)
     assert [p.name for p in exported.path.parent.iterdir()] == ["model.onnx"]
@@ -147,7 +147,7 @@ def test_export_leaves_the_model_as_it_was(model: SefarModel, exported: export.E
     assert all(isinstance(b.temporal_fc, torch.nn.Linear) for b in model.backbone.blocks)
 
 
-def test_folding_keeps_the_function(model: SefarModel) -> None:
+def test_folding_keeps_the_outputs(model: SefarModel) -> None:
     normalizer = FrameNormalizer((0.45,) * 3, (0.225,) * 3)
     whole = export.ServedModel(model, normalizer, export.dropout_masks())
     folded = export.ServedModel(model, normalizer, export.dropout_masks())
@@ -158,7 +158,7 @@ def test_folding_keeps_the_function(model: SefarModel) -> None:
             assert torch.allclose(a, b, atol=1e-4)
 
 
-def test_graph_that_disagrees_leaves_no_file(
+def test_failed_parity_check_leaves_no_file(
     model: SefarModel, exported: export.ExportReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_it(served: SefarModel) -> None:
@@ -173,7 +173,7 @@ def test_graph_that_disagrees_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_exported_file_is_evaluated_like_the_model(exported: export.ExportReport, model: SefarModel) -> None:
+def test_exported_file_can_be_evaluated(exported: export.ExportReport, model: SefarModel) -> None:
     predict, about = onnx_predictor(exported.path)
     logits = predict(frames(8)).logits
     report = score(logits, logits.argmax(axis=1), ClassTable(about.labels, about.attributes, about.opposites))

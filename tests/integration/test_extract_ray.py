@@ -1,4 +1,4 @@
-"""The same shards from a Ray cluster as from this machine, also where one of its two nodes is killed in mid-run."""
+"""A Ray cluster makes the same shards as this machine, even if one of its two nodes is killed during the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sefar_serve.extract.run import Backend, Progress, extract
 MODEL = Path(__file__).parents[2] / "model_repository/sefar_encoder/1/model.onnx"
 CLIPS = 96
 
-# Ray's own: it sets its deprecated settings itself, and leaves sockets and pipes of its processes to the collector.
+# Caused by Ray, which uses its own deprecated settings and leaves sockets and pipes to the garbage collector.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
@@ -57,7 +57,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def expected(clips: list[ClipRef], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of the shards that this machine makes."""
+    """Hashes of the shards made on this machine."""
     out = tmp_path_factory.mktemp("local")
 
     async def run() -> None:
@@ -85,7 +85,7 @@ def _on_ray(clips: list[ClipRef], out: Path, address: str, on_progress: Callable
         return asyncio.run(_extract(clips, out, backend, on_progress=on_progress))
 
 
-def test_the_shards_are_those_of_one_machine_also_when_a_node_is_killed(
+def test_shards_equal_those_of_one_machine_even_if_a_node_is_killed(
     cluster: Cluster, clips: list[ClipRef], expected: dict[str, str], tmp_path: Path
 ) -> None:
     assert len(expected) == CLIPS / 16
@@ -105,7 +105,7 @@ def test_the_shards_are_those_of_one_machine_also_when_a_node_is_killed(
     assert _hashes(tmp_path / "killed") == expected
 
 
-def test_gpus_that_the_cluster_lacks_are_refused(cluster: Cluster) -> None:
+def test_too_few_gpus_are_an_error(cluster: Cluster) -> None:
     backend = RayBackend(MODEL, RowOptions(), address=cluster.address, gpus=1)
-    with pytest.raises(ExtractError, match=r"has no 1 GPUs; lower --ray-gpus"), backend:
+    with pytest.raises(ExtractError, match=r"has fewer than 1 GPUs; lower --ray-gpus"), backend:
         pass

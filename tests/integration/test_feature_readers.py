@@ -1,4 +1,4 @@
-"""The tools that people read features with, each on real shards: good rows, error rows, float16 and tokens."""
+"""Common tools read real shards: good rows, error rows, float16 and tokens."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_pandas(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["npy", "webdataset"])
-def test_pandas_where_vectors_are_beside_the_table(tmp_path: Path, form: str) -> None:
+def test_pandas_if_vectors_are_stored_next_to_the_table(tmp_path: Path, form: str) -> None:
     folder = _write(tmp_path / form, form)
     assert pd.read_parquet(sorted(folder.glob("part-*.parquet")))["id"].tolist() == NAMES
 
@@ -91,7 +91,7 @@ def test_numpy(tmp_path: Path) -> None:
     assert np.isnan(whole[1]).all()
 
 
-# webdataset leaves the last shard to the collector.
+# webdataset leaves the last shard to the garbage collector.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset(tmp_path: Path) -> None:
     folder = _write(tmp_path / "webdataset", "webdataset")

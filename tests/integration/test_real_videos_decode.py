@@ -1,4 +1,4 @@
-"""Every real clip: any frame, from path, bytes or file object, is bit for bit what decoding in turn gives."""
+"""Any frame of every real clip, from a path, bytes or a file object, equals that of a sequential decode bit for bit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def real_video(request: pytest.FixtureRequest, shared_data: Path) -> Path:
 
 
 def decode_all(path: Path) -> np.ndarray:
-    """Every frame in the decoder's order, upright and scaled, by the plainest use of PyAV."""
+    """All frames in the decoder's order, upright and scaled, with plain PyAV."""
     reformatter = VideoReformatter()
     pictures = []
     with av.open(str(path)) as container:
@@ -47,7 +47,7 @@ def decode_all(path: Path) -> np.ndarray:
     return np.stack(pictures)
 
 
-def test_the_folder_holds_the_clips_named_here(shared_data: Path) -> None:
+def test_the_folder_has_the_listed_clips(shared_data: Path) -> None:
     assert sorted(path.name for path in (shared_data / "videos").iterdir()) == sorted(NAMES)
 
 
@@ -74,7 +74,7 @@ def test_every_frame_is_exact_from_every_source(real_video: Path) -> None:
         assert (video.read(range(count), SHORT_SIDE).pixels == truth).all()
 
 
-def test_the_clip_a_model_takes(real_video: Path) -> None:
+def test_load_clip(real_video: Path) -> None:
     truth = decode_all(real_video)
     clip = load_clip(real_video, Sampling(), resize=SHORT_SIDE, size=80)
     assert clip.frame_count == len(truth)
@@ -103,13 +103,13 @@ def test_windows(real_video: Path) -> None:
         ("test.avi", 164, (320, 240)),
     ],
 )
-def test_what_the_files_are_known_to_hold(shared_data: Path, name: str, count: int, size: tuple[int, int]) -> None:
+def test_known_frame_counts_and_sizes(shared_data: Path, name: str, count: int, size: tuple[int, int]) -> None:
     with Video(shared_data / "videos" / name) as video:
         assert video.frame_count == count
         assert (video.width, video.height) == size
 
 
-def test_of_several_streams_the_choice_is_named(shared_data: Path) -> None:
+def test_a_warning_names_the_chosen_stream_of_several(shared_data: Path) -> None:
     with Video(shared_data / "videos" / "nasa_13013.mp4") as video:
         assert video.stream_index == 3
         assert video.warnings == ("several video streams: took stream 3 (480x270), left stream 0 (320x180)",)

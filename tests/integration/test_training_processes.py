@@ -1,4 +1,4 @@
-"""Trainings as they really run: killed without warning and resumed, and shared by two processes."""
+"""Training in real processes: killed and resumed, and shared by two processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from sefar_training.checkpoint import load_checkpoint
 from sefar_training.synthgym import write_dataset
 
-# Few and small clips, no batch statistics and no dropout: what is left to differ is the arithmetic's order.
+# Few small clips, no batch statistics and no dropout, so that only the order of arithmetic can differ.
 RECIPE = {
     "method": "sefar",
     "model": {
@@ -59,7 +59,7 @@ def weights(run: Path, name: str = "final") -> dict[str, torch.Tensor]:
     return load_checkpoint(run / name)[0].state_dict()
 
 
-def test_killed_in_mid_epoch_and_resumed_ends_as_uninterrupted(recipe: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_training_equals_an_uninterrupted_one(recipe: Path, tmp_path: Path) -> None:
     subprocess.run(command(recipe, tmp_path / "whole"), env=environment(), check=True, capture_output=True)
 
     out = tmp_path / "killed"
@@ -73,7 +73,7 @@ def test_killed_in_mid_epoch_and_resumed_ends_as_uninterrupted(recipe: Path, tmp
     deadline = time.monotonic() + 120
     saved = 0
     while saved < 8:  # one epoch saves six times, so the run is inside its second
-        assert process.poll() is None, "the training ended before it could be killed"
+        assert process.poll() is None, "training ended before it could be killed"
         assert time.monotonic() < deadline
         before = state.stat().st_mtime_ns if state.exists() else 0
         while (state.stat().st_mtime_ns if state.exists() else 0) == before and process.poll() is None:
@@ -93,13 +93,13 @@ def test_killed_in_mid_epoch_and_resumed_ends_as_uninterrupted(recipe: Path, tmp
             assert torch.allclose(value, again[key], rtol=0, atol=1e-6), (name, key)
 
 
-def test_two_processes_equal_one_with_the_same_batch(recipe: Path, tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_the_same_total_batch(recipe: Path, tmp_path: Path) -> None:
     subprocess.run(command(recipe, tmp_path / "one"), env=environment(), check=True, capture_output=True)
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    # What `accelerate launch --cpu --num_processes 2` sets for each of its processes.
+    # As `accelerate launch --cpu --num_processes 2` sets it for each process.
     world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
     ranks = [
         subprocess.Popen(

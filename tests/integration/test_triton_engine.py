@@ -1,4 +1,4 @@
-"""The remote engine against a real tritonserver: equal answers, many clients, batching, memory given back."""
+"""The remote engine against a real tritonserver: equal outputs, many clients, batching, released memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def local(untrained_model: Path) -> OnnxModel:
 
 
 @pytest.mark.parametrize("shared_memory", [False, True], ids=["grpc", "shared memory"])
-def test_answers_equal_those_in_process(triton: TritonServer, local: OnnxModel, shared_memory: bool) -> None:
+def test_outputs_equal_those_in_process(triton: TritonServer, local: OnnxModel, shared_memory: bool) -> None:
     async def work(engine: TritonEngine) -> None:
         model = engine.model(None)
         assert model.metadata == local.metadata.model_copy(update={"version": "1"})
@@ -65,7 +65,7 @@ def test_answers_equal_those_in_process(triton: TritonServer, local: OnnxModel, 
 
 
 @pytest.mark.parametrize("shared_memory", [False, True], ids=["grpc", "shared memory"])
-def test_64_clients_share_batches_and_get_their_own_answers(
+def test_64_clients_share_batches_and_get_their_own_outputs(
     triton: TritonServer, local: OnnxModel, shared_memory: bool
 ) -> None:
     given = clips(local, 64)
@@ -90,7 +90,7 @@ def test_64_clients_share_batches_and_get_their_own_answers(
     assert (done - clips_before) / (batches - batches_before) > 2
 
 
-def test_clips_under_way_are_bounded(triton: TritonServer, local: OnnxModel) -> None:
+def test_clips_in_flight_are_limited(triton: TritonServer, local: OnnxModel) -> None:
     async def work(engine: TritonEngine) -> None:
         infer = engine.model(None).infer
         found = await asyncio.gather(*map(infer, clips(local, 9)), return_exceptions=True)
@@ -102,7 +102,7 @@ def test_clips_under_way_are_bounded(triton: TritonServer, local: OnnxModel) -> 
 
 
 @pytest.mark.parametrize("shared_memory", [False, True], ids=["grpc", "shared memory"])
-def test_callers_that_give_up_leave_nothing(triton: TritonServer, local: OnnxModel, shared_memory: bool) -> None:
+def test_cancelled_callers_leave_nothing_behind(triton: TritonServer, local: OnnxModel, shared_memory: bool) -> None:
     given = clips(local, 8)
     before = regions()
 
@@ -138,7 +138,7 @@ def test_names_and_versions(triton: TritonServer, local: OnnxModel) -> None:
     with_engine(TritonOptions(triton.url, models=("sefar_encoder",)), work)
 
 
-def test_configuration_that_contradicts_itself_is_told_at_start(own_triton: TritonServer) -> None:
+def test_a_configuration_that_contradicts_itself_is_reported_at_start(own_triton: TritonServer) -> None:
     import tritonclient.grpc as grpc
 
     file = own_triton.repository / "sefar_encoder" / "configs" / "python.pbtxt"

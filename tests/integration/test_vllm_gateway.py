@@ -1,4 +1,4 @@
-"""A gateway whose language model is on a vLLM server answers as one that has it in its own process."""
+"""A gateway with its language model on a vLLM server answers like one with it in process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = "sefar-synthgym-captioner"
 
 @pytest.fixture(scope="module")
 def gateways() -> Iterator[list[TestClient]]:
-    """The shipped captioner in this process, and behind a server that runs the same language model."""
+    """The shipped captioner in process, and with its language model on a server."""
     adapter = load_adapter(shipped_captioner())
     server = StandIn(
         adapter.model.language_model, adapter.processor.tokenizer, free_port(), name=NAME, root=NAME, max_model_len=512
@@ -33,7 +33,7 @@ def gateways() -> Iterator[list[TestClient]]:
             app = create_app(settings, make_engine(settings), make_generator(settings))
             made.append(running.enter_context(TestClient(app)))
         yield made
-        assert server.seen, "nothing was asked of the server"
+        assert server.seen, "the server got no requests"
 
 
 def asked(clip: bytes, text: str, **more: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def asked(clip: bytes, text: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", ["Describe the action in this clip.", "How many turns are there?"])
-def test_the_same_text(gateways: list[TestClient], dark_clip: bytes, bright_clip: bytes, text: str) -> None:
+def test_texts_are_equal(gateways: list[TestClient], dark_clip: bytes, bright_clip: bytes, text: str) -> None:
     for clip in (dark_clip, bright_clip):
         here, there = (gateway.post("/v1/chat/completions", json=asked(clip, text)).json() for gateway in gateways)
         assert here["choices"] == there["choices"]
@@ -51,7 +51,7 @@ def test_the_same_text(gateways: list[TestClient], dark_clip: bytes, bright_clip
         assert here["sefar"] == there["sefar"]
 
 
-def test_the_same_choice(gateways: list[TestClient], bright_clip: bytes) -> None:
+def test_choices_are_equal(gateways: list[TestClient], bright_clip: bytes) -> None:
     question = "Which is it? A.split jump B.stalder forward C.wolf jump D.giant circle backward"
     here, there = (
         gateway.post("/v1/chat/completions", json=asked(bright_clip, question)).json() for gateway in gateways
@@ -61,7 +61,7 @@ def test_the_same_choice(gateways: list[TestClient], bright_clip: bytes) -> None
         assert ours["logprob"] == pytest.approx(theirs["logprob"], abs=1e-3)
 
 
-def test_it_says_where_the_language_model_is(gateways: list[TestClient]) -> None:
+def test_models_reports_where_the_language_model_runs(gateways: list[TestClient]) -> None:
     backends = [gateway.get("/v1/models").json()["data"][-1]["backend"] for gateway in gateways]
     assert backends == ["in-process", "vllm"]
     assert [gateway.get("/readyz").json()["captioner"] for gateway in gateways] == [NAME, NAME]

@@ -1,4 +1,4 @@
-"""The generator over vLLM against a stand-in that runs the same model, and against the generator in this process."""
+"""The vLLM generator against a stand-in server with the same model, and against the generator in process."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ CONVERSATIONS = {
 
 @pytest.fixture(scope="module")
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plain language model as others publish them: no placeholder anywhere."""
+    """A plain language model as published ones are, without a placeholder."""
     folder = tmp_path_factory.mktemp("language-model")
     model = tiny_adapter().model.language_model
     tokenizer = tiny_tokenizer()
@@ -146,10 +146,10 @@ def here(adapter: Path) -> Adapter:
 
 @pytest.fixture
 def new_server(language_model: Path) -> Callable[..., StandIn]:
-    def make(folder: Path = language_model, **told: Any) -> StandIn:
+    def make(folder: Path = language_model, **options: Any) -> StandIn:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        told = {"root": str(folder), "name": str(folder)} | told
-        return StandIn(model, AutoTokenizer.from_pretrained(folder), free_port(), **told)
+        options = {"root": str(folder), "name": str(folder)} | options
+        return StandIn(model, AutoTokenizer.from_pretrained(folder), free_port(), **options)
 
     return make
 
@@ -203,7 +203,7 @@ async def in_process(adapter: Adapter) -> AsyncIterator[LocalGenerator]:
 
 
 @pytest.mark.parametrize("refused", [set(), {COMPLETIONS}], ids=["completions", "chat"])
-async def test_answers_token_for_token_as_in_this_process(
+async def test_answers_equal_those_in_process_token_for_token(
     server: StandIn, adapter: Path, here: Adapter, refused: set[str]
 ) -> None:
     server.refused_paths = refused
@@ -214,12 +214,12 @@ async def test_answers_token_for_token_as_in_this_process(
             expected = await answer(local, messages, options)
             assert await answer(there, messages, options) == expected
             texts.add(expected[0])
-    assert len(texts) == len(CONVERSATIONS)  # clips and words do change the answer
+    assert len(texts) == len(CONVERSATIONS)  # different clips and words give different answers
     assert {"prompt_embeds" in body for body in server.seen if body.get("stream")} == {not refused}
 
 
 @pytest.mark.parametrize("refused", [set(), {COMPLETIONS}], ids=["completions", "chat"])
-async def test_scores_are_the_log_likelihoods_of_this_process(
+async def test_scores_equal_the_log_likelihoods_in_process(
     server: StandIn, adapter: Path, here: Adapter, refused: set[str]
 ) -> None:
     server.refused_paths = refused
@@ -233,7 +233,7 @@ async def test_scores_are_the_log_likelihoods_of_this_process(
                 assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
 
 
-async def test_what_options_begin_with_in_common_is_asked_once(server: StandIn, adapter: Path) -> None:
+async def test_the_common_prefix_of_options_is_scored_once(server: StandIn, adapter: Path) -> None:
     async with started(VllmGenerator(adapter, server.url)) as there:
         before = len(server.seen)
         scores = await there.score(CONVERSATIONS["a clip"], ["salto forward", "salto backward"])
@@ -258,7 +258,7 @@ async def test_options_of_a_request_reach_the_server(server: StandIn, adapter: P
     assert (sent["temperature"], sent["top_p"], sent["seed"], sent["top_k"]) == (2.0, 0.9, 3, 0)
 
 
-async def test_the_end_of_the_turn_ends_an_answer(server: StandIn, adapter: Path) -> None:
+async def test_an_end_of_turn_token_ends_an_answer(server: StandIn, adapter: Path) -> None:
     async with started(VllmGenerator(adapter, server.url)) as there:
         spoken = await answer(there, CONVERSATIONS["a clip"], GenerationOptions(max_tokens=4))
         first = server.tokenizer(spoken[0])["input_ids"][0]
@@ -267,7 +267,7 @@ async def test_the_end_of_the_turn_ends_an_answer(server: StandIn, adapter: Path
         assert (len(text) < len(spoken[0]), reason) == (True, "stop")
 
 
-async def test_no_rows_but_its_own_and_no_view_of_more(server: StandIn, adapter: Path) -> None:
+async def test_only_the_rows_of_the_prompt_are_sent(server: StandIn, adapter: Path) -> None:
     async with started(VllmGenerator(adapter, server.url)) as there:
         await answer(there, CONVERSATIONS["a clip"], GenerationOptions(max_tokens=2))
     sent = server._load(server.seen[-1]["prompt_embeds"])
@@ -288,7 +288,7 @@ async def test_gateway_holds_no_layers_of_the_language_model(adapter: Path) -> N
     assert held == ["model.embed_tokens.weight"]
 
 
-async def test_another_language_model_of_the_same_width_is_refused(
+async def test_another_language_model_of_the_same_width_is_rejected(
     language_model: Path, adapter: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
@@ -300,7 +300,7 @@ async def test_another_language_model_of_the_same_width_is_refused(
         VllmGenerator(adapter, "http://127.0.0.1:1", language_model=str(other))
 
 
-async def test_tokenizer_with_more_words_than_the_table(language_model: Path, tmp_path: Path) -> None:
+async def test_tokenizer_with_more_tokens_than_the_table(language_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "llm"
     AutoModelForCausalLM.from_pretrained(language_model).save_pretrained(folder)
     tokenizer = tiny_tokenizer()
@@ -315,7 +315,7 @@ def _rows(adapter: Adapter) -> torch.Tensor:
     return adapter.model.get_input_embeddings().weight[: adapter.processor.sefar_token_id]
 
 
-async def test_table_is_found_in_shards_too(language_model: Path, adapter: Path, tmp_path: Path) -> None:
+async def test_the_table_is_read_from_sharded_weights(language_model: Path, adapter: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     AutoModelForCausalLM.from_pretrained(language_model).save_pretrained(shards, max_shard_size="20KB")
     tiny_tokenizer().save_pretrained(shards)
@@ -329,7 +329,7 @@ def _table(generator: VllmGenerator) -> torch.Tensor:
     return generator._embedder._model.get_input_embeddings().weight
 
 
-async def test_scaling_inside_the_embedding_is_done_here(new_server: Callable[..., StandIn], tmp_path: Path) -> None:
+async def test_scaling_inside_the_embedding_is_applied(new_server: Callable[..., StandIn], tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     torch.manual_seed(0)
     config = Gemma3TextConfig(
@@ -359,9 +359,9 @@ async def test_scaling_inside_the_embedding_is_done_here(new_server: Callable[..
 
 
 @pytest.mark.parametrize(
-    "config", [Gemma3nTextConfig(), HrmTextConfig()], ids=["look-ups in the layers", "scaled after the look-up"]
+    "config", [Gemma3nTextConfig(), HrmTextConfig()], ids=["lookups in layers", "scaled after the lookup"]
 )
-async def test_language_model_that_rows_alone_do_not_do_for(config: PreTrainedConfig) -> None:
+async def test_unsupported_language_models_are_rejected(config: PreTrainedConfig) -> None:
     with pytest.raises(AdapterMismatchError, match="run it in this process"):
         check_takes_rows(config)
 
@@ -381,7 +381,7 @@ async def test_whole_adapter_whose_language_model_has_the_placeholder(
     assert server.seen[-1]["logit_bias"] == {str(adapter.processor.sefar_token_id): -100}
 
 
-# peft asks transformers 5.23 for it by the old name
+# peft uses the old name with transformers 5.23
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 async def test_a_lora_must_be_served(language_model: Path, new_server: Callable[..., StandIn], tmp_path: Path) -> None:
     folder = make_adapter(language_model, tmp_path / "with-lora", lora=True)
@@ -400,7 +400,7 @@ async def test_a_lora_must_be_served(language_model: Path, new_server: Callable[
                 assert await answer(there, messages, options) == await answer(local, messages, options)
 
 
-async def test_wrong_model_on_the_server_until_the_right_one_is_there(server: StandIn, adapter: Path) -> None:
+async def test_a_wrong_model_on_the_server_is_rejected_until_it_is_replaced(server: StandIn, adapter: Path) -> None:
     right = server.name
     server.name = server.root = "someone-else"
     async with started(VllmGenerator(adapter, server.url)) as there:
@@ -423,7 +423,7 @@ async def test_model_is_found_by_the_name_given_or_by_its_root(server: StandIn, 
 
 
 @pytest.mark.parametrize("wrong", ["flag", "ignored"])
-async def test_server_without_prompt_embeddings_is_told_the_flag(server: StandIn, adapter: Path, wrong: str) -> None:
+async def test_missing_prompt_embeddings_name_the_flag(server: StandIn, adapter: Path, wrong: str) -> None:
     server.prompt_embeds, server.ignores_embeds = wrong != "flag", wrong == "ignored"
     async with started(VllmGenerator(adapter, server.url)) as there:
         with pytest.raises(GeneratorUnavailableError, match="--enable-prompt-embeds"):
@@ -439,9 +439,7 @@ async def test_api_key(server: StandIn, adapter: Path) -> None:
         await there.check()
 
 
-async def test_server_that_comes_later_and_goes_and_comes_again(
-    new_server: Callable[..., StandIn], adapter: Path
-) -> None:
+async def test_a_server_that_starts_later_and_restarts(new_server: Callable[..., StandIn], adapter: Path) -> None:
     server = new_server()
     messages, options = CONVERSATIONS["a clip"], GenerationOptions(max_tokens=4)
     async with started(VllmGenerator(adapter, server.url)) as there:
@@ -460,7 +458,7 @@ async def test_server_that_comes_later_and_goes_and_comes_again(
     assert there.queue_depth == 0
 
 
-async def test_caller_who_leaves_ends_the_request_on_the_server(server: StandIn, adapter: Path) -> None:
+async def test_a_disconnect_aborts_the_request_on_the_server(server: StandIn, adapter: Path) -> None:
     async with started(VllmGenerator(adapter, server.url)) as there:
         server.pause = 0.05
         pieces = there.generate(CONVERSATIONS["a clip"], GenerationOptions(max_tokens=100))
@@ -473,7 +471,7 @@ async def test_caller_who_leaves_ends_the_request_on_the_server(server: StandIn,
         await answer(there, CONVERSATIONS["a clip"], GenerationOptions(max_tokens=2))
 
 
-async def test_caller_who_is_cancelled_while_options_are_judged(server: StandIn, adapter: Path) -> None:
+async def test_scoring_can_be_cancelled(server: StandIn, adapter: Path) -> None:
     async with started(VllmGenerator(adapter, server.url)) as there:
         server.pause = 0.2
         task = asyncio.create_task(there.score(CONVERSATIONS["a clip"], ["salto forward", "giant circle"]))
@@ -484,7 +482,7 @@ async def test_caller_who_is_cancelled_while_options_are_judged(server: StandIn,
         assert there.queue_depth == 0
 
 
-async def test_too_many_requests_are_refused(server: StandIn, adapter: Path) -> None:
+async def test_too_many_requests_are_rejected(server: StandIn, adapter: Path) -> None:
     async with started(VllmGenerator(adapter, server.url, max_inflight=1)) as there:
         server.pause = 0.02
         pieces = there.generate(CONVERSATIONS["a clip"], GenerationOptions(max_tokens=50))
@@ -498,29 +496,29 @@ async def test_too_many_requests_are_refused(server: StandIn, adapter: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "error", "told"),
+    ("status", "headers", "error", "message"),
     [
         (429, {"Retry-After": "7"}, GeneratorOverloadedError, "busy"),
         (503, {"Retry-After": "9"}, GeneratorUnavailableError, "not ready"),
         (500, {}, GenerationFailedError, "refused the request"),
     ],
 )
-async def test_refusals_of_the_server(
-    server: StandIn, adapter: Path, status: int, headers: dict[str, str], error: type[Exception], told: str
+async def test_errors_of_the_server(
+    server: StandIn, adapter: Path, status: int, headers: dict[str, str], error: type[Exception], message: str
 ) -> None:
     async with started(VllmGenerator(adapter, server.url)) as there:
         server.fail = JSONResponse({"error": {"message": "no", "code": status}}, status, headers)
-        with pytest.raises(error, match=told) as raised:
+        with pytest.raises(error, match=message) as raised:
             await answer(there, CONVERSATIONS["a clip"], GenerationOptions())
         if headers:
             assert raised.value.retry_after == int(headers["Retry-After"])  # type: ignore[attr-defined]
-        with pytest.raises(error, match=told):
+        with pytest.raises(error, match=message):
             await there.score(CONVERSATIONS["a clip"], ["salto", "giant"])
         server.fail = None
         await answer(there, CONVERSATIONS["a clip"], GenerationOptions(max_tokens=2))
 
 
-async def test_server_that_breaks_off_in_mid_answer(server: StandIn, adapter: Path) -> None:
+async def test_a_server_that_fails_during_an_answer(server: StandIn, adapter: Path) -> None:
     async with started(VllmGenerator(adapter, server.url)) as there:
         server.break_after = 3
         with pytest.raises(GeneratorUnavailableError):
@@ -534,14 +532,14 @@ async def test_server_that_breaks_off_in_mid_answer(server: StandIn, adapter: Pa
         assert there.queue_depth == 0
 
 
-async def test_silent_server_is_given_up(server: StandIn, adapter: Path) -> None:
+async def test_a_silent_server_times_out(server: StandIn, adapter: Path) -> None:
     async with started(VllmGenerator(adapter, server.url, timeout=0.3)) as there:
         server.pause = 1.0
         with pytest.raises(GeneratorUnavailableError, match=r"did not answer within 0\.3 s"):
             await answer(there, CONVERSATIONS["a clip"], GenerationOptions(max_tokens=2))
 
 
-async def test_close_ends_what_is_under_way(server: StandIn, adapter: Path) -> None:
+async def test_close_ends_running_requests(server: StandIn, adapter: Path) -> None:
     there = VllmGenerator(adapter, server.url)
     await there.start()
     server.pause = 0.05
@@ -559,7 +557,7 @@ async def test_close_ends_what_is_under_way(server: StandIn, adapter: Path) -> N
         await there.check()
 
 
-async def test_server_that_tells_other_log_probabilities(server: StandIn, adapter: Path) -> None:
+async def test_a_server_with_other_log_probabilities_is_rejected(server: StandIn, adapter: Path) -> None:
     async with started(VllmGenerator(adapter, server.url)) as there:
         server.logprobs_mode = "processed_logprobs"
         with pytest.raises(GenerationFailedError, match="--logprobs-mode raw_logprobs"):
@@ -569,7 +567,7 @@ async def test_server_that_tells_other_log_probabilities(server: StandIn, adapte
             await there.score(CONVERSATIONS["a clip"], ["salto", "giant"])
 
 
-async def test_prompts_that_cannot_be_put(server: StandIn, adapter: Path) -> None:
+async def test_invalid_prompts(server: StandIn, adapter: Path) -> None:
     async with started(VllmGenerator(adapter, server.url)) as there:
         seen = len(server.seen)
         for wrong, error in (
@@ -591,7 +589,7 @@ async def test_an_answer_may_be_as_long_as_the_context_leaves_room(server: Stand
         assert server.seen[-1]["max_tokens"] == CONTEXT - usage.prompt_tokens
 
 
-async def test_server_whose_context_is_shorter_than_it_says(server: StandIn, adapter: Path) -> None:
+async def test_a_server_whose_context_is_shorter_than_it_reports(server: StandIn, adapter: Path) -> None:
     server.max_model_len = 64
     async with started(VllmGenerator(adapter, server.url)) as there:
         server.max_model_len = 8
@@ -599,7 +597,7 @@ async def test_server_whose_context_is_shorter_than_it_says(server: StandIn, ada
             await answer(there, CONVERSATIONS["a clip"], GenerationOptions(max_tokens=8))
 
 
-async def test_encoder_must_be_the_one_it_was_trained_with(adapter: Path) -> None:
+async def test_the_encoder_must_be_the_one_used_in_training(adapter: Path) -> None:
     there = VllmGenerator(adapter, "http://127.0.0.1:1")
     there.fits(FAKE_METADATA)
     with pytest.raises(AdapterMismatchError):

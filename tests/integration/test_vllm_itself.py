@@ -1,4 +1,4 @@
-"""The generator over a real vLLM, where there is one: ``SEFAR_VLLM=/path/to/bin/vllm`` (a CPU build will do)."""
+"""The generator with a real vLLM, if there is one: ``SEFAR_VLLM=/path/to/bin/vllm`` (a CPU build is enough)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SIZES = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "num_key_value_heads": 2,
-    "head_dim": 64,  # the least that vLLM's attention takes on every machine
+    "head_dim": 64,  # the smallest that vLLM's attention supports on every machine
     "max_position_embeddings": CONTEXT,
     "initializer_range": 0.2,
 }
@@ -50,7 +50,7 @@ def anyio_backend() -> str:
 
 @contextmanager
 def vllm(model: Path, *options: str) -> Iterator[str]:
-    """A server of a model; the URL."""
+    """Run a server of a model; yields its URL."""
     port, log = free_port(), model.parent / "vllm.log"
     command = [VLLM, "serve", str(model), "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
     command += ["--enforce-eager", "--max-model-len", str(CONTEXT), "--max-num-seqs", "8", *options]
@@ -72,7 +72,7 @@ def vllm(model: Path, *options: str) -> Iterator[str]:
 
 
 def make(folder: Path, kind: str, *, lora: bool = False) -> Path:
-    """A language model of some class and an adapter for it; the adapter's folder."""
+    """Make a language model of some class and an adapter for it; return the adapter's folder."""
     tokenizer = tiny_tokenizer()
     torch.manual_seed(0)
     ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
@@ -80,11 +80,11 @@ def make(folder: Path, kind: str, *, lora: bool = False) -> Path:
     language_model = AutoModelForCausalLM.from_config(config)
     for name, weight in language_model.named_parameters():
         if "post_" in name and kind.startswith("gemma"):
-            # Untrained Gemmas, whose head is the scaled embedding, would say the last word again and again.
+            # The head of Gemma is the scaled embedding, so untrained ones would repeat the last token forever.
             torch.nn.init.constant_(weight, 8.0)
     language_model.save_pretrained(folder / "llm")
     tokenizer.save_pretrained(folder / "llm")
-    # Loaded as users do: some classes (Qwen2) have a tokenizer of their own, whatever the folder was written by.
+    # Loaded again as users do, because some classes (Qwen2) use their own tokenizer whatever was saved.
     tokenizer = AutoTokenizer.from_pretrained(folder / "llm")
     processor = SefarProcessor(tokenizer, embedding_dim=EMBEDDING_DIM, token_dim=TOKEN_DIM, elements=ELEMENTS)
     model = SefarForConditionalGeneration.from_language_model(
@@ -115,7 +115,7 @@ async def over_chat(generator: VllmGenerator) -> AsyncIterator[VllmGenerator]:
 
 
 async def compared(folder: Path, url: str, *, chat: bool = False) -> None:
-    """Answers and scores, over the server and in this process."""
+    """Compare answers and scores of the server with those in process."""
     options, texts = GenerationOptions(max_tokens=12), set()
     choices = ["salto forward", "salto backward", "giant circle"]
     generator = VllmGenerator(folder, url)
@@ -134,7 +134,7 @@ async def compared(folder: Path, url: str, *, chat: bool = False) -> None:
 
 
 @pytest.mark.parametrize("kind", LANGUAGE_MODELS)
-async def test_answers_and_scores_as_in_this_process(kind: str, tmp_path: Path) -> None:
+async def test_answers_and_scores_equal_those_in_process(kind: str, tmp_path: Path) -> None:
     folder = make(tmp_path, kind)
     with vllm(tmp_path / "llm", "--enable-prompt-embeds") as url:
         await compared(folder, url)
@@ -149,7 +149,7 @@ async def test_lora_of_the_adapter(tmp_path: Path) -> None:
         await compared(folder, url)
 
 
-async def test_flag_that_was_forgotten(tmp_path: Path) -> None:
+async def test_missing_flag(tmp_path: Path) -> None:
     folder = make(tmp_path, "llama")
     with vllm(tmp_path / "llm") as url:
         async with started(VllmGenerator(folder, url)) as there:

@@ -1,4 +1,4 @@
-"""Requests about jobs, as they leave the client."""
+"""Requests about jobs, as the client sends them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ JOB: dict[str, Any] = {
 }
 
 
-def noting() -> tuple[Client, list[httpx.Request]]:
-    """A client of a gateway that has one job, and its requests."""
+def recording() -> tuple[Client, list[httpx.Request]]:
+    """A client of a gateway with one job, and the requests that it sent."""
     requests: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -37,7 +37,7 @@ def noting() -> tuple[Client, list[httpx.Request]]:
 
 
 def test_a_job_may_be_given_instead_of_its_id() -> None:
-    client, requests = noting()
+    client, requests = recording()
     job = Job.model_validate(JOB)
     assert client.job(job) == client.wait(job) == client.cancel(job) == job
     client.delete(job)
@@ -47,8 +47,8 @@ def test_a_job_may_be_given_instead_of_its_id() -> None:
     assert [request.url.params["after"] for request in requests[-2:]] == ["job_1"] * 2
 
 
-def test_an_id_does_not_lead_elsewhere() -> None:
-    client, requests = noting()
+def test_an_id_cannot_change_the_path() -> None:
+    client, requests = recording()
     for name in ("../models", "a/b", "a?x=1", "a#b", "a%2fb"):
         client.delete(name)
     sent = [request.url.raw_path for request in requests]
@@ -63,15 +63,15 @@ def test_an_id_does_not_lead_elsewhere() -> None:
     ]
     for ask in asked:
         for name in ("", ".", ".."):
-            with pytest.raises(ValueError, match=f"'{name}' is no id of a job"):
+            with pytest.raises(ValueError, match=f"'{name}' is not a job id"):
                 ask(name)
-        with pytest.raises(TypeError, match="given as its id or as a Job, not int"):
+        with pytest.raises(TypeError, match="must be given as its id or as a Job, not int"):
             ask(3)
     assert len(requests) == 5
 
 
 def test_clips_of_a_job_may_be_any_mappings_with_paths() -> None:
-    client, requests = noting()
+    client, requests = recording()
     clips = [{"path": Path("a.mp4")}, {"path": "b.mp4", "start": 1.5}]
     client.submit(clips)
     client.submit(tuple(clips))
@@ -80,9 +80,9 @@ def test_clips_of_a_job_may_be_any_mappings_with_paths() -> None:
 
 
 def test_a_manifest_needs_a_name() -> None:
-    client, requests = noting()
+    client, requests = recording()
     manifest = io.BytesIO(b"path\na.mp4\n")
-    with pytest.raises(ValueError, match=r"no name.*whose `name` is set to clips\.csv"):
+    with pytest.raises(ValueError, match=r"no file name.*set the `name` of the open file to clips\.csv"):
         client.submit(manifest)
     manifest.name = "some/clips.csv"
     client.submit(manifest)
@@ -91,11 +91,11 @@ def test_a_manifest_needs_a_name() -> None:
     assert b"path\na.mp4\n" in request.content
 
 
-def test_what_can_be_no_clips_is_a_type_error() -> None:
-    client, requests = noting()
+def test_invalid_clips_are_a_type_error() -> None:
+    client, requests = recording()
     for given in ({"path": "a.mp4"}, b"path\na.mp4\n", (clip for clip in [{"path": "a.mp4"}]), None):
-        with pytest.raises(TypeError, match=f"clips are a list, or a manifest .*not {type(given).__name__}"):
+        with pytest.raises(TypeError, match=f"clips must be a list, or a manifest .*not {type(given).__name__}"):
             client.submit(cast(Any, given))
-    with pytest.raises(TypeError, match=r"like \{'path': 'a.mp4'\}, not str 'b.mp4'"):
+    with pytest.raises(TypeError, match=r"must be like \{'path': 'a.mp4'\}, not str 'b.mp4'"):
         client.submit(cast(Any, ["b.mp4"]))
     assert requests == []

@@ -1,4 +1,4 @@
-"""The typed client against the real application over the fake engine."""
+"""The typed client against the real application with the fake engine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def client() -> Iterator[Client]:
     with TestClient(create_app(Settings(api_keys="k"), FakeEngine(), FakeGenerator())) as server:
         client = Client("http://gateway", api_key="k")
         client.close()
-        # The test server's transport runs the application in this process; the rest is the client's own.
+        # Only the transport is replaced: it runs the application in this process.
         client._http = httpx.Client(
             transport=_ToServer(server), base_url="http://gateway", headers={"authorization": "Bearer k"}
         )
@@ -120,15 +120,15 @@ def test_a_video_may_be_a_url(client: Client, dark_clip: bytes) -> None:
     assert refused.value.code == "url_not_allowed"
 
 
-def test_refusals_are_typed(client: Client) -> None:
+def test_errors_are_typed(client: Client) -> None:
     with pytest.raises(GatewayError) as refused:
         client.classify(b"no video" * 50)
     assert (refused.value.status, refused.value.code) == (415, "not_a_video")
     assert refused.value.request_id
 
 
-def test_an_option_that_does_not_exist_is_named(client: Client, dark_clip: bytes) -> None:
-    with pytest.raises(TypeError, match="unknown option 'topk'; there are attributes, end, model"):
+def test_an_unknown_option_is_named(client: Client, dark_clip: bytes) -> None:
+    with pytest.raises(TypeError, match="unknown option 'topk'; the options are attributes, end, model"):
         client.classify(dark_clip, topk=3)  # type: ignore[call-arg]
 
 
@@ -140,19 +140,19 @@ def test_models_and_ready(client: Client) -> None:
     assert client.ready()
 
 
-def test_a_missing_file_is_a_missing_file(client: Client) -> None:
+def test_a_missing_file_raises_file_not_found(client: Client) -> None:
     with pytest.raises(FileNotFoundError):
         client.classify("/no/such.mp4")
 
 
-def test_no_gateway_is_not_ready_and_the_error_says_what_to_do() -> None:
+def test_without_a_gateway_ready_is_false_and_the_error_says_what_to_do() -> None:
     with Client("http://127.0.0.1:9") as client:
         assert not client.ready()
         with pytest.raises(GatewayUnreachableError, match=r"http://127.0.0.1:9.*refused.*`sefar serve`"):
             client.classify(b"video")
 
 
-def test_the_asynchronous_client_answers_the_same(dark_clip: bytes) -> None:
+def test_the_asynchronous_client_gives_the_same_results(dark_clip: bytes) -> None:
     async def run() -> None:
         app = create_app(Settings(), FakeEngine(), FakeGenerator())
         async with app.router.lifespan_context(app), AsyncClient("http://gateway") as client:
@@ -178,7 +178,7 @@ def shared_types() -> list[str]:
 
 
 @pytest.mark.parametrize("name", shared_types())
-def test_the_clients_types_are_the_servers(name: str) -> None:
+def test_client_and_server_have_the_same_types(name: str) -> None:
     model: type[BaseModel] = next(
         getattr(module, name) for module in (schemas, chat_schemas, job_schemas) if hasattr(module, name)
     )
@@ -202,16 +202,16 @@ OPTIONS: list[tuple[type, type[BaseModel]]] = [
     (calls.JobOptions, job_schemas.JobOptions),
     (calls.JobClip, job_schemas.JobInput),
 ]
-# The client decides these itself, or they are there for other clients.
+# The client sets these itself, or they exist for other clients.
 ELSEWHERE = {"modality", "user", "encoding_format", "dimensions"}
 
 
 @pytest.mark.parametrize(("mine", "servers"), OPTIONS, ids=[mine.__name__ for mine, _ in OPTIONS])
-def test_the_clients_options_are_the_servers(mine: type, servers: type[BaseModel]) -> None:
+def test_client_and_server_have_the_same_options(mine: type, servers: type[BaseModel]) -> None:
     assert set(mine.__annotations__) | ELSEWHERE == set(servers.model_fields) | ELSEWHERE
 
 
-def test_results_print_and_show_in_notebooks_without_letting_a_file_name_write_html(
+def test_results_print_and_show_in_notebooks_with_escaped_file_names(
     client: Client, dark_clip: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "<b>.mp4"

@@ -1,4 +1,4 @@
-"""Errors of the client: what they keep of an answer, and that they travel."""
+"""Errors of the client: what they keep of an answer, and that they can be pickled and copied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sefar_client import Failure, GatewayError, GatewayUnreachableError
 REFUSED = GatewayError("busy", status=429, code="overloaded", param="input", request_id="r", retry_after=3.0)
 
 
-def test_errors_survive_processes_and_copies() -> None:
+def test_errors_can_be_pickled_and_copied() -> None:
     away = GatewayUnreachableError("away")
     failure = Failure("a.mp4", REFUSED)
     for again in (
@@ -41,7 +41,7 @@ def test_errors_survive_processes_and_copies() -> None:
         ([], "answered 400", "unknown"),
     ],
 )
-def test_what_other_servers_say_is_kept(body: object, message: str, code: str) -> None:
+def test_messages_of_other_servers_are_kept(body: object, message: str, code: str) -> None:
     with pytest.raises(GatewayError) as raised:
         make(in_turn(httpx.Response(400, json=body))).models()
     assert message in str(raised.value)
@@ -49,13 +49,13 @@ def test_what_other_servers_say_is_kept(body: object, message: str, code: str) -
     assert raised.value.status == 400
 
 
-def test_a_refusal_of_any_depth_is_one() -> None:
+def test_deeply_nested_json_is_an_error_answer() -> None:
     with pytest.raises(GatewayError, match="answered 400"):
         make(in_turn(httpx.Response(400, text="[" * 100_000))).models()
 
 
-def test_silence_is_told_as_it_is_measured() -> None:
+def test_the_timeout_message_gives_the_timeout() -> None:
     client = make(in_turn(httpx.ReadTimeout("")))
     client._http.timeout = httpx.Timeout(7)
-    with pytest.raises(GatewayUnreachableError, match="silent for 7 s; give the client a longer timeout"):
+    with pytest.raises(GatewayUnreachableError, match="sent nothing for 7 s; increase the client's timeout"):
         client.models()

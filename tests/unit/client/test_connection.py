@@ -1,4 +1,4 @@
-"""Addresses, keys, and what is answered by something else than a gateway."""
+"""Addresses, keys, and answers from something other than a gateway."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from sefar_client import AsyncClient, Client, GatewayError, GatewayUnreachableEr
     "base_url",
     ["127.0.0.1:8000", "localhost:8000", "", "http://", "ftp://host", "http://[::1", "http://host:99999", "http://a\n"],
 )
-def test_an_address_where_no_gateway_can_be_is_a_mistake(kind: type[Client | AsyncClient], base_url: str) -> None:
-    with pytest.raises(ValueError, match=r"is no address of a gateway.*begin it with http:// .* http://127.0.0.1:8000"):
+def test_invalid_addresses(kind: type[Client | AsyncClient], base_url: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"not a valid gateway address.*start it with http:// .* http://127.0.0.1:8000"
+    ):
         kind(base_url)
 
 
 @pytest.mark.parametrize("base_url", ["http://h:8000", "http://h:8000/", "http://h:8000/v1", "http://h:8000/v1/"])
-def test_the_address_may_end_as_that_of_openais_clients(base_url: str) -> None:
+def test_the_address_may_end_in_v1(base_url: str) -> None:
     with Client(base_url) as client:
         assert client._http.base_url == "http://h:8000"
 
@@ -42,7 +44,7 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
-def test_a_key_that_cannot_be_sent_is_a_mistake_and_is_not_told(key: str) -> None:
+def test_an_invalid_key_is_an_error_that_does_not_show_it(key: str) -> None:
     with pytest.raises(ValueError, match="one line of ASCII") as raised:
         Client(api_key=key)
     assert key not in str(raised.value)
@@ -57,22 +59,22 @@ def test_a_key_that_cannot_be_sent_is_a_mistake_and_is_not_told(key: str) -> Non
         httpx.Response(200, text="[" * 100_000),
     ],
 )
-def test_an_answer_of_something_else_is_said_to_be_one(answer: httpx.Response) -> None:
-    with pytest.raises(GatewayError, match="not as a sefar-serve gateway"):
+def test_answers_of_other_servers_are_reported_as_such(answer: httpx.Response) -> None:
+    with pytest.raises(GatewayError, match="not like a sefar-serve gateway"):
         make(in_turn(answer)).models()
 
 
-def test_an_answer_that_cannot_be_unpacked_is_no_gateways() -> None:
+def test_an_answer_that_cannot_be_decompressed() -> None:
     def handle(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))
 
-    with pytest.raises(GatewayUnreachableError, match="cannot be unpacked"):
+    with pytest.raises(GatewayUnreachableError, match="cannot be decompressed"):
         make(handle).models()
     assert not make(handle).ready()
 
     async def run() -> None:
         async with make_async(handle) as client:
-            with pytest.raises(GatewayUnreachableError, match="cannot be unpacked"):
+            with pytest.raises(GatewayUnreachableError, match="cannot be decompressed"):
                 await client.models()
 
     asyncio.run(run())
@@ -80,12 +82,12 @@ def test_an_answer_that_cannot_be_unpacked_is_no_gateways() -> None:
 
 @pytest.fixture
 def meeting() -> Iterator[str]:
-    """The address of a server that answers nobody before 120 requests are there."""
-    there = threading.Barrier(120)
+    """The address of a server that answers only when it has 120 requests."""
+    all_there = threading.Barrier(120)
 
     class Meeting(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            there.wait(60)
+            all_there.wait(60)
             self.send_response(404)
             self.end_headers()
 
@@ -103,7 +105,7 @@ def meeting() -> Iterator[str]:
         thread.join()
 
 
-def test_any_number_of_requests_may_be_under_way(meeting: str) -> None:
+def test_any_number_of_requests_may_be_in_flight(meeting: str) -> None:
     async def run() -> None:
         async with AsyncClient(meeting, patience=0) as client:
             found = await asyncio.gather(*(client.models() for _ in range(120)), return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Results of jobs are saved whole or not at all, and nothing else is."""
+"""Results of jobs are saved atomically, and nothing else is saved."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Cut(httpx.SyncByteStream, httpx.AsyncByteStream):
         raise httpx.ReadError("cut")
 
 
-def test_a_download_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sefar_client.retries.FIRST_PAUSE", 0.0)
     target = tmp_path / "features.parquet"
 
@@ -61,33 +61,33 @@ def test_a_download_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"all"]
 
 
-def test_a_page_is_not_saved_as_a_result(tmp_path: Path) -> None:
+def test_an_html_page_is_not_saved_as_a_result(tmp_path: Path) -> None:
     page = httpx.Response(200, html="<html>log in</html>")
-    with pytest.raises(GatewayError, match="not as a sefar-serve gateway"):
+    with pytest.raises(GatewayError, match="not like a sefar-serve gateway"):
         make(in_turn(page)).download("job_1", tmp_path / "features.parquet")
 
     async def run() -> None:
         async with make_async(in_turn(page)) as client:
-            with pytest.raises(GatewayError, match="not as a sefar-serve gateway"):
+            with pytest.raises(GatewayError, match="not like a sefar-serve gateway"):
                 await client.download("job_1", tmp_path / "features.parquet")
 
     asyncio.run(run())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_servers_types_are_known(tmp_path: Path) -> None:
+def test_content_types_are_those_of_the_server(tmp_path: Path) -> None:
     assert jobs.MEDIA_TYPES == MEDIA_TYPES
     lines = httpx.Response(200, headers={"content-type": "application/x-ndjson; charset=utf-8"}, content=b"{}")
     assert make(in_turn(lines)).download("job_1", tmp_path / "rows", format="jsonl").read_bytes() == b"{}"
-    with pytest.raises(ValueError, match="no result as 'xml'; choose parquet or jsonl"):
+    with pytest.raises(ValueError, match="unknown result format 'xml'; choose parquet or jsonl"):
         make(in_turn(lines)).download("job_1", tmp_path / "rows", format=cast(Any, "xml"))
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     client = make(in_turn(httpx.Response(200, headers=PARQUET, content=b"all")))
     with pytest.raises(FileNotFoundError, match="cannot write into this folder") as missing:
         client.download("job_1", tmp_path / "missing" / "features.parquet")
     assert missing.value.filename == str(tmp_path / "missing")
-    with pytest.raises(IsADirectoryError, match="name a file in it") as folder:
+    with pytest.raises(IsADirectoryError, match="add a file name") as folder:
         client.download("job_1", tmp_path)
     assert folder.value.filename == str(tmp_path)

@@ -1,4 +1,4 @@
-"""Retries, order and exactly-once of the client, over a transport that fails as networks do."""
+"""Retries of the client, over a transport that fails like networks do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sefar_client.retries import FIRST_PAUSE
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the client slept; it takes no time here."""
+    """Seconds that the client would have slept; the tests do not sleep."""
     slept: list[float] = []
 
     class Closed(threading.Event):
@@ -33,13 +33,13 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    # In the client's module alone: threads of other libraries wait, too.
+    # Only in the client's module, because threads of other libraries wait, too.
     monkeypatch.setattr("sefar_client.client.threading", SimpleNamespace(Event=Closed))
     monkeypatch.setattr("sefar_client.client.asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
     return slept
 
 
-def test_a_refusal_for_now_is_retried_after_the_time_it_names(pauses: list[float]) -> None:
+def test_passing_errors_are_retried_after_the_time_they_give(pauses: list[float]) -> None:
     later = formatdate(time.time() + 20, usegmt=True)
     busy, away = refusal(429, Retry_After="3"), refusal(503, "engine_unavailable", Retry_After=later)
     [model] = make(in_turn(busy, away, httpx.Response(502, text="proxy"), MODELS)).models()
@@ -61,14 +61,14 @@ def test_a_refusal_for_now_is_retried_after_the_time_it_names(pauses: list[float
         refusal(503, "adapter_mismatch"),
     ],
 )
-def test_what_stays_refused_is_not_retried(pauses: list[float], refused: httpx.Response) -> None:
+def test_permanent_errors_are_not_retried(pauses: list[float], refused: httpx.Response) -> None:
     with pytest.raises(GatewayError, match="!") as raised:
         make(in_turn(refused, MODELS)).models()
     assert raised.value.status == refused.status_code
     assert pauses == []
 
 
-def test_patience_ends(pauses: list[float]) -> None:
+def test_retries_end_after_the_patience(pauses: list[float]) -> None:
     with pytest.raises(GatewayError) as raised:
         make(in_turn(refusal(429, Retry_After="60")), patience=50).models()
     assert raised.value.retry_after == 60.0
@@ -77,7 +77,7 @@ def test_patience_ends(pauses: list[float]) -> None:
     assert pauses == []
 
 
-def test_a_gateway_that_answered_once_is_waited_for_and_another_is_not(pauses: list[float]) -> None:
+def test_connection_errors_are_retried_only_if_the_gateway_answered_before(pauses: list[float]) -> None:
     refused = httpx.ConnectError("refused")
     with pytest.raises(GatewayUnreachableError, match="refused"):
         make(in_turn(refused, MODELS)).models()
@@ -88,7 +88,7 @@ def test_a_gateway_that_answered_once_is_waited_for_and_another_is_not(pauses: l
     assert len(pauses) == 3
 
 
-def test_a_file_is_sent_whole_again_and_a_spent_stream_is_not(pauses: list[float], tmp_path: Path) -> None:
+def test_files_are_sent_again_in_full_and_used_streams_are_not(pauses: list[float], tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"0123456789" * 100_000)
     sent: list[int] = []
@@ -108,7 +108,7 @@ def test_a_file_is_sent_whole_again_and_a_spent_stream_is_not(pauses: list[float
             video.close()
     sent.clear()
     with pytest.raises(GatewayError, match="overloaded"):
-        make(handle).classify(cast(Any, Pipe(b"spent")))
+        make(handle).classify(cast(Any, Pipe(b"video")))
     assert len(sent) == 1
 
 
@@ -125,7 +125,7 @@ class Pipe(io.BytesIO):
         raise io.UnsupportedOperation("tell")
 
 
-def test_the_asynchronous_client_keeps_the_same_rules(pauses: list[float]) -> None:
+def test_the_asynchronous_client_retries_by_the_same_rules(pauses: list[float]) -> None:
     async def run() -> None:
         async with make_async(in_turn(refusal(429, Retry_After="3"), MODELS)) as client:
             [model] = await client.models()
@@ -139,7 +139,7 @@ def test_the_asynchronous_client_keeps_the_same_rules(pauses: list[float]) -> No
     asyncio.run(run())
 
 
-def test_closing_ends_what_waits() -> None:
+def test_close_ends_waiting_requests() -> None:
     client = make(in_turn(refusal(429, Retry_After="60")))
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(client.models)
@@ -150,7 +150,7 @@ def test_closing_ends_what_waits() -> None:
             waiting.result(10)
 
 
-def test_a_job_is_deleted_where_the_answer_to_that_was_lost(pauses: list[float]) -> None:
+def test_delete_succeeds_if_its_first_answer_was_lost(pauses: list[float]) -> None:
     gone = refusal(404, "job_not_found")
     for lost in (httpx.ReadError("reset"), httpx.Response(502, text="proxy")):
         client = make(in_turn(MODELS, lost, gone))

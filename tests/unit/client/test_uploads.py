@@ -1,4 +1,4 @@
-"""What may be sent as a video, over a transport that notes it and over a real socket."""
+"""What can be sent as a video, over a transport that records it and over a real socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIP = b"0123456789" * 20_000
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Notes the bodies that it is sent, and refuses each."""
+    """Records the request bodies, and refuses each."""
 
     protocol_version = "HTTP/1.1"
     bodies: list[bytes]
@@ -48,9 +48,9 @@ class Receiver(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def received() -> Iterator[tuple[str, list[bytes]]]:
-    """The address of a real server, and the bodies that it got."""
+    """The address of a real server, and the bodies that it received."""
     bodies: list[bytes] = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Noting", (Receiver,), {"bodies": bodies})) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Recording", (Receiver,), {"bodies": bodies})) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", bodies
@@ -58,36 +58,36 @@ def received() -> Iterator[tuple[str, list[bytes]]]:
         thread.join()
 
 
-def a_pipe(path: Path) -> Any:
+def pipe(path: Path) -> Any:
     return subprocess.Popen(["cat", path], stdout=subprocess.PIPE)
 
 
-def the_path_of_a_pipe(path: Path) -> Any:
+def named_pipe(path: Path) -> Any:
     fifo = path.with_name("fifo")
     os.mkfifo(fifo)
     threading.Thread(target=lambda: fifo.write_bytes(path.read_bytes())).start()
     return fifo
 
 
-@pytest.mark.parametrize("make", [a_pipe, the_path_of_a_pipe])
-def test_a_pipe_is_sent_whole_and_once(
+@pytest.mark.parametrize("make", [pipe, named_pipe])
+def test_a_pipe_is_sent_in_full_and_once(
     received: tuple[str, list[bytes]], tmp_path: Path, make: Callable[[Path], Any]
 ) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(CLIP)
-    pipe = make(path)
+    given = make(path)
     url, bodies = received
     with Client(url) as client, pytest.raises(GatewayError, match="503"):
-        if isinstance(pipe, subprocess.Popen):
-            with pipe:
-                client.classify(cast(Any, pipe.stdout))
+        if isinstance(given, subprocess.Popen):
+            with given:
+                client.classify(cast(Any, given.stdout))
         else:
-            client.classify(pipe)
+            client.classify(given)
     [body] = bodies
     assert CLIP in body
 
 
-def test_a_file_that_unpacks_is_sent_unpacked(received: tuple[str, list[bytes]], tmp_path: Path) -> None:
+def test_a_decompressing_file_is_sent_decompressed(received: tuple[str, list[bytes]], tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4.gz"
     path.write_bytes(gzip.compress(CLIP))
     url, bodies = received
@@ -96,8 +96,8 @@ def test_a_file_that_unpacks_is_sent_unpacked(received: tuple[str, list[bytes]],
     assert CLIP in bodies[0]
 
 
-def noting() -> tuple[Client, list[bytes]]:
-    """A client whose requests are refused for good, and their bodies."""
+def recording() -> tuple[Client, list[bytes]]:
+    """A client whose requests are all refused, and their bodies."""
     bodies: list[bytes] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -110,10 +110,10 @@ def noting() -> tuple[Client, list[bytes]]:
     return client, bodies
 
 
-def test_a_name_that_is_no_text_does_not_keep_a_file_from_being_sent(tmp_path: Path) -> None:
+def test_files_with_invalid_unicode_names_can_be_sent(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/lat\xe9.mp4"))
     path.write_bytes(CLIP)
-    client, bodies = noting()
+    client, bodies = recording()
     with path.open("rb") as opened:
         for video in (path, str(path), opened):
             with pytest.raises(GatewayError, match="no"):
@@ -124,10 +124,10 @@ def test_a_name_that_is_no_text_does_not_keep_a_file_from_being_sent(tmp_path: P
         assert CLIP in body
 
 
-def test_a_path_that_no_file_can_have_fails_alone(tmp_path: Path) -> None:
+def test_an_invalid_path_fails_alone(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(CLIP)
-    client, bodies = noting()
+    client, bodies = recording()
     for call in (client.classify, lambda video: client.ask(video, "What?")):
         bodies.clear()
         failures = list(client.each(call, [path, "a\0b", "\ud800.mp4", path]))
@@ -138,7 +138,7 @@ def test_a_path_that_no_file_can_have_fails_alone(tmp_path: Path) -> None:
             True,
             False,
         ]
-        assert "no file can have this name" in str(failures[1])
+        assert "invalid file name" in str(failures[1])
         assert len(bodies) == 2
 
 
@@ -148,18 +148,18 @@ def test_every_call_reads_an_open_file_from_its_start() -> None:
     for _ in range(2):
         body = cast(Any, calls.ask(file, "What?", {}).json)
         assert body["messages"][0]["content"][0]["video_url"]["url"] == "data:video/mp4;base64,YWJjZGVm"
-    client, bodies = noting()
+    client, bodies = recording()
     file.seek(3)
     with pytest.raises(GatewayError):
         client.classify(file)
     assert b"abcdef" in bodies[0]
 
 
-def test_what_no_video_can_be_is_a_type_error(tmp_path: Path) -> None:
-    client, bodies = noting()
+def test_invalid_videos_are_a_type_error(tmp_path: Path) -> None:
+    client, bodies = recording()
     for given in (None, 3, {"path": "a"}, [b""], (part for part in [b""])):
         for call in (client.classify, lambda video: client.ask(video, "What?")):
-            with pytest.raises(TypeError, match=f"a video is a path, bytes or a file .*not {type(given).__name__}"):
+            with pytest.raises(TypeError, match=f"a video must be a path, bytes or a .*not {type(given).__name__}"):
                 call(cast(Any, given))
     path = tmp_path / "clip.mp4"
     path.touch()

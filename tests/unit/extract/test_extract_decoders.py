@@ -1,4 +1,4 @@
-"""Decode processes: what they give back, and what becomes of a clip that hangs them, kills them or eats memory."""
+"""Decode processes: their frames, and clips that hang them, crash them or use too much memory."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _why(pool: DecoderPool, path: str | Path) -> tuple[str, str]:
     return caught.value.code, str(caught.value)
 
 
-def test_a_clip_is_what_the_decoder_gives_here(pool: DecoderPool, good: ClipRef) -> None:
+def test_clips_equal_those_decoded_in_this_process(pool: DecoderPool, good: ClipRef) -> None:
     meta = FAKE_METADATA
     here = load_clip(good.path, meta.sampling, resize=meta.resize, size=meta.size)
     there = _decode(pool, good)
@@ -62,12 +62,12 @@ def test_a_clip_is_what_the_decoder_gives_here(pool: DecoderPool, good: ClipRef)
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["fetched whole", "read in parts"])
-def test_a_video_elsewhere_is_read_through_its_file_system(tmp_path: Path, good: ClipRef, whole: bool) -> None:
+def test_a_remote_video_is_read_through_its_file_system(tmp_path: Path, good: ClipRef, whole: bool) -> None:
     with fsspec.open(f"simplecache::file://{good.path}") as file:
         content = file.read()
     assert content == Path(good.path).read_bytes()
     size = 1 if whole else 80 * 1024**2
-    # A free box behind the video makes the file as large as the test wants it.
+    # A free box after the video makes the file as large as the test needs.
     box = size.to_bytes(4, "big") + b"free" + bytes(size - 8) if not whole else b""
     (tmp_path / "remote.mp4").write_bytes(content + box)
     with DecoderPool(FAKE_METADATA, workers=1, slots=1) as pool:
@@ -75,7 +75,7 @@ def test_a_video_elsewhere_is_read_through_its_file_system(tmp_path: Path, good:
     assert clip.frame_count == 24
 
 
-def test_reasons_have_the_names_of_the_http_api(pool: DecoderPool, tmp_path: Path) -> None:
+def test_error_codes_are_those_of_the_http_api(pool: DecoderPool, tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video")
     assert _why(pool, tmp_path / "empty.mp4")[0] == "empty_video"
@@ -87,17 +87,17 @@ def test_reasons_have_the_names_of_the_http_api(pool: DecoderPool, tmp_path: Pat
     assert "nosuchscheme" in text
 
 
-def test_a_pipe_is_no_video(pool: DecoderPool, tmp_path: Path) -> None:
+def test_pipes_and_folders_are_not_videos(pool: DecoderPool, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "folder.mp4").mkdir()
     for name in ("pipe.mp4", "folder.mp4"):
         found = _why(pool, tmp_path / name)
-        assert found == ("unreadable_file", f"{tmp_path / name}: it is no regular file")
+        assert found == ("unreadable_file", f"{tmp_path / name}: not a regular file")
 
 
 @pytest.fixture
 def silent() -> Iterator[tuple[socket.socket, str]]:
-    """A server that takes connections and says nothing, and the URL of a video there: FTP waits for a welcome."""
+    """A server that accepts connections but sends nothing, and the URL of a video on it. FTP waits for a greeting."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
         yield server, f"ftp://127.0.0.1:{server.getsockname()[1]}/slow.mp4"
@@ -112,16 +112,16 @@ def _wait_for_end(process: int) -> None:
         time.sleep(0.02)
 
 
-def test_one_that_hangs_is_stopped_and_the_next_is_decoded(
+def test_a_hanging_process_is_stopped_and_the_next_clip_is_decoded(
     pool: DecoderPool, silent: tuple[socket.socket, str], good: ClipRef
 ) -> None:
     code, text = _why(pool, silent[1])
     assert code == "decoder_timeout"
-    assert "fetching and decoding took longer than 1.5 s; does its server answer?" in text
+    assert "fetching and decoding took longer than 1.5 s; check that the server responds" in text
     assert _decode(pool, good).frame_count == 24
 
 
-def test_one_that_kills_its_process_costs_itself_alone(silent: tuple[socket.socket, str], good: ClipRef) -> None:
+def test_a_crash_fails_only_its_own_clip(silent: tuple[socket.socket, str], good: ClipRef) -> None:
     server, url = silent
 
     def crash() -> None:
@@ -136,11 +136,11 @@ def test_one_that_kills_its_process_costs_itself_alone(silent: tuple[socket.sock
         code, text = _why(pool, url)
         killer.join()
         assert code == "decoder_crashed"
-        assert f"{url} ended the process that decoded it (signal {signal.SIGSEGV.value})" in text
+        assert f"{url} crashed the process that decoded it (signal {signal.SIGSEGV.value})" in text
         assert _decode(pool, good).frame_count == 24
 
 
-def test_processes_that_are_ended_while_they_wait_cost_no_clip(pool: DecoderPool, good: ClipRef) -> None:
+def test_processes_killed_while_idle_fail_no_clip(pool: DecoderPool, good: ClipRef) -> None:
     for _ in range(2):
         assert _decode(pool, good).frame_count == 24
         [process] = _processes(pool)
@@ -157,14 +157,14 @@ from sefar_serve.extract.clips import ClipRef
 
 decoders.GRACE = 0.5
 
-def tell(pool):
+def print_process(pool):
     while not pool._pool._pool_manager.worker_manager.workers:
         time.sleep(0.02)
     print(*pool._pool._pool_manager.worker_manager.workers, flush=True)
 
 async def run():
     with decoders.DecoderPool(FAKE_METADATA, workers=1, slots=1, timeout=3.0) as pool:
-        threading.Thread(target=tell, args=[pool]).start()
+        threading.Thread(target=print_process, args=[pool]).start()
         async with pool.decoded(ClipRef("it", sys.argv[1])):
             pass
 
@@ -173,9 +173,7 @@ if __name__ == "__main__":
 """
 
 
-def test_one_that_hangs_ends_itself_where_its_parent_was_killed(
-    silent: tuple[socket.socket, str], tmp_path: Path
-) -> None:
+def test_a_hanging_process_exits_if_its_parent_was_killed(silent: tuple[socket.socket, str], tmp_path: Path) -> None:
     (tmp_path / "decode.py").write_text(DECODE)
     server, url = silent
     with subprocess.Popen([sys.executable, tmp_path / "decode.py", url], stdout=subprocess.PIPE) as parent:
@@ -184,32 +182,32 @@ def test_one_that_hangs_ends_itself_where_its_parent_was_killed(
         with server.accept()[0]:
             parent.kill()
             parent.wait()
-            _wait_for_end(process)  # for ever, if it did not
+            _wait_for_end(process)  # blocks forever if it does not exit
 
 
-def test_processes_that_cannot_start_end_the_run(good: ClipRef) -> None:
+def test_processes_that_cannot_start_fail_the_run(good: ClipRef) -> None:
     with (
         DecoderPool(FAKE_METADATA, workers=1, slots=1, nice="no number") as pool,  # type: ignore[arg-type]
-        pytest.raises(ExtractError, match=r"decode processes end as soon as they start .* fewer --workers"),
+        pytest.raises(ExtractError, match=r"decode processes exit as soon as they start .* fewer --workers"),
     ):
         _decode(pool, good)
 
 
 @pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_AS)[1] != resource.RLIM_INFINITY, reason="a limit is set")
-def test_a_limit_that_the_machine_sets_is_kept(good: ClipRef, tmp_path: Path) -> None:
+def test_a_memory_limit_of_the_system_is_kept(good: ClipRef, tmp_path: Path) -> None:
     (tmp_path / "decode.py").write_text(DECODE)
     limited = 'ulimit -v 60000000; exec "$@"'
     command = ["bash", "-c", limited, "bash", sys.executable, tmp_path / "decode.py", good.path]
     subprocess.run(command, check=True, timeout=60)
 
 
-def test_one_that_wants_more_memory_than_there_is_says_so(good: ClipRef) -> None:
+def test_a_clip_that_needs_too_much_memory_fails(good: ClipRef) -> None:
     huge = FAKE_METADATA.model_copy(update={"resize": 3000, "size": 3000})
     with DecoderPool(huge, workers=1, slots=1, memory=50 * 1024**2) as pool:
         assert _why(pool, good.path)[0] in ("clip_too_large", "undecodable_video")
 
 
-def test_places_are_given_back(pool: DecoderPool, tmp_path: Path, good: ClipRef) -> None:
-    for _ in range(3):  # more than there are places
+def test_slots_are_released(pool: DecoderPool, tmp_path: Path, good: ClipRef) -> None:
+    for _ in range(3):  # more often than there are slots
         _why(pool, tmp_path / "none.mp4")
         assert _decode(pool, good).frame_count == 24

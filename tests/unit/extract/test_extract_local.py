@@ -1,4 +1,4 @@
-"""Decode processes and an engine together: good clips, bad clips, and an engine that is away for a while."""
+"""Decode processes with an engine: good clips, bad clips, and an engine that is down for a while."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _rows(pool: DecoderPool, clips: list[ClipRef], engine: FakeEngine, **options
     return asyncio.run(run())
 
 
-def test_each_clip_has_its_own_answer(pool: DecoderPool, clips: list[ClipRef]) -> None:
+def test_each_clip_has_its_own_result(pool: DecoderPool, clips: list[ClipRef]) -> None:
     engine = FakeEngine(delay=0.002)
     rows = _rows(pool, clips, engine)
     assert sorted(rows, key=int) == [clip.id for clip in clips]
@@ -70,20 +70,20 @@ def test_each_clip_has_its_own_answer(pool: DecoderPool, clips: list[ClipRef]) -
     assert engine.calls == 11
 
 
-class Sulking(FakeEngine):
-    """Refuses a number of times before each answer."""
+class FailingEngine(FakeEngine):
+    """Raises the given errors before it answers."""
 
-    def __init__(self, *refusals: Exception) -> None:
+    def __init__(self, *errors: Exception) -> None:
         super().__init__()
-        self._refusals = list(refusals)
+        self._errors = list(errors)
 
     async def infer(self, frames: np.ndarray) -> Prediction:
-        if self._refusals:
-            raise self._refusals.pop()
+        if self._errors:
+            raise self._errors.pop()
         return await super().infer(frames)
 
 
-def test_an_engine_that_is_away_is_asked_again(
+def test_requests_are_retried_while_the_engine_is_down(
     pool: DecoderPool, clips: list[ClipRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -94,34 +94,34 @@ def test_an_engine_that_is_away_is_asked_again(
         await sleep(0)
 
     monkeypatch.setattr("sefar_serve.extract.local.asyncio.sleep", soon)
-    engine = Sulking(*[EngineOverloadedError("full"), EngineUnavailableError("restarting")] * 3)
+    engine = FailingEngine(*[EngineOverloadedError("full"), EngineUnavailableError("restarting")] * 3)
     rows = _rows(pool, clips[:4], engine)
     assert [rows[clip.id].error_code for clip in clips[:4]] == [None] * 4
     assert len(waits) >= 6
     assert min(waits[:6]) >= 0
 
 
-def test_one_that_stays_away_ends_the_run(pool: DecoderPool, clips: list[ClipRef]) -> None:
+def test_an_engine_that_stays_down_fails_the_run(pool: DecoderPool, clips: list[ClipRef]) -> None:
     with pytest.raises(EngineUnavailableError, match="gone"):
         _rows(pool, clips[:2], FakeEngine(failure=EngineUnavailableError("gone")), patience=0.0)
 
 
-def test_a_clip_that_the_model_fails_on_is_an_error_row(pool: DecoderPool, clips: list[ClipRef]) -> None:
+def test_a_clip_on_which_the_model_fails_gets_an_error_row(pool: DecoderPool, clips: list[ClipRef]) -> None:
     rows = _rows(pool, clips[:2], FakeEngine(failure=InferenceError("NaN")))
     assert {(row.error_code, row.error) for row in rows.values()} == {("inference_failed", "NaN")}
 
 
-def test_another_version_in_mid_run_ends_it(pool: DecoderPool, clips: list[ClipRef]) -> None:
+def test_another_version_during_a_run_fails_it(pool: DecoderPool, clips: list[ClipRef]) -> None:
     class Replaced(FakeEngine):
         async def infer(self, frames: np.ndarray) -> Prediction:
             found = await super().infer(frames)
             return Prediction(found.outputs, "7", 0, 0, 1)
 
-    with pytest.raises(MixedModelError, match="answers with version 7 of fake; this run began with 0"):
+    with pytest.raises(MixedModelError, match="switched to version 7 of fake; this run started with version 0"):
         _rows(pool, clips[:2], Replaced())
 
 
-def test_of_the_work_no_more_is_taken_than_can_be_under_way(pool: DecoderPool, clips: list[ClipRef]) -> None:
+def test_no_more_work_is_read_than_can_be_in_flight(pool: DecoderPool, clips: list[ClipRef]) -> None:
     taken = done = 0
 
     def work() -> Iterator[Work]:
@@ -142,14 +142,14 @@ def test_of_the_work_no_more_is_taken_than_can_be_under_way(pool: DecoderPool, c
     assert done == len(clips)
 
 
-def test_a_run_that_is_left_stops_what_is_under_way(pool: DecoderPool, clips: list[ClipRef]) -> None:
+def test_closing_a_run_stops_its_running_clips(pool: DecoderPool, clips: list[ClipRef]) -> None:
     async def run() -> int:
         engine = FakeEngine(delay=30)
         await engine.start()
         rows = LocalBackend(engine, pool, RowOptions(), at_once=2).rows(
             Work(clip, 0, place) for place, clip in enumerate(clips[4:])
         )
-        work, row = await anext(rows)  # the damaged one, which no engine sees
+        work, row = await anext(rows)  # the damaged clip, which does not reach the engine
         assert (work.clip.id, row.error_code) == ("5", "not_a_video")
         await rows.aclose()
         return engine.running

@@ -15,7 +15,7 @@ from sefar_serve.extract.plan import Plan
 @pytest.fixture
 def plan(tmp_path: Path) -> Iterator[Plan]:
     plan = Plan(tmp_path)
-    assert not list(tmp_path.iterdir())  # a kill would leave it
+    assert not list(tmp_path.iterdir())  # a killed run would leave it behind
     yield plan
     plan.close()
 
@@ -29,7 +29,7 @@ def _chunks(plan: Plan, size: int, *, retry_failed: bool = False) -> list[tuple[
     return [(chunk.shard, "".join(clip.id for clip in chunk.clips), chunk.replaces) for chunk in found]
 
 
-def test_what_is_missing_goes_to_free_shards_in_the_order_of_the_source(plan: Plan) -> None:
+def test_missing_clips_go_to_unused_shards_in_source_order(plan: Plan) -> None:
     plan.add(clips_of("gfedcba"))
     plan.mark_done(0, _done(("e", False), ("g", True)))
     plan.mark_done(3, _done(("x", False)))
@@ -37,7 +37,7 @@ def test_what_is_missing_goes_to_free_shards_in_the_order_of_the_source(plan: Pl
     assert (plan.clips, plan.done, plan.failures, plan.rows, plan.failed_rows) == (7, 2, {"not_a_video": 1}, 3, 1)
 
 
-def test_failed_clips_are_looked_at_again_only_when_told_to_and_go_where_they_were(plan: Plan) -> None:
+def test_failed_clips_are_retried_only_on_request_and_stay_in_their_shards(plan: Plan) -> None:
     plan.add(clips_of("abcd"))
     plan.mark_done(0, _done(("a", True), ("b", False)))
     plan.mark_done(1, _done(("c", True), ("x", True)))
@@ -45,7 +45,7 @@ def test_failed_clips_are_looked_at_again_only_when_told_to_and_go_where_they_we
     assert _chunks(plan, 9, retry_failed=True) == [(0, "a", True), (1, "c", True), (2, "d", False)]
 
 
-def test_a_clip_that_a_source_names_again_is_looked_at_once(plan: Plan) -> None:
+def test_a_repeated_clip_is_processed_once(plan: Plan) -> None:
     plan.add(clips_of("abab"))
     assert (plan.clips, plan.repeats) == (2, 2)
     assert _chunks(plan, 9) == [(0, "ab", False)]
@@ -55,22 +55,22 @@ def test_a_clip_that_a_source_names_again_is_looked_at_once(plan: Plan) -> None:
     ("other", "names"),
     [(ClipRef("a", "other.mp4"), "videos/a and other.mp4"), (ClipRef("a", "videos/a", 1.0), "two spans of videos/a")],
 )
-def test_an_id_of_two_clips_is_refused(plan: Plan, other: ClipRef, names: str) -> None:
-    with pytest.raises(ClipIdConflictError, match=f"'a' stands for {names}; give each clip an id"):
+def test_an_id_of_two_clips_is_an_error(plan: Plan, other: ClipRef, names: str) -> None:
+    with pytest.raises(ClipIdConflictError, match=f"'a' is used for {names}; give each clip a unique id"):
         plan.add([*clips_of("a"), other])
 
 
-def test_a_clip_in_two_shards_is_refused(plan: Plan) -> None:
+def test_a_clip_in_two_shards_is_an_error(plan: Plan) -> None:
     plan.mark_done(0, _done(("a", False)))
-    with pytest.raises(ExtractError, match=r"shard 1 of .* has a clip that it or another shard has already"):
+    with pytest.raises(ExtractError, match=r"shard 1 of .* has a clip that already has a row, in this or another"):
         plan.mark_done(1, _done(("a", False)))
 
 
-def test_ids_go_on_standing_for_the_same_clips(plan: Plan) -> None:
+def test_ids_must_keep_their_clips(plan: Plan) -> None:
     plan.add([ClipRef("a", "/new/a", 1.0), ClipRef("b", "/new/b")])
     plan.mark_done(0, [(ClipRef("b", "/old/b"), None), (ClipRef("x", "/old/x"), None)])
     with pytest.raises(
-        ClipMovedError, match=r"has features of /old/b under the id 'b', .* /new/b; take .* or say --moved"
+        ClipMovedError, match=r"has features of /old/b under the id 'b', .* /new/b; pass --moved .* another --out"
     ):
         plan.check_same(moved=False)
     plan.check_same(moved=True)
@@ -79,8 +79,8 @@ def test_ids_go_on_standing_for_the_same_clips(plan: Plan) -> None:
         plan.check_same(moved=True)
 
 
-def test_a_folder_without_room_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OutputUnwritableError, match=f"{tmp_path / 'none'} cannot be written .* make room"):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputUnwritableError, match=f"{tmp_path / 'none'} cannot be written .* Free disk space"):
         Plan(tmp_path / "none")
 
 
@@ -90,7 +90,7 @@ def test_a_folder_without_room_is_named(tmp_path: Path) -> None:
     size=st.integers(1, 7),
     retry=st.booleans(),
 )
-def test_every_clip_is_done_or_to_do_and_never_both(
+def test_every_clip_is_either_done_or_still_to_do(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], done: dict[str, bool], size: int, retry: bool
 ) -> None:
     plan = Plan(tmp_path_factory.getbasetemp())

@@ -1,4 +1,4 @@
-"""Runs that are broken off, gone on with, and changed in between: one row a clip, always the same ones."""
+"""Runs that are killed, resumed, or changed in between: one row per clip, always the same rows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _hashes(out: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(out.glob("part-*"))}
 
 
-def test_every_clip_has_a_row_in_the_order_of_the_source(tmp_path: Path) -> None:
+def test_every_clip_has_a_row_in_source_order(tmp_path: Path) -> None:
     progress = _run(tmp_path, StubBackend(BAD), source="videos/")
     assert list(_rows(tmp_path)) == [clip.id for clip in CLIPS]
     assert progress == Progress(total=60, skipped=0, done=60, failures={"not_a_video": 3}, repeats=0)
@@ -51,26 +51,26 @@ def test_every_clip_has_a_row_in_the_order_of_the_source(tmp_path: Path) -> None
     assert not (tmp_path / ".plan").exists()
 
 
-def test_of_a_shard_the_largest_files_are_begun_first(tmp_path: Path) -> None:
+def test_the_largest_files_of_a_shard_start_first(tmp_path: Path) -> None:
     seen: list[int] = []
 
-    class Taken(StubBackend):
+    class RecordingBackend(StubBackend):
         async def rows(self, work):
-            def noted():
+            def recorded():
                 for one in work:
                     seen.append(one.clip.cost)
                     yield one
 
-            async for found in super().rows(noted()):
+            async for found in super().rows(recorded()):
                 yield found
 
-    _run(tmp_path, Taken())
+    _run(tmp_path, RecordingBackend())
     assert seen[:8] == sorted((clip.cost for clip in CLIPS[:8]), reverse=True)
 
 
 @settings(max_examples=25, deadline=None)
 @given(kills=st.lists(st.integers(0, 40), max_size=4), seed=st.integers(0, 9))
-def test_killed_at_any_row_and_run_again_the_shards_are_the_same_bytes(
+def test_shards_are_the_same_bytes_after_kills_at_any_row(
     tmp_path_factory: pytest.TempPathFactory, kills: list[int], seed: int
 ) -> None:
     undisturbed = tmp_path_factory.getbasetemp() / "undisturbed"
@@ -90,7 +90,7 @@ def test_killed_at_any_row_and_run_again_the_shards_are_the_same_bytes(
     assert json.loads((out / "_manifest.json").read_text())["complete"] is True
 
 
-def test_a_second_run_does_nothing_and_a_longer_source_only_what_is_new(tmp_path: Path) -> None:
+def test_a_second_run_processes_only_new_clips(tmp_path: Path) -> None:
     _run(tmp_path, StubBackend(BAD), CLIPS[:20])
     again = StubBackend()
     assert _run(tmp_path, again, CLIPS[:20]) == Progress(
@@ -103,7 +103,7 @@ def test_a_second_run_does_nothing_and_a_longer_source_only_what_is_new(tmp_path
     assert sorted(_rows(tmp_path)) == [clip.id for clip in CLIPS]
 
 
-def test_failed_clips_are_looked_at_again_when_asked_for(tmp_path: Path) -> None:
+def test_failed_clips_are_retried_on_request(tmp_path: Path) -> None:
     _run(tmp_path, StubBackend(BAD))
     again = StubBackend({CLIPS[41].id})
     progress = _run(tmp_path, again, retry_failed=True)
@@ -116,13 +116,13 @@ def test_failed_clips_are_looked_at_again_when_asked_for(tmp_path: Path) -> None
     assert (manifest["clips"], manifest["failed"]) == (60, 1)
 
 
-def test_rows_of_clips_that_a_source_no_longer_names_stay(tmp_path: Path) -> None:
+def test_rows_of_clips_removed_from_the_source_stay(tmp_path: Path) -> None:
     _run(tmp_path, StubBackend(), CLIPS[:20])
     assert _run(tmp_path, StubBackend(), CLIPS[10:30]) == Progress(20, skipped=10, done=10, failures={}, repeats=0)
     assert len(_rows(tmp_path)) == 30
 
 
-def test_another_video_under_an_id_that_is_done_is_refused(tmp_path: Path) -> None:
+def test_another_video_under_a_finished_id_is_an_error(tmp_path: Path) -> None:
     _run(tmp_path, StubBackend(), CLIPS[:10])
     other = [replace(CLIPS[3], path="elsewhere/3")]
     with pytest.raises(ClipMovedError):
@@ -131,8 +131,8 @@ def test_another_video_under_an_id_that_is_done_is_refused(tmp_path: Path) -> No
     assert _rows(tmp_path)[CLIPS[3].id]["path"] == CLIPS[3].path
 
 
-def test_cancelled_while_it_plans_it_ends_with_its_thread(tmp_path: Path) -> None:
-    """The thread works on what is closed after: SQLite does not survive that."""
+def test_a_run_cancelled_while_planning_waits_for_its_thread(tmp_path: Path) -> None:
+    """The database is closed afterwards, and SQLite crashes if the thread still uses it."""
     begun = threading.Event()
 
     def endless() -> Iterator[ClipRef]:
@@ -143,7 +143,7 @@ def test_cancelled_while_it_plans_it_ends_with_its_thread(tmp_path: Path) -> Non
     async def run() -> None:
         task = asyncio.create_task(extract(endless(), tmp_path, StubBackend()))
         await asyncio.to_thread(begun.wait)
-        for _ in range(3):  # a second request does not hurry it
+        for _ in range(3):  # cancelling again does not interrupt the wait
             task.cancel()
             await asyncio.sleep(0)
         with pytest.raises(asyncio.CancelledError):
@@ -154,15 +154,13 @@ def test_cancelled_while_it_plans_it_ends_with_its_thread(tmp_path: Path) -> Non
     assert _run(tmp_path, StubBackend()).done == 60
 
 
-def test_a_commit_that_has_begun_ends_before_a_cancelled_run_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writing, go_on = threading.Event(), threading.Event()
+def test_a_cancelled_run_finishes_a_commit_that_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writing, proceed = threading.Event(), threading.Event()
     commit = Shards.commit
 
     def slow(shards: Shards, *args: Any) -> None:
         writing.set()
-        go_on.wait()
+        proceed.wait()
         commit(shards, *args)
 
     monkeypatch.setattr(Shards, "commit", slow)
@@ -173,7 +171,7 @@ def test_a_commit_that_has_begun_ends_before_a_cancelled_run_does(
         task.cancel()
         await asyncio.sleep(0.05)
         assert not task.done()
-        go_on.set()
+        proceed.set()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert len(_rows(tmp_path)) == 8
@@ -181,7 +179,7 @@ def test_a_commit_that_has_begun_ends_before_a_cancelled_run_does(
     asyncio.run(run())
 
 
-def test_a_source_with_a_mistake_changes_nothing(tmp_path: Path) -> None:
+def test_an_invalid_source_changes_nothing(tmp_path: Path) -> None:
     _run(tmp_path, StubBackend(), CLIPS[:20])
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(ClipIdConflictError):
@@ -189,8 +187,8 @@ def test_a_source_with_a_mistake_changes_nothing(tmp_path: Path) -> None:
     assert before == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
 
-def test_what_is_not_full_is_held_for_a_few_shards_alone(tmp_path: Path) -> None:
-    """A slow clip holds up its own shard, not the memory of the run."""
+def test_only_a_few_unfinished_shards_are_in_memory(tmp_path: Path) -> None:
+    """A slow clip delays only its own shard, and memory does not grow."""
     slow, reports = CLIPS[3].id, []
 
     class Slow(StubBackend):
@@ -205,5 +203,5 @@ def test_what_is_not_full_is_held_for_a_few_shards_alone(tmp_path: Path) -> None
             yield late
 
     _run(tmp_path, Slow())
-    assert reports[-1] == 7  # all but the first, which waits
+    assert reports[-1] == 7  # all but the first, which waits for the slow clip
     assert list(_rows(tmp_path)) == [clip.id for clip in CLIPS]

@@ -43,7 +43,7 @@ def videos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bucket(videos: Path) -> Iterator[str]:
-    """The videos on a file system that is not this machine's."""
+    """The videos on a file system that is not local."""
     files = fsspec.filesystem("memory")
     for file in videos.rglob("*"):
         if file.is_file() and not file.is_symlink():
@@ -62,13 +62,13 @@ def test_a_folder_gives_its_videos_in_order_with_their_sizes(videos: Path) -> No
     ]
 
 
-def test_paths_are_absolute_wherever_the_source_is_named_from(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_absolute_for_relative_sources(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(videos.parent)
     assert _read("videos") == _read(videos)
     assert _read("./videos/*.mp4") == _read(videos / "*.mp4")
 
 
-def test_a_glob_gives_what_it_matches_named_from_the_folder_that_is_fixed(videos: Path) -> None:
+def test_ids_from_a_glob_are_relative_to_its_fixed_folder(videos: Path) -> None:
     assert [(clip.id, clip.path) for clip in _read(f"{videos}/**/[cd].*")] == [
         ("beam/c.webm", f"{videos}/beam/c.webm"),
         ("beam/deep/d.avi", f"{videos}/beam/deep/d.avi"),
@@ -77,28 +77,26 @@ def test_a_glob_gives_what_it_matches_named_from_the_folder_that_is_fixed(videos
     assert [clip.id for clip in _read(f"{videos}/*")] == ["a.MOV", "b.mp4", "linked.mp4", "notes.txt"]
 
 
-def test_a_folder_with_glob_marks_in_its_name_is_a_folder(tmp_path: Path) -> None:
+def test_a_folder_name_may_have_glob_characters(tmp_path: Path) -> None:
     _write(tmp_path / "a[1]/b.mp4", "")
     assert [clip.id for clip in _read(tmp_path / "a[1]")] == ["b.mp4"]
 
 
-def test_a_glob_is_read_from_the_folder_that_we_are_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder_may_have_glob_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(tmp_path / "a[1]/deep/b.mp4", "")
     monkeypatch.chdir(tmp_path / "a[1]")
     for pattern, name in [("**/*.mp4", "deep/b.mp4"), ("deep/*", "b.mp4"), ("./deep/?.mp4", "b.mp4")]:
         assert _read(pattern) == [ClipRef(name, f"{tmp_path}/a[1]/deep/b.mp4")]
 
 
-def test_an_object_with_glob_marks_in_its_name_is_one_clip(bucket: str) -> None:
+def test_an_object_name_may_have_glob_characters(bucket: str) -> None:
     fsspec.filesystem("memory").pipe_file("/bucket/b[1].mp4", b"1")
     assert _read(f"{bucket}/b[1].mp4") == [ClipRef("b[1].mp4", f"{bucket}/b[1].mp4", cost=1)]
 
 
-def test_a_file_name_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_an_invalid_unicode_file_name_is_an_error(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")).touch()
-    with pytest.raises(
-        SourceError, match=r"udcff\.mp4' is not Unicode text, and so no name for a row; rename the file"
-    ):
+    with pytest.raises(SourceError, match=r"udcff\.mp4' is not valid Unicode and cannot name a row; rename the file"):
         _read(tmp_path)
 
 
@@ -106,7 +104,7 @@ def test_one_video_is_one_clip(videos: Path) -> None:
     assert _read(videos / "a.MOV") == [ClipRef("a.MOV", f"{videos}/a.MOV", cost=1)]
 
 
-def test_elsewhere_a_folder_a_glob_and_a_video_are_the_same(bucket: str) -> None:
+def test_remote_folders_globs_and_videos(bucket: str) -> None:
     expected = [
         ClipRef("a.MOV", "memory:///bucket/a.MOV", cost=1),
         ClipRef("b.mp4", "memory:///bucket/b.mp4", cost=0),
@@ -119,7 +117,7 @@ def test_elsewhere_a_folder_a_glob_and_a_video_are_the_same(bucket: str) -> None
     assert _read(f"{bucket}/a.MOV") == [ClipRef("a.MOV", "memory://bucket/a.MOV", cost=1)]
 
 
-def test_a_manifest_elsewhere_names_paths_beside_it_urls_and_files_here(bucket: str) -> None:
+def test_a_remote_manifest_may_have_relative_paths_urls_and_local_files(bucket: str) -> None:
     lines = ["path,id", "beam/c.webm,c", "ftp://other/x.mp4,", "/here/y.mp4,"]
     fsspec.filesystem("memory").pipe_file("/bucket/clips.csv", "\n".join(lines).encode())
     assert _read(f"{bucket}/clips.csv") == [
@@ -152,7 +150,7 @@ def test_paths_of_a_manifest_start_from_the_root_with_their_prefix_replaced(vide
 
 
 @pytest.mark.parametrize("name", ["train.csv", "train.txt", "TRAIN.LIST"])
-def test_an_official_list_is_a_source_with_labels_or_without(videos: Path, name: str) -> None:
+def test_list_files_with_or_without_labels(videos: Path, name: str) -> None:
     file = _write(videos.parent / name, "/root/video/b.mp4 12\n/root/video/not there.mp4 3\r\nbeam\\c.webm\n")
     assert _read(file, root=videos, remap={"/root/video/": ""}) == [
         ClipRef("/root/video/b.mp4", f"{videos}/b.mp4"),
@@ -170,12 +168,12 @@ def test_an_official_list_is_a_source_with_labels_or_without(videos: Path, name:
         '\ufeff\npath,start\n"a,b.mp4",1',
     ],
 )
-def test_csv_as_spreadsheets_write_it(text: str, tmp_path: Path) -> None:
+def test_csv_from_spreadsheets(text: str, tmp_path: Path) -> None:
     [clip] = _read(_write(tmp_path / "clips.csv", text))
     assert (clip.path, clip.start) == (f"{tmp_path}/a,b.mp4", 1.0)
 
 
-def test_parquet_with_gaps_as_pandas_writes_it(tmp_path: Path) -> None:
+def test_parquet_from_pandas_with_missing_values(tmp_path: Path) -> None:
     table = pa.table({"url": ["ftp://b/a.mp4", "b.mp4"], "start": [math.nan, 1.0], "end": [None, 2], "id": [1.0, None]})
     pq.write_table(table, tmp_path / "clips.parquet")
     assert _read(tmp_path / "clips.parquet") == [
@@ -188,43 +186,43 @@ def test_parquet_with_gaps_as_pandas_writes_it(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("a.csv", "path,start\na.mp4,soon\n", r"a\.csv, line 2: start is 'soon'; write seconds"),
-        ("a.csv", "path,start\na.mp4,-1\n", r"a\.csv, line 2: start is '-1'; write seconds from 0"),
+        ("a.csv", "path,start\na.mp4,-1\n", r"a\.csv, line 2: start is '-1'; write seconds, 0 or more"),
         ("a.csv", "path,end\na.mp4,inf\n", r"line 2: end is 'inf'"),
-        ("a.csv", "path,start,end\n\na.mp4,5,3\n", r"line 3: the clip ends at 3 s, not after its start.*not a length"),
-        ("a.csv", "path,start\na,b.mp4,1\n", r"line 2 has more fields than the header; put paths .* in quotes"),
-        ("a.csv", 'path\n"a\nb.mp4\n', r"a\.csv, line \d: unexpected end of data; is it a CSV file"),
-        ("a.csv", "path,start\n,1\n", r"line 2 names no video; a clip has one path"),
-        ("a.csv", "path,url\na,b\n", r"line 2 names two videos, in path and in url"),
+        ("a.csv", "path,start,end\n\na.mp4,5,3\n", r"line 3: the clip ends at 3 s, not after its start.*duration"),
+        ("a.csv", "path,start\na,b.mp4,1\n", r"line 2 has more fields than the header; quote paths .* commas"),
+        ("a.csv", 'path\n"a\nb.mp4\n', r"a\.csv, line \d: unexpected end of data; check that it is a CSV file"),
+        ("a.csv", "path,start\n,1\n", r"line 2 has no path or url; give each clip one path"),
+        ("a.csv", "path,url\na,b\n", r"line 2 has both a path and a url"),
         ("a.csv", "video,start\na.mp4,x\n", r"a\.csv has no column path or url \(it has video,start\); rename"),
-        ("a.csv", "path\n", r"a\.csv names no videos; it has no rows"),
+        ("a.csv", "path\n", r"a\.csv contains no videos; add a row"),
         ("a.csv", "file_path,split\na.mp4,train\n", r"a\.csv has no column path or url \(it has file_path,split\)"),
         ("a.csv", f"path,start\na.mp4,{'9' * 400}\n", r"a\.csv, line 2: start is '9+'; write seconds"),
         ("a.csv", "path\ngs://bucket/a.mp4\n", r"gs://bucket/a\.mp4 cannot be opened: .*gcsfs"),
         ("a.jsonl", f"{'[' * 100_000}\n", r"a\.jsonl, line 1 is not JSON"),
-        ("a.jsonl", '{"path": "\\ud800.mp4"}\n', r"ud800\.mp4' is not Unicode text, .* rename the file"),
-        ("a.jsonl", '{"path": "a.mp4"}\n{"path": \n', r"a\.jsonl, line 2 is not JSON .*one object a line"),
+        ("a.jsonl", '{"path": "\\ud800.mp4"}\n', r"ud800\.mp4' is not valid Unicode .* rename the file"),
+        ("a.jsonl", '{"path": "a.mp4"}\n{"path": \n', r"a\.jsonl, line 2 is not JSON .*one object per line"),
         ("a.jsonl", '["a.mp4"]\n', r'line 1 is not a JSON object; write {"path"'),
-        ("a.jsonl", '{"path": 5}\n', r"line 1 names 5 for a video"),
+        ("a.jsonl", '{"path": 5}\n', r"line 1 has 5 as its video"),
         ("a.jsonl", '{"path": "a", "id": [1]}\n', r"line 1: the id is \[1\]; write text"),
         ("a.jsonl", '{"path": "a", "start": true}\n', r"line 1: start is True"),
         ("a.parquet", "PAR1", r"a\.parquet cannot be read as Parquet"),
         ("a.txt", "a.mp4 120 3\n", r"a\.txt, line 1: .*frame count"),
-        ("a.json", "{}", r"a\.json is neither a video nor a list by its name; a source is a folder"),
+        ("a.json", "{}", r"the suffix of .*a\.json is not that of a video, list or manifest; give a folder"),
     ],
 )
-def test_what_is_wrong_is_named_with_line_and_mend(name: str, text: str, message: str, tmp_path: Path) -> None:
+def test_errors_name_the_line_and_the_fix(name: str, text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=message):
         _read(_write(tmp_path / name, text))
 
 
-def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     for name in ("a.csv", "b.jsonl", "c.txt"):
         (tmp_path / name).write_bytes(b"path\n\xff\xfe.mp4\n")
         with pytest.raises(SourceError, match=rf"{name} is not UTF-8 text .*save it as UTF-8"):
             _read(tmp_path / name)
 
 
-def test_parquet_without_a_path_says_what_it_has(tmp_path: Path) -> None:
+def test_the_error_for_parquet_without_a_path_lists_its_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"video": ["a.mp4"], "label": [1]}), tmp_path / "a.parquet")
     with pytest.raises(SourceError, match=r"no column path or url \(it has video, label\); rename"):
         _read(tmp_path / "a.parquet")
@@ -233,17 +231,17 @@ def test_parquet_without_a_path_says_what_it_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{}/none", "none is not there; a source is a folder"),
-        ("{}/empty", r"empty names no videos; of a folder, files ending in \.mp4 "),
-        ("{}/*.mkv", r"\*\.mkv names no videos"),
+        ("{}/none", "none does not exist; give a folder"),
+        ("{}/empty", r"no videos found in .*empty; in a folder, file names must end in \.mp4 "),
+        ("{}/*.mkv", r"no videos found in .*\*\.mkv"),
         ("s4://bucket/a", "s4://bucket/a cannot be read: Protocol not known: s4"),
         ("gs://bucket/a", "gs://bucket/a: .*gcsfs"),
-        ("zip://a.mp4::s3://b/c.zip", "is a chain of file systems; unpack it"),
-        ("memory://none", "memory://none is not there"),
-        ("memory://none/*.mp4", "names no videos"),
+        ("zip://a.mp4::s3://b/c.zip", "chains file systems, which is not supported; unpack it"),
+        ("memory://none", "memory://none does not exist"),
+        ("memory://none/*.mp4", "no videos found"),
     ],
 )
-def test_sources_that_are_none_are_named(source: str, message: str, tmp_path: Path) -> None:
+def test_invalid_sources_are_named(source: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match=message):
         _read(source.format(tmp_path))
@@ -265,7 +263,7 @@ def _values(clip: NamedClip) -> dict[str, object]:
 
 
 @given(st.lists(_named, max_size=8))
-def test_what_csv_json_and_arrow_write_reads_the_same(clips: list[NamedClip]) -> None:
+def test_csv_json_and_parquet_manifests_are_equivalent(clips: list[NamedClip]) -> None:
     values = [_values(clip) for clip in clips]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, ["id", "path", "start", "end", "other"])

@@ -1,4 +1,4 @@
-"""Folders of features as their readers see them: the same whatever the format, errors left out, damage named."""
+"""Folders of features: equal in every format, without errors, and damage is reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("form", ["parquet", "npy", "webdataset"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_vectors_are_the_good_rows_whatever_the_format(tmp_path: Path, form: str, dtype: str) -> None:
+def test_vectors_are_those_of_good_rows_in_every_format(tmp_path: Path, form: str, dtype: str) -> None:
     features = open_features(write_features(tmp_path / "f", format=form, dtype=dtype, tokens=True))
     assert len(features) == len(GOOD)
     assert features.ids == GOOD
@@ -33,7 +33,7 @@ def test_vectors_are_the_good_rows_whatever_the_format(tmp_path: Path, form: str
     np.testing.assert_array_equal(np.concatenate(tokens), vectors_of(GOOD, "tokens").astype(dtype))
 
 
-def test_tables_and_batches_hold_good_rows_failures_the_others(folder: Path) -> None:
+def test_tables_and_batches_have_good_rows_and_failures_the_others(folder: Path) -> None:
     features = open_features(folder)
     assert features.table(["id", "labels"]).column_names == ["id", "labels"]
     assert features.table()["id"].to_pylist() == GOOD
@@ -43,11 +43,11 @@ def test_tables_and_batches_hold_good_rows_failures_the_others(folder: Path) -> 
     failures = features.failures().to_pylist()
     assert {row["id"] for row in failures} == BAD
     assert failures[0]["error_code"] == "empty_video"
-    with pytest.raises(FeaturesError, match=r"no column 'label'; there are id, path"):
+    with pytest.raises(FeaturesError, match=r"no column 'label'; the columns are id, path"):
         features.table(["label"])
 
 
-def test_it_says_what_it_is(folder: Path) -> None:
+def test_repr(folder: Path) -> None:
     features = open_features(folder)
     assert repr(features) == (
         f"<Features {folder}: 15 clips, 5 failed, model fake 0, embeddings of {FAKE_METADATA.embedding_dim}, complete>"
@@ -56,7 +56,7 @@ def test_it_says_what_it_is(folder: Path) -> None:
     assert "&lt;b&gt;</b>: 15 clips" in awkward._repr_html_()
 
 
-def test_a_torch_dataset_goes_through_a_loader(tmp_path: Path) -> None:
+def test_a_torch_dataset_works_with_a_data_loader(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     features = open_features(write_features(tmp_path / "f", tokens=True))
     dataset = features.torch_dataset(tokens=True)
@@ -69,7 +69,7 @@ def test_a_torch_dataset_goes_through_a_loader(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["parquet", "npy", "webdataset"])
-def test_a_reader_says_when_what_it_opened_was_replaced(tmp_path: Path, form: str) -> None:
+def test_reading_a_replaced_shard_is_an_error(tmp_path: Path, form: str) -> None:
     folder = write_features(tmp_path / "f", format=form)
     features, used = open_features(folder), open_features(folder)
     assert len(used.ids) == len(GOOD)
@@ -90,7 +90,7 @@ def test_a_reader_says_when_what_it_opened_was_replaced(tmp_path: Path, form: st
     np.testing.assert_array_equal(open_features(folder).embeddings(), vectors_of(names))
 
 
-def test_a_reader_does_not_see_shards_that_are_added(folder: Path) -> None:
+def test_shards_added_later_are_ignored(folder: Path) -> None:
     features = open_features(folder)
     with open_shards(folder, FAKE_METADATA, "a", RowOptions()) as shards:
         shards.commit(5, [failed_row(ClipRef("new", "new"), "empty_video", "empty", FAKE_METADATA)])
@@ -98,7 +98,7 @@ def test_a_reader_does_not_see_shards_that_are_added(folder: Path) -> None:
     assert open_features(folder).failures().num_rows == len(BAD) + 1
 
 
-def test_a_folder_of_failures_alone_reads_as_nothing(tmp_path: Path) -> None:
+def test_a_folder_with_only_failures_is_empty(tmp_path: Path) -> None:
     torch_data = pytest.importorskip("sefar_features.torch_data")
     with open_shards(tmp_path / "f", FAKE_METADATA, "a", RowOptions(tokens=True)) as shards:
         shards.commit(0, [failed_row(ClipRef("a", "a"), "empty_video", "empty", FAKE_METADATA)])
@@ -116,16 +116,16 @@ def test_a_folder_of_failures_alone_reads_as_nothing(tmp_path: Path) -> None:
     assert dataset.tokens.shape == (0, len(FAKE_METADATA.sample_frames), FAKE_METADATA.token_dim)
 
 
-def test_questions_that_have_no_answer_are_refused(folder: Path) -> None:
+def test_invalid_arguments(folder: Path) -> None:
     features = open_features(folder)
-    with pytest.raises(FeaturesError, match=r"columns are 'id'; give a list of names: \['id'\]"):
+    with pytest.raises(FeaturesError, match=r"columns is a string; give a list of names: \['id'\]"):
         features.table("id")
-    with pytest.raises(FeaturesError, match="columns are an empty list; name one"):
+    with pytest.raises(FeaturesError, match="columns is an empty list; give at least one"):
         features.table([])
-    with pytest.raises(FeaturesError, match="size is 0; ask for one row a batch at least"):
+    with pytest.raises(FeaturesError, match="size is 0; it must be 1 or more"):
         features.batches(size=0)
     with pytest.raises(FeaturesError, match=r"no column 'x'"):
         features.batches(["x"])
     for ask in (features.tokens, lambda: features.torch_dataset(tokens=True)):
-        with pytest.raises(FeaturesError, match="has no tokens; make features with `sefar extract --tokens`"):
+        with pytest.raises(FeaturesError, match="has no tokens; extract them with `sefar extract --tokens`"):
             ask()

@@ -1,4 +1,4 @@
-"""The graph of neighbours: made when asked for, kept whole, used only for the shards it was made from."""
+"""The graph of neighbours: built on request, written atomically, used only for the shards it was built from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _graphs(folder: Path) -> list[Path]:
 
 
 def _without_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no search read all of them."""
+    """Fail any search that reads all embeddings."""
 
     def embeddings(features: Features) -> None:
         raise AssertionError("all embeddings are read")
@@ -33,10 +33,10 @@ def _without_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_graph_finds_what_exact_search_finds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = [open_features(folder).similar(name, 5) for name in GOOD]
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     features = open_features(folder)
-    features.build_index(lambda done, total: told.append((done, total)))
-    assert told == [(3, 15), (7, 15), (11, 15), (15, 15)]
+    features.build_index(lambda done, total: progress.append((done, total)))
+    assert progress == [(3, 15), (7, 15), (11, 15), (15, 15)]
     _without_embeddings(monkeypatch)
     for reader in (features, open_features(folder)):
         for name, expected in zip(GOOD, exact, strict=True):
@@ -46,7 +46,7 @@ def test_a_graph_finds_what_exact_search_finds(folder: Path, monkeypatch: pytest
             reader.similar(GOOD[0], exact=True)
 
 
-def test_a_graph_is_made_once_and_anew_when_shards_change(folder: Path) -> None:
+def test_a_graph_is_built_once_and_again_when_shards_change(folder: Path) -> None:
     open_features(folder).build_index()
     [graph] = _graphs(folder)
     written = graph.stat().st_mtime_ns
@@ -61,7 +61,7 @@ def test_a_graph_is_made_once_and_anew_when_shards_change(folder: Path) -> None:
     assert open_features(folder).similar(vectors_of(["3.mp4"])[0], 1)[0].id == "3.mp4"
 
 
-def test_a_reader_of_shards_that_were_replaced_writes_no_graph(folder: Path) -> None:
+def test_a_reader_of_replaced_shards_writes_no_graph(folder: Path) -> None:
     old = open_features(folder)
     old.similar(GOOD[0])
     retry(folder)
@@ -70,7 +70,7 @@ def test_a_reader_of_shards_that_were_replaced_writes_no_graph(folder: Path) -> 
     assert _graphs(folder) == []
 
 
-def test_a_reader_uses_a_graph_that_came_after_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_uses_a_graph_that_was_built_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features = open_features(folder)
     expected = features.similar(GOOD[0])
     open_features(folder).build_index()
@@ -80,7 +80,7 @@ def test_a_reader_uses_a_graph_that_came_after_it(folder: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("left", [0, 0.01, 0.5, 0.9, 0.9999])
-def test_a_graph_that_was_cut_off_is_not_used_and_made_again(folder: Path, left: float) -> None:
+def test_a_truncated_graph_is_not_used_and_is_built_again(folder: Path, left: float) -> None:
     expected = open_features(folder).similar(GOOD[0], exact=True)
     open_features(folder).build_index()
     [graph] = _graphs(folder)
@@ -105,20 +105,20 @@ def test_a_graph_of_other_features_is_not_used(folder: Path, tmp_path: Path) -> 
         assert_same_matches(features.similar(GOOD[0]), features.similar(GOOD[0], exact=True))
 
 
-def test_a_folder_that_takes_no_file_is_searched_without(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder_is_searched_without_a_graph(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     features = open_features(folder)
     monkeypatch.setattr(Path, "touch", refuse)
-    told: list[int] = []
-    with pytest.raises(FeaturesError, match=r"no graph can be kept in .*features \(.*Permission denied\); make room"):
-        features.build_index(lambda done, total: told.append(done))
-    assert told == [], "it is said before there is any work"
+    progress: list[int] = []
+    with pytest.raises(FeaturesError, match=r"cannot write a graph to .*features \(.*Permission denied\)\. Free"):
+        features.build_index(lambda done, total: progress.append(done))
+    assert progress == [], "the error must come before any work"
     assert_same_matches(features.similar(GOOD[0]), features.similar(GOOD[0], exact=True))
 
 
-def test_a_graph_that_cannot_be_saved_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_cannot_be_saved_leaves_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("No space left on device")
 
@@ -128,7 +128,7 @@ def test_a_graph_that_cannot_be_saved_leaves_nothing(folder: Path, monkeypatch: 
     assert _graphs(folder) == []
 
 
-def test_what_the_caller_raises_is_passed_on_and_leaves_nothing(folder: Path) -> None:
+def test_an_error_of_the_callback_is_raised_and_leaves_no_file(folder: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
@@ -137,7 +137,7 @@ def test_what_the_caller_raises_is_passed_on_and_leaves_nothing(folder: Path) ->
     assert _graphs(folder) == []
 
 
-def test_graphs_may_be_made_at_the_same_time(folder: Path) -> None:
+def test_graphs_may_be_built_concurrently(folder: Path) -> None:
     open_features(folder).build_index(lambda done, total: open_features(folder).build_index())
     [graph] = _graphs(folder)
     assert graph.suffix == ".usearch"
@@ -152,5 +152,5 @@ def test_without_usearch_every_clip_is_compared(folder: Path, monkeypatch: pytes
     features = open_features(folder)
     assert_same_matches(features.similar(GOOD[0]), expected)
     _graphs(folder)[0].unlink()
-    with pytest.raises(FeaturesError, match=r"a graph needs usearch; pip install 'sefar-serve\[search\]'"):
+    with pytest.raises(FeaturesError, match=r"a graph needs usearch; run: pip install 'sefar-serve\[search\]'"):
         features.build_index()

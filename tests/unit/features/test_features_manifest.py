@@ -1,4 +1,4 @@
-"""Folders that are none, are damaged, or come from a newer version."""
+"""Folders without features, with a damaged manifest, or from a newer version."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from feature_folders import write_features
 from sefar_features import FeaturesError, open_features
 
 
-def test_folders_that_hold_no_features_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FeaturesError, match=r"holds no features \(no _manifest\.json\); make them with"):
+def test_folders_without_features_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FeaturesError, match=r"has no features \(no _manifest\.json\); extract them with"):
         open_features(tmp_path)
-    with pytest.raises(FeaturesError, match=r"nowhere holds no features"):
+    with pytest.raises(FeaturesError, match=r"nowhere has no features"):
         open_features(tmp_path / "nowhere")
     folder = write_features(tmp_path / "features")
     for shard in folder.glob("part-*"):
         shard.unlink()
-    with pytest.raises(FeaturesError, match="has no shard yet"):
+    with pytest.raises(FeaturesError, match="has no shards yet"):
         open_features(folder)
 
 
@@ -28,38 +28,38 @@ def test_folders_that_hold_no_features_are_named(tmp_path: Path) -> None:
     ("content", "why"),
     [
         ("{", "Expecting property name"),
-        ("[]", "it is no JSON object"),
-        ("{}", "it has no number `format`"),
-        ('{"format": 1}', "it does not say whether it is `complete`"),
-        ('{"format": 1, "complete": true, "model": []}', "it has no `model.name`"),
+        ("[]", "it is not a JSON object"),
+        ("{}", "`format` is missing or not a number"),
+        ('{"format": 1}', "`complete` is missing or not a boolean"),
+        ('{"format": 1, "complete": true, "model": []}', "`model.name` is missing or has the wrong type"),
     ],
 )
 def test_a_damaged_manifest_is_named(tmp_path: Path, content: str, why: str) -> None:
     folder = write_features(tmp_path / "f")
     (folder / "_manifest.json").write_text(content)
-    with pytest.raises(FeaturesError, match=rf"_manifest\.json is damaged \({why}.*; copy it again, or make"):
+    with pytest.raises(FeaturesError, match=rf"_manifest\.json is damaged \({why}.*; copy it again, or extract"):
         open_features(folder)
 
 
 @pytest.mark.parametrize(("part", "field"), [("model", "embedding_dim"), ("model", "version"), ("settings", "tokens")])
-def test_a_field_that_is_not_there_is_named(tmp_path: Path, part: str, field: str) -> None:
+def test_a_missing_field_is_named(tmp_path: Path, part: str, field: str) -> None:
     folder = write_features(tmp_path / "f")
     manifest = _manifest(folder)
     del manifest[part][field]
     (folder / "_manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(FeaturesError, match=f"it has no `{part}.{field}`"):
+    with pytest.raises(FeaturesError, match=f"`{part}.{field}` is missing"):
         open_features(folder)
 
 
-def test_features_of_a_newer_version_are_refused(tmp_path: Path) -> None:
+def test_features_of_a_newer_version_are_rejected(tmp_path: Path) -> None:
     folder = write_features(tmp_path / "f")
     manifest = _manifest(folder)
     (folder / "_manifest.json").write_text(json.dumps(manifest | {"format": 2}))
-    with pytest.raises(FeaturesError, match="is of format 2 and this reader knows 1; install a newer sefar-serve"):
+    with pytest.raises(FeaturesError, match="has format 2, but this reader supports 1; install a newer sefar-serve"):
         open_features(folder)
     manifest["settings"]["format"] = "lance"
     (folder / "_manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(FeaturesError, match=r"keeps its vectors as 'lance' .*; install a newer sefar-serve"):
+    with pytest.raises(FeaturesError, match=r"stores vectors as 'lance', .*; install a newer sefar-serve"):
         open_features(folder)
 
 

@@ -1,4 +1,4 @@
-"""Neighbours where every clip is compared."""
+"""Nearest neighbours by exact search."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def features(tmp_path: Path) -> Features:
 
 
 def _with_rows(folder: Path, rows: dict[int, float]) -> Path:
-    """Features whose embeddings in shard 1 are one number each."""
+    """Features in which some embeddings of shard 1 are filled with one number."""
     write_features(folder, format="npy")
     file = folder / "part-000001.embedding.npy"
     array = np.load(file)
@@ -31,7 +31,7 @@ def _with_rows(folder: Path, rows: dict[int, float]) -> Path:
     return folder
 
 
-def test_neighbours_are_those_of_largest_cosine(features: Features) -> None:
+def test_neighbours_have_the_largest_cosines(features: Features) -> None:
     vectors = vectors_of(GOOD)
     cosines = (vectors @ vectors[2]) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(vectors[2])
     order = [row for row in np.argsort(-cosines) if row != 2]
@@ -41,10 +41,10 @@ def test_neighbours_are_those_of_largest_cosine(features: Features) -> None:
     assert found[0].path == f"videos/{found[0].id}"
     assert found[0].label == FAKE_METADATA.labels[0]
     assert len(features.similar(GOOD[2], 100)) == len(GOOD) - 1
-    assert not list(features.folder.glob(".nearest*")), "nothing is kept unless it is asked for"
+    assert not list(features.folder.glob(".nearest*")), "a graph is built only on request"
 
 
-def test_every_clip_is_most_like_its_own_embedding(features: Features) -> None:
+def test_every_embedding_finds_its_own_clip(features: Features) -> None:
     for name, vector in zip(GOOD, vectors_of(GOOD), strict=True):
         [best] = features.similar(vector, 1)
         assert best.id == name
@@ -57,7 +57,7 @@ def test_the_length_of_a_query_does_not_matter(features: Features, scale: float)
     assert_same_matches(features.similar(scale * query, 3), features.similar(query, 3))
 
 
-def test_a_query_is_left_as_it_is(features: Features) -> None:
+def test_a_query_is_not_modified(features: Features) -> None:
     query = 3 * vectors_of(GOOD)[5]
     before = query.copy()
     features.similar(query)
@@ -67,7 +67,7 @@ def test_a_query_is_left_as_it_is(features: Features) -> None:
     np.testing.assert_array_equal(embeddings, vectors_of(GOOD))
 
 
-def test_questions_that_have_no_answer_are_refused(features: Features) -> None:
+def test_invalid_queries(features: Features) -> None:
     with pytest.raises(FeaturesError, match=r"no good row has the id '3\.mp4'"):
         features.similar("3.mp4")
     with pytest.raises(FeaturesError, match=r"the query has shape \(3,\); embeddings have"):
@@ -77,7 +77,7 @@ def test_questions_that_have_no_answer_are_refused(features: Features) -> None:
     for value in (0, np.nan, np.inf):
         with pytest.raises(FeaturesError, match="the query is zero or not finite"):
             features.similar(np.full(WIDTH, value))
-    with pytest.raises(FeaturesError, match="ask for one match at least"):
+    with pytest.raises(FeaturesError, match="k is 0; it must be 1 or more"):
         features.similar(GOOD[0], 0)
 
 
@@ -109,7 +109,7 @@ def test_exact_search_is_exact() -> None:
     assert rows.tolist() == []
 
 
-def test_lengths_are_one_however_large_they_were() -> None:
+def test_normalised_vectors_have_length_one() -> None:
     vectors = np.array([[3, 4], [3e38, 3e38], [1e-38, 0], [0, 0], [np.inf, 1], [np.nan, 1]], np.float32)
     normalise(vectors)
     half = np.sqrt(0.5)

@@ -1,4 +1,4 @@
-"""Shards in their order; damaged ones are named."""
+"""Shards are in order, and damaged ones are named."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_damage_inside_a_shard_is_named(tmp_path: Path) -> None:
     folder = write_features(tmp_path / "f")
     file = folder / "part-000001.parquet"
     content = bytearray(file.read_bytes())
-    content[4:4000] = bytes(3996)  # pages; the footer is whole
+    content[4:4000] = bytes(3996)  # damages pages, not the footer
     file.write_bytes(content)
     features = open_features(folder)
     for ask in (features.embeddings, lambda: list(features.batches()), features.table):
@@ -43,15 +43,15 @@ def test_damage_inside_a_shard_is_named(tmp_path: Path) -> None:
             ask()
 
 
-def test_a_file_that_is_no_shard_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_shard_is_named(tmp_path: Path) -> None:
     folder = write_features(tmp_path / "f")
     file = folder / "part-000001.parquet"
     pq.write_table(pq.read_table(file).drop_columns(["error_code"]), file)
-    with pytest.raises(FeaturesError, match=rf"{file.name} has no column 'error_code'; it is not of `sefar extract`"):
+    with pytest.raises(FeaturesError, match=rf"{file.name} is not from `sefar extract` \(no column 'error_code'\)"):
         len(open_features(folder))
 
 
-def test_a_shard_that_goes_is_missed(tmp_path: Path) -> None:
+def test_a_removed_shard_is_an_error(tmp_path: Path) -> None:
     folder = write_features(tmp_path / "f")
     features = open_features(folder)
     assert features.ids == GOOD

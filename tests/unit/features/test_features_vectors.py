@@ -1,4 +1,4 @@
-"""Vectors beside the shards: found by number, damage and what was not copied named."""
+"""Vectors next to the shards: matched by row number, and damaged or missing files are named."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ BESIDE = [("npy", "part-000001.embedding.npy"), ("webdataset", "part-000001.tar"
 
 
 @pytest.mark.parametrize(("form", "file"), BESIDE)
-def test_vectors_that_were_not_copied_are_named(tmp_path: Path, form: str, file: str) -> None:
+def test_missing_vector_files_are_named(tmp_path: Path, form: str, file: str) -> None:
     folder = write_features(tmp_path / "f", format=form)
     other = folder / file.replace("000001", "000000")
     (folder / file).write_bytes(other.read_bytes())
     if form == "webdataset":
-        with pytest.raises(FeaturesError, match="has 3 samples, not those of the 4 good rows"):
+        with pytest.raises(FeaturesError, match="has 3 samples, which do not match the 4 good rows"):
             open_features(folder).embeddings()
     (folder / file).unlink()
-    with pytest.raises(FeaturesError, match=rf"{file} is missing; copy it beside part-000001\.parquet"):
+    with pytest.raises(FeaturesError, match=rf"{file} is missing; copy it to the folder of part-000001\.parquet"):
         open_features(folder).embeddings()
 
 
 @pytest.mark.parametrize(("form", "file"), BESIDE)
 @pytest.mark.parametrize("content", [b"", b"garbage", b"garbage" * 1000])
-def test_damaged_vectors_are_named(tmp_path: Path, form: str, file: str, content: bytes) -> None:
+def test_damaged_vector_files_are_named(tmp_path: Path, form: str, file: str, content: bytes) -> None:
     folder = write_features(tmp_path / "f", format=form)
     (folder / file).write_bytes(content)
     with pytest.raises(FeaturesError, match=rf"{file} cannot be read \(.*\); copy it again"):
         open_features(folder).embeddings()
 
 
-def test_vectors_of_another_number_or_width_are_named(tmp_path: Path) -> None:
+def test_vectors_of_the_wrong_number_or_width_are_named(tmp_path: Path) -> None:
     folder = write_features(tmp_path / "f", format="npy")
     file = folder / "part-000001.embedding.npy"
     np.save(file, np.ones((3, 5), np.float32))
@@ -61,7 +61,7 @@ def test_vectors_of_another_number_or_width_are_named(tmp_path: Path) -> None:
         open_features(folder).embeddings()
 
 
-def test_samples_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_samples_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     rows = 100_002
     good = np.zeros(rows, np.bool_)
     good[[99_998, 99_999, 100_000, 100_001]] = True
@@ -78,7 +78,7 @@ def test_samples_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert found[:, 0].tolist() == [99_998, 99_999, 100_000, 100_001]
 
 
-def test_samples_that_a_retry_has_written_already_are_left_out(tmp_path: Path) -> None:
+def test_samples_already_written_by_a_retry_are_left_out(tmp_path: Path) -> None:
     folder = write_features(tmp_path / "f", format="webdataset")
     expected = open_features(folder).embeddings()
     (folder / "part-000000.tar").write_bytes((folder / "part-000001.tar").read_bytes())  # four samples

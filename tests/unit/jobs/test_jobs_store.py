@@ -1,4 +1,4 @@
-"""Jobs in SQLite: their order, their states, and that they outlive the process."""
+"""Jobs in SQLite: their order, their states, and that they survive the process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _add(store: JobStore, id_: str, key: str | None = None, fingerprint: str = "
     return store.add(job, JobOptions(top_k=2), key=key, fingerprint=fingerprint, most=most)
 
 
-def test_the_oldest_is_taken_first_and_each_once(store: JobStore) -> None:
+def test_jobs_are_claimed_oldest_first_and_once(store: JobStore) -> None:
     for id_ in "abc":
         _add(store, id_)
     assert store.counts == {"queued": 3, "running": 0}
@@ -50,12 +50,12 @@ def test_the_oldest_is_taken_first_and_each_once(store: JobStore) -> None:
     assert store.counts == {"queued": 0, "running": 3}
 
 
-def test_what_ran_when_the_process_ended_is_the_next_to_run(file: Path, store: JobStore) -> None:
+def test_a_job_that_was_running_when_the_process_died_runs_next(file: Path, store: JobStore) -> None:
     _add(store, "a")
     _add(store, "b")
     begun = store.claim()
     store.progress("a", done=2, failed=1)
-    other = JobStore(file)  # as a new process would; the old one was killed and closed nothing
+    other = JobStore(file)  # as in a new process; the old one was killed and closed nothing
     other.requeue()
     again = other.claim()
     other.close()
@@ -63,7 +63,7 @@ def test_what_ran_when_the_process_ended_is_the_next_to_run(file: Path, store: J
     assert (again.id, again.started, again.done, again.failed) == ("a", begun.started, 2, 1)
 
 
-def test_how_a_job_ends(store: JobStore) -> None:
+def test_finish_and_cancel(store: JobStore) -> None:
     for id_ in "abc":
         _add(store, id_)
         store.claim()
@@ -79,7 +79,7 @@ def test_how_a_job_ends(store: JobStore) -> None:
     assert store.claim() is None
 
 
-def test_a_key_gives_its_job_again_also_when_there_is_no_room(store: JobStore) -> None:
+def test_a_key_returns_its_job_even_if_there_is_no_room(store: JobStore) -> None:
     first = _add(store, "a", key="k", fingerprint="1", most=1)
     assert _add(store, "b", key="k", fingerprint="1", most=1) == first
     store.check_room("k", 1)
@@ -95,7 +95,7 @@ def test_a_key_gives_its_job_again_also_when_there_is_no_room(store: JobStore) -
     assert _add(store, "c", key="k", fingerprint="2").id == "c"
 
 
-def test_pages_begin_with_the_newest(store: JobStore) -> None:
+def test_pages_start_with_the_newest_job(store: JobStore) -> None:
     for id_ in "abcde":
         _add(store, id_)
     pages, after = [], None
@@ -110,7 +110,7 @@ def test_pages_begin_with_the_newest(store: JobStore) -> None:
         store.page(2, "none")
 
 
-def test_only_what_has_ended_is_deleted(store: JobStore) -> None:
+def test_only_finished_jobs_can_be_deleted(store: JobStore) -> None:
     _add(store, "a")
     with pytest.raises(JobNotFinishedError, match="a is queued"):
         store.delete("a")
@@ -118,23 +118,23 @@ def test_only_what_has_ended_is_deleted(store: JobStore) -> None:
     store.delete("a")
     assert store.ids() == set()
     for call in (store.get, store.cancel, store.delete, store.options):
-        with pytest.raises(JobNotFoundError, match="no job a"):
+        with pytest.raises(JobNotFoundError, match="job a does not exist"):
             call("a")
 
 
-def test_a_failed_change_leaves_the_store_usable(store: JobStore) -> None:
+def test_the_store_is_usable_after_an_error(store: JobStore) -> None:
     _add(store, "a")
     with pytest.raises(sqlite3.IntegrityError):
         _add(store, "a")
     assert _add(store, "b").id == "b"
 
 
-def test_a_file_of_another_layout_is_refused(tmp_path: Path) -> None:
+def test_other_schema_versions_and_files_are_rejected(tmp_path: Path) -> None:
     newer = tmp_path / "newer.sqlite"
     db = sqlite3.connect(newer)
     db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(JobsDirError, match="layout 99"):
+    with pytest.raises(JobsDirError, match="schema version 99"):
         JobStore(newer)
     text = tmp_path / "text.sqlite"
     text.write_text("no database, but long enough to be taken for one" * 20)
