@@ -33,12 +33,12 @@ def make_engine(settings: Settings) -> Engine:
 
     Raises:
         ModelLoadError: if the model cannot be loaded.
-        ModuleNotFoundError: if the package that the engine needs is not installed.
+        ModuleNotFoundError: if the package that the engine needs is not installed; the message names its extra.
     """
     # Each engine's package is an extra of its own: a gateway in front of Triton has no onnxruntime.
     if settings.triton_url is not None:
-        from sefar_serve.engine.triton import TritonEngine, TritonOptions
-
+        with needs_extra("triton"):
+            from sefar_serve.engine.triton import TritonEngine, TritonOptions
         return TritonEngine(
             TritonOptions(
                 url=settings.triton_url,
@@ -49,8 +49,8 @@ def make_engine(settings: Settings) -> Engine:
                 probe=settings.triton_probe,
             )
         )
-    from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
-
+    with needs_extra("cpu"):
+        from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
     model = OnnxModel(settings.model, device=settings.device, threads=settings.inference_threads)
     return OnnxEngine(
         model,

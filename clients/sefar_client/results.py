@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from sefar_client import notebook
-from sefar_client.errors import GatewayError
 
 Video = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A path; an ``http(s)://`` URL of a host that the gateway fetches from; the bytes of a video; or an open file.
@@ -423,11 +422,12 @@ class Failure:
 
     Attributes:
         video: the video as it was given.
-        error: the reason; use `raise failure.error` to raise it.
+        error: the reason; use `raise failure.error` to raise it. From a gateway a `GatewayError`, or an `OSError` if
+            the file cannot be read.
     """
 
     video: Video
-    error: GatewayError | OSError
+    error: Exception
 
     def __str__(self) -> str:
         return str(self.error)

@@ -17,6 +17,7 @@ from sefar_serve.language import (
     GeneratorOverloadedError,
     PromptTooLongError,
 )
+from sefar_serve.language.fitting import encoder_of
 from sefar_serve.language.replies import Reply
 from sefar_serve.settings import Settings
 
@@ -41,16 +42,7 @@ class Captioner:
             AdapterMismatchError: it fits none.
             EngineUnavailableError: no model is known yet.
         """
-        default = self.engine.model(None)
-        refusal: AdapterMismatchError | None = None
-        for model in (default, *self.engine.models):
-            try:
-                self.generator.fits(model.metadata)
-            except AdapterMismatchError as error:
-                refusal = refusal or error
-            else:
-                return model
-        raise refusal or AdapterMismatchError("there is no model whose features could be read")
+        return encoder_of(self.generator, self.engine)
 
     def report(self) -> None:
         """Say in the log what captions are made from, or why there are none: labels are served all the same."""

@@ -11,15 +11,15 @@ from fastapi import APIRouter, Query, Request
 from sefar_serve.api.captioner import Captioner, required
 from sefar_serve.api.errors import ERRORS
 from sefar_serve.api.gateway import Gateway, gateway_of
-from sefar_serve.api.options import CaptionOptions
 from sefar_serve.api.payload import body_forms, closed_on_error, read_request
 from sefar_serve.api.store import StoredClip
 from sefar_serve.api.work import counted, recognise, while_connected
 from sefar_serve.language import GenerationError, GenerationOptions, Message
 from sefar_serve.language.captions import Captioned, render_caption
-from sefar_serve.language.completion import usage
+from sefar_serve.language.completion import total_usage
 from sefar_serve.language.replies import Reply, answer
 from sefar_serve.metadata import ModelMetadata
+from sefar_serve.options import CaptionOptions
 from sefar_serve.recognition import ClipInput, Recognised
 from sefar_serve.schemas.chat import Caption, CaptionsResponse, CaptionUsage
 from sefar_serve.schemas.problem import ItemError, problem_of
@@ -115,13 +115,7 @@ class _Writer:
     @property
     def usage(self) -> CaptionUsage:
         """Tokens spent on all of them."""
-        totals = [usage(reply) for reply in self.replies]
-        return CaptionUsage(
-            prompt_tokens=sum(total.prompt_tokens for total in totals),
-            completion_tokens=sum(total.completion_tokens for total in totals),
-            total_tokens=sum(total.total_tokens for total in totals),
-            clips=len(totals),
-        )
+        return total_usage(self.replies)
 
 
 def _failed(index: int, item: ClipInput, error: Exception) -> ItemError:

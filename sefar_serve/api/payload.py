@@ -18,12 +18,12 @@ from starlette.types import Message
 
 from sefar_serve.api.encoding import BodyTooLargeError, check_plain, parsed_json
 from sefar_serve.api.errors import ApiError, validation_problem
-from sefar_serve.api.options import ClipOptions
 from sefar_serve.clip import ClipError
 from sefar_serve.engine import EngineError
 from sefar_serve.fetch import RemoteClip, UrlFetcher
 from sefar_serve.fetch.fetcher import SPOOL_BYTES
 from sefar_serve.language import GenerationError
+from sefar_serve.options import ClipOptions
 from sefar_serve.recognition import ClipInput
 
 FILE_FIELDS = ("file", "files", "file[]", "files[]")

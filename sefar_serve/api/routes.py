@@ -11,11 +11,11 @@ from sefar_serve import engine
 from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.errors import ERRORS, ApiError
 from sefar_serve.api.gateway import Gateway, gateway_of
-from sefar_serve.api.options import ClassifyOptions, ClipOptions, EmbedOptions
 from sefar_serve.api.payload import body_forms, closed_on_error, read_request
 from sefar_serve.api.work import recognise, remember, while_connected
 from sefar_serve.language import AdapterMismatchError
 from sefar_serve.metadata import ModelMetadata
+from sefar_serve.options import ClassifyOptions, ClipOptions, EmbedOptions
 from sefar_serve.recognition import ClipInput, Recognised, Span
 from sefar_serve.schemas import render
 from sefar_serve.schemas.model_name import default_as_none

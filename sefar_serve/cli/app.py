@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -33,7 +32,6 @@ from sefar_serve.cli.options import (
     StrideOption,
     UrlOption,
     WindowOption,
-    engine_of,
     needs_engine,
     path_prefixes,
     settings_for,
@@ -42,10 +40,7 @@ from sefar_serve.cli.triton import TritonName
 from sefar_serve.cli.triton import app as triton
 from sefar_serve.errors import SefarError
 from sefar_serve.logs import configure_logging
-from sefar_serve.metadata import ModelMetadata
 from sefar_serve.optional import optional_module
-from sefar_serve.recognition import Recognised, Span
-from sefar_serve.schemas import render
 from sefar_serve.schemas.problem import ItemError
 from sefar_serve.schemas.video import Classification, Embedding
 from sefar_serve.settings import Settings
@@ -88,18 +83,11 @@ def classify(
     ] = None,
 ) -> None:
     """Label videos: fine-grained classes, scores, and how far to trust them (η)."""
-    from sefar_serve.cli.files import run_locally, run_remotely
+    from sefar_serve.cli.files import Place, look_at
 
-    span = Span(start, end, window, stride)
-
-    def answer(index: int, found: Recognised, meta: ModelMetadata) -> Classification:
-        return render.classification(found, meta, index=index, top_k=top_k)
-
-    if url is None:
-        items = run_locally(files, *engine_of(settings_for(model)), span, answer)
-    else:
-        kind = TypeAdapter[Classification | ItemError](Classification | ItemError)
-        items = run_remotely(files, url, api_key, "classify", kind, {"top_k": top_k, **asdict(span)})
+    kind = TypeAdapter[Classification | ItemError](Classification | ItemError)
+    asked = {"top_k": top_k, "start": start, "end": end, "window": window, "stride": stride}
+    items = look_at(files, Place(model, url=url, api_key=api_key), "classify", kind, asked)
     if as_json:
         console.print_json(items)
     else:
@@ -123,22 +111,14 @@ def embed(
     as_json: JsonOption = False,
 ) -> None:
     """Turn videos into vectors: a clip embedding, and a token per temporal element."""
-    from sefar_serve.cli.files import run_locally, run_remotely
+    from sefar_serve.cli.files import Place, look_at
 
     wanted = [part.strip() for part in include.split(",")]
     if not set(wanted) <= {"embedding", "tokens"}:
         raise typer.BadParameter(f"{include!r}: choose embedding, tokens, or both separated by a comma")
-    span = Span(start, end, window, stride)
-
-    def answer(index: int, found: Recognised, meta: ModelMetadata) -> Embedding:
-        return render.embedding(found, meta, index=index, include=wanted, as_base64=False)
-
-    if url is None:
-        items = run_locally(files, *engine_of(settings_for(model)), span, answer)
-    else:
-        kind = TypeAdapter[Embedding | ItemError](Embedding | ItemError)
-        options = {"include": wanted, **asdict(span)}
-        items = run_remotely(files, url, api_key, "embed", kind, options)
+    kind = TypeAdapter[Embedding | ItemError](Embedding | ItemError)
+    asked = {"include": wanted, "start": start, "end": end, "window": window, "stride": stride}
+    items = look_at(files, Place(model, url=url, api_key=api_key), "embed", kind, asked)
     if as_json:
         console.print_json(items)
     else:

@@ -1,11 +1,10 @@
-"""Many files through one model, in this process or behind a gateway: the same results, in the files' order."""
+"""Many files, through a model in this process or behind a gateway: the same results, in the files' order."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,82 +12,62 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, TypeAdapter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sefar_client import AsyncClient, Client, Failure, GatewayError, GatewayUnreachableError
+from sefar_client import Client, Failure, GatewayError, GatewayUnreachableError
 from sefar_client.results import Result
 from sefar_serve.cli import console
-from sefar_serve.engine import Engine
-from sefar_serve.language import GenerationError, Generator
-from sefar_serve.metadata import ModelMetadata
-from sefar_serve.recognition import Bounds, ClipInput, Recognised, Recognizer, Span
+from sefar_serve.engine import EngineError
+from sefar_serve.errors import SefarError
+from sefar_serve.language import AdapterNotFoundError
+from sefar_serve.model import Model, load
 from sefar_serve.schemas.chat import ChatCompletion
 from sefar_serve.schemas.problem import ErrorBody, ItemError, problem_of
 
 Item = TypeVar("Item", bound=BaseModel)
+Call = Literal["classify", "embed", "caption"]
 
 REQUESTS_AT_ONCE = 8
 
 
-def run_locally(
-    files: Sequence[Path],
-    engine: Engine,
-    bounds: Bounds,
-    span: Span,
-    answer: Callable[[int, Recognised, ModelMetadata], Item | Awaitable[Item]],
-    generator: Generator | None = None,
-) -> list[Item | ItemError]:
-    """Look at files with a model in this process.
+@dataclass(frozen=True)
+class Place:
+    """Where files are looked at: in this process, or by the gateway at `url`.
 
-    Args:
-        files: the videos.
-        engine: started and closed here.
-        bounds: on threads and each video.
-        span: which part of each video.
-        answer: makes an entry of the file's position and what was found in it.
-        generator: what `answer` needs besides, started and closed here.
-
-    Returns:
-        In the order of the files, the entry or what went wrong with this one.
+    Attributes:
+        model: ONNX file; None for the one that the settings name.
+        captioner: adapter; None for the one that the settings name.
+        url: of a gateway; None for this process.
+        api_key: sent to it as bearer token.
     """
 
-    async def run() -> list[Item | ItemError]:
-        async with AsyncExitStack() as running:
-            recognizer = await running.enter_async_context(Recognizer(engine, bounds))
-            if generator is not None:
-                running.push_async_callback(generator.close)
-                await generator.start()
-            model = engine.model(None)
+    model: Path | None = None
+    captioner: str | None = None
+    url: str | None = None
+    api_key: str | None = None
 
-            async def one(index: int, file: Path) -> Item | ItemError:
-                [found] = await recognizer.recognise([ClipInput(str(file), lambda: file)], model, span)
-                if not isinstance(found, Recognised):
-                    return _item_error(index, str(file), found)
-                try:
-                    item = answer(index, found, model.metadata)
-                    return await item if inspect.isawaitable(item) else item
-                except GenerationError as error:
-                    return _item_error(index, str(file), error)
+    @contextmanager
+    def opened(self) -> Iterator[Model | Client]:
+        """What answers.
 
-            # Twice the threads: one decodes while another's clip is in the model.
-            return await _each(files, one, at_once=min(2 * bounds.decode_threads, bounds.max_decoding))
-
-    return asyncio.run(run())
+        Raises:
+            SefarError, ModuleNotFoundError: the model cannot be loaded.
+        """
+        if self.url is None:
+            with load(self.model, captioner=self.captioner) as model:
+                yield model
+        else:
+            with Client(self.url, api_key=self.api_key) as client:
+                yield client
 
 
-def run_remotely(
-    files: Sequence[Path],
-    url: str,
-    api_key: str | None,
-    call: Literal["classify", "embed", "caption"],
-    kind: TypeAdapter[Item | ItemError],
-    options: dict[str, Any],
+def look_at(
+    files: Sequence[Path], place: Place, call: Call, kind: TypeAdapter[Item | ItemError], options: dict[str, Any]
 ) -> list[Item | ItemError]:
-    """Send files to a running gateway, a few at a time.
+    """Look at files, under a progress bar.
 
     Args:
         files: the videos.
-        url: of the gateway.
-        api_key: sent as bearer token when given.
-        call: which of the client's calls.
+        place: where.
+        call: of the model or the client.
         kind: of the entries.
         options: of the call.
 
@@ -98,67 +77,59 @@ def run_remotely(
     Raises:
         GatewayError: the gateway refuses all of them, for want of a key for example.
         GatewayUnreachableError: no gateway answers.
+        AdapterNotFoundError: there is no such captioner.
     """
-
-    async def run() -> list[Item | ItemError]:
-        async with AsyncClient(url, api_key=api_key) as client:
-            calls: dict[str, Callable[[Path], Awaitable[Result]]] = {
-                "classify": partial(client.classify, **options),
-                "embed": partial(client.embed, **options),
-                "caption": partial(client.caption, **options),
-            }
-            items: list[Item | ItemError] = []
-            with _progress(len(files)) as advance:
-                async for found in client.each(calls[call], files, at_once=REQUESTS_AT_ONCE):
-                    index, name = len(items), str(files[len(items)])
-                    if isinstance(found, Failure):
-                        items.append(_item_error(index, name, found.error))
+    items: list[Item | ItemError] = []
+    with place.opened() as answering, _progress(len(files)) as advance:
+        while len(items) < len(files):
+            try:
+                for result in _results(answering, call, files[len(items) :], options):
+                    name = str(files[len(items)])
+                    if isinstance(result, Failure):
+                        items.append(_item_error(len(items), name, result.error))
                     else:
-                        items.append(kind.validate_python(found.model_dump() | {"index": index, "name": name}))
+                        items.append(kind.validate_python(result.model_dump() | {"index": len(items), "name": name}))
                     advance()
-            return items
+            except AdapterNotFoundError:
+                raise
+            except SefarError as error:
+                # A model that is away was waited for; it would be for each of the files that are left.
+                until = len(files) if isinstance(error, EngineError) else len(items) + 1
+                items += [_item_error(index, str(files[index]), error) for index in range(len(items), until)]
+    return items
 
-    return asyncio.run(run())
 
-
-def ask_remotely(
-    file: Path, question: str, url: str, api_key: str | None, options: dict[str, Any]
-) -> ChatCompletion | ItemError:
-    """Ask a running gateway about a file.
+def ask_about(file: Path, question: str, place: Place, options: dict[str, Any]) -> ChatCompletion | ItemError:
+    """Ask about a file.
 
     Args:
         file: the video.
         question: about it.
-        url: of the gateway.
-        api_key: sent as bearer token when given.
-        options: of the client's call.
+        place: where.
+        options: of the call.
 
     Raises:
         GatewayUnreachableError: no gateway answers.
+        AdapterNotFoundError: there is no such captioner.
     """
-    with Client(url, api_key=api_key) as client:
+    with place.opened() as answering:
         try:
-            return ChatCompletion.model_validate(client.ask(file, question, **options).model_dump())
-        except GatewayUnreachableError:
+            answer = ChatCompletion.model_validate(answering.ask(file, question, **options).model_dump())
+        except (GatewayUnreachableError, AdapterNotFoundError):
             raise
-        except (GatewayError, OSError) as error:
+        except (SefarError, GatewayError, OSError) as error:
             return _item_error(0, str(file), error)
+    if place.url is None:
+        answer.sefar.clips[0].name = str(file)
+    return answer
 
 
-async def _each(
-    files: Sequence[Path], one: Callable[[int, Path], Awaitable[Item | ItemError]], *, at_once: int
-) -> list[Item | ItemError]:
-    """Apply `one` to all files, some at once, under a progress bar; results in the order of the files."""
-    places = asyncio.Semaphore(at_once)
-    with _progress(len(files)) as advance:
-
-        async def bounded(index: int, file: Path) -> Item | ItemError:
-            async with places:
-                item = await one(index, file)
-            advance()
-            return item
-
-        return list(await asyncio.gather(*(bounded(i, file) for i, file in enumerate(files))))
+def _results(
+    answering: Model | Client, call: Call, files: Sequence[Path], options: dict[str, Any]
+) -> Iterator[Result | Failure]:
+    if isinstance(answering, Client):
+        return answering.each(partial(getattr(answering, call), **options), files, at_once=REQUESTS_AT_ONCE)
+    return iter(getattr(answering, call)(files, **options))
 
 
 @contextmanager

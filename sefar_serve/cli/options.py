@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sefar_serve.assemble import bounds_of, make_engine
-from sefar_serve.engine import Engine
 from sefar_serve.optional import needs_extra
-from sefar_serve.recognition import Bounds
 from sefar_serve.settings import Settings
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="video files", show_default=False)]
@@ -33,17 +30,6 @@ StrideOption = Annotated[
 ]
 
 
-def engine_of(settings: Settings) -> tuple[Engine, Bounds]:
-    """The engine that the settings select, and its limits.
-
-    Raises:
-        ModelLoadError: the model cannot be loaded.
-        ModuleNotFoundError: its packages are not installed. The message says what to install.
-    """
-    needs_engine(settings)
-    return make_engine(settings), bounds_of(settings)
-
-
 def needs_engine(settings: Settings) -> None:
     """Check that the engine's packages are installed.
 
@@ -58,10 +44,9 @@ def needs_engine(settings: Settings) -> None:
             import tritonclient.grpc  # noqa: F401
 
 
-def settings_for(model: Path | None, captioner: str | None = None) -> Settings:
-    """Settings of a command, with the model and the captioner from its options."""
-    named: dict[str, Any] = {"model": model, "captioner": captioner}
-    return Settings(**{name: value for name, value in named.items() if value is not None})
+def settings_for(model: Path | None) -> Settings:
+    """Settings of a command, with the model from its option."""
+    return Settings() if model is None else Settings(model=model)
 
 
 def path_prefixes(remap: Sequence[str] | None) -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sefar_serve.language.replies import Reply
 from sefar_serve.schemas.chat import (
     AssistantMessage,
+    CaptionUsage,
     ChatChoice,
     ChatCompletion,
     Choice,
@@ -93,4 +95,15 @@ def usage(reply: Reply) -> TokenUsage:
         prompt_tokens=spent.prompt_tokens,
         completion_tokens=spent.completion_tokens,
         total_tokens=spent.prompt_tokens + spent.completion_tokens,
+    )
+
+
+def total_usage(replies: Sequence[Reply]) -> CaptionUsage:
+    """Tokens spent on several captions."""
+    each = [usage(reply) for reply in replies]
+    return CaptionUsage(
+        prompt_tokens=sum(one.prompt_tokens for one in each),
+        completion_tokens=sum(one.completion_tokens for one in each),
+        total_tokens=sum(one.total_tokens for one in each),
+        clips=len(each),
     )

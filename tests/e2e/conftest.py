@@ -22,7 +22,6 @@ def running_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gatewa
     assert gateway.process.wait(30) == -signal.SIGTERM, gateway.log.read_text()  # uvicorn exits by signal, once done
 
 
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A real browser; tests that need it are marked `browser`, and skipped where it is not installed."""

@@ -152,6 +152,7 @@ class TritonEngine:
             raise
         except EngineError as error:
             log.warning("%s; trying on", error)
+            self._trouble = str(error)
         self._watch = asyncio.create_task(self._keep_looking(), name="sefar-triton-watch")
 
     async def close(self) -> None:

@@ -1,0 +1,26 @@
+"""Which encoder a language model reads."""
+
+from __future__ import annotations
+
+from sefar_serve.engine import Engine, Model
+from sefar_serve.language.errors import AdapterMismatchError
+from sefar_serve.language.protocol import Generator
+
+
+def encoder_of(generator: Generator, engine: Engine) -> Model:
+    """The first model of an engine whose features a generator reads, the default before the others.
+
+    Raises:
+        AdapterMismatchError: it reads none of them.
+        EngineUnavailableError: no model is known yet.
+    """
+    default = engine.model(None)
+    refusal: AdapterMismatchError | None = None
+    for model in (default, *engine.models):
+        try:
+            generator.fits(model.metadata)
+        except AdapterMismatchError as error:
+            refusal = refusal or error
+        else:
+            return model
+    raise refusal or AdapterMismatchError("there is no model whose features could be read")
