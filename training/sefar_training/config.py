@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sefar_serve.errors import SefarError
 from sefar_serve.sampling import Layout, Sampling
 
 from .model import VARIANTS, Architecture, VariantName
@@ -24,7 +25,7 @@ Rgb = tuple[float, float, float]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
-class RecipeError(ValueError):
+class RecipeError(SefarError, ValueError):
     """A recipe cannot be read or contradicts itself; the message names file and key."""
 
 

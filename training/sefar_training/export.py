@@ -19,6 +19,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from sefar_serve.errors import SefarError
 from sefar_serve.metadata import OUTPUT_NAMES, ModelMetadata
 
 from .checkpoint import CheckpointInfo, load_checkpoint
@@ -34,7 +35,7 @@ MC_SEED = 20250101
 """The masks are the same in every exported file, so that reliabilities of two models compare."""
 
 
-class ParityError(RuntimeError):
+class ParityError(SefarError, RuntimeError):
     """The exported graph disagrees with torch."""
 
 

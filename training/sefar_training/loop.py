@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from sefar_serve.errors import SefarError
+
 from .config import OptimConfig
 from .data import ClipSources, Source, StepBatches, collate, seed_step
 
@@ -41,7 +43,7 @@ TRACK_EVERY = 10
 """Steps between points of the trackers' curves."""
 
 
-class RunError(RuntimeError):
+class RunError(SefarError, RuntimeError):
     """A run cannot start or continue in its folder."""
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sefar_serve.errors import SefarError
 from sefar_serve.language.choices import join_choices, split_choices
 
 LETTERS = "ABCD"
 
 
-class QuestionError(ValueError):
+class QuestionError(SefarError, ValueError):
     """A question cannot be read or written; the message names it."""
 
 

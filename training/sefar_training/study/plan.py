@@ -11,6 +11,8 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sefar_serve.errors import SefarError
+
 from ..config import TrainConfig, load_recipe
 from ..data import ListEntry, read_list
 from ..train import FINAL
@@ -19,7 +21,7 @@ STUDIES = Path(__file__).parents[2] / "studies"
 """Studies that ship with the package's source."""
 
 
-class StudyError(ValueError):
+class StudyError(SefarError, ValueError):
     """A study cannot be read, or does not fit its recipe or data."""
 
 

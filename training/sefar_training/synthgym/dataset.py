@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sefar_serve.errors import SefarError
 from sefar_training.synthgym.captions import captions
 from sefar_training.synthgym.classes import CLASSES, ActionClass, action_class
 from sefar_training.synthgym.encode import encode_clip
@@ -38,7 +39,7 @@ LABEL_RATES = (5, 10, 20, 100)
 """Percent of each class's training clips that are labelled; one folder of lists each."""
 
 
-class DatasetExistsError(ValueError):
+class DatasetExistsError(SefarError, ValueError):
     """The folder holds another data set, which will not be overwritten."""
 
 

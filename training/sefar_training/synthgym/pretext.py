@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sefar_serve.errors import SefarError
+
 from ..loop import Batch, Metrics
 from ..model import FrameNormalizer, SefarModel
 
 
-class PoseFileError(ValueError):
+class PoseFileError(SefarError, ValueError):
     """The pose targets do not fit the list of clips or the wanted columns."""
 
 
