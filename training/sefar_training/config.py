@@ -260,7 +260,7 @@ class TrainConfig(_Strict):
     """One training run.
 
     Attributes:
-        task: ``classify`` or ``pretext`` (pose of every frame).
+        task: what is trained: ``classify``, or a task that an installed package adds, such as SynthGym's ``pretext``.
         method: how ``classify`` trains.
         out: folder of the run: log, resumable state and the final checkpoint.
         seed: of weights, order, sampling, views and dropout.
@@ -271,7 +271,7 @@ class TrainConfig(_Strict):
         trackers: where Accelerate sends curves, e.g. ``[tensorboard]``, written to `out`; ``[]`` for nowhere.
     """
 
-    task: Literal["classify", "pretext"] = "classify"
+    task: str = "classify"
     method: Method = "supervised"
     out: Path
     seed: int = Field(default=0, ge=0)
@@ -288,9 +288,7 @@ class TrainConfig(_Strict):
     pretext: PretextConfig = PretextConfig()
 
     @model_validator(mode="after")
-    def _task_has_data(self) -> TrainConfig:
-        if self.task == "pretext" and self.data.poses is None:
-            raise ValueError("task pretext needs data.poses, the file of pose targets")
+    def _unlabelled_clips_are_used(self) -> TrainConfig:
         if self.uses_unlabelled and self.data.unlabel is None:
             raise ValueError(f"method {self.method} needs data.unlabel, the list of unlabelled clips")
         if self.uses_unlabelled and self.semi.start_epoch >= self.optim.epochs:

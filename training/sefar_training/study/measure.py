@@ -19,7 +19,7 @@ from ..data import EvaluationClips, read_list
 from ..evaluation import EvaluationReport
 from ..model import FrameNormalizer, SefarModel
 from ..semisupervised import frame_order, monte_carlo, pseudo_labels, regulation
-from ..train import STUDENT
+from ..task import STUDENT
 from .plan import Run
 
 

@@ -15,7 +15,7 @@ from sefar_serve.errors import SefarError
 
 from ..config import TrainConfig, load_recipe
 from ..data import ListEntry, read_list
-from ..train import FINAL
+from ..task import FINAL
 
 STUDIES = Path(__file__).parents[2] / "studies"
 """Studies that ship with the package's source."""
