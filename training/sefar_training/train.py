@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 
 from .checkpoint import CheckpointInfo, init_backbone, save_checkpoint
-from .config import RecipeError, TrainConfig
+from .config import TrainConfig
 from .data import ClassTable, DecodedClip, EvaluationClips
 from .evaluation import EvaluationReport, evaluate_clips, torch_predictor
 from .inputs import evaluation_clips, open_store, read_classes
 from .loop import Figures, RunFolder, TrainingLoop, create_accelerator
 from .model import FrameNormalizer, SefarModel, create_model
+from .recipe import RecipeError
 from .semisupervised.task import classify
 from .task import FINAL, Setup, TaskFactory
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sefar_training.config import RecipeError, load_recipe
+from sefar_training.config import load_recipe
+from sefar_training.recipe import RecipeError
 
 MINIMAL = "out: runs/x\ndata: {root: d, train: train.csv}\noptim: {epochs: 2}\n"
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from sefar_training.checkpoint import load_checkpoint, read_info
-from sefar_training.config import RecipeError, TrainConfig
+from sefar_training.config import TrainConfig
 from sefar_training.evaluation import evaluate_model
 from sefar_training.export import export_checkpoint
+from sefar_training.recipe import RecipeError
 from sefar_training.synthgym import POSE_NAMES, write_dataset
 from sefar_training.synthgym.pretext import PoseFileError
 from sefar_training.train import train

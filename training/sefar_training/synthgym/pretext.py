@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from sefar_serve.errors import SefarError
 
-from ..config import RecipeError
 from ..data import Source, TrainingClips, WeakView
 from ..loop import Batch, Metrics
 from ..model import FrameNormalizer, SefarModel
+from ..recipe import RecipeError
 from ..task import FINAL, Setup, Task
 from .dataset import POSE_COLUMNS
 from .render import POSE_NAMES
