@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sefar_serve.atomic import atomic_file
 from sefar_serve.errors import SefarError
 from sefar_training.captions import label_captions
 from sefar_training.synthgym.classes import CLASSES, ActionClass, action_class
@@ -185,10 +186,8 @@ def _do(job: _Job) -> NDArray[np.float16]:
         return np.asarray(np.load(side))
     clip = render_clip(job.action, job.seed, job.preset)
     pose = clip.pose.astype(np.float16)
-    partial = side.with_name(side.name + ".part")
-    with partial.open("wb") as file:
+    with atomic_file(side) as new, new.open("wb") as file:
         np.save(file, pose)
-    partial.replace(side)
     encode_clip(clip, job.path)
     return pose
 
@@ -239,16 +238,13 @@ def _write_routines(out: Path, preset: str, seed: int) -> None:
 def _write_poses(path: Path, poses: Mapping[str, NDArray[np.float16]]) -> None:
     """One archive per split: for each video's path its poses, float16 (T, P), and the names of the P columns."""
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
+    with atomic_file(path) as new, new.open("wb") as file:
         np.savez(file, **{POSE_COLUMNS: np.array(POSE_NAMES)}, **poses)
-    partial.replace(path)
 
 
 def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text)
-    partial.replace(path)
+    with atomic_file(path) as new:
+        new.write_text(text)
 
 
 def _write_json(path: Path, value: object) -> None:
