@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sefar_serve.atomic import atomic_folder
+from sefar_serve.errors import SefarError
 
 from .config import ModelConfig
 from .data import ClassTable
@@ -19,7 +20,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(SefarError, ValueError):
     """A folder is no checkpoint of ours, or does not fit the model it is loaded into."""
 
 

@@ -10,22 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sefar_serve.sampling import Layout, Sampling
 
 from .model import VARIANTS, Architecture, VariantName
+from .recipe import read_recipe
 
 Perturbation = Literal["none", "moderate", "shuffle", "reverse-all", "channel-flip"]
 """What the strong view does to time (METHOD section 2)."""
 
 Rgb = tuple[float, float, float]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-
-
-class RecipeError(ValueError):
-    """A recipe cannot be read or contradicts itself; the message names file and key."""
 
 
 class _Strict(BaseModel):
@@ -259,7 +255,7 @@ class TrainConfig(_Strict):
     """One training run.
 
     Attributes:
-        task: ``classify`` or ``pretext`` (pose of every frame).
+        task: what is trained: ``classify``, or a task that an installed package adds, such as SynthGym's ``pretext``.
         method: how ``classify`` trains.
         out: folder of the run: log, resumable state and the final checkpoint.
         seed: of weights, order, sampling, views and dropout.
@@ -270,7 +266,7 @@ class TrainConfig(_Strict):
         trackers: where Accelerate sends curves, e.g. ``[tensorboard]``, written to `out`; ``[]`` for nowhere.
     """
 
-    task: Literal["classify", "pretext"] = "classify"
+    task: str = "classify"
     method: Method = "supervised"
     out: Path
     seed: int = Field(default=0, ge=0)
@@ -287,9 +283,7 @@ class TrainConfig(_Strict):
     pretext: PretextConfig = PretextConfig()
 
     @model_validator(mode="after")
-    def _task_has_data(self) -> TrainConfig:
-        if self.task == "pretext" and self.data.poses is None:
-            raise ValueError("task pretext needs data.poses, the file of pose targets")
+    def _unlabelled_clips_are_used(self) -> TrainConfig:
         if self.uses_unlabelled and self.data.unlabel is None:
             raise ValueError(f"method {self.method} needs data.unlabel, the list of unlabelled clips")
         if self.uses_unlabelled and self.semi.start_epoch >= self.optim.epochs:
@@ -318,52 +312,9 @@ class TrainConfig(_Strict):
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a recipe.
-
-    Args:
-        path: YAML file of `TrainConfig`'s fields.
-        overrides: ``dotted.key=value`` strings; the value is read as YAML (``3``, ``true``, ``[2, 2, 4]``,
-            ``null``).
+    """Read a training recipe; see `sefar_training.recipe.read_recipe`.
 
     Raises:
-        RecipeError: if the file is no YAML mapping, an override has no ``=``, or a key or value is wrong.
+        RecipeError: the file is not a YAML mapping, an override has no ``=``, or a key or value is wrong.
     """
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
-    if not isinstance(fields, dict):
-        raise RecipeError(f"{path} is not a recipe: its top level must be a mapping of keys")
-    for override in overrides:
-        apply_override(fields, override)
-    try:
-        return TrainConfig(**fields)
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-        raise RecipeError(f"{path}: {wrong}") from error
-
-
-def apply_override(fields: dict[str, Any], override: str) -> None:
-    """Change one key of a recipe that has been read, and not validated yet.
-
-    Args:
-        fields: the recipe's keys, changed in place.
-        override: ``dotted.key=value``; the value is read as YAML.
-
-    Raises:
-        RecipeError: it is malformed.
-    """
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"override {override!r} is not of the form key=value, e.g. optim.epochs=3")
-    *parents, last = key.split(".")
-    target = fields
-    for parent in parents:
-        value = target.setdefault(parent, {})
-        if not isinstance(value, dict):
-            raise RecipeError(f"override {override!r}: {parent} is a value, not a group of keys")
-        target = value
-    try:
-        target[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"override {override!r}: the value is not YAML") from error
+    return read_recipe(path, TrainConfig, overrides)

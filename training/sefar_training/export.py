@@ -19,6 +19,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from sefar_serve.atomic import atomic_file
+from sefar_serve.errors import SefarError
 from sefar_serve.metadata import OUTPUT_NAMES, ModelMetadata
 
 from .checkpoint import CheckpointInfo, load_checkpoint
@@ -34,7 +36,7 @@ MC_SEED = 20250101
 """The masks are the same in every exported file, so that reliabilities of two models compare."""
 
 
-class ParityError(RuntimeError):
+class ParityError(SefarError, RuntimeError):
     """The exported graph disagrees with torch."""
 
 
@@ -165,9 +167,8 @@ def export_model(model: SefarModel, metadata: ModelMetadata, out: Path) -> Expor
     serialized = proto.SerializeToString()
     differences = check_parity(serialized, reference, metadata.frames_shape)
     out.parent.mkdir(parents=True, exist_ok=True)
-    new = out.with_name(out.name + ".new")
-    new.write_bytes(serialized)
-    new.replace(out)
+    with atomic_file(out) as new:
+        new.write_bytes(serialized)
     return ExportReport(out, len(serialized), len(proto.graph.node), differences)
 
 

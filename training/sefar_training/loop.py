@@ -26,6 +26,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from sefar_serve.atomic import atomic_file
+from sefar_serve.errors import SefarError
+
 from .config import OptimConfig
 from .data import ClipSources, Source, StepBatches, collate, seed_step
 
@@ -41,7 +44,7 @@ TRACK_EVERY = 10
 """Steps between points of the trackers' curves."""
 
 
-class RunError(RuntimeError):
+class RunError(SefarError, RuntimeError):
     """A run cannot start or continue in its folder."""
 
 
@@ -108,15 +111,13 @@ class RunFolder:
         if log.exists():
             lines = log.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] < epoch]
-            new = log.with_name(LOG + ".new")
-            new.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            new.replace(log)
+            with atomic_file(log) as new:
+                new.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the resumable state, whole or not at all."""
-        new = self.path / (STATE + ".new")
-        torch.save(state | {"fingerprint": self.fingerprint}, new)
-        new.replace(self.path / STATE)
+        """Write the resumable state atomically."""
+        with atomic_file(self.path / STATE) as new:
+            torch.save(state | {"fingerprint": self.fingerprint}, new)
 
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to the log."""

@@ -18,6 +18,8 @@ from jinja2 import Environment
 from matplotlib.figure import Figure
 from PIL import Image
 
+from sefar_serve.atomic import atomic_file
+
 Cell = str | int | float
 
 MAX_SVG = 150_000
@@ -160,9 +162,9 @@ class Page:
             The path.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(path.name + ".new")
-        new.write_text(self.html(), encoding="utf-8")
-        return new.replace(path)
+        with atomic_file(path) as new:
+            new.write_text(self.html(), encoding="utf-8")
+        return path
 
     def _add(self, kind: str, **part: Any) -> Self:
         self._parts.append({"kind": kind, **part})

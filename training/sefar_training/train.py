@@ -5,40 +5,42 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import torch
 
 from .checkpoint import CheckpointInfo, init_backbone, save_checkpoint
 from .config import TrainConfig
-from .data import (
-    ClassTable,
-    DecodedClip,
-    EvaluationClips,
-    FrameStore,
-    ListEntry,
-    Source,
-    StrongView,
-    TrainingClips,
-    UnlabelledClips,
-    WeakView,
-    read_list,
-)
+from .data import ClassTable, DecodedClip, EvaluationClips
 from .evaluation import EvaluationReport, evaluate_clips, torch_predictor
-from .evaluation.run import check_files
-from .loop import Figures, RunError, RunFolder, TrainingLoop, create_accelerator, steps_per_epoch
+from .inputs import evaluation_clips, open_store, read_classes
+from .loop import Figures, RunFolder, TrainingLoop, create_accelerator
 from .model import FrameNormalizer, SefarModel, create_model
-from .semisupervised import RULES, ClassificationStep
-from .synthgym import POSE_NAMES
-from .synthgym.pretext import PoseFileError, PoseRegressor, PretextStep, read_poses
+from .recipe import RecipeError
+from .semisupervised.task import classify
+from .task import FINAL, Setup, TaskFactory
 
 logger = logging.getLogger(__name__)
 
-FINAL = "final"
-"""Name of the finished checkpoint inside the run's folder: the moving average of the student, for a classifier."""
+TASKS = "sefar.tasks"
+"""Each entry point of this group names a `TaskFactory`: what an installed package, e.g. a data set, adds to train."""
 
-STUDENT = "student"
-"""Name of a classifier's checkpoint without the moving average."""
+
+def find_task(name: str) -> TaskFactory:
+    """Find a task by its name in recipes: ``classify``, or one that an installed package adds.
+
+    Raises:
+        RecipeError: there is no such task.
+    """
+    if name == "classify":
+        return classify
+    added = entry_points(group=TASKS)
+    if name not in added.names:
+        raise RecipeError(f"no task {name!r}; choose one of {', '.join(['classify', *sorted(added.names)])}")
+    factory: TaskFactory = added[name].load()
+    return factory
 
 
 def build_model(config: TrainConfig, classes: int) -> SefarModel:
@@ -60,69 +62,6 @@ def build_model(config: TrainConfig, classes: int) -> SefarModel:
     return model
 
 
-def read_classes(config: TrainConfig) -> ClassTable:
-    """Read the recipe's class table, or number the classes where it names none, and hold the lists against it."""
-    data = config.data
-    used = (data.train, data.unlabel if config.uses_unlabelled else None, data.val, data.test)
-    lists = {file: _entries(config, file) for file in used if file}
-    if data.labels is None and data.classes is None:
-        table = ClassTable.numbered(entry for entries in lists.values() for entry in entries)
-    else:
-        labels, classes = (data.root / file if file else None for file in (data.labels, data.classes))
-        table = ClassTable.read(labels, classes)
-    for file, entries in lists.items():
-        table.check(entries, file)
-    return table
-
-
-def _entries(config: TrainConfig, list_file: Path) -> list[ListEntry]:
-    data = config.data
-    return read_list(data.root / list_file, data.root, data.remap, unlabelled=list_file == data.unlabel)
-
-
-def open_store(
-    config: TrainConfig, list_file: Path, progress: bool, decoded: Mapping[Path, DecodedClip] | None = None
-) -> FrameStore:
-    """Read a list of training clips; share the frames decoded before, or fill the cache with them."""
-    data = config.data
-    store = FrameStore(_entries(config, list_file), config.scale[1], data.cache_gb, data.max_broken)
-    if decoded is None:
-        store.fill(progress)
-    else:
-        store.share(decoded)
-    return store
-
-
-def training_sources(
-    config: TrainConfig, progress: bool, decoded: Mapping[Path, DecodedClip] | None = None
-) -> list[Source]:
-    """What each step takes: labelled clips (with poses where the task is the pretext), and unlabelled ones."""
-    data = config.data
-    store = open_store(config, data.train, progress, decoded)
-    poses = None
-    if config.task == "pretext" and data.poses is not None:
-        poses = read_poses(data.root / data.poses, POSE_NAMES, config.pretext.targets)
-        without = next((entry.name for entry in store.entries if entry.name not in poses), None)
-        if without is not None:
-            raise PoseFileError(f"{data.root / data.poses} has no pose for {without} of {data.train}")
-    weak = WeakView(config.model.size, config.scale, data.flip)
-    sampling = config.model.sampling
-    sources = [Source(TrainingClips(store, sampling, weak, config.seed, poses), config.optim.batch_size)]
-    if config.uses_unlabelled and data.unlabel is not None:
-        unlabelled = open_store(config, data.unlabel, progress, decoded)
-        clips = UnlabelledClips(unlabelled, sampling, StrongView(weak, data.strong), config.seed)
-        sources.append(Source(clips, config.semi.batch_size, config.semi.start_epoch))
-    return sources
-
-
-def evaluation_clips(config: TrainConfig, list_file: Path) -> EvaluationClips:
-    """Read a list for evaluation under the recipe's preprocessing; its clips must be there."""
-    model = config.model
-    entries = _entries(config, list_file)
-    check_files(entries, list_file)
-    return EvaluationClips(entries, model.sampling, model.resize, model.size, config.data.cache_gb)
-
-
 def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, DecodedClip] | None = None) -> Path:
     """Run a recipe to its end.
 
@@ -141,6 +80,7 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
         BrokenClipsError: if more clips than allowed do not decode.
         ListFileError, ClassesError, CheckpointError, PoseFileError: if a file the recipe names does not fit.
     """
+    make_task = find_task(config.task)
     accelerator = create_accelerator(config.optim, config.trackers, config.out)
     if config.trackers:
         accelerator.init_trackers("curves")
@@ -150,54 +90,42 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
     # Plain attention trains 1.6x faster than the fused one in bf16 on CPUs; on accelerators fused wins.
     model.backbone.set_fused_attention(device.type != "cpu")
     normalizer = FrameNormalizer(config.model.mean, config.model.std).to(device)
-    sources = training_sources(config, progress, decoded)
-
-    step: PretextStep | ClassificationStep
-    if config.task == "pretext":
-        step = PretextStep(PoseRegressor(model, len(config.pretext.targets or POSE_NAMES)), normalizer)
-        judged = {FINAL: model}
-    else:
-        step = ClassificationStep(
+    task = make_task(
+        Setup(
+            config,
             model,
             normalizer,
-            config.method,
-            config.semi,
-            config.perturbation,
-            config.optim.epochs,
-            len(sources[-1]),
-            0 if config.semi.teacher_warmup else config.semi.start_epoch * steps_per_epoch(sources, config.optim),
-            config.regularization.label_smoothing,
+            open_store=partial(open_store, config, progress=progress, decoded=decoded),
+            parts=accelerator.num_processes * config.optim.accumulate,
         )
-        judged = {FINAL: step.average.module, STUDENT: model}
+    )
+
+    # Opened before training, so that missing clips are reported at once.
+    val, test = (
+        evaluation_clips(config, file) if task.classifies and file is not None else None
+        for file in (config.data.val, config.data.test)
+    )
 
     def judge(name: str, clips: EvaluationClips, progress: bool = False) -> EvaluationReport:
-        predict = torch_predictor(judged[name], normalizer, device)
+        predict = torch_predictor(task.models[name], normalizer, device)
         return evaluate_clips(predict, clips, classes, workers=config.data.workers, progress=progress)
 
-    evaluate = None
-    if config.task == "classify" and config.data.val is not None:
-        val = evaluation_clips(config, config.data.val)
+    def judge_all(clips: EvaluationClips) -> Figures:
+        figures: Figures = {}
+        for name in task.models:
+            prefix = "" if name == FINAL else f"{name}_"
+            figures |= {prefix + key: value for key, value in _headline(judge(name, clips)).items()}
+        return figures
 
-        def evaluate() -> Figures:
-            teacher, student = _headline(judge(FINAL, val)), _headline(judge(STUDENT, val))
-            return teacher | {f"student_{key}": value for key, value in student.items()}
-
-    test = None
-    if config.task == "classify" and config.data.test is not None:
-        test = evaluation_clips(config, config.data.test)
-    if config.task == "classify" and config.uses_unlabelled and RULES[config.method].mixes:
-        alone = config.semi.batch_size == accelerator.num_processes * config.optim.accumulate
-        if alone:
-            raise RunError("one unlabelled clip a part has none to be mixed with; raise semi.batch_size")
     loop = TrainingLoop(
-        step.to(device),
-        sources,
+        task.step.to(device),
+        task.sources,
         config.optim,
         RunFolder(config.out, _fingerprint(config)),
         accelerator,
         seed=config.seed,
         workers=config.data.workers,
-        evaluate=evaluate,
+        evaluate=None if val is None else partial(judge_all, val),
         checkpoint_every=config.checkpoint_every,
         checkpoint_steps=config.checkpoint_steps,
         resume=config.resume,
@@ -207,10 +135,10 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
     if accelerator.is_main_process:
         metrics: dict[str, object] = {"last_epoch": last}
         # Saved before they are tested: a test clip that does not decode must not cost the training.
-        for name, chosen in judged.items():
+        for name, chosen in task.models.items():
             save_checkpoint(config.out / name, chosen, _describe(config, classes, metrics))
         if test is not None:
-            for name, chosen in judged.items():
+            for name, chosen in task.models.items():
                 report = judge(name, test, progress)
                 logger.info("test of %s: %s", name, _headline(report))
                 tested = metrics | {"test": report.model_dump(mode="json")}

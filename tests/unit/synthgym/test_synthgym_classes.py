@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from sefar_training.captions import caption, label_captions
 from sefar_training.synthgym import CLASSES, ActionClass
-from sefar_training.synthgym.captions import caption, captions
 from sefar_training.synthgym.classes import action_class
 from sefar_training.synthgym.motion import motion
 
@@ -87,11 +87,11 @@ def test_positions_bend_the_body_as_their_names_say() -> None:
 
 @EACH
 def test_captions_name_the_action_in_several_wordings(action: ActionClass) -> None:
-    wordings = captions(action)
+    wordings = label_captions(action.name)
     assert len(set(wordings)) == len(wordings) >= 3
     assert all(action.name.partition(") ")[2] in wording for wording in wordings)
-    assert caption(action, 5) == caption(action, 5)
-    assert {caption(action, seed) for seed in range(40)} == set(wordings)
+    assert caption(action.name, 5) == caption(action.name, 5)
+    assert {caption(action.name, seed) for seed in range(40)} == set(wordings)
 
 
 @pytest.mark.parametrize("wrong", [-1, len(CLASSES), "(FX) cartwheel"])

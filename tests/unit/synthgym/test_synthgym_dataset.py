@@ -20,6 +20,7 @@ from sefar_training.synthgym import (
     render_clip,
     write_dataset,
 )
+from sefar_training.synthgym.dataset import POSE_COLUMNS
 
 COUNTS = {"train": 5, "val": 1, "test": 1}
 SEED = 11
@@ -73,7 +74,8 @@ def test_parts_are_disjoint(small_set: Path, rate: int) -> None:
 @pytest.mark.parametrize("split", COUNTS)
 def test_poses_are_those_of_the_drawn_frames(small_set: Path, split: str) -> None:
     with np.load(small_set / "poses" / f"{split}.npz") as poses:
-        assert set(poses.files) == {path for path, _ in read_list(small_set, 100, split)}
+        assert tuple(poses[POSE_COLUMNS]) == POSE_NAMES
+        assert set(poses.files) - {POSE_COLUMNS} == {path for path, _ in read_list(small_set, 100, split)}
         for action in CLASSES[::11]:
             name = f"videos/{split}/{action.index:02d}_0000.mp4"
             clip = render_clip(action, clip_seed(SEED, split, action, 0), "easy")

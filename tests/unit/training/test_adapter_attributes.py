@@ -4,9 +4,9 @@ import pytest
 
 from sefar_training.adapter.attributes import LabelReader, class_attributes, read_synthgym, reader_for
 from sefar_training.adapter.sentences import attribute_questions
+from sefar_training.captions import label_captions
 from sefar_training.data import ClassTable
 from sefar_training.synthgym import CLASSES, ActionClass
-from sefar_training.synthgym.captions import captions, label_captions
 
 EACH = pytest.mark.parametrize("action", CLASSES, ids=lambda action: action.name)
 SYNTHGYM = ClassTable(tuple(a.name for a in CLASSES), tuple(a.attributes for a in CLASSES))
@@ -14,8 +14,8 @@ SYNTHGYM = ClassTable(tuple(a.name for a in CLASSES), tuple(a.attributes for a i
 
 @EACH
 def test_every_wording_of_every_class_is_read_back(action: ActionClass) -> None:
-    assert len(captions(action)) == 8
-    for sentence in [*captions(action), action.name]:
+    assert len(label_captions(action.name)) == 8
+    for sentence in [*label_captions(action.name), action.name]:
         assert read_synthgym(sentence) == action.attributes, sentence
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sefar_training.adapter.compare import load_comparison, plan_comparison
 from sefar_training.adapter.config import load_adapter_recipe
-from sefar_training.config import RecipeError
+from sefar_training.recipe import RecipeError
 
 RECIPES = Path(__file__).resolve().parents[3] / "training" / "recipes"
 SHIPPED = RECIPES / "synthgym_adapter.yaml"
@@ -59,9 +59,9 @@ def test_the_comparison_that_ships_differs_in_features_alone(tmp_path: Path) -> 
     comparison = load_comparison(RECIPES / "synthgym_adapter_compare.yaml")
     runs = plan_comparison(comparison, tmp_path)
     assert {"sefar", "uniform", "blind"} <= set(comparison.variants) and comparison.focus == "sefar"
-    assert len(runs) == len(comparison.seeds) * len(comparison.variants) == len({run.recipe.out for run in runs})
+    assert len(runs) == len(comparison.seeds) * len(comparison.variants) == len({run.config.out for run in runs})
     for seed in comparison.seeds:
-        same = [run.recipe for run in runs if run.seed == seed]
+        same = [run.config for run in runs if run.seed == seed]
         shared = {r.model_dump_json(exclude={"out", "encoder", "features"}) for r in same}
         assert len(shared) == 1 and all(r.seed == seed and r.data.test is None for r in same)
 

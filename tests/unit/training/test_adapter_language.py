@@ -11,9 +11,9 @@ import torch
 
 from sefar_training.adapter.config import TinyLanguageModel
 from sefar_training.adapter.language import all_sentences, make_language_model, train_tokenizer
+from sefar_training.captions import label_captions
 from sefar_training.data import ClassTable
 from sefar_training.synthgym import CLASSES
-from sefar_training.synthgym.captions import captions
 
 SYNTHGYM = ClassTable(tuple(a.name for a in CLASSES), tuple(a.attributes for a in CLASSES))
 
@@ -24,9 +24,9 @@ def tokenizer():  # type: ignore[no-untyped-def]
 
 
 def test_every_text_survives_and_known_ones_are_short(tokenizer) -> None:  # type: ignore[no-untyped-def]
-    for text in ("Größe 🤸 3.14\n\ttab", "  two  spaces ", captions(CLASSES[3])[0]):
+    for text in ("Größe 🤸 3.14\n\ttab", "  two  spaces ", label_captions(CLASSES[3].name)[0]):
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    assert max(len(tokenizer(sentence)["input_ids"]) for sentence in captions(CLASSES[3])) < 20
+    assert max(len(tokenizer(sentence)["input_ids"]) for sentence in label_captions(CLASSES[3].name)) < 20
     assert len(tokenizer) <= 768
 
 

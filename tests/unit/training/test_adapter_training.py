@@ -17,7 +17,7 @@ from sefar_serve.cli import app
 from sefar_serve.language import AdapterMismatchError
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.mllm.adapter import Adapter, load_adapter
-from sefar_training.adapter.compare import load_comparison, run_comparison
+from sefar_training.adapter.compare import load_comparison, report_file, run_comparison
 from sefar_training.adapter.comparison_page import by_variant, claim_text, write_comparison
 from sefar_training.adapter.config import AdapterRecipe, load_adapter_recipe
 from sefar_training.adapter.data import Taught
@@ -251,7 +251,7 @@ def test_a_comparison_trains_each_once_and_writes_one_table(
     done = run_comparison(comparison, tmp_path, progress=False)
     assert [(run.variant, run.seed) for run, _ in done] == [("sefar", 0), ("blind", 0), ("sefar", 1), ("blind", 1)]
     assert [report.blind for _, report in done] == [False, True, False, True]
-    times = {run.report: run.report.stat().st_mtime_ns for run, _ in done}
+    times = {report_file(run): report_file(run).stat().st_mtime_ns for run, _ in done}
     again = run_comparison(comparison, tmp_path, progress=False)
     assert again == done and all(file.stat().st_mtime_ns == time for file, time in times.items())
     as_json, markdown, html = write_comparison(comparison, done, tmp_path)

@@ -13,6 +13,7 @@ from sefar_training.checkpoint import load_checkpoint, read_info
 from sefar_training.config import TrainConfig
 from sefar_training.evaluation import evaluate_model
 from sefar_training.export import export_checkpoint
+from sefar_training.recipe import RecipeError
 from sefar_training.synthgym import POSE_NAMES, write_dataset
 from sefar_training.synthgym.pretext import PoseFileError
 from sefar_training.train import train
@@ -89,3 +90,12 @@ def test_clip_without_pose_is_named(gym: Path, tmp_path: Path) -> None:
     data = recipe.data.model_copy(update={"poses": tmp_path / "poses.npz"})
     with pytest.raises(PoseFileError, match=r"has no pose for videos/train/.*\.mp4"):
         train(recipe.model_copy(update={"data": data}), progress=False)
+
+
+def test_tasks_that_do_not_fit_are_named(gym: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no task 'guess'; choose one of classify, pretext"):
+        train(config(gym, tmp_path / "run", task="guess"), progress=False)
+    recipe = config(gym, tmp_path / "run", task="pretext")
+    without = recipe.model_copy(update={"data": recipe.data.model_copy(update={"poses": None})})
+    with pytest.raises(RecipeError, match=r"task pretext needs data\.poses"):
+        train(without, progress=False)

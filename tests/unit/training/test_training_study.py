@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
-from sefar_training.config import RecipeError
 from sefar_training.data import ListEntry
-from sefar_training.study import StudyError, find_study, load_study, run_study, write_study
-from sefar_training.study.measure import Prober, interval, probe_order
-from sefar_training.study.plan import STUDIES, plan_runs, split_labels
+from sefar_training.recipe import RecipeError
+from sefar_training.study import StudyError, SweepError, find_study, load_study, run_study, write_study
+from sefar_training.study.interval import interval
+from sefar_training.study.measure import Prober, probe_order
+from sefar_training.study.plan import STUDIES, plan_study, split_labels
 from sefar_training.synthgym import write_dataset
 
 ENTRIES = [
@@ -54,7 +55,7 @@ def test_studies_that_ship_fit_their_recipes(tmp_path: Path) -> None:
     for file in STUDIES.glob("*.yaml"):
         assert find_study(file.stem) == file
         study = load_study(file)
-        runs = plan_runs(study, tmp_path / "out", [f"data.root={tmp_path}"])
+        runs = plan_study(study, tmp_path / "out", [f"data.root={tmp_path}"])
         assert len(runs) == len(study.seeds) * len(study.variants)
         assert len({run.config.out for run in runs}) == len(runs)
         for seed in study.seeds:
@@ -67,10 +68,10 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         find_study("nope")
     file = tmp_path / "study.yaml"
     file.write_text("title: x\nrecipe: r.yaml\nlabels: 10\nseeds: [0]\nvariants: {a: {}}\nbaseline: a\nfocus: b\n")
-    with pytest.raises(StudyError, match="'b' is none of the variants a"):
+    with pytest.raises(RecipeError, match="'b' is none of the variants a"):
         load_study(file)
     file.write_text("- 1\n")
-    with pytest.raises(StudyError, match="is not a study"):
+    with pytest.raises(RecipeError, match="top level must be a mapping"):
         load_study(file)
 
 
@@ -149,7 +150,7 @@ def test_study_trains_each_run_once_and_writes_one_page(small_study: Path, tmp_p
 
 def test_failed_training_is_named_with_its_log(small_study: Path, tmp_path: Path) -> None:
     study = load_study(small_study / "study.yaml")
-    with pytest.raises(StudyError, match=r"6 of 6 trainings failed; see .*train\.log"):
+    with pytest.raises(SweepError, match=r"6 of 6 trainings failed; see .*train\.log"):
         run_study(study, tmp_path, ["init=/nowhere"], jobs=2, progress=False)
     log = tmp_path / "runs/supervised/0/train.log"
     assert "/nowhere" in log.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sefar_serve.atomic import atomic_file
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.mllm import SefarForConditionalGeneration
 
@@ -38,9 +39,9 @@ def write_card(
     """
     parts = [_head(recipe), _made_of(recipe, model, about), _training(recipe, about, taught), _figures(recipe, report)]
     parts.append(_limits(recipe, about))
-    new = folder / f"{CARD}.new"
-    new.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return new.replace(folder / CARD)
+    with atomic_file(folder / CARD) as new:
+        new.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return folder / CARD
 
 
 def _head(recipe: AdapterRecipe) -> str:

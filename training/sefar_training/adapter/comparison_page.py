@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from sefar_serve.atomic import atomic_file
+
 from ..page import Page
-from ..study.measure import Interval, interval
+from ..study.interval import Interval, interval
 from .compare import AdapterRun, Comparison
 from .measures import AdapterReport, CaptionFigures, Share
 from .report import markdown_table
@@ -122,7 +124,7 @@ def classifiers(comparison: Comparison, finished: Finished) -> list[tuple[str, A
     """One report for each encoder that was compared, whose classifier's figures do not depend on the adapter."""
     found: dict[Path, tuple[str, AdapterReport]] = {}
     for run, report in finished:
-        found.setdefault(run.recipe.encoder, (run.variant, report))
+        found.setdefault(run.config.encoder, (run.variant, report))
     return list(found.values())
 
 
@@ -133,7 +135,7 @@ def by_variant(finished: Finished) -> list[tuple[str, list[AdapterReport]]]:
 
 
 def _lead(comparison: Comparison, finished: Finished) -> str:
-    recipe = finished[0][0].recipe
+    recipe = finished[0][0].config
     return (
         f"{len(comparison.seeds)} seeds; {finished[0][1].clips} test clips that no adapter and no encoder was trained "
         f"on. Every adapter is trained alike: {recipe.projector.steps} steps of the projector and "
@@ -166,6 +168,6 @@ def _number(value: Interval | None) -> dict[str, float | None] | None:
 
 
 def _write(file: Path, text: str) -> Path:
-    new = file.with_name(f"{file.name}.new")
-    new.write_text(text + "\n", encoding="utf-8")
-    return new.replace(file)
+    with atomic_file(file) as new:
+        new.write_text(text + "\n", encoding="utf-8")
+    return file

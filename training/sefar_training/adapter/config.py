@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..config import RecipeError, apply_override
+from ..recipe import read_recipe
 from .features import ViewSettings
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -185,41 +184,10 @@ class AdapterRecipe(_Strict):
         return self.language_model is None
 
 
-def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The keys of a YAML file with ``dotted.key=value`` overrides applied.
-
-    Raises:
-        RecipeError: it is no YAML mapping, or an override is malformed.
-    """
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
-    if not isinstance(fields, dict):
-        raise RecipeError(f"{path} is not a recipe: its top level must be a mapping of keys")
-    for override in overrides:
-        apply_override(fields, override)
-    return fields
-
-
 def load_adapter_recipe(path: Path, overrides: Sequence[str] = ()) -> AdapterRecipe:
-    """Read a recipe.
-
-    Args:
-        path: YAML file of `AdapterRecipe`'s fields.
-        overrides: ``dotted.key=value`` strings; the value is read as YAML.
+    """Read an adapter's recipe; see `sefar_training.recipe.read_recipe`.
 
     Raises:
-        RecipeError: if the file is no YAML mapping, an override has no ``=``, or a key or value is wrong.
+        RecipeError: the file is not a YAML mapping, an override has no ``=``, or a key or value is wrong.
     """
-    fields = read_mapping(path, overrides)
-    try:
-        return AdapterRecipe(**fields)
-    except ValidationError as error:
-        raise RecipeError(told(path, error)) from error
-
-
-def told(path: Path, error: ValidationError) -> str:
-    """Which keys of a file are wrong, and why."""
-    wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-    return f"{path}: {wrong}"
+    return read_recipe(path, AdapterRecipe, overrides)

@@ -20,8 +20,8 @@ from sefar_serve.language.protocol import ClipFeatures, Message
 from sefar_serve.mllm import SefarProcessor
 from sefar_serve.mllm.prompt import make_prompt
 
+from ..captions import label_captions
 from ..data import ClassTable
-from ..synthgym.captions import label_captions
 from .attributes import class_attributes
 from .config import AdapterData
 from .distractors import Distractors

@@ -14,6 +14,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sefar_serve.errors import SefarError
+
 from ..data import ClassTable
 from .attributes import class_attributes, option_text
 from .questions import LETTERS, normalised
@@ -30,7 +32,7 @@ PARTITIONS, TRIES = 16, 10
 """Ways to part the classes into groups, each the best of so many."""
 
 
-class DistractorError(ValueError):
+class DistractorError(SefarError, ValueError):
     """There are too few classes to ask a question about one."""
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sefar_serve.atomic import atomic_file
 from sefar_serve.clip import load_clip
 from sefar_serve.clip.load import segments_of
 from sefar_serve.engine.onnx import Device, OnnxModel
@@ -235,10 +236,8 @@ class Encoder:
 
 def _save(features: Features, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(file.name + ".new")
-    with new.open("wb") as stream:
+    with atomic_file(file) as new, new.open("wb") as stream:
         np.savez(stream, names=np.array(features.names), **{array: getattr(features, array) for array in _ARRAYS})
-    new.replace(file)
 
 
 def _load(file: Path) -> Features | None:

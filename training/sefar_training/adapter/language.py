@@ -12,8 +12,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ..captions import label_captions
 from ..data import ClassTable
-from ..synthgym.captions import label_captions
 from .attributes import class_attributes
 from .config import TinyLanguageModel
 from .distractors import Distractors

@@ -10,12 +10,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sefar_serve.atomic import atomic_file
+from sefar_serve.errors import SefarError
 from sefar_serve.language.choices import join_choices, split_choices
 
 LETTERS = "ABCD"
 
 
-class QuestionError(ValueError):
+class QuestionError(SefarError, ValueError):
     """A question cannot be read or written; the message names it."""
 
 
@@ -161,9 +163,9 @@ def write_questions(questions: Sequence[Question], path: Path) -> Path:
             **({} if question.frame_length is None else {"frame_length": question.frame_length}),
         }
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(table, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-    return new.replace(path)
+    with atomic_file(path) as new:
+        new.write_text(json.dumps(table, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
 
 
 def _survives(question: Question) -> bool:

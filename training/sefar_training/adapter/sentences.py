@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sefar_serve.language import CAPTION_PROMPT
 
-from ..synthgym.captions import PLACES
+from ..captions import PLACES
 from .attributes import LABEL, Attributes
 
 CAPTION_PROMPTS = (

@@ -10,9 +10,11 @@ from pathlib import Path
 import yaml
 from accelerate import PartialState
 
+from sefar_serve.atomic import atomic_file
 from sefar_serve.mllm.adapter import load_adapter, save_adapter
 
 from ..evaluation.score import check_labels
+from ..task import FINAL
 from .card import write_card
 from .config import AdapterRecipe
 from .data import Taught
@@ -21,9 +23,6 @@ from .features import Encoder
 from .stages import build_model, tiny_language_model, train_stages
 
 logger = logging.getLogger(__name__)
-
-FINAL = "final"
-"""Folder of the finished adapter in a run's folder."""
 
 
 def train_adapter(recipe: AdapterRecipe, progress: bool = True) -> Path:
@@ -56,8 +55,10 @@ def train_adapter(recipe: AdapterRecipe, progress: bool = True) -> Path:
     final = recipe.out / FINAL
     if PartialState().is_main_process:
         save_adapter(model, processor, final, whole=recipe.whole)
-        (final / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-        (recipe.out / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        with atomic_file(final / "recipe.yaml") as new:
+            new.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        with atomic_file(recipe.out / "log.jsonl") as new:
+            new.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         describe(recipe, final, encoder, taught, progress)
     return final
 

@@ -1,1 +1,1 @@
-"""The training commands of `sefar`."""
+"""The training commands of `sefar`. Nothing here imports torch, ONNX, OpenCV or Matplotlib before a command runs."""

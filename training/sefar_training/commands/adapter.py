@@ -12,10 +12,13 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
+from sefar_serve.atomic import atomic_file
 from sefar_serve.cli import console
 from sefar_serve.cli.options import path_prefixes
 from sefar_serve.logs import configure_logging
-from sefar_serve.optional import optional_module
+from sefar_serve.optional import needs_extra
+
+from .options import DeviceOption, Overrides, RemapOption, RootOption
 
 app = typer.Typer(
     name="adapter",
@@ -23,9 +26,6 @@ app = typer.Typer(
     help="Train and measure what lets a language model read SeFAR features: captions and answers.",
 )
 
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="change the recipe, e.g. together.lr=3e-4")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -34,12 +34,12 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe, e.g. training/recipes/synthgym_adapter.yaml")],
     overrides: Overrides = None,
 ) -> None:
-    """Train an adapter by a recipe."""
-    config = optional_module("sefar_training.adapter.config", extra="train")
-    trainer = optional_module("sefar_training.adapter.train", extra="train")
+    """Train an adapter from a recipe."""
+    with needs_extra("train"):
+        from sefar_training.adapter.config import load_adapter_recipe
+        from sefar_training.adapter.train import train_adapter
     configure_logging("info", "text")
-    folder = trainer.train_adapter(config.load_adapter_recipe(recipe, overrides or []))
-    typer.echo(f"adapter: {folder}")
+    typer.echo(f"adapter: {train_adapter(load_adapter_recipe(recipe, overrides or []))}")
 
 
 @app.command()
@@ -47,10 +47,8 @@ def evaluate(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="adapter folder, or hub id")],
     list_file: Annotated[Path, typer.Argument(metavar="LIST", help="list of clips that it was not trained on")],
     encoder: Annotated[Path, typer.Option("--encoder", help="ONNX file of the encoder that it was trained with")],
-    root: Annotated[Path, typer.Option("--root", help="folder that relative paths in the list start from")] = Path(),
-    remap: Annotated[
-        list[str] | None, typer.Option("--remap", metavar="OLD=NEW", help="replace a prefix of the paths in the list")
-    ] = None,
+    root: RootOption = Path(),
+    remap: RemapOption = None,
     referee: Annotated[
         Path | None, typer.Option("--referee", help="encoder whose classifier draws hard options (default: --encoder)")
     ] = None,
@@ -67,13 +65,15 @@ def evaluate(
     ] = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="folder to keep features in")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="clips at a time")] = 32,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="where it runs")] = "auto",
+    device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="write the figures to this JSON file too")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure captions and answers on a list of clips, beside the classifier itself."""
-    evaluation = optional_module("sefar_training.adapter.evaluate", extra="train")
-    report = evaluation.evaluate_folder(
+    with needs_extra("train"):
+        from sefar_training.adapter.evaluate import evaluate_folder
+        from sefar_training.adapter.report import report_rows
+    report = evaluate_folder(
         folder,
         list_file,
         root,
@@ -91,13 +91,11 @@ def evaluate(
     text = report.model_dump_json(indent=1)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        new = out.with_name(out.name + ".new")
-        new.write_text(text + "\n", encoding="utf-8")
-        new.replace(out)
+        with atomic_file(out) as new:
+            new.write_text(text + "\n", encoding="utf-8")
     if as_json:
         typer.echo(text)
         return
-    rows = optional_module("sefar_training.adapter.report", extra="train").report_rows(report)
     looks = "blind" if report.blind else report.encoder
     table = Table(
         "figure, per cent",
@@ -105,7 +103,7 @@ def evaluate(
         Column("classifier", justify="right"),
         title=escape(f"{report.adapter} on {looks}, {report.clips} clips"),
     )
-    for row in rows:
+    for row in report_rows(report):
         table.add_row(*map(escape, row))
     console.out.print(table)
     for example in report.examples:
@@ -121,13 +119,14 @@ def compare(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="folder (default: runs/NAME)")] = None,
 ) -> None:
     """Train a recipe's variants over seeds, ask all of them the same, and write one table."""
-    sweep = optional_module("sefar_training.adapter.compare", extra="train")
-    writer = optional_module("sefar_training.adapter.comparison_page", extra="train")
+    with needs_extra("train"):
+        from sefar_training.adapter.compare import load_comparison, run_comparison
+        from sefar_training.adapter.comparison_page import write_comparison
     configure_logging("info", "text")
-    plan = sweep.load_comparison(comparison)
+    plan = load_comparison(comparison)
     folder = out or Path("runs") / comparison.stem
-    finished = sweep.run_comparison(plan, folder, overrides or [])
-    for written in writer.write_comparison(plan, finished, folder):
+    finished = run_comparison(plan, folder, overrides or [])
+    for written in write_comparison(plan, finished, folder):
         typer.echo(str(written))
 
 
@@ -137,8 +136,9 @@ def questions(
     as_json: JsonOption = False,
 ) -> None:
     """Read a file of multiple-choice questions, and count what is in it."""
-    module = optional_module("sefar_training.adapter.questions", extra="train")
-    counts = module.count_questions(module.read_questions(file))
+    with needs_extra("train"):
+        from sefar_training.adapter.questions import count_questions, read_questions
+    counts = count_questions(read_questions(file))
     if as_json:
         typer.echo(counts.model_dump_json())
         return

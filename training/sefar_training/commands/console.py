@@ -10,9 +10,9 @@ from rich.table import Column, Table
 
 from sefar_serve.cli.console import out
 
-from .data.survey import ListSurvey, Overlap, Survey
-from .evaluation import EvaluationReport
-from .evaluation.report import confused_rows, headline, looks
+from ..data.survey import ListSurvey, Overlap, Survey
+from ..evaluation import EvaluationReport
+from ..evaluation.report import confused_rows, headline, looks
 
 NAMED = 5
 """Clips of a kind that are named; the rest are counted."""

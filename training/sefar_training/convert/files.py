@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sefar_serve.errors import SefarError
+
 TORCH_FILE_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
 """First bytes of what `torch.save` writes: since torch 1.6, and before."""
 
@@ -43,7 +45,7 @@ DAMAGE = (
 """What torch raises on damaged files, depending on which bytes are damaged."""
 
 
-class ConversionError(ValueError):
+class ConversionError(SefarError, ValueError):
     """Weights cannot be converted; the message says what is wrong with which file."""
 
 

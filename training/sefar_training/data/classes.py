@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sefar_serve.errors import SefarError
 from sefar_serve.lists import ListEntry
 
 
-class ClassesError(ValueError):
+class ClassesError(SefarError, ValueError):
     """The files describing the classes are malformed or contradict each other."""
 
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from sefar_serve.clip import ClipError, UndecodableVideoError, Video, load_clip
 from sefar_serve.clip.load import segments_of
 from sefar_serve.clip.video import nearest
+from sefar_serve.errors import SefarError
 from sefar_serve.lists import ListEntry
 from sefar_serve.sampling import Sampling, sample_indices
 
@@ -38,7 +39,7 @@ NAMED = 20
 """Broken clips that an error names; the log names all of them."""
 
 
-class BrokenClipsError(RuntimeError):
+class BrokenClipsError(SefarError, RuntimeError):
     """More training clips failed to decode than the recipe allows; the message names them."""
 
     def __init__(self, message: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from sefar_serve.atomic import atomic_file
+
 from ..page import Cell, Page
 from . import plots
 from .score import EvaluationReport
@@ -34,9 +36,9 @@ def write_report(report: EvaluationReport, out: Path, model: str, list_file: str
         The two files.
     """
     out.mkdir(parents=True, exist_ok=True)
-    new = out / f"{JSON}.new"
-    new.write_text(report_json(report, model, list_file) + "\n", encoding="utf-8")
-    return new.replace(out / JSON), report_page(report, model, list_file).write(out / HTML)
+    with atomic_file(out / JSON) as new:
+        new.write_text(report_json(report, model, list_file) + "\n", encoding="utf-8")
+    return out / JSON, report_page(report, model, list_file).write(out / HTML)
 
 
 def headline(report: EvaluationReport) -> list[tuple[str, str, str]]:

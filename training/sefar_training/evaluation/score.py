@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from sefar_serve.errors import SefarError
 from sefar_serve.reliability import reliabilities, softmax
 
 from ..data import ClassTable
@@ -20,7 +21,7 @@ ETA_BINS = 20
 """Equal-width bins of [0, 1] in the histograms of η."""
 
 
-class EvaluationError(ValueError):
+class EvaluationError(SefarError, ValueError):
     """A list cannot be evaluated with this model."""
 
 

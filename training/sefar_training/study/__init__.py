@@ -1,7 +1,8 @@
-"""Studies: one recipe swept over variants and seeds, measured alike, and told in one page."""
+"""Studies: one recipe swept over variants and seeds, measured alike, and reported on one page."""
 
-from .plan import Run, Study, StudyError, find_study, load_study
+from .plan import Study, StudyError, StudyRun, find_study, load_study
 from .report import write_study
-from .sweep import run_study
+from .run import run_study
+from .sweep import SweepError
 
-__all__ = ["Run", "Study", "StudyError", "find_study", "load_study", "run_study", "write_study"]
+__all__ = ["Study", "StudyError", "StudyRun", "SweepError", "find_study", "load_study", "run_study", "write_study"]

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,31 +18,11 @@ from ..data import EvaluationClips, read_list
 from ..evaluation import EvaluationReport
 from ..model import FrameNormalizer, SefarModel
 from ..semisupervised import frame_order, monte_carlo, pseudo_labels, regulation
-from ..train import STUDENT
-from .plan import Run
+from ..task import STUDENT
+from .plan import StudyRun
 
 
-class Interval(NamedTuple):
-    """A mean over seeds and the half-width of its 95 % interval (Student's t); the width of one seed is unknown."""
-
-    mean: float
-    half: float
-    digits: int = 1
-
-    def __str__(self) -> str:
-        mean = f"{self.mean:.{self.digits}f}"
-        return f"{mean} ± {self.half:.{self.digits}f}" if np.isfinite(self.half) else mean
-
-
-def interval(values: Sequence[float], digits: int = 1) -> Interval:
-    """Mean and 95 % interval of a few values, one a seed, to be shown with so many digits."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Interval(mean, float("nan"), digits)
-    return Interval(mean, float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)), digits)
-
-
-def test_report(run: Run, student: bool = False) -> EvaluationReport:
+def test_report(run: StudyRun, student: bool = False) -> EvaluationReport:
     """The figures on the test list that a training ended with: of the moving average, or of the student."""
     folder = run.config.out / STUDENT if student else run.checkpoint
     return EvaluationReport.model_validate(read_info(folder).metrics["test"])
@@ -84,7 +63,7 @@ class Prober:
         run: a finished run.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: StudyRun) -> None:
         self.run = run
         self.model, self.info = load_checkpoint(run.checkpoint)
         self.normalizer = FrameNormalizer(self.info.model.mean, self.info.model.std)

@@ -1,91 +1,54 @@
-"""What a study compares: a recipe, its variants, seeds, and the labels each seed may see."""
+"""A study: a sweep whose seeds each draw their own labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
+
+from sefar_serve.atomic import atomic_file
+from sefar_serve.errors import SefarError
 
 from ..config import TrainConfig, load_recipe
 from ..data import ListEntry, read_list
-from ..train import FINAL
+from ..recipe import as_overrides, read_recipe
+from .sweep import Run, Sweep, plan_runs
 
 STUDIES = Path(__file__).parents[2] / "studies"
 """Studies that ship with the package's source."""
 
-
-class StudyError(ValueError):
-    """A study cannot be read, or does not fit its recipe or data."""
+StudyRun = Run[TrainConfig]
 
 
-class Study(BaseModel):
-    """A sweep.
+class StudyError(SefarError, ValueError):
+    """There is no such study."""
+
+
+class Study(Sweep):
+    """A sweep over ways to train a classifier.
 
     Attributes:
-        title: for people to read.
-        note: a paragraph under the title, such as how data and label rate were chosen.
-        recipe: YAML recipe that all runs share; relative to the study's file.
         labels: percent of each class's training clips that keep their label; the others become unlabelled. Every
             seed draws its own, and all variants of a seed share them.
-        seeds: of the runs.
-        overrides: ``dotted.key: value`` changes of the recipe for all runs.
-        variants: name to further changes.
         baseline: the variant that gains are counted from.
-        focus: the variant that is looked at closely.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    title: str
-    note: str = ""
-    recipe: Path
     labels: float = Field(gt=0, lt=100)
-    seeds: tuple[int, ...] = Field(min_length=1)
-    overrides: dict[str, Any] = {}
-    variants: dict[str, dict[str, Any]] = Field(min_length=1)
     baseline: str
-    focus: str
 
     @model_validator(mode="after")
-    def _named(self) -> Study:
-        for name in (self.baseline, self.focus):
-            if name not in self.variants:
-                raise ValueError(f"{name!r} is none of the variants {', '.join(self.variants)}")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("a seed is given twice")
+    def _baseline_is_a_variant(self) -> Study:
+        self._check_variant(self.baseline)
         return self
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training of a study.
-
-    Attributes:
-        variant: its name in the study.
-        seed: its seed.
-        config: the recipe as it is run.
-    """
-
-    variant: str
-    seed: int
-    config: TrainConfig
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where the trained model is, once it is trained."""
-        return self.config.out / FINAL
-
-
 def find_study(name: str) -> Path:
-    """A study by the path of its file, or by its name among those that ship.
+    """Find a study by the path of its file, or by its name among those that ship.
 
     Raises:
-        StudyError: if there is none.
+        StudyError: there is none.
     """
     for path in (Path(name), STUDIES / f"{name}.yaml"):
         if path.is_file():
@@ -95,26 +58,17 @@ def find_study(name: str) -> Path:
 
 
 def load_study(path: Path) -> Study:
-    """Read a study.
+    """Read a study; its recipe's path is relative to its file.
 
     Raises:
-        StudyError: if the file is no YAML mapping, or a key or value is wrong.
+        RecipeError: the file is not a YAML mapping, or a key or value is wrong.
     """
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-        study = Study(**fields)
-    except (yaml.YAMLError, TypeError) as error:
-        raise StudyError(f"{path} is not a study: {error}") from error
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg']}" for e in error.errors())
-        raise StudyError(f"{path}: {wrong}") from error
+    study = read_recipe(path, Study)
     return study.model_copy(update={"recipe": path.parent / study.recipe})
 
 
-def plan_runs(study: Study, out: Path, overrides: Sequence[str] = ()) -> list[Run]:
-    """Every run of a study, seeds outermost so that a table fills row by row.
-
-    Label lists are written to ``<out>/lists/<seed>``.
+def plan_study(study: Study, out: Path, overrides: Sequence[str] = ()) -> list[StudyRun]:
+    """Plan the runs of a study, and write each seed's lists to ``<out>/lists/<seed>``.
 
     Args:
         study: what to run.
@@ -122,29 +76,21 @@ def plan_runs(study: Study, out: Path, overrides: Sequence[str] = ()) -> list[Ru
         overrides: further ``dotted.key=value`` changes of the recipe, e.g. ``data.root=…``.
 
     Raises:
-        RecipeError: if a variant does not fit the recipe.
-        ListFileError: if the training list is malformed.
+        RecipeError: a variant does not fit the recipe.
+        ListFileError: the training list is malformed.
     """
-    shared = [f"{key}={yaml.safe_dump(value, default_flow_style=True)}" for key, value in study.overrides.items()]
-    base = load_recipe(study.recipe, [*shared, *overrides])
-    data = base.data
+    data = load_recipe(study.recipe, [*as_overrides(study.overrides), *overrides]).data
     entries = read_list(data.root / data.train, data.root, data.remap)
-    runs = []
+    lists = out.resolve() / "lists"
     for seed in study.seeds:
-        lists = out.resolve() / "lists" / str(seed)
         labelled, unlabelled = split_labels(entries, study.labels, seed)
-        _write_list(lists / "train.csv", labelled)
-        _write_list(lists / "unlabel.csv", unlabelled)
-        for variant, changes in study.variants.items():
-            own = [f"{key}={yaml.safe_dump(value, default_flow_style=True)}" for key, value in changes.items()]
-            places = [
-                f"out={out / 'runs' / _folder(variant) / str(seed)}",
-                f"data.train={lists / 'train.csv'}",
-                f"data.unlabel={lists / 'unlabel.csv'}",
-                f"seed={seed}",
-            ]
-            runs.append(Run(variant, seed, load_recipe(study.recipe, [*shared, *own, *overrides, *places])))
-    return runs
+        _write_list(lists / str(seed) / "train.csv", labelled)
+        _write_list(lists / str(seed) / "unlabel.csv", unlabelled)
+
+    def own_labels(seed: int) -> list[str]:
+        return [f"data.{name}={lists / str(seed) / name}.csv" for name in ("train", "unlabel")]
+
+    return plan_runs(study, out / "runs", load_recipe, overrides, own_labels)
 
 
 def split_labels(entries: Sequence[ListEntry], percent: float, seed: int) -> tuple[list[ListEntry], list[ListEntry]]:
@@ -167,16 +113,5 @@ def split_labels(entries: Sequence[ListEntry], percent: float, seed: int) -> tup
 
 def _write_list(path: Path, entries: Sequence[ListEntry]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text("".join(f"{entry.name} {entry.label}\n" for entry in entries), encoding="utf-8")
-    new.replace(path)
-
-
-def _folder(variant: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in variant)
-
-
-def by_variant(runs: Sequence[Run]) -> Iterator[tuple[str, list[Run]]]:
-    """The runs of each variant, in the study's order."""
-    for variant in dict.fromkeys(run.variant for run in runs):
-        yield variant, [run for run in runs if run.variant == variant]
+    with atomic_file(path) as new:
+        new.write_text("".join(f"{entry.name} {entry.label}\n" for entry in entries), encoding="utf-8")

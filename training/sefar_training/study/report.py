@@ -12,12 +12,16 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from sefar_serve.atomic import atomic_file
+
 from ..evaluation import EvaluationReport
 from ..evaluation.measures import auroc
 from ..page import Page
 from .figures import accuracy_bars, accuracy_by_deviation, attention_sheet, eta_distributions
-from .measure import Interval, Prober, PseudoLabelled, interval, test_report
-from .plan import Run, Study, by_variant
+from .interval import Interval, interval
+from .measure import Prober, PseudoLabelled, test_report
+from .plan import Study, StudyRun
+from .sweep import by_variant
 
 HTML, JSON = "study.html", "study.json"
 
@@ -28,7 +32,7 @@ SHOWN_PAIRS = 2
 """Opposite pairs whose attention is drawn."""
 
 
-def write_study(study: Study, runs: Sequence[Run], out: Path) -> tuple[Path, Path]:
+def write_study(study: Study, runs: Sequence[StudyRun], out: Path) -> tuple[Path, Path]:
     """Measure finished runs, and write `study.json` and `study.html`, each whole or not at all.
 
     Args:
@@ -58,9 +62,9 @@ def write_study(study: Study, runs: Sequence[Run], out: Path) -> tuple[Path, Pat
     figures["deviation"] = _deviation(page, taught)
     if _perturbations(study):
         figures["ablation"] = _ablation(page, study, reports)
-    new = out / f"{JSON}.new"
-    new.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    return new.replace(out / JSON), page.write(out / HTML)
+    with atomic_file(out / JSON) as new:
+        new.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return out / JSON, page.write(out / HTML)
 
 
 def _needed(path: Path | None) -> Path:
@@ -69,7 +73,7 @@ def _needed(path: Path | None) -> Path:
     return path
 
 
-def _lead(study: Study, runs: Sequence[Run]) -> str:
+def _lead(study: Study, runs: Sequence[StudyRun]) -> str:
     optim, semi = runs[0].config.optim, runs[0].config.semi
     steps = optim.epochs * (optim.steps_per_epoch or 0)
     return (

@@ -20,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sefar_training.synthgym.captions import captions
+from sefar_serve.atomic import atomic_file
+from sefar_serve.errors import SefarError
+from sefar_training.captions import label_captions
 from sefar_training.synthgym.classes import CLASSES, ActionClass, action_class
 from sefar_training.synthgym.encode import encode_clip
 from sefar_training.synthgym.nuisance import find_preset
-from sefar_training.synthgym.render import render_clip
+from sefar_training.synthgym.render import POSE_NAMES, render_clip
 from sefar_training.synthgym.routine import write_routine
 from sefar_training.synthgym.sheet import write_contact_sheets
 
@@ -34,11 +36,14 @@ VERSION = 1
 SPLITS = ("train", "val", "test", "routine", "demo")
 """Streams of seeds. No data set holds clips of `demo`: it is for clips that no model has seen."""
 
+POSE_COLUMNS = "columns"
+"""Where an archive of poses has the names of their columns; no clip is called so."""
+
 LABEL_RATES = (5, 10, 20, 100)
 """Percent of each class's training clips that are labelled; one folder of lists each."""
 
 
-class DatasetExistsError(ValueError):
+class DatasetExistsError(SefarError, ValueError):
     """The folder holds another data set, which will not be overwritten."""
 
 
@@ -123,7 +128,11 @@ def write_dataset(
     _write_json(out / "classes.json", [_described(action) for action in CLASSES])
     _write_json(
         out / "captions.json",
-        {job.path.relative_to(out).as_posix(): captions(CLASSES[job.action]) for todo in jobs.values() for job in todo},
+        {
+            job.path.relative_to(out).as_posix(): label_captions(CLASSES[job.action].name)
+            for todo in jobs.values()
+            for job in todo
+        },
     )
     _write_lists(out, sizes, seed)
     _write_routines(out, preset, seed)
@@ -177,10 +186,8 @@ def _do(job: _Job) -> NDArray[np.float16]:
         return np.asarray(np.load(side))
     clip = render_clip(job.action, job.seed, job.preset)
     pose = clip.pose.astype(np.float16)
-    partial = side.with_name(side.name + ".part")
-    with partial.open("wb") as file:
+    with atomic_file(side) as new, new.open("wb") as file:
         np.save(file, pose)
-    partial.replace(side)
     encode_clip(clip, job.path)
     return pose
 
@@ -229,18 +236,15 @@ def _write_routines(out: Path, preset: str, seed: int) -> None:
 
 
 def _write_poses(path: Path, poses: Mapping[str, NDArray[np.float16]]) -> None:
-    """One archive a split: for each video's path its poses, float16 (T, P)."""
+    """One archive per split: for each video's path its poses, float16 (T, P), and the names of the P columns."""
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
-        np.savez(file, **poses)
-    partial.replace(path)
+    with atomic_file(path) as new, new.open("wb") as file:
+        np.savez(file, **{POSE_COLUMNS: np.array(POSE_NAMES)}, **poses)
 
 
 def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text)
-    partial.replace(path)
+    with atomic_file(path) as new:
+        new.write_text(text)
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -10,6 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from sefar_serve.atomic import atomic_file
 from sefar_training.synthgym.render import RenderedClip
 
 
@@ -33,16 +34,14 @@ def encode_frames(frames: NDArray[np.uint8], fps: Fraction, crf: int, path: str 
         path: the MP4; written whole or not at all.
     """
     path = Path(path)
-    partial = path.with_name(path.name + ".part")
     # One thread, since the machine is filled by clips side by side; and x264 rounds differently from run to
     # run unless it is told not to choose its routines by the processor.
     options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"}
-    with av.open(str(partial), "w", format="mp4") as container:
+    with atomic_file(path) as new, av.open(str(new), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    partial.replace(path)
     return path

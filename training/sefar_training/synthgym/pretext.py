@@ -13,11 +13,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sefar_serve.errors import SefarError
+
+from ..data import Source, TrainingClips, WeakView
 from ..loop import Batch, Metrics
 from ..model import FrameNormalizer, SefarModel
+from ..recipe import RecipeError
+from ..task import FINAL, Setup, Task
+from .dataset import POSE_COLUMNS
+from .render import POSE_NAMES
 
 
-class PoseFileError(ValueError):
+class PoseFileError(SefarError, ValueError):
     """The pose targets do not fit the list of clips or the wanted columns."""
 
 
@@ -65,27 +72,53 @@ class PretextStep(nn.Module):
         """Nothing follows the optimiser's steps."""
 
 
-def read_poses(file: Path, names: tuple[str, ...], targets: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
-    """Read per-frame pose targets.
+def pose_pretext(setup: Setup) -> Task:
+    """Set up the task `pretext`: each frame of each training clip, with its pose out of `data.poses`.
+
+    Raises:
+        RecipeError: the recipe names no file of poses.
+        PoseFileError: that file lacks a clip or a column.
+        ListFileError, BrokenClipsError: the list or its clips cannot be read.
+    """
+    config, data = setup.config, setup.config.data
+    if data.poses is None:
+        raise RecipeError("task pretext needs data.poses, the file of pose targets")
+    store = setup.open_store(data.train)
+    poses = read_poses(data.root / data.poses, config.pretext.targets)
+    without = next((entry.name for entry in store.entries if entry.name not in poses), None)
+    if without is not None:
+        raise PoseFileError(f"{data.root / data.poses} has no pose for {without} of {data.train}")
+    weak = WeakView(config.model.size, config.scale, data.flip)
+    clips = TrainingClips(store, config.model.sampling, weak, config.seed, poses)
+    targets = next(iter(poses.values())).shape[1]
+    step = PretextStep(PoseRegressor(setup.model, targets), setup.normalizer)
+    return Task(step, [Source(clips, config.optim.batch_size)], {FINAL: setup.model}, classifies=False)
+
+
+def read_poses(file: Path, targets: tuple[str, ...] = ()) -> dict[str, NDArray[np.float32]]:
+    """Read the poses that `write_dataset` wrote for the clips of a split.
 
     Args:
-        file: npz of one float (T,P) array a clip, under the clip's name in the lists.
-        names: names of the P columns.
+        file: npz of one float array (T,P) per clip, under the clip's name in the lists, and the names of the P columns
+            under `POSE_COLUMNS`. Files of older versions have no names; their columns are those of `POSE_NAMES`.
         targets: columns wanted; empty for all.
 
     Returns:
         For each clip its targets, float32 (T, wanted).
 
     Raises:
-        PoseFileError: if a wanted column does not exist or an array has another number of columns.
+        PoseFileError: a wanted column does not exist, or an array has another number of columns.
     """
-    unknown = [t for t in targets if t not in names]
-    if unknown:
-        raise PoseFileError(f"no pose column {', '.join(unknown)}; there are {', '.join(names)}")
-    columns = [names.index(t) for t in targets or names]
     poses = {}
     with np.load(file) as arrays:
+        names = tuple(arrays[POSE_COLUMNS].tolist()) if POSE_COLUMNS in arrays else POSE_NAMES
+        unknown = [target for target in targets if target not in names]
+        if unknown:
+            raise PoseFileError(f"{file} has no pose column {', '.join(unknown)}; it has {', '.join(names)}")
+        columns = [names.index(target) for target in targets or names]
         for clip in arrays.files:
+            if clip == POSE_COLUMNS:
+                continue
             pose = arrays[clip]
             if pose.ndim != 2 or pose.shape[1] != len(names):
                 raise PoseFileError(f"{file}: {clip} has shape {pose.shape}, expected (frames, {len(names)})")

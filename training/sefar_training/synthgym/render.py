@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sefar_training.synthgym.captions import caption
+from sefar_training.captions import caption
 from sefar_training.synthgym.classes import ActionClass, action_class
 from sefar_training.synthgym.motion import motion
 from sefar_training.synthgym.nuisance import Look, Preset, draw_look, find_preset
@@ -81,7 +81,7 @@ def render_clip(action: ActionClass | int | str, seed: int, preset: str | Preset
         fps=look.rate,
         pose=np.ascontiguousarray(poses, np.float32),
         action=action,
-        caption=caption(action, seed),
+        caption=caption(action.name, seed),
         crf=look.crf,
         params={"frames": count, "size": look.size, "mirror": look.mirror, "azimuth": look.azimuth},
     )

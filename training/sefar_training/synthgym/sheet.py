@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from sefar_serve.atomic import atomic_file
 from sefar_serve.clip import Video
 from sefar_training.synthgym.classes import CLASSES, ActionClass
 
@@ -72,6 +73,5 @@ def _overview(rows: list[tuple[ActionClass, NDArray[np.uint8]]]) -> Image.Image:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    partial = path.with_name(path.name + ".part")
-    image.save(partial, format="PNG", optimize=True)
-    partial.replace(path)
+    with atomic_file(path) as new:
+        image.save(new, format="PNG", optimize=True)

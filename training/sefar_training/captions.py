@@ -1,12 +1,10 @@
-"""Sentences about an action, in several wordings, chosen by seed."""
+"""Sentences that describe a class by its label, in several wordings."""
 
 from __future__ import annotations
 
 import re
 
 import numpy as np
-
-from sefar_training.synthgym.classes import ActionClass
 
 PLACES = {
     "FX": "on the floor",
@@ -50,12 +48,7 @@ def label_captions(label: str) -> list[str]:
     return [wording.format(what=what, place=place, place_first=place.capitalize()) for wording in _WORDINGS]
 
 
-def captions(action: ActionClass) -> list[str]:
-    """Every wording for a class."""
-    return label_captions(action.name)
-
-
-def caption(action: ActionClass, seed: int) -> str:
-    """One wording for a class, the same for the same seed."""
-    wordings = captions(action)
+def caption(label: str, seed: int) -> str:
+    """One wording for a label; the same seed gives the same one."""
+    wordings = label_captions(label)
     return wordings[int(np.random.default_rng([seed, 1]).integers(len(wordings)))]

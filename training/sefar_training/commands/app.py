@@ -1,0 +1,16 @@
+"""Every training command, as `sefar` finds them: by the entry point `training` of the group `sefar.commands`."""
+
+from __future__ import annotations
+
+import typer
+
+from . import adapter, data, evaluation, models, synthgym, training
+
+TRAIN, DATA = "Train and evaluate", "Training data"
+
+app = typer.Typer()
+for command in (training.train, evaluation.evaluate, training.study, models.export, models.convert):
+    app.command(rich_help_panel=TRAIN)(command)
+app.add_typer(adapter.app, name="adapter", rich_help_panel=TRAIN)
+for command in (synthgym.synth, data.lists):
+    app.command(rich_help_panel=DATA)(command)

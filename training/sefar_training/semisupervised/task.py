@@ -1,0 +1,43 @@
+"""The task `classify`: labelled clips and, with most methods, unlabelled ones, to a classifier."""
+
+from __future__ import annotations
+
+from ..data import Source, StrongView, TrainingClips, UnlabelledClips, WeakView
+from ..loop import RunError, steps_per_epoch
+from ..task import FINAL, STUDENT, Setup, Task
+from .step import RULES, ClassificationStep
+
+
+def classify(setup: Setup) -> Task:
+    """Set up the training of a classifier by the recipe's method.
+
+    Raises:
+        RunError: a part of a batch holds a single unlabelled clip, and the method mixes clips.
+        ListFileError, BrokenClipsError: the lists or their clips cannot be read.
+    """
+    config, data = setup.config, setup.config.data
+    mixes = config.uses_unlabelled and RULES[config.method].mixes
+    if mixes and config.semi.batch_size == setup.parts:
+        raise RunError(
+            "the method mixes unlabelled clips, but each part of a batch has only one; raise semi.batch_size"
+        )
+    sampling = config.model.sampling
+    weak = WeakView(config.model.size, config.scale, data.flip)
+    labelled = TrainingClips(setup.open_store(data.train), sampling, weak, config.seed)
+    sources = [Source(labelled, config.optim.batch_size)]
+    if config.uses_unlabelled and data.unlabel is not None:
+        store = setup.open_store(data.unlabel)
+        unlabelled = UnlabelledClips(store, sampling, StrongView(weak, data.strong), config.seed)
+        sources.append(Source(unlabelled, config.semi.batch_size, config.semi.start_epoch))
+    step = ClassificationStep(
+        setup.model,
+        setup.normalizer,
+        config.method,
+        config.semi,
+        config.perturbation,
+        config.optim.epochs,
+        len(sources[-1]),
+        0 if config.semi.teacher_warmup else config.semi.start_epoch * steps_per_epoch(sources, config.optim),
+        config.regularization.label_smoothing,
+    )
+    return Task(step, sources, {FINAL: step.average.module, STUDENT: setup.model}, classifies=True)
