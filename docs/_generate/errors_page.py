@@ -24,9 +24,9 @@ Every error has one shape, OpenAI's: `{"error": {"message", "type", "param", "co
 releases. The message says what is wrong and how to fix it; its wording may change. `param` is the parameter at fault.
 
 If a request has several videos, a video that fails gets the same object in its place. A row of extracted features
-has the code in `error_code` and the message in `error`. Codes marked *retry* can come with a `Retry-After` header, in
-seconds. Some codes belong to commands, batch jobs or startup and never reach an HTTP client; they are listed under
-the status that the gateway would answer with.
+has the code in `error_code` and the message in `error`. With *yes* under Retry, the answer can have a `Retry-After`
+header, in seconds. Some codes belong to commands, batch jobs or startup and never reach an HTTP client; they are
+listed under the status that the gateway would answer with.
 """
 
 PACKAGE = Path(sefar_serve.__path__[0])
@@ -82,11 +82,11 @@ def _table(entries: dict[str, Entry]) -> str:
             code(name),
             ", ".join(entry.params),
             "<br>".join(entry.texts) or sentence(name.replace("_", " ")),
-            "*retry*" if entry.retry else "",
+            "yes" if entry.retry else "",
         ]
         for name, entry in sorted(entries.items())
     )
-    return table(["Code", "Parameter", "When", ""], rows)
+    return table(["Code", "Parameter", "When", "Retry"], rows)
 
 
 def _classes() -> Iterator[type[SefarError]]:

@@ -12,6 +12,7 @@ import copied_pages
 import errors_page
 import http_page
 import metrics_page
+import recipes_page
 import settings_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -21,6 +22,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/errors.md": errors_page.render,
     "reference/http.md": http_page.render,
     "reference/metrics.md": metrics_page.render,
+    "reference/recipes.md": recipes_page.render,
     "reference/settings.md": settings_page.render,
     **{page: partial(copied_pages.render, page) for page in copied_pages.COPIED},
 }
