@@ -6,7 +6,7 @@ SERVE := .venv/bin
 DEV := .venv-dev/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-lite triton-demo serve test lint types bench constraints clean
+.PHONY: help demo demo-lite triton-demo serve test lint types docs docs-serve bench constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -26,15 +26,27 @@ triton-demo: .venv-triton/.ready  ## set up a real Triton server, serve through 
 test: .venv-dev/.ready  ## set up and run every test
 	$(DEV)/pytest -n auto --durations=10
 
-lint: .venv-dev/.ready  ## rules and format of Python, Dockerfiles and YAML
+lint: .venv-dev/.ready docs  ## rules and format of Python, Dockerfiles, YAML, workflows; spelling; every link in the docs
 	$(DEV)/ruff check .
 	$(DEV)/ruff format --check .
 	$(DEV)/lint-imports --no-logo
+	$(DEV)/codespell
 	$(DEV)/hadolint Dockerfile deploy/triton/Dockerfile
-	$(DEV)/yamllint --strict deploy training/recipes
+	$(DEV)/yamllint --strict deploy training/recipes mkdocs.yml .github
+	$(DEV)/zizmor --offline --quiet --pedantic .github
+	$(DEV)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(DEV)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(DEV)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(DEV)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 types: .venv-dev/.ready  ## mypy --strict on what we serve and what clients import
 	$(DEV)/mypy
+
+docs: .venv-dev/.ready  ## build the documentation site into site/; a broken link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(DEV)/mkdocs build --strict
+
+docs-serve: .venv-dev/.ready  ## show the documentation on http://127.0.0.1:8100 while you write it
+	NO_MKDOCS_2_WARNING=1 $(DEV)/mkdocs serve --dev-addr 127.0.0.1:8100
 
 bench: .venv-dev/.ready  ## the headline figures, each A against B in one run
 	$(DEV)/python benchmarks/decode.py
@@ -85,4 +97,4 @@ test -x /usr/bin/chromium || { test "$$(id -u)" = 0 && apt-get update -qq \
 endef
 
 clean:  ## remove the environments and everything generated
-	rm -rf .venv .venv-lite .venv-dev .venv-triton demo data runs dist build
+	rm -rf .venv .venv-lite .venv-dev .venv-triton demo data runs site dist build

@@ -172,7 +172,7 @@ def main() -> None:
     console.rule("Contact sheet")
     console.print(f"{sheet}: the frames that the model saw, context and fine elements along the timeline")
     if arguments.triton:
-        console.print("\nGateway and Triton are stopped. To keep them running, see docs/triton.md")
+        console.print("\nGateway and Triton are stopped. To keep them running, see docs/how-to/triton.md")
         return
     commands = Path(sys.executable).parent.relative_to(Path.cwd())
     console.print("\nNext: [bold]make serve[/], then open http://127.0.0.1:8000/docs, or")

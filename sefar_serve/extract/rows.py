@@ -122,7 +122,7 @@ def failed_row(ref: ClipRef, code: str, message: str, meta: ModelMetadata) -> Cl
 
 
 def schema(meta: ModelMetadata, options: RowOptions) -> pa.Schema:
-    """Columns of the Parquet files; see docs/extract.md."""
+    """Columns of the Parquet files; see docs/how-to/extract-features.md."""
     number = pa.float32() if options.dtype == "float32" else pa.float16()
     elements = len(meta.sample_frames)
     vectors = []

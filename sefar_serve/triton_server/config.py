@@ -24,7 +24,7 @@ _HEADER = "# Written by `sefar` from the model's own metadata; write it again ra
 _BATCH: dict[Flavour, int] = {"cuda": 32, "tensorrt": 32, "cpu": 8, "python": 8}
 _GPU = ("cuda", "tensorrt")
 _INSTANCES: dict[Flavour, int] = {"cuda": 1, "tensorrt": 1, "cpu": 1, "python": 2}
-"""One Python instance leaves cores idle between batches, in which a second one works (docs/benchmarks.md)."""
+"""One Python instance leaves cores idle between batches; a second one uses them (docs/explanation/benchmarks.md)."""
 
 
 def interface(metadata: ModelMetadata) -> dict[str, str]:

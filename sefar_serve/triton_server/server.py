@@ -145,7 +145,7 @@ class TritonServer:
             "--model-control-mode=explicit",
             "--load-model=*",
             # Versions load one after the other, oldest first: beside each other, one that fails shortly before another
-            # is ready can bring server 2.51 down (docs/decisions/0004-triton.md).
+            # is ready can bring server 2.51 down (docs/explanation/decisions/0004-triton.md).
             "--model-load-thread-count=1",
             # One model that does not load takes neither the others nor the server with it.
             "--exit-on-error=false",

@@ -93,7 +93,7 @@ def write_dataset(
     """Write a data set, or go on with an interrupted one.
 
     Args:
-        out: folder; see docs/synthgym.md for what it will hold.
+        out: folder; see docs/explanation/synthgym.md for what it will hold.
         preset: difficulty and size.
         seed: another seed, other clips.
         clips_per_class: for each of train, val and test, instead of the preset's.
