@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 _OURS = ("sefar_serve", "sefar_training", "sefar_client", "sefar_features")
 
@@ -28,17 +26,3 @@ def needs_extra(extra: str) -> Iterator[None]:
         raise ModuleNotFoundError(
             f"{error.name} is not installed; install it with: pip install 'sefar-serve[{extra}]'", name=error.name
         ) from error
-
-
-def optional_module(name: str, *, extra: str) -> Any:
-    """Import a module whose packages come with an extra.
-
-    Args:
-        name: of the module.
-        extra: of sefar-serve.
-
-    Raises:
-        ModuleNotFoundError: it is not installed; the message says how to.
-    """
-    with needs_extra(extra):
-        return importlib.import_module(name)

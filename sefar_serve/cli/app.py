@@ -38,7 +38,7 @@ from sefar_serve.cli.options import (
 )
 from sefar_serve.cli.triton import app as triton
 from sefar_serve.errors import SefarError
-from sefar_serve.optional import optional_module
+from sefar_serve.optional import needs_extra
 from sefar_serve.schemas.problem import ItemError
 from sefar_serve.schemas.video import Classification, Embedding
 from sefar_serve.settings import Settings
@@ -161,7 +161,9 @@ def info(
 ) -> None:
     """Show what a model says of itself: classes, sampling, sizes."""
     settings = settings_for(model)
-    loaded = optional_module("sefar_serve.engine.onnx", extra="cpu").OnnxModel(settings.model)
+    with needs_extra("cpu"):
+        from sefar_serve.engine.onnx import OnnxModel
+    loaded = OnnxModel(settings.model)
     if as_json:
         typer.echo(loaded.metadata.model_dump_json())
     else:
