@@ -85,7 +85,7 @@ def test_what_cannot_be_a_version_is_refused_and_changes_nothing(untrained_model
 def test_other_peoples_models_are_passed_over_unless_asked_for() -> None:
     config = pb.ModelConfig(name="resnet")
     assert described(config, required=False) is None
-    with pytest.raises(ModelLoadError, match=r"the Triton model 'resnet' carries no sefar\.\* metadata"):
+    with pytest.raises(ModelLoadError, match=r"the Triton model 'resnet' has no sefar\.\* metadata"):
         described(config, required=True)
 
 
