@@ -163,7 +163,7 @@ def test_a_compressed_response_is_refused(port: int) -> None:
 
 
 def test_a_missing_file_on_the_host(port: int) -> None:
-    with pytest.raises(UrlFetchError, match="answers 404"):
+    with pytest.raises(UrlFetchError, match="returned 404"):
         fetcher(f"127.0.0.1:{port}").fetch(f"http://127.0.0.1:{port}/none")
 
 
@@ -187,7 +187,7 @@ def test_an_allowed_name_that_resolves_to_a_private_address(monkeypatch: pytest.
 def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(0, 0, 0, "", (address, 80)) for address in ("8.8.8.8", "10.1.2.3")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    with pytest.raises(UrlNotAllowedError, match=r"10\.1\.2\.3, which is not a public address"):
+    with pytest.raises(UrlNotAllowedError, match=r"resolves to 10\.1\.2\.3, which is not a public address"):
         fetcher("videos.example.org").fetch("http://videos.example.org/video")
 
 
