@@ -12,7 +12,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 REQUEST: ContextVar[Mapping[str, str]] = ContextVar("request", default=MappingProxyType({}))
-"""Fields of every line that is logged while a request is served: its id, and its trace if it belongs to one."""
+"""Fields added to every line logged while a request is served: its id, and its trace if it belongs to one."""
 
 
 def configure_logging(level: str, style: Literal["json", "text"]) -> None:

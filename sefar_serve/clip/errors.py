@@ -63,13 +63,13 @@ class ClipLimitError(ClipError):
 
 
 class ClipSpanError(ClipError):
-    """A time span, or its windows, are invalid or outside the video."""
+    """A time span or a window is invalid or outside the video."""
 
     code = "invalid_span"
 
 
 DAMAGE = (av.FFmpegError, EOFError, UnicodeDecodeError, IndexError, AttributeError, LookupError)
-"""What PyAV raises on damaged files. Some are Python's own exceptions, from code that expects a sound header."""
+"""What PyAV raises on damaged files. Some are Python's own exceptions, from code that assumes an intact header."""
 
 _NOT_THE_FILES_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.EACCES})
 

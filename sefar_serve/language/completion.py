@@ -99,7 +99,7 @@ def usage(reply: Reply) -> TokenUsage:
 
 
 def total_usage(replies: Sequence[Reply]) -> CaptionUsage:
-    """Tokens spent on several captions."""
+    """Tokens used for several captions."""
     each = [usage(reply) for reply in replies]
     return CaptionUsage(
         prompt_tokens=sum(one.prompt_tokens for one in each),

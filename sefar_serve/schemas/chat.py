@@ -106,7 +106,7 @@ class ChatRequest(BaseModel):
 
     @property
     def length(self) -> int | None:
-        """Longest answer that is asked for, in tokens, by whichever name; None if the request does not say."""
+        """The maximum length that the request asks for, in tokens, under either name; None if it asks for none."""
         return self.max_completion_tokens or self.max_tokens
 
 
@@ -139,7 +139,7 @@ class SefarBlock(BaseModel):
     )
     named_label: str | None = None
     notice: str | None = Field(
-        None, description="what to know of the answer: a disagreement, a lowered max_tokens, that no video was seen"
+        None, description="a remark about the answer: a disagreement, a lowered max_tokens, or that it saw no video"
     )
     abstained: bool = False
     options: list[Choice] | None = None
