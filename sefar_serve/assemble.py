@@ -1,4 +1,4 @@
-"""From settings to parts: the engine, the language model and the limits that they name."""
+"""Builds the engine, the language model and the limits that the settings ask for."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sefar_serve.settings import Settings, shipped_captioner
 log = logging.getLogger(__name__)
 
 DEFAULT_TOKENS = 128
-"""Longest answer where a request does not say, in tokens."""
+"""Default maximum length of an answer, in tokens."""
 
 
 def bounds_of(settings: Settings) -> Bounds:
-    """What the recognizer may do at a time."""
+    """The limits on the recognizer."""
     limits = ClipLimits(
         max_bytes=settings.max_body_bytes,
         max_pixels=settings.max_pixels,
@@ -29,13 +29,13 @@ def bounds_of(settings: Settings) -> Bounds:
 
 
 def make_engine(settings: Settings) -> Engine:
-    """Load the model that the settings name, or make the engine that asks their Triton server.
+    """Load the model that the settings name, or create the engine for their Triton server.
 
     Raises:
         ModelLoadError: if the model cannot be loaded.
         ModuleNotFoundError: if the package that the engine needs is not installed; the message names its extra.
     """
-    # Each engine's package is an extra of its own: a gateway in front of Triton has no onnxruntime.
+    # Each engine needs its own extra: a gateway in front of Triton has no onnxruntime.
     if settings.triton_url is not None:
         with needs_extra("triton"):
             from sefar_serve.engine.triton import TritonEngine, TritonOptions
@@ -61,10 +61,10 @@ def make_engine(settings: Settings) -> Engine:
 
 
 def make_generator(settings: Settings) -> Generator | None:
-    """Load the language model that the settings name, or make the generator that asks their vLLM server.
+    """Load the language model that the settings name, or create the generator for their vLLM server.
 
     Returns:
-        None where the settings want none, or where `auto` finds no torch to run the shipped one with.
+        None if captions are disabled, or if the captioner is `auto` and a package that it needs is missing.
 
     Raises:
         GenerationError: the adapter or its language model cannot be loaded.
@@ -80,7 +80,7 @@ def make_generator(settings: Settings) -> Generator | None:
     except ModuleNotFoundError as error:
         if settings.captioner != "auto":
             raise
-        log.info("labels alone, no captions: %s", error)
+        log.info("captions are disabled: %s", error)
         return None
 
 

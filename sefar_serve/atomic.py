@@ -23,7 +23,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     yield new
-    # Some writers make files that only their owner may read; others read what the folder lets them.
+    # Some writers create files that only their owner can read. Whoever can read the folder should read its files.
     for file in new.rglob("*"):
         if file.is_file():
             file.chmod(new.stat().st_mode & 0o666)
@@ -53,7 +53,7 @@ def atomic_file(file: Path) -> Iterator[Path]:
         new.replace(file)
         folder = os.open(file.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)  # the name as well
+            os.fsync(folder)  # makes the rename durable too
         finally:
             os.close(folder)
     finally:

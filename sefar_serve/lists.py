@@ -1,4 +1,4 @@
-"""List files: one clip a line, `path label`, as the authors published them and as people write them."""
+"""List files with one clip per line, `path label`: those that SeFAR's authors published, and your own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from sefar_serve.errors import SefarError
 
 UNKNOWN = -1
-"""Label of a clip whose class a list does not say."""
+"""Label of a clip that has none in its list."""
 
 _HEADER = re.compile(
     r'"?(?:(?:video|clip|file)s?[ _]?)?(?:path|name|id|video|clip|file|filename)?s?"?[ \t,]+'
@@ -35,8 +35,8 @@ class ListEntry:
 
     Attributes:
         name: the path as written in the list, with `/` between its parts.
-        path: where the file is, after prefix replacement and joined to the root.
-        label: class number; `UNKNOWN` where a list of unlabelled clips has none.
+        path: location of the file: the name after prefix replacement, joined to the root.
+        label: class number; `UNKNOWN` if a list of unlabelled clips has none.
     """
 
     name: str
@@ -47,21 +47,21 @@ class ListEntry:
 def parse_list(lines: Iterable[str], source: str = "list", *, unlabelled: bool = False) -> Iterator[tuple[str, int]]:
     """Read the lines of a list file, one at a time.
 
-    The label is the last field; spaces, tabs or a comma stand before it, so paths may contain spaces and commas. A path
-    in double quotes is taken as CSV writers mean it. Blank lines, a byte-order mark and a header (``path,label``) are
+    The label is the last field, after spaces, tabs or a comma, so paths may contain spaces and commas. A path
+    in double quotes is read by CSV's rules. Blank lines, a byte-order mark and a header (``path,label``) are
     allowed.
 
     Args:
-        lines: of the file, opened as text.
-        source: its name, for error messages.
-        unlabelled: lines may lack a label, or have -1; such clips get `UNKNOWN`.
+        lines: lines of the file, as text.
+        source: the file's name, for error messages.
+        unlabelled: accept lines without a label or with -1; such clips get `UNKNOWN`.
 
     Yields:
         (path as written, label) for each clip, in order.
 
     Raises:
-        ListFileError: naming the first line that has no path, no whole number as its last field, or a frame
-            count between the two; or the text is not UTF-8.
+        ListFileError: a line has no path, no whole number as its last field, or a frame count between the two
+            (the message names the first such line); or the text is not UTF-8.
     """
     header_allowed = True
     try:
@@ -77,12 +77,12 @@ def parse_list(lines: Iterable[str], source: str = "list", *, unlabelled: bool =
             if label is None and not unlabelled:
                 raise ListFileError(
                     f"{source}, line {number}: {line!r} is not `path label`, e.g. `videos/a.mp4 12`; "
-                    "a label is the number of a class, from 0"
+                    "a label is a class number, starting at 0"
                 )
             if _COUNTED.search(path):
                 raise ListFileError(
-                    f"{source}, line {number}: {line!r} has a number between path and label (a frame count?), which "
-                    "has to go: awk '{print $1, $NF}' keeps path and label where paths have no spaces"
+                    f"{source}, line {number}: {line!r} has a number between path and label (a frame count?). "
+                    "Remove it; if no path contains spaces: awk '{print $1, $NF}'"
                 )
             yield path, UNKNOWN if label is None else int(label)
     except UnicodeDecodeError as error:
@@ -92,7 +92,7 @@ def parse_list(lines: Iterable[str], source: str = "list", *, unlabelled: bool =
 
 
 def _fields(line: str, unlabelled: bool) -> tuple[str, str | None]:
-    """Path and label of a line; no label where there is none, or none that is allowed."""
+    """Path and label of a line; the label is None if it is missing or not allowed."""
     quoted = _QUOTED.fullmatch(line)
     found = quoted or _PLAIN.fullmatch(line)
     if found is None:
@@ -111,8 +111,8 @@ def read_list(
     Args:
         path: the list file, UTF-8.
         root: folder that relative clip paths are joined to.
-        remap: prefix replacements, e.g. ``{"/root/video/": "videos/"}``; the longest that fits applies.
-        unlabelled: lines may lack a label.
+        remap: prefix replacements, e.g. ``{"/root/video/": "videos/"}``; the longest matching prefix applies.
+        unlabelled: accept lines without a label or with -1.
 
     Raises:
         ListFileError: if the file is not UTF-8, a line is malformed, or there is no clip in the list.
@@ -123,20 +123,20 @@ def read_list(
             name = forward_slashes(written)
             entries.append(ListEntry(name, root / replaced_prefix(name, remap or {}), label))
     if not entries:
-        raise ListFileError(f"{path} lists no clips")
+        raise ListFileError(f"{path} lists no clips; write one clip per line, `path label`")
     return entries
 
 
 def forward_slashes(name: str) -> str:
-    """A path of a list written on Windows; a backslash beside slashes is part of a name."""
+    """Replace backslashes, for lists written on Windows. In a path that has slashes, a backslash is part of a name."""
     return name if "/" in name else name.replace("\\", "/")
 
 
 def replaced_prefix(name: str, remap: Mapping[str, str]) -> str:
-    """Put another prefix in place of the longest that fits.
+    """Replace the longest matching prefix.
 
     Args:
-        name: path as a list has it.
+        name: path as written in a list.
         remap: prefix replacements.
     """
     prefix = max((p for p in remap if name.startswith(p)), key=len, default="")

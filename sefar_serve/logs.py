@@ -1,4 +1,4 @@
-"""Logging set up once, by whoever owns the process: one JSON object a line, or plain text."""
+"""Logging for the whole process, set up once by its entry point: one JSON object per line, or plain text."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 REQUEST: ContextVar[Mapping[str, str]] = ContextVar("request", default=MappingProxyType({}))
-"""Fields of every line that is logged while a request is served: its id, and its trace if it belongs to one."""
+"""Fields added to every line logged while a request is served: its id, and its trace if it belongs to one."""
 
 
 def configure_logging(level: str, style: Literal["json", "text"]) -> None:
     """Send every log record to standard error.
 
     Args:
-        level: least level shown, e.g. ``info``.
+        level: lowest level shown, e.g. ``info``.
         style: ``json`` for machines, ``text`` for people.
     """
     handler = logging.StreamHandler()
@@ -37,7 +37,7 @@ def configure_logging(level: str, style: Literal["json", "text"]) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # httpx tells every request of ours at INFO, and uvicorn's access lines repeat our own.
+    # httpx logs every request that we send at INFO, and uvicorn's access log repeats ours.
     for name in ("httpx", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -1,6 +1,6 @@
-"""What a SeFAR model says about itself, kept inside its ONNX file.
+"""The description of a SeFAR model, stored inside its ONNX file.
 
-Whoever serves a model needs its labels, its sampling and its preprocessing. They are written into
+Serving a model needs its labels, its sampling and its preprocessing. They are written into
 the file's metadata at export and read from there at load, so no side file can go stale.
 """
 
@@ -19,33 +19,33 @@ OUTPUT_NAMES = ("logits", "embedding", "tokens", "mc_logits")
 """Outputs of the ONNX graph; its only input is ``frames``."""
 
 PREFIX = "sefar."
-"""Every key of ours in the ONNX metadata starts with it; the values are JSON."""
+"""Prefix of SeFAR's keys in the ONNX metadata; their values are JSON."""
 
 
 class MetadataError(SefarError, ValueError):
-    """An ONNX file does not describe itself as a SeFAR model."""
+    """An ONNX file has no valid SeFAR metadata."""
 
     code = "not_a_sefar_model"
 
 
 class ModelMetadata(BaseModel):
-    """A model's own description.
+    """The description of a model.
 
     Attributes:
-        name: name users address it by, e.g. ``sefar-synthgym-tiny``.
+        name: the name that clients pass as `model`, e.g. ``sefar-synthgym-tiny``.
         version: version of the weights, e.g. ``1``.
-        dataset: what it was trained on, for people to read.
+        dataset: name of the training data set, for information only.
         sample_frames: frames per temporal element, fine ones first, context last.
         layout: where the elements' frames come from, see `sefar_serve.sampling`.
-        resize: short side in pixels that frames are scaled to.
+        resize: frames are scaled so that their short side has this many pixels.
         size: side in pixels of the central square cut from the scaled frame; at most `resize`.
         mean: per RGB channel, on [0, 1], subtracted inside the graph.
         std: per RGB channel, on [0, 1], divided by inside the graph.
-        labels: class names, line n of the label file is class n.
-        attributes: for each class its machine-readable attributes, e.g. ``{"direction": "forward"}``;
-            empty where the data set has none.
-        opposites: for each class the class that is its exact opposite in time, or None; empty
-            where the data set has none.
+        labels: class names; class n is line n of the label file.
+        attributes: machine-readable attributes of each class, e.g. ``{"direction": "forward"}``;
+            empty if the data set has none.
+        opposites: for each class, the number of its exact opposite in time, or None; empty
+            if the data set has none.
         embedding_dim: width of the ``embedding`` output.
         token_dim: width D of the ``tokens`` output.
         mc_samples: T, the number of Monte-Carlo head samples in ``mc_logits``.
@@ -71,18 +71,18 @@ class ModelMetadata(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelMetadata:
-        _ = self.sampling  # raises ValueError on impossible elements
+        _ = self.sampling  # raises ValueError on invalid elements
         if self.size > self.resize:
-            raise ValueError(f"size {self.size} is larger than resize {self.resize}")
+            raise ValueError(f"size {self.size} is larger than resize {self.resize}; it must be at most resize")
         for field in ("attributes", "opposites"):
             count = len(getattr(self, field))
             if count not in (0, len(self.labels)):
-                raise ValueError(f"{count} {field} for {len(self.labels)} labels")
+                raise ValueError(f"{count} {field} for {len(self.labels)} labels; give one per label, or none")
         return self
 
     @property
     def sampling(self) -> Sampling:
-        """The sampling as `sefar_serve.clip` takes it."""
+        """The sampling, as `sefar_serve.clip` takes it."""
         return Sampling(self.sample_frames, self.layout)
 
     @property
@@ -103,7 +103,7 @@ class ModelMetadata(BaseModel):
         return dict(zip(OUTPUT_NAMES, shapes, strict=True))
 
     def to_props(self) -> dict[str, str]:
-        """The ONNX ``metadata_props`` entries: one JSON value a key."""
+        """The ONNX ``metadata_props`` entries: one JSON value per key."""
         return {PREFIX + key: json.dumps(value) for key, value in self.model_dump(mode="json").items()}
 
     @classmethod
@@ -111,11 +111,11 @@ class ModelMetadata(BaseModel):
         """Read the description back.
 
         Args:
-            props: the ONNX file's metadata, foreign keys allowed.
+            props: the ONNX file's metadata; keys without `PREFIX` are ignored.
             source: the file's name, for error messages.
 
         Raises:
-            MetadataError: if keys of ours are missing, malformed or contradict each other.
+            MetadataError: if SeFAR's keys are missing, malformed or contradict each other.
         """
         fields: dict[str, Any] = {}
         for key, value in props.items():
@@ -123,13 +123,16 @@ class ModelMetadata(BaseModel):
                 try:
                     fields[key.removeprefix(PREFIX)] = json.loads(value)
                 except json.JSONDecodeError as error:
-                    raise MetadataError(f"{source}: metadata {key} is not JSON: {error}") from error
+                    raise MetadataError(
+                        f"{source} has invalid metadata: {key} is not JSON ({error}); "
+                        "export the model again with `sefar export`"
+                    ) from error
         if not fields:
-            raise MetadataError(
-                f"{source} carries no {PREFIX}* metadata; export it with `sefar export`, which writes them"
-            )
+            raise MetadataError(f"{source} has no {PREFIX}* metadata; export the model with `sefar export`")
         try:
             return cls(**fields)
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'model'}: {e['msg']}" for e in error.errors())
-            raise MetadataError(f"{source}: metadata does not describe a SeFAR model: {wrong}") from error
+            raise MetadataError(
+                f"{source} has invalid {PREFIX}* metadata: {wrong}; export the model again with `sefar export`"
+            ) from error

@@ -10,10 +10,10 @@ _OURS = ("sefar_serve", "sefar_training", "sefar_client", "sefar_features")
 
 @contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
-    """Import inside this block what needs an extra.
+    """Put imports that need an extra inside this block.
 
     Args:
-        extra: of sefar-serve, e.g. ``cpu`` or ``cpu,triton``.
+        extra: name of the extra of sefar-serve, e.g. ``cpu`` or ``cpu,triton``.
 
     Raises:
         ModuleNotFoundError: a package is not installed; the message says how to install it.
@@ -22,7 +22,7 @@ def needs_extra(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] in _OURS:
-            raise  # our own mistake, not a missing package
+            raise  # a bug in our own imports, not a missing package
         raise ModuleNotFoundError(
             f"{error.name} is not installed; install it with: pip install 'sefar-serve[{extra}]'", name=error.name
         ) from error

@@ -1,4 +1,4 @@
-"""What requests about videos may ask for, beside the videos: one class a route, read from query, form or JSON."""
+"""Options of requests about videos: one class per route, read from query, form or JSON."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ from sefar_serve.schemas.model_name import ModelName
 
 
 class ClipOptions(BaseModel):
-    """What every request about videos may say."""
+    """Options of every request about videos."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: ModelName = Field(
-        None, description="name of the model, or name:version; `default` or left out: the default model"
+        None, description="name of the model, or name:version; null or `default` for the default model"
     )
-    start: float | None = Field(None, ge=0, description="seconds; the clip begins here")
-    end: float | None = Field(None, gt=0, description="seconds; the clip ends here")
+    start: float | None = Field(None, ge=0, description="start of the clip in seconds; null for the first frame")
+    end: float | None = Field(None, gt=0, description="end of the clip in seconds; null for the end of the video")
     modality: Literal["video"] = Field("video", description="accepted for compatibility")
-    user: str | None = Field(None, description="accepted for compatibility, not used")
+    user: str | None = Field(None, description="accepted for compatibility; ignored")
 
     @property
     def span(self) -> Span:
-        """Which part of each video to look at."""
+        """Which part of each video to recognise."""
         return Span(self.start, self.end)
 
 
 class WindowOptions(ClipOptions):
-    """Options of requests that may look at a long video through sliding windows."""
+    """Options of requests that may use sliding windows over a long video."""
 
-    window: float | None = Field(None, gt=0, description="seconds; sliding windows of this length give a timeline")
-    stride: float | None = Field(None, gt=0, description="seconds between windows; half a window by default")
+    window: float | None = Field(None, gt=0, description="length of sliding windows in seconds; gives a timeline")
+    stride: float | None = Field(
+        None, gt=0, description="seconds between the starts of windows; half a window by default"
+    )
 
     @property
     def span(self) -> Span:
-        """Which part of each video to look at, and through which windows."""
+        """Which part of each video to recognise, and in which windows."""
         return Span(self.start, self.end, self.window, self.stride)
 
 
@@ -47,12 +49,12 @@ class ClassifyOptions(WindowOptions):
     """Options of POST /v1/classify."""
 
     top_k: int = Field(5, ge=1, le=10_000, description="number of labels")
-    attributes: bool = Field(True, description="whether labels carry their machine-readable attributes")
-    raw_scores: bool = Field(False, description="whether labels carry their logits")
+    attributes: bool = Field(True, description="whether labels include their machine-readable attributes")
+    raw_scores: bool = Field(False, description="whether labels include their logits")
 
 
 def _split_commas(value: object) -> object:
-    """A comma-separated field, or several of them as a repeated query parameter gives, as one tuple."""
+    """Split a comma-separated field, or the list that a repeated query parameter gives, into one tuple."""
     parts = [value] if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)):
         return value
@@ -62,11 +64,18 @@ def _split_commas(value: object) -> object:
 class CaptionOptions(WindowOptions):
     """Options of POST /v1/captions."""
 
-    prompt: str = Field(CAPTION_PROMPT, min_length=1, description="what the captioner is asked")
-    max_tokens: int | None = Field(None, ge=1, description="longest caption in tokens; lowered to the server's limit")
-    temperature: float = Field(0.0, ge=0, le=2, description="0 takes the likeliest token each time")
+    prompt: str = Field(CAPTION_PROMPT, min_length=1, description="prompt for the captioner")
+    max_tokens: int | None = Field(
+        None, ge=1, description="maximum length of a caption in tokens; lowered to the server's limit"
+    )
+    temperature: float = Field(0.0, ge=0, le=2, description="0 always takes the most likely token")
     seed: Seed | None = Field(None, description="the same seed gives the same caption")
-    abstain_below: float | None = Field(None, ge=0, le=1, description="replaces the server's own")
+    abstain_below: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="withhold a text that contradicts the classifier if η is below this; null for the server's default",
+    )
     top_k: int = Field(5, ge=1, le=10_000, description="number of the classifier's labels")
 
 
@@ -77,6 +86,6 @@ class EmbedOptions(WindowOptions):
         tuple[Literal["embedding", "tokens"], ...], BeforeValidator(_split_commas), Field(min_length=1)
     ] = Field(("embedding",), description="embedding, tokens, or both separated by a comma")
     encoding_format: Literal["float", "base64"] = Field(
-        "float", description="base64 is little-endian float32, as OpenAI's"
+        "float", description="base64 is little-endian float32, as in OpenAI's API"
     )
-    dimensions: int | None = Field(None, ge=1, description="must be the model's own width when given")
+    dimensions: int | None = Field(None, ge=1, description="if given, it must be the model's embedding width")

@@ -1,7 +1,7 @@
 """From videos to predictions: decode in a thread pool, infer in the engine.
 
-The gateway and the command line both go through `Recognizer`, so they cannot disagree. It speaks
-of clips and predictions only; `sefar_serve.schemas.render` turns them into what users see.
+The gateway and the command line both use `Recognizer`, so they give the same answers. It returns
+clips and predictions; `sefar_serve.schemas.render` turns them into the JSON that users see.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sefar_serve.metadata import ModelMetadata
 
 @dataclass(frozen=True)
 class ClipInput:
-    """One video to look at.
+    """One video to recognise.
 
     Attributes:
-        name: for answers and error messages.
-        open: gives the video; called in a decoding thread, so it may read, decode base64, and raise
-            `sefar_serve.clip.ClipError`.
-        close: gives back what `open` gave; called once nobody reads it any more.
+        name: shown in answers and error messages.
+        open: returns the video. Called in a decoding thread, so it may read files, decode base64, and
+            raise `sefar_serve.clip.ClipError`.
+        close: releases what `open` returned; called when the video is no longer read.
     """
 
     name: str
@@ -37,12 +37,12 @@ class ClipInput:
 
 @dataclass(frozen=True)
 class Span:
-    """Which part of a video, and whether as one clip or as sliding windows.
+    """Which part of a video to recognise, as one clip or as sliding windows.
 
     Attributes:
         start: seconds; None for the beginning.
         end: seconds; None for the end.
-        window: seconds of each sliding window; None takes the span as one clip.
+        window: length of each sliding window in seconds; None takes the span as one clip.
         stride: seconds between the starts of windows; None for half a window.
     """
 
@@ -70,12 +70,12 @@ class _Decoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Recognised:
-    """Everything found in one video: one window, or several when sliding windows were asked for.
+    """The results for one video: one window, or several if sliding windows were requested.
 
     Attributes:
-        name: of the input.
-        windows: in order of time, at least one.
-        decode_seconds: time spent opening and decoding, waiting for a thread not included.
+        name: name of the input.
+        windows: at least one, in order of time.
+        decode_seconds: time spent opening and decoding, without the wait for a thread.
     """
 
     name: str
@@ -84,24 +84,24 @@ class Recognised:
 
     @property
     def queue_seconds(self) -> float:
-        """Longest wait of a window for the model."""
+        """Longest time that a window waited for the model."""
         return max(window.prediction.queue_seconds for window in self.windows)
 
     @property
     def inference_seconds(self) -> float:
-        """Time in the model; windows that shared a batch shared it."""
+        """Time in the model; the time of a batch is divided equally among its clips."""
         return sum(window.prediction.inference_seconds / window.prediction.batch_size for window in self.windows)
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much a recognizer may do at a time.
+    """Limits on a recognizer.
 
     Attributes:
         decode_threads: videos decoded at the same time.
-        max_decoding: most videos decoding or waiting to; more are refused before any work.
-        limits: on each video.
-        max_windows: most sliding windows in one video.
+        max_decoding: maximum number of videos being decoded or waiting; more are refused before any work.
+        limits: limits on each video.
+        max_windows: maximum number of sliding windows in one video.
     """
 
     decode_threads: int = 1
@@ -111,11 +111,11 @@ class Bounds:
 
 
 class Recognizer:
-    """Decodes and infers, many videos at a time, within fixed bounds.
+    """Decodes many videos at a time and runs the model on them, within fixed limits.
 
     Args:
         engine: started by `start` and closed by `close`.
-        bounds: on threads, queue and each video.
+        bounds: limits on threads, queue and each video; None for the defaults.
     """
 
     def __init__(self, engine: Engine, bounds: Bounds | None = None) -> None:
@@ -126,7 +126,7 @@ class Recognizer:
 
     @property
     def decoding(self) -> int:
-        """Videos being decoded or waiting to be."""
+        """Number of videos being decoded or waiting."""
         return self._decoding
 
     async def start(self) -> None:
@@ -134,7 +134,7 @@ class Recognizer:
         await self.engine.start()
 
     async def close(self) -> None:
-        """Let running work end, then stop engine and threads."""
+        """Wait for running work to finish, then stop the engine and the threads."""
         await self.engine.close()
         await asyncio.to_thread(self._pool.shutdown, wait=True)
 
@@ -150,15 +150,15 @@ class Recognizer:
     async def recognise(
         self, inputs: Sequence[ClipInput], model: Model, span: Span = Span()
     ) -> list[Recognised | Exception]:
-        """Look at several videos at once.
+        """Recognise several videos at once.
 
         Args:
             inputs: the videos.
-            model: one of the engine's.
-            span: which part of each.
+            model: one of the engine's models.
+            span: which part of each video.
 
         Returns:
-            In order of `inputs`, what was found or the exception that this one video ended with
+            For each input, in order, its results or the exception that it failed with
             (`ClipError`, `EngineError`); one bad video does not fail the others.
 
         Raises:
@@ -168,8 +168,8 @@ class Recognizer:
             for item in inputs:
                 item.close()
             raise EngineOverloadedError(
-                f"{self._decoding} videos are being decoded or wait to be, {len(inputs)} more are too many; "
-                "try again later"
+                f"{self._decoding} videos are being decoded or waiting, and {len(inputs)} more would exceed the "
+                f"limit of {self._bounds.max_decoding}; try again later"
             )
         decodes = [self._submit_decode(item, span, model.metadata) for item in inputs]
         found = await asyncio.gather(
@@ -186,8 +186,8 @@ class Recognizer:
         self._decoding += 1
         future = self._pool.submit(self._decode, item, span, meta)
 
-        # The place is given back when the thread is done with the video, not when the caller stops
-        # waiting: a timed-out request must not let another video in beside the one still decoding.
+        # The slot is freed when the thread is done with the video, not when the caller stops
+        # waiting: a timed-out request must not admit another video while its own is still decoding.
         def release(_: object) -> None:
             item.close()
             if not loop.is_closed():
@@ -202,11 +202,11 @@ class Recognizer:
     async def _one(self, item: ClipInput, decode: Future[_Decoded], model: Model) -> Recognised:
         # Cancelling the wrapper cancels a decode that has not started, which then costs nothing.
         decoded = await asyncio.wrap_future(decode)
-        # A long video must not fill the engine's queue alone and have itself refused.
-        places = asyncio.Semaphore(32)
+        # Otherwise a long video could fill the engine's queue by itself and have its own windows refused.
+        slots = asyncio.Semaphore(32)
 
         async def infer(clip: Clip) -> Prediction:
-            async with places:
+            async with slots:
                 return await model.infer(clip.frames)
 
         tasks = [asyncio.create_task(infer(clip)) for clip in decoded.clips]

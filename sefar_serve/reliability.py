@@ -1,4 +1,4 @@
-"""How far an answer can be trusted: SeFAR's Adaptive-Regulation coefficient (paper, section 3.3)."""
+"""How reliable a prediction is: SeFAR's Adaptive-Regulation coefficient η (paper, section 3.3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def top_classes(logits: NDArray[np.float32], top_k: int) -> list[tuple[int, floa
         top_k: number of classes, capped at K.
 
     Returns:
-        (class number, softmax probability) of each, best first; the lower number first among equals.
+        (class number, softmax probability) of each, best first; ties go to the lower number.
     """
     scores = softmax(logits)
     order = np.argsort(-scores, kind="stable")[:top_k]
@@ -33,7 +33,7 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def regulation(mean: ArrayLike, deviation: ArrayLike) -> NDArray[np.float64]:
-    """η: near 1 when the samples are sure and steady, small when unsure or wavering.
+    """η: near 1 if the samples are confident and agree with each other, small if not.
 
     η = 2·σ(e^m − e) · 2·(σ(1 / (20·s + 1e-9)) − 1/2)
 

@@ -1,8 +1,8 @@
 """Which frames of a clip the model sees: the dual-level temporal elements of SeFAR (paper, section 3.1).
 
-A clip becomes M short *fine* elements and one *context* element. The context carries what happens
-over the whole clip, forward or backward; the fine elements carry detail. This module only chooses
-frame numbers, so that training, serving and batch extraction cannot disagree about them.
+A clip becomes M short *fine* elements and one *context* element. The context shows what happens
+over the whole clip, and in which direction; the fine elements show detail. This module only chooses
+frame numbers, so that training, serving and batch extraction always choose the same ones.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Sampling:
 
     Attributes:
         sample_frames: frames per element, the fine elements first and the context last,
-            e.g. ``(2, 2, 4)``: two fine elements of 2 frames and a context of 4. One element alone,
+            e.g. ``(2, 2, 4)``: two fine elements of 2 frames and a context of 4. A single element,
             ``(8,)``, is the uniform sampling that SeFAR is compared with.
-        layout: ``interleaved`` deals the clip's segments out to the elements in turn (the authors'
-            release); ``local`` takes each fine element as adjacent frames at the centre of its own
-            window (the paper's prose: a fine element is a short clip).
+        layout: ``interleaved`` assigns the clip's segments to the elements in turn (the authors'
+            code); ``local`` takes each fine element as adjacent frames at the centre of its own
+            window (the paper's text: a fine element is a short clip).
     """
 
     sample_frames: tuple[int, ...] = (2, 2, 4)
@@ -44,7 +44,7 @@ class Sampling:
 
     @property
     def frames(self) -> int:
-        """F, the number of frames in all."""
+        """F, the total number of frames."""
         return sum(self.sample_frames)
 
     @property
@@ -59,16 +59,16 @@ class Sampling:
 
 
 def interleaved_segments(sample_frames: Sequence[int]) -> list[list[int]]:
-    """Deal F equal segments of a clip out to its elements.
+    """Assign the F equal segments of a clip to its elements.
 
-    Walking the elements from last (the context) to first, an element of n frames takes segment j
-    when j is free and j >= taken * F / n, where taken counts what this element has so far.
+    Elements are filled from last (the context) to first. An element of n frames takes segment j
+    if j is free and j >= taken * F / n, where taken is the number of segments it already has.
 
     Args:
         sample_frames: frames per element, context last.
 
     Returns:
-        For each element its ascending segment numbers; together every number in [0, F) once.
+        The segment numbers of each element, ascending; each number in [0, F) appears once.
     """
     total = sum(sample_frames)
     free = [True] * total
@@ -80,7 +80,7 @@ def interleaved_segments(sample_frames: Sequence[int]) -> list[list[int]]:
             if len(taken) < n and free[j] and j * n >= len(taken) * total:
                 taken.append(j)
                 free[j] = False
-        # Uneven counts, e.g. (3, 4), can leave an element short of late segments; it then takes
+        # With uneven counts, e.g. (3, 4), an element can run out of late segments; it then takes
         # the free ones nearest the end, so that every segment is used exactly once.
         for j in reversed(range(total)):
             if len(taken) < n and free[j]:
@@ -93,7 +93,7 @@ def interleaved_segments(sample_frames: Sequence[int]) -> list[list[int]]:
 def _segment_frames(
     segments: NDArray[np.int64], count: int, frames: int, rng: np.random.Generator | None, view: tuple[int, int]
 ) -> NDArray[np.int64]:
-    """One frame number from each of the given ones of ``count`` equal segments of [0, frames)."""
+    """One frame number from each given segment, where [0, frames) is cut into ``count`` equal segments."""
     if rng is None:
         k, views = view
         return (2 * (views * segments + k) + 1) * frames // (2 * views * count)
@@ -110,22 +110,22 @@ def sample_indices(
     Args:
         frame_count: number of frames in the clip, at least 1. With fewer than F, frames repeat.
         sampling: elements and layout.
-        rng: source of randomness in training (a random frame inside each segment, a random position
-            inside each window); None at inference, where the middle is taken, so that an answer is
+        rng: random generator for training: a random frame inside each segment, a random position
+            inside each window. None, for inference, takes the middle, so that answers are
             reproducible.
         view: (k, N), the k-th of N views for multi-view testing, 0 <= k < N; it takes the point
-            (2k + 1) / 2N of each segment, so one view takes the middle. Has no effect where `rng` is given.
+            (2k + 1) / 2N of each segment, so a single view takes the middle. Ignored if `rng` is given.
 
     Returns:
         Frame numbers int64 (F,), each in [0, frame_count), ascending inside every element.
 
     Raises:
-        ValueError: if frame_count is less than 1, or there is no such view.
+        ValueError: if frame_count is less than 1, or `view` is out of range.
     """
     if frame_count < 1:
-        raise ValueError(f"a clip of {frame_count} frames cannot be sampled; at least one is needed")
+        raise ValueError(f"cannot sample a clip of {frame_count} frames; it needs at least one")
     if not 0 <= view[0] < view[1]:
-        raise ValueError(f"there is no view {view[0]} of {view[1]}; they are counted from 0")
+        raise ValueError(f"view {view[0]} of {view[1]} is out of range; for (k, N), 0 <= k < N must hold")
     total = sampling.frames
     if sampling.layout == "interleaved":
         chosen = _segment_frames(np.arange(total), total, frame_count, rng, view)

@@ -1,4 +1,4 @@
-"""A language model of a few thousand random weights, with a tokenizer of its own: everything real but the size."""
+"""A language model of a few thousand random weights with its own tokenizer: everything is real except the size."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A server with vLLM's endpoints, fields and refusals, over a tiny model of transformers.
+"""A server with vLLM's endpoints, fields and errors, for a tiny model of transformers.
 
-Tensors are loaded the way vLLM's `safe_load_prompt_embeds` does, and refused on one ground more: a storage larger
-than what the tensor shows of it, which travels unseen.
+Tensors are loaded the way vLLM's `safe_load_prompt_embeds` does, and also refused if their storage is larger than the
+tensor, because the rest of it would be sent unseen.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SENTINEL = "<prompt_embeds>"
 
 @dataclass
 class StandIn:
-    """The server, and what it was told to do wrong."""
+    """The server, and the faults that a test has set."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -170,7 +170,7 @@ class StandIn:
 
     @torch.inference_mode()
     def _answer(self, rows: Tensor, body: dict[str, Any]) -> tuple[list[int], list[float]]:
-        """Tokens, and the log-probability of each as vLLM's mode tells it."""
+        """Tokens, and the log-probability of each in vLLM's mode."""
         allowed = None if self.drops_allowed else body.get("allowed_token_ids")
         biases = {int(i): value for i, value in body.get("logit_bias", {}).items()}
         if body.get("seed") is not None:
@@ -205,7 +205,7 @@ class _Answer:
     logprobs: list[float]
 
     def _pieces(self) -> tuple[list[str], str]:
-        """Text a token, and why it ended: stop texts are not part of it."""
+        """The text of each token, and why the answer ended; stop texts are not part of it."""
         stream, pieces, ends = DecodeStream(skip_special_tokens=True), [], self.body.get("stop_token_ids", [])
         for i in self.ids:
             pieces.append(stream.step(self.server.tokenizer.backend_tokenizer, i) or "")

@@ -1,6 +1,6 @@
-"""Decoding and sampling: from a path, bytes or a file object to the frames a model takes.
+"""Decoding and sampling: from a path, bytes or a file object to the frames that a model takes.
 
-Training, serving and batch extraction all come through here, so that they see the same pixels.
+Training, serving and batch extraction all use this package, so they see the same pixels.
 """
 
 from sefar_serve.clip.errors import (

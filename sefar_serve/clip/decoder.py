@@ -1,4 +1,4 @@
-"""Feeding the decoder: exactly the packets that the wanted frames need, or everything in turn."""
+"""Feeds the decoder only the packets that the requested frames need, or all packets in order."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ class Decoder:
 
     Args:
         codec: the stream's context, not yet opened.
-        timeline: what to feed it.
-        max_pixels: a stream may change its picture size in the middle; larger ones do not decode.
+        timeline: the packets to feed it.
+        max_pixels: limit on the pixels of a frame. A stream may change its frame size midway; larger frames
+            do not decode.
         threads: 1 decodes in the caller's thread; 0 lets FFmpeg choose.
     """
 
     def __init__(self, codec: VideoCodecContext, timeline: Timeline, *, max_pixels: int, threads: int) -> None:
         self._codec = codec
-        # Decoders check sizes padded to whole blocks, hence the allowance.
+        # Decoders check sizes padded to whole blocks, so leave some room.
         self._codec.options = {**codec.options, "max_pixels": str(max(2 * max_pixels, 65_536))}
         self._codec.thread_count = threads
         if threads != 1:
             self._codec.thread_type = "AUTO"
-        # Opened before anything is skipped: libdav1d keeps for good what it is told to skip at opening.
+        # Open it before setting skip_frame: libdav1d keeps the value it was opened with.
         self._codec.open()
         self.timeline = timeline
         self._fed = False
 
     def exact(self, numbers: Iterable[int]) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode the given frames and as little else as they need; only on an ordered timeline.
+        """Decode the given frames and as few others as possible; needs an ordered timeline.
 
         Yields:
-            (number, frame), each once, in decoding order. Frames that do not decode are left out.
+            (number, frame), each once, in the order of the decoder's output. Frames that do not decode are skipped.
 
         Raises:
-            DAMAGE: as PyAV does.
+            DAMAGE: the exceptions that PyAV raises on damaged data.
         """
         timeline, codec = self.timeline, self._codec
         for begin, end, members in self._runs(numbers):
             self._restart()
             remaining: dict[int | None, int] = {int(timeline.pts[n]): n for n in members}
             for packet in (*timeline.packets[begin : end + 1], None):
-                # What nothing else refers to is skipped unless it is wanted itself.
+                # Skip non-reference frames unless they are requested.
                 wanted = packet is None or packet.pts in remaining
                 codec.skip_frame = "DEFAULT" if wanted else "NONREF"
                 for frame in codec.decode(packet):
@@ -61,10 +62,10 @@ class Decoder:
                     break
 
     def everything(self) -> Iterator[tuple[int, VideoFrame]]:
-        """Decode the stream from its first packet to its last, going on after errors.
+        """Decode the stream from its first packet to its last, continuing after errors.
 
         Yields:
-            (number, frame) of what decodes, as it comes.
+            (number, frame) of each frame that decodes, in the order of the decoder's output.
         """
         timeline = self.timeline
         number_of: dict[int | None, int] = {int(pts): n for n, pts in enumerate(timeline.pts)}
@@ -83,12 +84,12 @@ class Decoder:
                     yield number, frame
 
     def _runs(self, numbers: Iterable[int]) -> Iterator[tuple[int, int, list[int]]]:
-        """Stretches [begin, end] of packets to feed without a break, and the frames each is for."""
+        """Ranges [begin, end] of packets to feed without a restart, and the frames to take from each."""
         timeline = self.timeline
         begin, end = 0, 0
         members: list[int] = []
         for start, position, number in sorted((timeline.start_of(n), int(timeline.positions[n]), n) for n in numbers):
-            # Going on is cheaper than draining and starting afresh one packet later.
+            # Continuing is cheaper than flushing and restarting one packet later.
             if members and start > end + 1:
                 yield begin, end, members
                 members = []

@@ -1,4 +1,4 @@
-"""What can be wrong with a video, one type each, so that callers can answer each in its own way."""
+"""What can be wrong with a video: one error type per cause, so that callers can handle each differently."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sefar_serve.errors import SefarError
 
 
 class ClipError(SefarError, ValueError):
-    """A video, or the part of it asked for, that cannot be used."""
+    """A video, or the requested part of it, cannot be used."""
 
     status = 400
     code = "bad_clip"
@@ -20,31 +20,31 @@ class ClipError(SefarError, ValueError):
 
 
 class NotAVideoError(ClipError):
-    """The bytes are no video container: text, random bytes, a picture, a file cut before its index."""
+    """The bytes are not a video container: text, random bytes, a picture, a file truncated before its index."""
 
     status = 415
     code = "not_a_video"
 
 
 class EmptyVideoError(ClipError):
-    """Zero bytes, or a video stream which presents no frame."""
+    """The file has zero bytes, or its video stream has no frames."""
 
     status = 422
     code = "empty_video"
 
 
 class NoVideoStreamError(ClipError):
-    """A media file without moving pictures, e.g. audio only."""
+    """A media file has no video stream, e.g. audio only."""
 
     status = 415
     code = "no_video_stream"
 
 
 class UndecodableVideoError(ClipError):
-    """A video of which frames that are needed do not decode.
+    """Frames that are needed do not decode.
 
     Attributes:
-        frames_decoded: how many frames of it do.
+        frames_decoded: number of frames of the video that do.
     """
 
     status = 422
@@ -56,20 +56,20 @@ class UndecodableVideoError(ClipError):
 
 
 class ClipLimitError(ClipError):
-    """A video larger than `ClipLimits` or the caller's limit on windows allows."""
+    """A video exceeds `ClipLimits` or the caller's limit on windows."""
 
     status = 413
     code = "clip_too_large"
 
 
 class ClipSpanError(ClipError):
-    """A span of time, or windows in it, which the video does not have."""
+    """A time span or a window is invalid or outside the video."""
 
     code = "invalid_span"
 
 
 DAMAGE = (av.FFmpegError, EOFError, UnicodeDecodeError, IndexError, AttributeError, LookupError)
-"""What PyAV raises on damaged files; some are Python's own, out of assumptions a damaged header breaks."""
+"""What PyAV raises on damaged files. Some are Python's own exceptions, from code that assumes an intact header."""
 
 _NOT_THE_FILES_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.EACCES})
 
@@ -78,12 +78,12 @@ _NOT_THE_FILES_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.EACCES})
 def damage_as(error_type: type[ClipError], message: str) -> Iterator[None]:
     """Turn whatever PyAV raises on a damaged file into one typed error.
 
-    Failures of the machine (no file handles, no permission) pass through as they are. "Cannot allocate
-    memory" does not: a damaged header that asks for terabytes is what it comes from.
+    Failures of the machine (no file handles, no permission) pass through unchanged. "Cannot allocate
+    memory" does not: it comes from damaged headers that ask for terabytes.
 
     Args:
         error_type: the error to raise.
-        message: names the source and the mend.
+        message: names the source and says how to fix it.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""How large a video may be, checked before any of it is decoded."""
+"""Limits on the size of a video, checked before it is decoded."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ClipLimits:
-    """Bounds on one video; what exceeds them is refused with `ClipLimitError`.
+    """Limits on one video; exceeding one raises `ClipLimitError`.
 
     Attributes:
-        max_bytes: size of the file.
-        max_pixels: width times height of a frame, as stored and as scaled.
-        max_duration: seconds.
-        max_frames: frames presented.
+        max_bytes: size of the file in bytes.
+        max_pixels: width times height of a frame, both as stored and as scaled.
+        max_duration: length in seconds.
+        max_frames: number of frames.
     """
 
     max_bytes: int = 512 * 1024 * 1024

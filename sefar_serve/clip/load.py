@@ -1,4 +1,4 @@
-"""From a video to what a model takes: one clip, or the clips of sliding windows over a long video."""
+"""From a video to the input of a model: one clip, or the clips of sliding windows over a long video."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sefar_serve.clip.video import Frames, Video
 from sefar_serve.sampling import Sampling, sample_indices
 
 SLACK = 1e-6
-"""Seconds by which a frame's time may miss a bound that was meant to name it."""
+"""Tolerance in seconds when a frame's time is compared with a bound."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Clip:
         frames: uint8 (F,size,size,3), RGB, in element order: [fine_1 | … | fine_M | context].
         indices: int64 (F,), frame numbers in the whole video.
         times: float64 (F,), seconds since the video's first frame.
-        frame_count: frames of the span that was sampled.
-        duration: seconds, of the whole video.
-        width: of the video, upright, pixels.
-        height: of the video, upright, pixels.
-        stream_index: stream of the container.
-        corrupt: numbers of sampled frames which the decoder flagged as damaged.
-        warnings: for whoever gets the answer.
+        frame_count: number of frames in the span that was sampled.
+        duration: length of the whole video, seconds.
+        width: width of the upright video, pixels.
+        height: height of the upright video, pixels.
+        stream_index: index of the stream in its container.
+        corrupt: numbers of sampled frames that the decoder flagged as damaged.
+        warnings: to be shown to the user with the answer.
     """
 
     frames: NDArray[np.uint8]
@@ -60,26 +60,26 @@ def load_clip(
     limits: ClipLimits = ClipLimits(),  # noqa: B008  (frozen)
     threads: int = 1,
 ) -> Clip:
-    """Decode the F frames a model looks at (paper, section 3.1).
+    """Decode the F frames that a model takes (paper, section 3.1).
 
-    Where a sampled frame does not decode, the nearest that does in the same of F equal segments stands
-    in for it, with a warning.
+    If a sampled frame does not decode, the nearest one that does in the same segment (of F equal ones)
+    replaces it, with a warning.
 
     Args:
         source: path, bytes or binary file object.
         sampling: the temporal elements.
-        resize: short side in pixels pictures are scaled to.
+        resize: frames are scaled so that their short side has this many pixels.
         size: side in pixels of the central square cut from them, at most `resize`.
-        start: seconds since the first frame where the clip begins; None: at the first frame.
-        end: seconds where it ends; None: at the last frame.
-        rng: randomness in training; None samples the same frames every time.
-        name: what messages call the source.
-        limits: on the video.
-        threads: of the decoder.
+        start: where the clip begins, in seconds since the first frame; None for the first frame.
+        end: where the clip ends, in seconds since the first frame; None for the end of the video.
+        rng: random generator for training; None samples the same frames every time.
+        name: name of the source in messages.
+        limits: limits on the video.
+        threads: threads of the decoder; 0 lets FFmpeg choose.
 
     Raises:
         FileNotFoundError: if the path does not exist.
-        ClipError: one of its types, if the video or the span cannot be used.
+        ClipError: a subclass of it, if the video or the span cannot be used.
     """
     with Video(source, name=name, limits=limits, threads=threads) as video:
         span = span_indices(video, start, end)
@@ -104,33 +104,33 @@ def load_windows(
     limits: ClipLimits = ClipLimits(),  # noqa: B008  (frozen)
     threads: int = 1,
 ) -> tuple[list[tuple[float, float]], list[Clip]]:
-    """Decode the clips of sliding windows over a video; it is opened once and no frame decoded twice.
+    """Decode the clips of sliding windows over a video, which is opened once; no frame is decoded twice.
 
     Args:
         source: path, bytes or binary file object.
         sampling: the temporal elements, taken from each window.
         resize: see `load_clip`.
         size: see `load_clip`.
-        window: seconds each window lasts.
-        stride: seconds from one window's start to the next one's.
-        max_windows: more are refused.
-        start: seconds where the first window begins; None: at the first frame.
-        end: seconds where the last one ends; None: at the last frame's end.
+        window: length of each window in seconds.
+        stride: seconds from the start of a window to the start of the next.
+        max_windows: maximum number of windows.
+        start: where the first window begins, in seconds since the first frame; None for the first frame.
+        end: where the last window ends, in seconds since the first frame; None for the end of the video.
         rng: see `load_clip`.
-        name: what messages call the source.
-        limits: on the video.
-        threads: of the decoder.
+        name: name of the source in messages.
+        limits: limits on the video.
+        threads: threads of the decoder; 0 lets FFmpeg choose.
 
     Returns:
-        The windows' (start, end) in seconds, and their clips. The last window is moved back to end
-        where the video ends; a video shorter than one window gives one.
+        The windows' (start, end) in seconds, and their clips. The last window is moved back so that it
+        ends with the video; a video shorter than one window gives one window.
 
     Raises:
         FileNotFoundError: if the path does not exist.
-        ClipError: one of its types; `ClipLimitError` for too many windows says which stride would fit.
+        ClipError: a subclass of it; `ClipLimitError` for too many windows suggests a stride that fits.
     """
     with Video(source, name=name, limits=limits, threads=threads) as video:
-        span_indices(video, start, end)  # the span is checked before windows are laid over it
+        span_indices(video, start, end)  # checks the span before it is split into windows
         low = start if start is not None else 0.0
         high = min(end, video.duration) if end is not None else video.duration
         times = _windows(video.name, low, high, window, stride, max_windows)
@@ -148,11 +148,11 @@ def span_indices(video: Video, start: float | None, end: float | None) -> tuple[
 
     Args:
         video: an open video.
-        start: seconds since its first frame; None: 0.
-        end: seconds; None, or past the end: the end.
+        start: seconds since its first frame; None means 0.
+        end: seconds since its first frame; None, or a time past the end, means the end.
 
     Returns:
-        (first, past): at least one frame; the one on screen where none begins inside the span.
+        (first, past), at least one frame: if none begins inside the span, the one on screen.
 
     Raises:
         ClipSpanError: if the span is negative, empty, not finite, or begins after the video's end.
@@ -160,9 +160,7 @@ def span_indices(video: Video, start: float | None, end: float | None) -> tuple[
     low = start if start is not None else 0.0
     high = end if end is not None else video.duration
     if not (math.isfinite(low) and math.isfinite(high)) or low < 0 or (end is not None and high <= low):
-        raise ClipSpanError(
-            f"span [{low}, {high}) s of {video.name} is not one: 0 <= start < end is needed, in seconds"
-        )
+        raise ClipSpanError(f"span [{low}, {high}) s of {video.name} is invalid; give 0 <= start < end, in seconds")
     if low >= video.duration:
         raise ClipSpanError(
             f"span begins at {low} s, but {video.name} lasts {video.duration:.3f} s; choose an earlier start"
@@ -195,24 +193,24 @@ def _windows(
         count = len(bounds)
     if count > max_windows:
         fitting = math.ceil(1000 * room / max(max_windows - 1, 1)) / 1000
-        mend = f"a stride of {fitting} s would fit" if max_windows > 1 else "take a longer window"
+        fix = f"use a stride of {fitting} s or more" if max_windows > 1 else "use a longer window"
         raise ClipLimitError(
-            f"{name}: windows of {window} s every {stride} s over {end - start:.3f} s are more than the "
-            f"{max_windows} allowed; {mend}"
+            f"{name}: windows of {window} s every {stride} s over {end - start:.3f} s exceed the limit of "
+            f"{max_windows} windows; {fix}"
         )
     return bounds
 
 
 def segments_of(indices: NDArray[np.int64], span: tuple[int, int], count: int) -> NDArray[np.int64]:
-    """For each frame the segment that a neighbour may stand in for it from, where it does not decode.
+    """For each frame, the segment from which another may replace it if it does not decode.
 
     Args:
         indices: int64 (N,), frame numbers in the span.
         span: its frames (first, past).
-        count: number of equal segments it is cut into.
+        count: number of equal segments that the span is cut into.
 
     Returns:
-        (first, past) of each one's segment, int64 (N,2).
+        (first, past) of each frame's segment, int64 (N,2).
     """
     first, past = span
     length = past - first

@@ -27,23 +27,23 @@ def central_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """
     height, width = pixels.shape[-3:-1]
     if not 1 <= size <= min(height, width):
-        raise ValueError(f"a square of {size} does not fit in pictures of {width}x{height}")
+        raise ValueError(f"a square of {size}x{size} pixels does not fit in pictures of {width}x{height}")
     top, left = (height - size) // 2, (width - size) // 2
     return pixels[..., top : top + size, left : left + size, :]
 
 
 class PictureMaker:
-    """Makes pixels of the frames of one stream, all to one geometry.
+    """Converts the frames of one stream to RGB pixels.
 
-    Scaling and colour are one pass of libswscale (bilinear), the same in training and serving:
-    another library's scaler gives other pixels.
+    Scaling and colour conversion are one pass of libswscale (bilinear), the same in training and serving:
+    another library's scaler would give different pixels.
 
     Args:
-        width: of a frame as stored, pixels.
-        height: of a frame as stored, pixels.
-        aspect: width over height of one pixel; None where the file does not say.
-        max_pixels: bound on a scaled picture.
-        name: what messages call the source.
+        width: width of a frame as stored, pixels.
+        height: height of a frame as stored, pixels.
+        aspect: width over height of one pixel; None, if the file does not say, means square pixels.
+        max_pixels: limit on the pixels of a scaled picture.
+        name: name of the source in messages.
     """
 
     def __init__(self, width: int, height: int, aspect: Fraction | None, max_pixels: int, name: str) -> None:
@@ -57,11 +57,11 @@ class PictureMaker:
 
     @property
     def oriented(self) -> bool:
-        """Whether a frame has told how to turn the picture upright; containers tell it with each frame."""
+        """Whether the rotation is known; it comes with the decoded frames."""
         return self._quarters is not None
 
     def orient(self, frame: VideoFrame | None) -> None:
-        """Take the orientation from a frame; None: as stored."""
+        """Take the rotation from a frame; None means no rotation."""
         self._quarters = round(frame.rotation / 90) % 4 if frame is not None else 0
 
     @property
@@ -76,11 +76,11 @@ class PictureMaker:
         Args:
             frame: as decoded.
             short_side: the whole picture is scaled so that its short side has this many pixels;
-                None leaves its display size.
-            square: side of the central square to cut out; None keeps the whole.
+                None keeps its display size.
+            square: side in pixels of the central square to cut out; None keeps the whole picture.
 
         Returns:
-            uint8 (h,w,3) RGB, a view of memory of its own.
+            uint8 (h,w,3) RGB, in memory that no other frame uses.
 
         Raises:
             ClipLimitError: if the scaled picture has more than `max_pixels`.
@@ -94,14 +94,14 @@ class PictureMaker:
             width, height = round(width * short_side / shorter), round(height * short_side / shorter)
         if width * height > self._max_pixels:
             raise ClipLimitError(
-                f"{self._name} has pictures of {self._width}x{self._height}, which would become {width}x{height}; "
-                f"{self._max_pixels} pixels are allowed; send less elongated or smaller ones"
+                f"{self._name} has frames of {self._width}x{self._height}, which would be scaled to {width}x{height}, "
+                f"more than the limit of {self._max_pixels} pixels; send a smaller or less elongated video"
             )
         rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
         picture = np.rot90(rows.reshape(height, width, 3), self._quarters or 0)
         if square is not None:
-            # Copied, so that what was cut off is not kept until all frames are there.
+            # A copy, because a view would keep the whole picture in memory.
             picture = np.ascontiguousarray(central_square(picture, square))
         return picture

@@ -1,7 +1,7 @@
-"""The frames a video presents, in order, and the packets that hold them; nothing is decoded here.
+"""The frames that a video presents, in order, and the packets that hold them; nothing is decoded here.
 
-A container stores packets in the order a decoder must be fed, which is not the order of presentation,
-and what it declares (frame count, rate) is often missing or wrong. The packets themselves do not lie.
+A container stores packets in decoding order, which is not the order of presentation, and what it
+declares (frame count, rate) is often missing or wrong. The packets themselves are reliable.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from sefar_serve.clip.limits import ClipLimits
 
 @dataclass
 class Timeline:
-    """What a stream presents.
+    """The frames of a stream, in order of presentation.
 
     Attributes:
-        packets: all of them, in feeding order, also those that present nothing.
+        packets: all packets, in decoding order, including those that present no frame.
         keys: positions in `packets` where decoding can start, ascending.
-        ordered: frame i is the one whose packet has `pts[i]`. Where False, timestamps are missing,
-            repeated or in the wrong order, and frames are known only by counting the decoder's output.
-        counted: `frame_count` is certain; where False it is the number of packets and has to be
+        ordered: frame i is the one whose packet has `pts[i]`. If False, timestamps are missing,
+            repeated or in the wrong order, and only counting the decoder's output tells which frame is which.
+        counted: `frame_count` is certain. If False, it is the number of packets, and the frames have to be
             counted by decoding.
         pts: int64 (N,), ascending; timestamps by frame if `ordered`, else empty.
         positions: int64 (N,), position in `packets` by frame if `ordered`, else empty.
         times: float64 (frame_count,), seconds since the first presented frame.
         duration: seconds until the last frame's end.
-        warnings: for whoever gets the answer.
+        warnings: to be shown to the user with the answer.
     """
 
     packets: list[Packet[VideoStream]]
@@ -52,14 +52,15 @@ class Timeline:
 
     @property
     def frame_count(self) -> int:
-        """Frames presented, also those missing because the file was cut."""
+        """Frames presented, including those missing because the file was truncated."""
         return len(self.times)
 
     def start_of(self, number: int) -> int:
-        """Position of the packet from which frame `number` decodes.
+        """Position of the packet from which to decode frame `number`.
 
-        It is the last key packet fed no later and shown no later: pictures that are fed after a key
-        frame but shown before it (leading pictures of an open group) need the group before.
+        It is the last key packet that does not come after the frame, neither in decoding order nor in
+        presentation order: frames that are decoded after a key frame but shown before it (leading
+        pictures of an open GOP) need the previous GOP.
         """
         pts = int(self.pts[number])
         for k in range(bisect_right(self.keys, int(self.positions[number])) - 1, -1, -1):
@@ -69,9 +70,9 @@ class Timeline:
         return 0
 
     def uncertain_head(self) -> int:
-        """How many frames at the start a decoder may not present: those shown before the first key frame.
+        """How many frames at the start a decoder may not output: those shown before the first key frame.
 
-        They are left where a recording was cut without regard to groups of pictures.
+        A recording that was cut in the middle of a GOP starts with such frames.
         """
         if not self.ordered or not self.keys:
             return 0
@@ -79,7 +80,7 @@ class Timeline:
         return int(np.searchsorted(self.pts, key_pts)) if key_pts is not None else 0
 
     def without(self, numbers: set[int]) -> Timeline:
-        """This timeline less frames which turned out not to be presented."""
+        """This timeline without frames that turned out not to be presented."""
         keep = np.array([i for i in range(self.frame_count) if i not in numbers], dtype=np.int64)
         within = keep[keep < len(self.pts)]
         times = self.times[keep]
@@ -93,7 +94,7 @@ class Timeline:
         )
 
     def recounted(self, count: int) -> Timeline:
-        """This timeline with the number of frames that decoding gave."""
+        """This timeline with the number of frames counted by decoding."""
         step = self.duration / max(self.frame_count, 1)
         times = self.times[:count] if count <= self.frame_count else np.arange(count, dtype=np.float64) * step
         return replace(self, counted=True, times=times, duration=float(times[-1]) + step if count else 0.0)
@@ -103,30 +104,30 @@ def read_timeline(container: InputContainer, stream: VideoStream, name: str, lim
     """Read all packets of a stream into memory and put its frames in order.
 
     Args:
-        container: at its beginning.
+        container: open, and positioned at its start.
         stream: the stream to read.
-        name: what messages call the source.
+        name: name of the source in messages.
         limits: `max_frames` and `max_duration` are checked here.
 
     Raises:
         EmptyVideoError: the stream has no packets that present a frame.
-        ClipLimitError: too many frames or too long.
+        ClipLimitError: it has too many frames or is too long.
     """
     packets, stored, damaged = _demux(container, stream, name, limits)
     hidden = _hidden_in_vp8 if stream.codec_context.codec.canonical_name == "vp8" else _never
     shown = [i for i, p in enumerate(packets) if not p.is_discard and not hidden(p)]
     if not shown:
-        raise EmptyVideoError(f"{name} has a video stream but no frames in it; send a video that has some")
+        raise EmptyVideoError(f"{name} has a video stream but no frames in it; send a video that has frames")
     keys = [i for i, p in enumerate(packets) if p.is_keyframe]
     format_name = container.format.name
     clock = np.array([p for i in shown if (p := packets[i].pts) is not None], dtype=np.int64)
-    whole = len(clock) == len(shown) and _runs_on(packets[i] for i in shown)
+    whole = len(clock) == len(shown) and _monotonic(packets[i] for i in shown)
     times, duration = _seconds(clock if whole else None, packets[shown[-1]], len(shown), stream)
-    # AVI has no presentation times: those which FFmpeg makes up are in the wrong order with B-frames.
+    # AVI has no presentation times: the ones that FFmpeg makes up are in the wrong order with B-frames.
     ordered = whole and format_name != "avi" and len(np.unique(clock)) == len(clock)
     if not ordered and len(keys) == len(packets):
-        # Codecs whose every packet is a key frame do not reorder, and a decoder hands on whatever
-        # timestamp a packet has to its frame: the place in storage will do.
+        # Codecs in which every packet is a key frame do not reorder, and a decoder copies a packet's
+        # timestamp to its frame: the position in storage can serve as the timestamp.
         for i, packet in enumerate(packets):
             packet.pts = i
         clock, ordered = np.array(shown, dtype=np.int64), True
@@ -139,14 +140,16 @@ def read_timeline(container: InputContainer, stream: VideoStream, name: str, lim
         step = duration / len(times)
         times = np.concatenate([times, duration + step * np.arange(missing)])
         duration += step * missing
-        warnings.append(f"the file looks truncated: {len(times) - missing} of {len(times)} declared frames are in it")
+        warnings.append(f"the file looks truncated: it has {len(times) - missing} of {len(times)} declared frames")
     elif damaged:
         warnings.append(f"the file looks truncated or damaged after frame {len(times) - 1}")
     elif "matroska" in format_name and not container.streams.audio and declared > 1.1 * duration:
-        warnings.append(f"the file looks truncated: it declares {declared:.3f} s, its frames end at {duration:.3f} s")
+        warnings.append(
+            f"the file looks truncated: it declares {declared:.3f} s, but its frames end at {duration:.3f} s"
+        )
     if duration > limits.max_duration:
         raise ClipLimitError(
-            f"{name} lasts {duration:.1f} s, {limits.max_duration:.1f} s are allowed; send a part of it"
+            f"{name} lasts {duration:.1f} s, more than the limit of {limits.max_duration:.1f} s; send a part of it"
         )
     counted = ordered or format_name == "avi"
     return Timeline(packets, keys, ordered, counted, pts, positions, times, duration, tuple(warnings))
@@ -155,7 +158,7 @@ def read_timeline(container: InputContainer, stream: VideoStream, name: str, lim
 def _demux(
     container: InputContainer, stream: VideoStream, name: str, limits: ClipLimits
 ) -> tuple[list[Packet[VideoStream]], int, bool]:
-    """All packets with something in them, how many were stored, and whether reading ended in damage."""
+    """All packets that are not empty, the number of packets stored, and whether reading stopped at damage."""
     packets: list[Packet[VideoStream]] = []
     stored = 0
     damaged = False
@@ -165,16 +168,18 @@ def _demux(
             if packet.size:  # an empty packet would tell the decoder that the stream has ended
                 packets.append(packet)
             if len(packets) > limits.max_frames:
-                raise ClipLimitError(f"{name} has more than the {limits.max_frames} frames allowed; send a part")
+                raise ClipLimitError(f"{name} has more frames than the limit of {limits.max_frames}; send a part of it")
     except DAMAGE as error:
         if not packets:
-            raise EmptyVideoError(f"{name} is damaged before its first frame ({error})") from error
+            raise EmptyVideoError(
+                f"{name} is damaged before its first frame ({error}); send an undamaged file"
+            ) from error
         damaged = True
     return packets, stored, damaged or bool(packets and packets[-1].is_corrupt)
 
 
-def _runs_on(packets: Iterable[Packet[VideoStream]]) -> bool:
-    """Whether the clock only runs forward; in recordings joined end to end it jumps back."""
+def _monotonic(packets: Iterable[Packet[VideoStream]]) -> bool:
+    """Whether decoding timestamps never jump back; they do in recordings joined end to end."""
     decoding = [p.dts for p in packets if p.dts is not None]
     return all(a <= b for a, b in pairwise(decoding))
 
@@ -191,14 +196,14 @@ def _hidden_in_vp8(packet: Packet[VideoStream]) -> bool:
 def _seconds(
     clock: NDArray[np.int64] | None, last: Packet[VideoStream], count: int, stream: VideoStream
 ) -> tuple[NDArray[np.float64], float]:
-    """Seconds of each frame since the first, and until the last one's end; evenly spaced without a clock."""
+    """Seconds from the first frame to each frame, and to the end of the last; evenly spaced without a clock."""
     rate = stream.average_rate or stream.guessed_rate
     even = 1 / float(rate) if rate else 0.04
     base = stream.time_base
     if clock is None or base is None:
         return np.arange(count, dtype=np.float64) * even, count * even
     ticks = np.sort(clock) - clock.min()
-    # Whole ticks times an integer, divided once: 5 frames of 1/25 s are 0.2, not 0.20000000000000001.
+    # Multiply integers, then divide once: 5 frames of 1/25 s are 0.2, not 0.20000000000000001.
     times = (ticks * base.numerator / base.denominator).astype(np.float64)
     step = float(last.duration * base) if last.duration else 0.0
     if not 0 < step <= 10:
@@ -207,7 +212,7 @@ def _seconds(
 
 
 def _missing(format_name: str, stream: VideoStream, stored: int, damaged: bool) -> int:
-    """Frames the container's index declares but the file no longer holds."""
+    """Frames that the container's index declares but the file no longer holds."""
     if "mp4" in format_name:
         return max(len(stream.index_entries) - stored, 0)
     return max(stream.frames - stored, 0) if damaged and format_name == "avi" else 0

@@ -1,4 +1,4 @@
-"""One video, opened once: what it presents, and any of its frames, exact to the frame."""
+"""An open video: its properties, and frame-exact access to its frames."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Frames:
 
     Attributes:
         pixels: uint8 (N,h,w,3), RGB, upright.
-        indices: int64 (N,), numbers of the frames shown; they differ from those asked for where a
-            frame does not decode and another stands in for it.
+        indices: int64 (N,), numbers of the frames returned; they differ from those requested where a
+            frame does not decode and another replaces it.
         times: float64 (N,), seconds since the first presented frame.
-        corrupt: numbers of shown frames which the decoder flagged as damaged.
-        warnings: what stands in for what.
+        corrupt: numbers of returned frames that the decoder flagged as damaged.
+        warnings: one for each replaced frame.
     """
 
     pixels: NDArray[np.uint8]
@@ -41,22 +41,22 @@ class Frames:
 
 @dataclass
 class _Decoded:
-    """Pictures by frame number, and which numbers the decoder flagged."""
+    """Pictures by frame number, and the numbers of those that the decoder flagged as damaged."""
 
     pictures: dict[int, NDArray[np.uint8]]
     corrupt: set[int]
 
 
 def nearest(number: int, within: Sequence[int], decodable: Iterable[int]) -> int | None:
-    """The frame that stands in for one which does not decode.
+    """Choose the frame that replaces one that does not decode.
 
     Args:
-        number: of the frame.
-        within: the frames [first, past) it may be taken from.
-        decodable: numbers of frames that decode, ascending; of two equally near the first is taken.
+        number: number of the frame that does not decode.
+        within: the range [first, past) to choose from.
+        decodable: numbers of frames that decode, ascending; ties go to the first.
 
     Returns:
-        Its number, or None if none in the range decodes.
+        The number of the nearest frame, or None if none in the range decodes.
     """
     near = [n for n in decodable if within[0] <= n < within[1]]
     return min(near, key=lambda n: abs(n - number)) if near else None
@@ -69,23 +69,23 @@ class Video:
 
     Args:
         source: a local path, the bytes of a file, or a binary file object.
-        name: what error messages call it; the path by default.
-        limits: refused before anything is decoded where it exceeds them.
-        threads: of the decoder; 1 is best when several videos decode at a time, 0 lets FFmpeg choose.
+        name: name in error messages; the path by default.
+        limits: checked before anything is decoded.
+        threads: threads of the decoder; 1 is best if several videos decode at a time, 0 lets FFmpeg choose.
 
     Attributes:
         name: as given.
-        frame_count: frames presented.
+        frame_count: number of frames presented.
         times: float64 (frame_count,), seconds of presentation since the first presented frame.
-        duration: seconds until the last frame's end.
+        duration: seconds until the end of the last frame.
         average_rate: frames per second, on average.
-        stream_index: which stream of the container it is.
+        stream_index: index of the stream in its container.
         codec: e.g. ``h264``.
-        warnings: e.g. several video streams to choose from.
+        warnings: e.g. that there were several video streams to choose from.
 
     Raises:
         FileNotFoundError: if the path does not exist.
-        ClipError: one of its types, if it is not a usable video.
+        ClipError: a subclass of it, if it is not a usable video.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Video:
         self.warnings: tuple[str, ...] = (*choice, *timeline.warnings)
 
     def _shown_before(self, number: int) -> set[int]:
-        """Which frames before `number` decoding from the start presents."""
+        """The frames before `number` that the decoder outputs when it decodes from the start."""
         shown = set()
         for n, _ in self._decoder.everything():
             if n >= number:
@@ -139,17 +139,17 @@ class Video:
 
     @property
     def frame_count(self) -> int:
-        """Frames presented."""
+        """Number of frames presented."""
         return self._timeline.frame_count
 
     @property
     def width(self) -> int:
-        """Pixels, upright and square."""
+        """Width of the upright video, in square pixels."""
         return self._upright_size()[0]
 
     @property
     def height(self) -> int:
-        """Pixels, upright."""
+        """Height of the upright video, in pixels."""
         return self._upright_size()[1]
 
     def _upright_size(self) -> tuple[int, int]:
@@ -165,39 +165,39 @@ class Video:
         square: int | None = None,
         within: ArrayLike | None = None,
     ) -> Frames:
-        """Decode frames by number, each once and as little else as possible.
+        """Decode frames by number, each once, and as few others as possible.
 
         Args:
             indices: N frame numbers in [0, frame_count), in any order, repeats allowed.
-            short_side: scale whole pictures so that the short side has this many pixels; None: display size.
-            square: then cut the central square of this side; None: whole pictures.
-            within: int (N,2), for each index the frames [first, past) of which the nearest may stand in
-                where it does not decode; None: none may.
+            short_side: scale whole pictures so that the short side has this many pixels; None keeps the display size.
+            square: then cut the central square of this side in pixels; None keeps whole pictures.
+            within: int (N,2), for each index the range [first, past) from which the nearest frame replaces it
+                if it does not decode; None allows no replacement.
 
         Returns:
             The frames in the order of `indices`.
 
         Raises:
-            IndexError: a number out of range.
-            UndecodableVideoError: a frame does not decode and none may stand in for it.
+            IndexError: a number is out of range.
+            UndecodableVideoError: a frame does not decode, and no other may replace it.
             ClipLimitError, ValueError: from scaling and cutting, see `PictureMaker.make`.
         """
         wanted = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), dtype=np.int64)
         if not len(wanted):
-            raise ValueError("no frames asked for")
+            raise ValueError("indices is empty; give at least one frame number")
         if wanted.min() < 0 or wanted.max() >= self.frame_count:
-            raise IndexError(f"{self.name} has frames 0 to {self.frame_count - 1}, asked for {wanted.tolist()}")
+            raise IndexError(f"{self.name} has frames 0 to {self.frame_count - 1}; got {wanted.tolist()}")
         numbers = set(wanted.tolist())
         decoded, decodable = self._decode(numbers, short_side, square)
         shown, warnings = wanted.tolist(), []
         if numbers - decoded.pictures.keys():
             ranges = np.asarray(within, dtype=np.int64).tolist() if within is not None else None
             shown = [
-                n if n in decoded.pictures else self._stand_in(n, ranges[i] if ranges else (n, n), decodable)
+                n if n in decoded.pictures else self._replacement(n, ranges[i] if ranges else (n, n), decodable)
                 for i, n in enumerate(shown)
             ]
             replaced = dict(zip(wanted.tolist(), shown, strict=True))
-            warnings = [f"frame {n} does not decode, frame {m} stands in" for n, m in replaced.items() if n != m]
+            warnings = [f"frame {n} does not decode, used frame {m} instead" for n, m in replaced.items() if n != m]
             more = set(shown) - decoded.pictures.keys()
             if more:
                 extra, _ = self._decode_all(more, short_side, square)
@@ -212,7 +212,7 @@ class Video:
         )
 
     def _decode(self, numbers: set[int], short_side: int | None, square: int | None) -> tuple[_Decoded, list[int]]:
-        """Decode the fast way, or everything in turn where it does not give every frame undamaged."""
+        """Decode only what is needed; if that does not give every frame undamaged, decode everything in order."""
         if self._timeline.ordered and max(numbers) < len(self._timeline.pts):
             decoded = _Decoded({}, set())
             try:
@@ -225,9 +225,12 @@ class Video:
         return self._decode_all(numbers, short_side, square)
 
     def _decode_all(self, numbers: set[int], short_side: int | None, square: int | None) -> tuple[_Decoded, list[int]]:
-        """Decode in turn until the wanted frames are there; otherwise also list all that decode."""
+        """Decode in order until the wanted frames are found; also return the numbers of all that decoded."""
         decoded, decodable = _Decoded({}, set()), []
-        with damage_as(UndecodableVideoError, f"{self.name} has pictures of a kind that cannot be shown as RGB"):
+        with damage_as(
+            UndecodableVideoError,
+            f"{self.name} has a pixel format that cannot be converted to RGB; convert it to H.264",
+        ):
             for number, frame in self._decoder.everything():
                 decodable.append(number)
                 if number in numbers:
@@ -241,19 +244,19 @@ class Video:
         if frame.is_corrupt:
             into.corrupt.add(number)
 
-    def _stand_in(self, number: int, within: Sequence[int], decodable: list[int]) -> int:
+    def _replacement(self, number: int, within: Sequence[int], decodable: list[int]) -> int:
         found = nearest(number, within, decodable)
         if found is not None:
             return found
         cut = "; ".join(self.warnings)
         raise UndecodableVideoError(
-            f"frame {number} of {self.name} does not decode, nor does one near it: undecodable after "
-            f"{len(decodable)} of {self.frame_count} frames{f' ({cut})' if cut else ''}; send an undamaged file",
+            f"frame {number} of {self.name} does not decode, and no frame near it does: {len(decodable)} of "
+            f"{self.frame_count} frames decode{f' ({cut})' if cut else ''}; send an undamaged file",
             len(decodable),
         )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._container.close()
 
     def __enter__(self) -> Self:

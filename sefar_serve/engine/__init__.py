@@ -1,7 +1,7 @@
 """Where models run: one protocol, in-process (ONNX Runtime) or remote (Triton), and a fake for tests.
 
-`sefar_serve.engine.onnx` and `.triton` are imported by whoever wants them, so that a gateway in front of
-Triton does not need onnxruntime, nor one without it tritonclient.
+Import `sefar_serve.engine.onnx` or `.triton` only where they are used, so that a gateway in front of
+Triton does not need onnxruntime, and one without Triton does not need tritonclient.
 """
 
 from sefar_serve.engine.base import Engine, Model, Outputs, Prediction

@@ -1,4 +1,4 @@
-"""The one interface between a clip that is ready and the models, wherever they run."""
+"""The interface to the models, wherever they run: sampled clips in, predictions out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sefar_serve.metadata import ModelMetadata
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the graph computes for a batch of B clips, all float32; fields in the order of `OUTPUT_NAMES`.
+    """The outputs of the graph for a batch of B clips, all float32; fields in the order of `OUTPUT_NAMES`.
 
     Attributes:
         logits: (B, K), unnormalised class scores.
@@ -36,14 +36,14 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One clip's outputs and what they cost.
+    """One clip's outputs and their timings.
 
     Attributes:
         outputs: shapes of `Outputs` without the batch axis.
-        version: of the weights that answered.
-        queue_seconds: time spent waiting for a batch to start; 0 where a remote server does not tell.
-        inference_seconds: time the batch took in the model; of a remote one, the whole round trip.
-        batch_size: number of clips that shared the batch; 1 where a remote server does not tell.
+        version: version of the weights that answered.
+        queue_seconds: time spent waiting for a batch to start; 0 if a remote server does not report it.
+        inference_seconds: time that the batch took in the model; for a remote server, the whole round trip.
+        batch_size: number of clips in the batch; 1 if a remote server does not report it.
     """
 
     outputs: Outputs
@@ -54,42 +54,42 @@ class Prediction:
 
 
 class Model(Protocol):
-    """One model that can be asked. Safe to call from many tasks of one event loop."""
+    """One served model. Safe to call from many tasks of one event loop."""
 
     @property
     def metadata(self) -> ModelMetadata:
-        """The model's own description."""
+        """The model's description."""
 
     async def infer(self, frames: NDArray[np.uint8]) -> Prediction:
         """Run the model on one clip.
 
         Args:
-            frames: uint8 (F, H, W, 3) RGB in element order, as `ModelMetadata.frames_shape` says.
+            frames: uint8 (F, H, W, 3) RGB in element order, of shape `ModelMetadata.frames_shape`.
 
         Raises:
             EngineOverloadedError: the queue is full; nothing was started.
-            EngineUnavailableError: not started, closing, or not reachable.
+            EngineUnavailableError: the engine is not started, is closing, or cannot be reached.
             EngineTimeoutError: the model took too long.
             InferenceError: the model failed on this clip.
         """
 
 
 class Engine(Protocol):
-    """Runs one model or several."""
+    """Runs one or more models."""
 
     @property
     def models(self) -> Sequence[Model]:
-        """What can be asked for, the default first; empty while none is known."""
+        """The served models, the default first; empty while none is known."""
 
     @property
     def queue_depth(self) -> int:
-        """Clips accepted and not yet started; where a remote server does not tell, not yet answered."""
+        """Number of clips accepted but not yet started; if a remote server does not report it, not yet answered."""
 
     def model(self, name: str | None) -> Model:
         """Find a model.
 
         Args:
-            name: of the model, or ``name:version`` for one version of it; None for the default.
+            name: name of the model, or ``name:version`` for one version of it; None for the default model.
 
         Raises:
             ModelNotFoundError: there is no such model.
@@ -97,17 +97,17 @@ class Engine(Protocol):
         """
 
     async def start(self) -> None:
-        """Make the engine ready, or let it go on trying where the model runs elsewhere.
+        """Make the engine ready; if the model runs on a remote server, keep trying to reach it in the background.
 
         Raises:
             EngineError: if it can never become ready.
         """
 
     async def close(self) -> None:
-        """Finish what was accepted, then release everything. Safe to call twice."""
+        """Finish accepted work, then release everything. Safe to call twice."""
 
     async def check(self) -> None:
-        """Prove that the default model answers, by a recent answer or by asking it.
+        """Check that the default model answers: run it, unless there is a recent answer.
 
         Raises:
             EngineError: if it does not.
@@ -115,26 +115,28 @@ class Engine(Protocol):
 
 
 def check_frames(frames: NDArray[np.uint8], metadata: ModelMetadata) -> None:
-    """Refuse frames that the model does not take.
+    """Check that frames have the shape and dtype that the model takes.
 
     Raises:
         InferenceError: if shape or dtype is wrong.
     """
     if frames.shape != metadata.frames_shape or frames.dtype != np.uint8:
-        raise InferenceError(f"the model takes uint8 {metadata.frames_shape}, got {frames.dtype} {frames.shape}")
+        raise InferenceError(
+            f"the model takes frames of uint8 {metadata.frames_shape}, but got {frames.dtype} {frames.shape}"
+        )
 
 
 def check_name(name: str | None, metadata: ModelMetadata) -> None:
-    """Refuse a name that the only model does not have.
+    """Check that a name means the only model.
 
     Args:
-        name: ``name`` or ``name:version``; None fits every model.
-        metadata: of the model.
+        name: ``name`` or ``name:version``; None means any model.
+        metadata: description of the only model.
 
     Raises:
         ModelNotFoundError: if it names another model or version.
     """
     if name not in (None, metadata.name, f"{metadata.name}:{metadata.version}"):
         raise ModelNotFoundError(
-            f"there is no model {name!r} here; this is {metadata.name!r}, version {metadata.version}"
+            f"there is no model {name!r}; the available model (version) is {metadata.name} ({metadata.version})"
         )

@@ -1,9 +1,9 @@
 """Micro-batching: clips that arrive together go through the model together.
 
-A bounded queue in front of one worker thread. A batch starts when it is full or when its first clip
-has waited `max_wait`; clips that arrive while a batch runs form the next one. A caller that
-gives up takes its clip out of the queue, so it costs nothing. A clip that breaks a batch fails
-alone: the batch is run again one by one.
+A bounded queue feeds one worker thread. A batch starts when it is full or when its first clip
+has waited `max_wait`; clips that arrive while a batch runs form the next one. When a caller is
+cancelled, its clip leaves the queue and costs nothing. When a batch fails, its clips are run again
+one by one, so that only the bad clip fails.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class MicroBatcher:
 
     Args:
         run: takes uint8 (B, F, H, W, 3), returns `Outputs`; called from one worker thread.
-        version: of the weights behind `run`.
-        max_batch: most clips in one call, at least 1.
-        max_wait: seconds the first clip of a batch waits for company, at least 0.
-        max_queue: most clips waiting; one more is refused with `EngineOverloadedError`.
+        version: version of the weights behind `run`.
+        max_batch: maximum number of clips in one call, at least 1.
+        max_wait: seconds that the first clip of a batch waits for others, at least 0.
+        max_queue: maximum number of clips waiting, at least 1; more are refused with `EngineOverloadedError`.
     """
 
     def __init__(self, run: RunBatch, version: str, *, max_batch: int, max_wait: float, max_queue: int) -> None:
@@ -64,7 +64,7 @@ class MicroBatcher:
 
     @property
     def depth(self) -> int:
-        """Clips waiting."""
+        """Number of clips waiting."""
         return len(self._waiting)
 
     @property
@@ -73,23 +73,23 @@ class MicroBatcher:
         return self._loop is not None and not self._loop.done()
 
     def start(self) -> None:
-        """Begin taking clips; call from a running event loop."""
+        """Start taking clips; call from a running event loop."""
         self._loop = asyncio.create_task(self._serve(), name="sefar-batcher")
 
     async def submit(self, frames: NDArray[np.uint8]) -> Prediction:
-        """Queue one clip and wait for its prediction; cancelling the caller withdraws the clip.
+        """Queue one clip and wait for its prediction; cancelling the caller removes the clip from the queue.
 
         Raises:
-            EngineUnavailableError: not started or closing.
+            EngineUnavailableError: the batcher is not started or is closing.
             EngineOverloadedError: the queue is full.
             InferenceError: `run` failed on this clip.
         """
         if self._closing or not self.alive:
-            raise EngineUnavailableError("the engine is not taking clips: it is starting or shutting down")
+            raise EngineUnavailableError("the engine is starting or shutting down and takes no clips; try again later")
         if len(self._waiting) >= self._max_queue:
             batches = len(self._waiting) / self._max_batch
             raise EngineOverloadedError(
-                f"{len(self._waiting)} clips are waiting for the model already; try again later",
+                f"{len(self._waiting)} clips are already waiting for the model; try again later",
                 retry_after=max(1, round(batches * self._batch_seconds)),
             )
         item = _Waiting(frames, asyncio.get_running_loop().create_future())
@@ -116,12 +116,12 @@ class MicroBatcher:
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
-            await self._gather_company()
+            await self._wait_for_others()
             batch = [self._waiting.popleft() for _ in range(min(self._max_batch, len(self._waiting)))]
             if batch:
                 await self._answer(batch)
 
-    async def _gather_company(self) -> None:
+    async def _wait_for_others(self) -> None:
         deadline = time.perf_counter() + self._max_wait
         while 0 < len(self._waiting) < self._max_batch and not self._closing:
             remaining = deadline - time.perf_counter()
@@ -138,8 +138,8 @@ class MicroBatcher:
         try:
             stacked = np.stack([item.frames for item in batch])
             outputs = await asyncio.get_running_loop().run_in_executor(self._worker, self._run, stacked)
-        # Whatever the model raised belongs to the clips of this batch, never to the worker: were it
-        # to end this task, every later request would hang while the process looks healthy.
+        # Whatever the model raises fails the clips of this batch, never this task: if the task ended,
+        # every later request would hang while the process looks healthy.
         except Exception as error:
             if len(batch) > 1:
                 log.warning("a batch of %d failed (%s); running its clips one by one", len(batch), error)

@@ -1,4 +1,4 @@
-"""What can go wrong between a ready clip and its prediction."""
+"""What can go wrong when a model runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sefar_serve.errors import SefarError
 
 
 class EngineError(SefarError, RuntimeError):
-    """Any failure of an engine."""
+    """Base of all failures of an engine."""
 
     code = "engine_error"
 
@@ -48,13 +48,13 @@ class EngineUnavailableError(EngineError):
 
 
 class EngineTimeoutError(EngineError):
-    """The model did not answer in the time it is given; it may be slow, or it may hang."""
+    """The model did not answer in time; it may be slow, or it may hang."""
 
     status = 504
     code = "inference_timeout"
 
 
 class InferenceError(EngineError):
-    """The model failed on this very clip."""
+    """The model failed on this clip."""
 
     code = "inference_failed"

@@ -1,7 +1,7 @@
-"""An engine without a model, for tests of everything around one and for trying a client out.
+"""An engine without a model, for tests of everything around one and for trying out a client.
 
-Its answers depend on the frames alone, so a test can predict them: the class is the mean red
-level of the clip, dealt out over the labels.
+Its answers depend on the frames alone, so a test can predict them: the mean red level of the
+clip, from 0 to 255, selects the class.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ class FakeEngine:
 
     @property
     def models(self) -> tuple[FakeEngine, ...]:
-        """Itself alone."""
+        """Only this engine."""
         return (self,)
 
     def model(self, name: str | None) -> FakeEngine:
-        """Itself, by its name."""
+        """This engine, if the name is its name."""
         check_name(name, self._metadata)
         return self
 
     @property
     def queue_depth(self) -> int:
-        """Inferences under way: it has no queue."""
+        """Number of running inferences; there is no queue."""
         return self.running
 
     async def start(self) -> None:
@@ -104,7 +104,7 @@ class FakeEngine:
         return Prediction(outputs, meta.version, queue_seconds=0.0, inference_seconds=self.delay, batch_size=1)
 
     async def check(self) -> None:
-        """Raise what it was told to raise."""
+        """Raise `failure` if there is one."""
         if self.failure is not None:
             raise self.failure
         if not self.started:

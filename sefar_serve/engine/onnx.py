@@ -27,12 +27,12 @@ class OnnxModel:
 
     Args:
         path: the ONNX file.
-        device: ``cuda`` needs the onnxruntime-gpu package; ``auto`` takes CUDA where it works.
-        threads: intra-op threads; 0 lets ONNX Runtime take every core.
+        device: ``cuda`` needs the onnxruntime-gpu package; ``auto`` uses CUDA if it is available.
+        threads: intra-op threads; 0 lets ONNX Runtime use every core.
 
     Raises:
-        ModelLoadError: the file is missing, is not ONNX, or is not a SeFAR model, or there is no
-            such device.
+        ModelLoadError: the file is missing, is not ONNX, or is not a SeFAR model, or the device
+            is not available.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, device: Device = "auto", threads: int = 0) -> None:
@@ -41,7 +41,7 @@ class OnnxModel:
             raise ModelLoadError(f"no model file at {self.path}; give its path with --model or SEFAR_MODEL")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        # Idle intra-op threads otherwise spin, taking cores from the decoding threads beside them.
+        # Otherwise idle intra-op threads spin and take cores from the decoding threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(self.path, options, providers=_providers(device))
@@ -68,7 +68,7 @@ class OnnxModel:
         return Outputs(*self._session.run(list(OUTPUT_NAMES), {"frames": frames_BFHWC}))
 
     def warm_up(self, batch: int = 1) -> None:
-        """Run one black batch, so that the first user does not pay for allocations."""
+        """Run one batch of black frames, so that the first request does not wait for memory allocation."""
         self.run(np.zeros((batch, *self.metadata.frames_shape), np.uint8))
 
     def _check_interface(self) -> None:
@@ -76,12 +76,13 @@ class OnnxModel:
         found = {node.name: node for node in [*self._session.get_inputs(), *self._session.get_outputs()]}
         for name, shape in expected.items():
             if name not in found:
-                raise ModelLoadError(f"{self.path} has no tensor {name!r}; `sefar export` writes files that have")
+                raise ModelLoadError(f"{self.path} has no tensor {name!r}; export the model again with `sefar export`")
             dims, kind = tuple(found[name].shape), found[name].type
             if dims[1:] != shape or kind != _TENSOR_TYPES[name]:
                 raise ModelLoadError(
                     f"{self.path}: tensor {name!r} is {kind} {dims}, but the file's metadata says "
-                    f"{_TENSOR_TYPES[name]} ('batch', {', '.join(map(str, shape))})"
+                    f"{_TENSOR_TYPES[name]} ('batch', {', '.join(map(str, shape))}); "
+                    "export the model again with `sefar export`"
                 )
 
 
@@ -89,8 +90,8 @@ def _providers(device: Device) -> list[Any]:
     available = ort.get_available_providers()
     if device == "cuda" and "CUDAExecutionProvider" not in available:
         raise ModelLoadError(
-            "device 'cuda' was asked for, but this onnxruntime has no CUDA; install sefar-serve[gpu] "
-            "in an environment without onnxruntime"
+            "device 'cuda' is not available: the installed onnxruntime has no CUDA support; "
+            "install sefar-serve[gpu] in an environment without onnxruntime"
         )
     if device != "cpu" and "CUDAExecutionProvider" in available:
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -102,9 +103,9 @@ class OnnxEngine:
 
     Args:
         model: the loaded file.
-        max_batch: most clips in one inference.
-        max_wait: seconds the first clip of a batch waits for company.
-        max_queue: most clips waiting before new ones are refused.
+        max_batch: maximum number of clips in one inference.
+        max_wait: seconds that the first clip of a batch waits for others.
+        max_queue: maximum number of clips waiting; more are refused.
         fresh_for: seconds for which a successful inference counts as proof of health.
     """
 
@@ -127,32 +128,32 @@ class OnnxEngine:
 
     @property
     def metadata(self) -> ModelMetadata:
-        """The served model's own description."""
+        """The served model's description."""
         return self._model.metadata
 
     @property
     def models(self) -> tuple[OnnxEngine, ...]:
-        """Itself alone: one file, one model."""
+        """Only this engine: one file, one model."""
         return (self,)
 
     def model(self, name: str | None) -> OnnxEngine:
-        """Itself, by its name; see `Engine.model`."""
+        """This engine, if the name is its model's; see `Engine.model`."""
         check_name(name, self.metadata)
         return self
 
     @property
     def queue_depth(self) -> int:
-        """Clips accepted and not yet started."""
+        """Number of clips accepted but not yet started."""
         return self._batcher.depth
 
     async def start(self) -> None:
-        """Start batching; warm up with the largest batch, so that memory stops growing here."""
+        """Start batching; warm up with the largest batch, so that memory does not grow later."""
         await asyncio.to_thread(self._model.warm_up, self._max_batch)
         self._batcher.start()
         await self.check()
 
     async def close(self) -> None:
-        """Finish what was accepted, then stop."""
+        """Finish accepted clips, then stop."""
         await self._batcher.close()
 
     async def infer(self, frames: NDArray[np.uint8]) -> Prediction:
@@ -163,7 +164,7 @@ class OnnxEngine:
         return prediction
 
     async def check(self) -> None:
-        """Prove that the model answers; a clip answered a moment ago is proof enough."""
+        """Check that the model answers: run it, unless there is an answer from the last `fresh_for` seconds."""
         if not self._batcher.alive:
             raise EngineUnavailableError("the engine is not running")
         if time.monotonic() - self._last_success > self._fresh_for:

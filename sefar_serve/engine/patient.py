@@ -1,4 +1,4 @@
-"""A model whose callers wait where a server would send them away."""
+"""A model that retries while it is overloaded or unavailable, instead of raising at once."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from sefar_serve.metadata import ModelMetadata
 log = logging.getLogger(__name__)
 
 PATIENCE = 120.0
-"""Seconds for which a model that is overloaded or away is asked again: a server's restart takes less."""
+"""Seconds for which requests to an overloaded or unavailable model are retried; a server restarts in less time."""
 
 
 class PatientModel:
-    """Asks a model, and asks again while that makes sense. See `sefar_serve.engine.base.Model`.
+    """Runs a model, and retries errors for which a retry makes sense. See `sefar_serve.engine.base.Model`.
 
     Args:
-        model: to ask.
-        places: clips that may be with it at a time, of all that share these places.
+        model: the model to run.
+        slots: limits the clips in flight, together for all models that share it.
     """
 
-    def __init__(self, model: Model, places: asyncio.Semaphore) -> None:
+    def __init__(self, model: Model, slots: asyncio.Semaphore) -> None:
         self._model = model
-        self._places = places
+        self._slots = slots
 
     @property
     def metadata(self) -> ModelMetadata:
-        """The model's own description."""
+        """The model's description."""
         return self._model.metadata
 
     async def infer(self, frames: NDArray[np.uint8]) -> Prediction:
         """Run the model on one clip; see `Model.infer`."""
-        async with self._places:
+        async with self._slots:
             until = time.monotonic() + PATIENCE
             while True:
                 try:
@@ -46,5 +46,5 @@ class PatientModel:
                 except EngineError as error:
                     if error.retry_after is None or time.monotonic() > until:
                         raise
-                    log.warning("asking again in %d s: %s", error.retry_after, error)
+                    log.warning("%s; retrying in %d s", error, error.retry_after)
                     await asyncio.sleep(error.retry_after)

@@ -1,8 +1,8 @@
-"""Videos from URLs: only of hosts that the operator allows, and never by way of them from anywhere else.
+"""Videos from URLs, only from hosts that the operator allows.
 
-A server that fetches what strangers name can be sent to the machines behind it. So the host must be on the list, its
-addresses must be public ones unless the operator named a port or an address, the connection goes to the very address
-that was checked, every redirect is checked again, and size and time are bounded.
+A server that fetches any URL can be made to reach internal machines (server-side request forgery). So the host must be
+on the list; its addresses must be public unless the operator listed a port or an address; the connection goes to the
+address that was checked; every redirect is checked again; and size and time are limited.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from sefar_serve.clip import ClipLimitError
 from sefar_serve.errors import SefarError
 
 REDIRECTS = 3
-"""Most redirects followed."""
+"""Maximum number of redirects followed."""
 
 SPOOL_BYTES = 8 * 1024 * 1024
-"""What arrives up to this size stays in memory; more goes to a temporary file as it comes."""
+"""Videos up to this size stay in memory; larger ones go to a temporary file as they arrive."""
 
 _PORTS = {"http": 80, "https": 443}
 
 
 class UrlError(SefarError):
-    """A video that could not be had from its URL."""
+    """A video could not be fetched from its URL."""
 
     param = "input"
 
@@ -45,7 +45,7 @@ class UrlNotAllowedError(UrlError, ValueError):
 
 
 class UrlFetchError(UrlError):
-    """The host does not give the video."""
+    """The host does not deliver the video."""
 
     status = 502
     code = "url_unreachable"
@@ -62,10 +62,10 @@ class UrlFetcher:
     """Fetches videos from the hosts on a list.
 
     Args:
-        hosts: ``host``, at the usual ports and public addresses; or ``host:port`` or a literal address,
-            wherever that leads.
-        max_bytes: largest video.
-        timeout: seconds for the whole of it, redirects included.
+        hosts: ``host`` allows ports 80 and 443 at public addresses; ``host:port`` or an IP address allows any
+            address.
+        max_bytes: maximum size of a video in bytes.
+        timeout: seconds for the whole download, including redirects.
     """
 
     def __init__(self, hosts: Sequence[str], *, max_bytes: int, timeout: float) -> None:
@@ -74,10 +74,10 @@ class UrlFetcher:
         self._timeout = timeout
 
     def allowed(self, url: str) -> None:
-        """Refuse a URL before any work is done for it.
+        """Check a URL before any work is done for it.
 
         Raises:
-            UrlNotAllowedError: of another scheme or host, or with a password in it.
+            UrlNotAllowedError: its scheme or host is not allowed, or it has a user name or password.
         """
         self._checked(url)
 
@@ -85,13 +85,13 @@ class UrlFetcher:
         """Fetch a video; blocking.
 
         Returns:
-            A temporary file, read from its start; the caller closes it.
+            A temporary file, positioned at its start; the caller closes it.
 
         Raises:
-            UrlNotAllowedError: it leads where the operator does not allow.
-            UrlFetchError: the host does not answer, or not with a video.
-            UrlTimeoutError: it took too long; only looking up its name may take longer, as the system has it.
-            ClipLimitError: it is too large.
+            UrlNotAllowedError: the URL, or one that it redirects to, is not allowed.
+            UrlFetchError: the host does not answer, or does not deliver the video.
+            UrlTimeoutError: it took too long. Only the DNS lookup may take longer: it has the system's timeout.
+            ClipLimitError: the video is too large.
         """
         with (
             _Deadline(self._timeout) as deadline,
@@ -109,19 +109,19 @@ class UrlFetcher:
                 if not isinstance(found, str):
                     return found
                 url = str(target.join(found))
-        raise UrlFetchError(f"{url} redirects more than {REDIRECTS} times")
+        raise UrlFetchError(f"{url} redirects more than {REDIRECTS} times; give the final URL")
 
     def _checked(self, url: str) -> tuple[httpx.URL, bool]:
-        """The URL taken apart, and whether the operator named its very port or address."""
+        """Parse a URL; also return whether the operator listed its port or address explicitly."""
         try:
             target = httpx.URL(url)
         except httpx.InvalidURL as error:
-            # Here and below not the URL itself: a password in it would end in the logs.
-            raise UrlNotAllowedError(f"this is not a URL: {error}") from error
+            # Here and below, do not quote the URL: a password in it would end up in the logs.
+            raise UrlNotAllowedError(f"the URL is malformed ({error}); give http(s)://host/path") from error
         if target.scheme not in _PORTS or not target.host or target.userinfo:
             raise UrlNotAllowedError(
-                f"a URL of scheme {target.scheme or 'none'} and host {target.host or 'none'} is not allowed: give "
-                "http(s)://host/path, without a password"
+                f"a URL with scheme {target.scheme or 'none'} and host {target.host or 'none'} is not allowed; give "
+                "http(s)://host/path, without a user name or password"
             )
         host, port = target.host.lower(), target.port or _PORTS[target.scheme]
         bracketed = f"[{host}]" if ":" in host else host
@@ -129,24 +129,24 @@ class UrlFetcher:
         if not named and not (host in self._hosts and target.port in (None, 80, 443)):
             raise UrlNotAllowedError(
                 f"this server does not fetch videos from {bracketed}:{port}; send the video as a file or a data URL, "
-                "or have the operator allow the host (SEFAR_URL_HOSTS)"
+                "or ask the operator to allow the host (SEFAR_URL_HOSTS)"
             )
         return target, bool(named)
 
     @staticmethod
     def _address(target: httpx.URL, trusted: bool) -> str:
-        """The address to connect to, looked up once: a name may lead elsewhere the next time."""
+        """The address to connect to, looked up once: a second lookup could give another address."""
         port = target.port or _PORTS[target.scheme]
         try:
             found = socket.getaddrinfo(target.host, port, type=socket.SOCK_STREAM)
         except OSError as error:
-            raise UrlFetchError(f"there is no host {target.host}: {error}") from error
+            raise UrlFetchError(f"the host {target.host} cannot be resolved: {error}") from error
         addresses = [str(entry[4][0]) for entry in found]
         for address in addresses:
             if not trusted and not _is_public(address):
                 raise UrlNotAllowedError(
-                    f"{target.host} leads to {address}, which is not a public address; the operator may allow it by "
-                    f"its port (SEFAR_URL_HOSTS={target.host}:{port})"
+                    f"{target.host} resolves to {address}, which is not a public address; the operator can allow it "
+                    f"with its port (SEFAR_URL_HOSTS={target.host}:{port})"
                 )
         return addresses[0]
 
@@ -155,22 +155,22 @@ class UrlFetcher:
         return client.build_request(
             "GET",
             target.copy_with(host=address),
-            # Videos do not get smaller by another compression, and a small answer could unpack into a very large one.
+            # Videos do not compress any further, and a small response could unpack into a very large one.
             headers={"host": target.netloc.decode("ascii"), "accept-encoding": "identity"},
             extensions={"sni_hostname": target.host, "trace": deadline.watch},
             timeout=deadline.left,
         )
 
     def _receive(self, client: httpx.Client, request: httpx.Request, url: str, deadline: _Deadline) -> IO[bytes] | str:
-        """The video, or where it is to be found."""
+        """The video, or the location that the response redirects to."""
         response = client.send(request, stream=True)
         try:
             if response.has_redirect_location:
                 return response.headers["location"]
             if response.status_code != httpx.codes.OK:
-                raise UrlFetchError(f"{url} answers {response.status_code} {response.reason_phrase}")
+                raise UrlFetchError(f"{url} returned {response.status_code} {response.reason_phrase}")
             if (coding := response.headers.get("content-encoding", "identity").strip().lower()) not in ("", "identity"):
-                raise UrlFetchError(f"{url} comes compressed ({coding}), though it was asked for as it is")
+                raise UrlFetchError(f"{url} came compressed ({coding}), although it was requested without compression")
             declared = response.headers.get("content-length", "0")
             if declared.isdigit() and int(declared) > self._max_bytes:
                 raise self._too_large(url)
@@ -181,14 +181,14 @@ class UrlFetcher:
     def _spooled(self, response: httpx.Response, url: str, deadline: _Deadline) -> IO[bytes]:
         spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - the caller closes it
         try:
-            # As they come: gathered to a size, a byte a second would pass every timeout.
+            # Take chunks as they come: if they were collected to a size, one byte per second would pass every timeout.
             for chunk in response.iter_raw():
                 spool.write(chunk)
                 if spool.tell() > self._max_bytes:
                     raise self._too_large(url)
                 if deadline.over:
                     raise self._too_slow(url)
-            # A video without a declared length ends where its connection does, also where the deadline cut it.
+            # A video without a declared length ends where its connection ends, even if the deadline closed that.
             if deadline.over:
                 raise self._too_slow(url)
         except BaseException:
@@ -198,17 +198,17 @@ class UrlFetcher:
         return spool
 
     def _too_slow(self, url: str) -> UrlTimeoutError:
-        return UrlTimeoutError(f"{url} did not come within {self._timeout:g} s")
+        return UrlTimeoutError(f"{url} did not arrive within {self._timeout:g} s; try again, or send the video itself")
 
     def _too_large(self, url: str) -> ClipLimitError:
         return ClipLimitError(f"{url} has more than {self._max_bytes} bytes; send a shorter or smaller video")
 
 
 class _Deadline:
-    """Cuts the connection when time is up.
+    """Closes the connection when time is up.
 
-    A timeout of httpx bounds each wait for something to arrive, and a host that sends a byte now and then
-    passes every one of them.
+    A timeout of httpx limits each single wait for data, so a host that sends a byte now and then never
+    exceeds it.
 
     Args:
         seconds: from now.
@@ -223,7 +223,7 @@ class _Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds, never none: 0 would mean not to wait at all."""
+        """Seconds left, always more than 0, which would mean not to wait at all."""
         return max(0.001, self._end - time.monotonic())
 
     @property
@@ -232,7 +232,7 @@ class _Deadline:
         return time.monotonic() >= self._end
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note the connection that is in use; httpx tells of it as it is made ("trace")."""
+        """Remember the connection in use; httpx calls this while it connects ("trace")."""
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             with self._lock:
                 self._socket = info["return_value"].get_extra_info("socket")
@@ -243,8 +243,8 @@ class _Deadline:
         with self._lock:
             if self._socket is None:
                 return
-            # The plain socket's, as a TLS one's own shutdown would let what comes next be read without decryption;
-            # one that is closed by now has nothing left to cut.
+            # Shut down the plain socket: after a TLS socket's own shutdown, data would be read without decryption.
+            # If it is closed already, there is nothing to do.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
@@ -259,7 +259,7 @@ class _Deadline:
 
 
 def _is_public(address: str) -> bool:
-    """Whether an address is one of the internet's, for a single machine."""
+    """Whether an address is a public address of a single machine."""
     found = ipaddress.ip_address(address.partition("%")[0])
     return found.is_global and not found.is_multicast
 

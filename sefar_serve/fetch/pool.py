@@ -1,4 +1,4 @@
-"""Videos given by URL are fetched before they take a decoding thread: a slow host must not hold up others' videos."""
+"""Fetches videos given by URL before they take a decoding thread, so that a slow host does not hold up other videos."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from sefar_serve.fetch.fetcher import UrlError, UrlFetcher
 from sefar_serve.recognition import ClipInput
 
 FETCH_THREADS = 16
-"""Videos fetched at the same time; they wait for the network and take no processor."""
+"""Videos fetched at the same time; the threads wait for the network and use almost no CPU."""
 
 
 @dataclass(frozen=True)
 class RemoteClip(ClipInput):
-    """A video that is still somewhere else.
+    """A video that is not fetched yet.
 
     Attributes:
-        url: of the video.
+        url: URL of the video.
     """
 
     url: str = ""
 
 
 class RemoteVideos:
-    """Fetches the videos of requests, in threads of its own.
+    """Fetches the videos of requests, in its own threads.
 
     Args:
-        fetcher: of each.
-        most: videos being fetched or waiting to be; more are refused before any work.
+        fetcher: fetches one video.
+        most: maximum number of videos being fetched or waiting; more are refused before any work.
     """
 
     def __init__(self, fetcher: UrlFetcher, most: int) -> None:
@@ -44,7 +44,7 @@ class RemoteVideos:
         self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="sefar-fetch")
 
     async def arrived(self, inputs: Sequence[ClipInput]) -> list[ClipInput]:
-        """The same videos, all of them here; one that could not be fetched raises why when it is opened.
+        """Fetch the remote videos and return all; one that could not be fetched raises its error when it is opened.
 
         Raises:
             EngineOverloadedError: too many are being fetched; nothing was started.
@@ -69,7 +69,7 @@ class RemoteVideos:
         loop = asyncio.get_running_loop()
         self._under_way += 1
         fetch = self._pool.submit(self._fetcher.fetch, item.url)
-        # The place is given back when the thread is done, not when the caller stops waiting.
+        # The slot is freed when the thread is done, not when the caller stops waiting.
         fetch.add_done_callback(lambda _: None if loop.is_closed() else loop.call_soon_threadsafe(self._release))
         try:
             video = await asyncio.wrap_future(fetch)
@@ -84,7 +84,7 @@ class RemoteVideos:
         self._under_way -= 1
 
     async def close(self) -> None:
-        """Wait for what is being fetched, and stop the threads."""
+        """Wait for running downloads, then stop the threads."""
         await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
 
 

@@ -1,4 +1,4 @@
-"""Text from clips: the generator protocol, its errors, a fake. The real ones, which need torch, import apart."""
+"""Text from clips: the generator protocol, its errors and a fake. Real generators need torch: `sefar_serve.mllm`."""
 
 from sefar_serve.language.errors import (
     AdapterMismatchError,

@@ -9,11 +9,11 @@ from typing import Literal
 Agreement = Literal["agree", "disagree"]
 
 _PUNCTUATION = ".,;:!?…\"'“”‘’«»()[]{}*_`~#-–—"
-"""What may stand at a word's ends without being of it; language models quote names and set them in bold."""
+"""Stripped from both ends of each word; language models quote names and set them in bold."""
 
 
 def _words(text: str) -> str:
-    """A text as it is compared: no prefix, case or punctuation at words' ends; a space on either side."""
+    """Normalise a text for comparison: no prefix, case or punctuation around words; a space at each end."""
     plain = re.sub(r"^\([A-Z]{2}\) ", "", text).casefold()
     return f" {' '.join(bare for word in plain.split() if (bare := word.strip(_PUNCTUATION)))} "
 
@@ -22,9 +22,9 @@ def named_label(text: str, labels: Sequence[str], prefer: int | None = None) -> 
     """Which class a text names: the longest label whose words are in it.
 
     Args:
-        text: any.
+        text: any text.
         labels: names of the classes.
-        prefer: class taken where several labels read the same without their prefix.
+        prefer: the class to take if several labels are the same without their prefix.
     """
     text = _words(text)
     found = [
@@ -36,10 +36,15 @@ def named_label(text: str, labels: Sequence[str], prefer: int | None = None) -> 
 
 
 def compare(text: str, labels: Sequence[str], best: int) -> tuple[Agreement | None, int | None]:
-    """Hold a text against the classifier's answer.
+    """Compare a text with the classifier's answer.
+
+    Args:
+        text: any text.
+        labels: names of the classes.
+        best: number of the classifier's class.
 
     Returns:
-        Whether they agree, None where the text names no class; and the class that it names.
+        Whether they agree, and the number of the class that the text names; None, None if it names no class.
     """
     named = named_label(text, labels, prefer=best)
     if named is None:

@@ -1,4 +1,4 @@
-"""A clip in a sentence, as users see it."""
+"""Captions of clips, as users see them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sefar_serve.schemas.render import clip_info, top_labels
 
 @dataclass(frozen=True, eq=False)
 class Captioned:
-    """A clip and what a language model says of it.
+    """A clip and its caption.
 
     Attributes:
         window: the clip.
         reply: the caption.
-        clip_id: by which the clip can be asked about again, if it can.
+        clip_id: id for asking about the clip again; None if that is not possible.
     """
 
     window: Window
@@ -31,13 +31,13 @@ class Captioned:
 def render_caption(
     captioned: Sequence[Captioned], meta: ModelMetadata, *, index: int, name: str, top_k: int = 5
 ) -> Caption:
-    """One video in a sentence, and what the classifier says of it.
+    """The caption of one video, and the classifier's labels.
 
     Args:
         captioned: the clip, or several windows of a video in order of time.
-        meta: of the model that saw it.
+        meta: description of the classifier.
         index: position of the video in its request.
-        name: of the video.
+        name: name of the video.
         top_k: number of labels, capped at the number of classes.
     """
 

@@ -7,8 +7,8 @@ from string import ascii_uppercase
 
 LETTERS = ascii_uppercase
 
-# Options contain full stops themselves ("0.5 turn"), so the text is never split on one. Nor is one expression matched
-# with all four letters: on a text that repeats "A. B. C." it would run for minutes.
+# Options contain full stops themselves ("0.5 turn"), so the text cannot be split at them. A single expression with all
+# four letters would run for minutes on a text that repeats "A. B. C.".
 _MARK = re.compile(r"(?:(?<=\s)|^)([A-D])\.")
 
 
@@ -16,10 +16,10 @@ def split_choices(text: str) -> tuple[str, tuple[str, ...]] | None:
     """Stem and the four options of a question that ends with ``A.… B.… C.… D.…``, on one line or several.
 
     Args:
-        text: of any length; the time taken grows with it, no more.
+        text: of any length; the time is linear in it.
 
     Returns:
-        None for any other text, and where an option is empty.
+        None for any other text, or if an option is empty.
     """
     wanted, end = "DCBA", len(text)
     options: list[str] = []
@@ -33,6 +33,6 @@ def split_choices(text: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def join_choices(stem: str, options: tuple[str, ...]) -> str:
-    """A question in the authors' format, with as many options as are given, at most 26."""
+    """A question in the authors' format, with up to 26 options."""
     lettered = " ".join(f"{letter}.{option}" for letter, option in zip(LETTERS, options, strict=False))
     return f"{stem} {lettered}"

@@ -1,4 +1,4 @@
-"""Writing answers down as OpenAI's clients read them: one completion, or a stream of chunks."""
+"""Answers in the format of OpenAI's clients: one completion, or a stream of chunks."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from sefar_serve.schemas.problem import problem_of
 
 @dataclass(frozen=True)
 class Envelope:
-    """What is the same in all parts of one answer.
+    """The fields that all parts of one answer share.
 
     Attributes:
-        id: of the answer.
-        model: that gives it.
-        clips: of the conversation.
-        created: Unix time.
+        id: id of the answer.
+        model: name of the model that answers.
+        clips: the clips of the conversation.
+        created: Unix seconds.
     """
 
     id: str
@@ -50,15 +50,15 @@ class Envelope:
         )
 
     def opening(self) -> str:
-        """The first event of a stream: who speaks."""
+        """The first event of a stream: the role."""
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def delta(self, text: str) -> str:
-        """The event of a part of the text."""
+        """The event for a part of the text."""
         return self._chunk({"content": text})
 
     def closing(self, reply: Reply, include_usage: bool) -> str:
-        """The last events: why the text ended, what the classifier says, the usage if it is asked for."""
+        """The last events: why the text ended, the `sefar` block, and the usage if requested."""
         events = self._chunk({}, reply.finish_reason, sefar=self._block(reply).model_dump(mode="json"))
         if include_usage:
             events += self._event(choices=[], usage=usage(reply).model_dump())
@@ -84,12 +84,12 @@ class Envelope:
 
 
 def failure(error: Exception) -> str:
-    """The event of an error in mid-stream; OpenAI's clients raise it."""
+    """The event for an error in the middle of a stream; OpenAI's clients raise it."""
     return f"data: {json.dumps({'error': problem_of(error).body.model_dump()})}\n\n"
 
 
 def usage(reply: Reply) -> TokenUsage:
-    """Tokens spent on an answer."""
+    """Tokens used for an answer."""
     spent = reply.usage
     return TokenUsage(
         prompt_tokens=spent.prompt_tokens,
@@ -99,7 +99,7 @@ def usage(reply: Reply) -> TokenUsage:
 
 
 def total_usage(replies: Sequence[Reply]) -> CaptionUsage:
-    """Tokens spent on several captions."""
+    """Tokens used for several captions."""
     each = [usage(reply) for reply in replies]
     return CaptionUsage(
         prompt_tokens=sum(one.prompt_tokens for one in each),

@@ -1,4 +1,4 @@
-"""What can go wrong with generated text, each a type of its own."""
+"""What can go wrong when text is generated: one error type per cause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class GenerationError(SefarError):
 
 
 class PromptError(GenerationError, ValueError):
-    """The messages cannot be put to the language model; the message says what to change."""
+    """The language model cannot take these messages; the error says what to change."""
 
     status = 400
     code = "invalid_prompt"
@@ -20,7 +20,7 @@ class PromptError(GenerationError, ValueError):
 
 
 class PromptTooLongError(PromptError):
-    """The prompt and the answer asked for do not fit into the language model's context."""
+    """The prompt and the requested answer do not fit into the language model's context."""
 
     code = "context_length_exceeded"
 
@@ -45,7 +45,7 @@ class GeneratorOverloadedError(GenerationError):
 
 
 class GeneratorUnavailableError(GenerationError):
-    """There is no language model here, or it does not answer."""
+    """There is no language model, or it does not answer."""
 
     status = 503
     code = "generator_unavailable"
@@ -56,17 +56,17 @@ class GeneratorUnavailableError(GenerationError):
 
 
 class GenerationFailedError(GenerationError):
-    """The language model failed on this very request."""
+    """The language model failed on this request."""
 
 
 class AdapterMismatchError(GenerationError):
-    """The adapter was trained for another language model or another encoder than the one it would be used with."""
+    """The adapter was trained for a different language model or a different encoder."""
 
     status = 503
     code = "adapter_mismatch"
 
 
 class AdapterNotFoundError(GenerationError):
-    """There is no adapter there."""
+    """There is no adapter in the given folder or on the hub."""
 
     code = "adapter_not_found"

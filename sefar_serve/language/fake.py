@@ -1,6 +1,6 @@
 """A generator without a language model, for tests of everything around one.
 
-Its answer names the clips and repeats the question, word by word, so a test can predict it.
+Its answer names the clips and repeats the question, so a test can predict it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class FakeGenerator:
     """Answers a word at a time. See `sefar_serve.language.protocol.Generator`.
 
     Args:
-        answer: text of every answer; None to make one of the question and the clips' first feature.
+        answer: text of every answer; None makes one from the clips' first feature and the question.
         delay: seconds before each word.
         failure: raised by every call and health check instead of an answer.
-        fail_after: words after which `failure` is raised in mid-answer instead.
+        fail_after: number of words after which `failure` is raised, in the middle of an answer; 0 raises it at once.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class FakeGenerator:
 
     @property
     def queue_depth(self) -> int:
-        """Answers under way: it has no queue."""
+        """Number of running answers; there is no queue."""
         return self.running
 
     async def start(self) -> None:
@@ -75,17 +75,17 @@ class FakeGenerator:
         self.started = False
 
     async def check(self) -> None:
-        """Raise what it was told to raise."""
+        """Raise `failure` if there is one, unless it is for the middle of an answer."""
         if self.failure is not None and self.fail_after == 0:
             raise self.failure
         if not self.started:
             raise GeneratorUnavailableError("the generator is not running")
 
     def fits(self, metadata: ModelMetadata) -> None:
-        """Every encoder does."""
+        """Accept every encoder."""
 
     async def generate(self, messages: Sequence[Message], options: GenerationOptions) -> AsyncGenerator[Piece, None]:
-        """Say which clips it was given, then the last text, a word a piece."""
+        """Answer with the clips it was given, then the last text, one word per piece."""
         await self.check()
         prompt_tokens = self._prompt_tokens(messages)
         self.asked.append((tuple(messages), options))
@@ -105,7 +105,7 @@ class FakeGenerator:
             self.running -= 1
 
     async def score(self, messages: Sequence[Message], options: Sequence[str]) -> Scores:
-        """The option most like the expected answer is most probable: one nat a word that is not in it."""
+        """Score options by how much they differ from the expected answer: -1 nat per different word."""
         await self.check()
         prompt_tokens = self._prompt_tokens(messages)
         expected = set((self.answer or "").split(" "))
@@ -117,10 +117,11 @@ class FakeGenerator:
     def _prompt_tokens(self, messages: Sequence[Message]) -> int:
         texts = [part for message in messages for part in message.content if isinstance(part, str)]
         if any(PLACEHOLDER in text for text in texts):
-            raise PromptError(f"a text contains {PLACEHOLDER}, which stands for a clip; leave it out")
+            raise PromptError(f"a text contains {PLACEHOLDER}, which is reserved for clips; remove it")
         tokens = sum(len(text.split(" ")) for text in texts)
-        if tokens > self.info.context_length:
-            raise PromptTooLongError(f"the prompt has {tokens} tokens, the model takes {self.info.context_length}")
+        limit = self.info.context_length
+        if tokens > limit:
+            raise PromptTooLongError(f"the prompt has {tokens} tokens, more than the limit of {limit}; shorten it")
         return tokens
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Which encoder a language model reads."""
+"""Finds the encoder whose features a language model reads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sefar_serve.language.protocol import Generator
 
 
 def encoder_of(generator: Generator, engine: Engine) -> Model:
-    """The first model of an engine whose features a generator reads, the default before the others.
+    """The first model of an engine whose features a generator reads; the default model comes first.
 
     Raises:
-        AdapterMismatchError: it reads none of them.
+        AdapterMismatchError: it reads the features of none of them.
         EngineUnavailableError: no model is known yet.
     """
     default = engine.model(None)
@@ -23,4 +23,4 @@ def encoder_of(generator: Generator, engine: Engine) -> Model:
             refusal = refusal or error
         else:
             return model
-    raise refusal or AdapterMismatchError("there is no model whose features could be read")
+    raise refusal or AdapterMismatchError("the engine serves no model whose features the captioner could read")

@@ -1,7 +1,7 @@
-"""What a generator is: messages with clips in them go in, text comes out. The parallel of `sefar_serve.engine`.
+"""The interface of generators: messages with clips in them go in, text comes out. Compare `sefar_serve.engine`.
 
-A clip is here nothing but its SeFAR features. Where the language model runs, in this process or on
-another server, is each generator's own matter.
+Generators see only the SeFAR features of a clip. Each one decides where its language model runs: in this
+process or on another server.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ PLACEHOLDER = "<sefar>"
 """Stands for a clip in a prompt; the processor expands it to one soft token per feature vector."""
 
 CAPTION_PROMPT = "Describe the action in this clip."
-"""What a captioner is asked where nobody asks anything else; adapters are trained with it."""
+"""The default prompt for captions; adapters are trained with it."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClipFeatures:
-    """What the encoder says of one clip.
+    """The encoder's features of one clip.
 
     Attributes:
         embedding: float32 (256,), the clip embedding.
@@ -40,7 +40,7 @@ class ClipFeatures:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation: text and clips in the order they are to be read."""
+    """One turn of a conversation: text and clips in reading order."""
 
     role: Role
     content: tuple[str | ClipFeatures, ...]
@@ -51,11 +51,11 @@ class GenerationOptions:
     """How to generate.
 
     Attributes:
-        max_tokens: most tokens to generate; None for the generator's own default. The context may leave room for
-            fewer: then the answer ends with ``length``.
-        temperature: 0 takes the most probable token every time; higher is more varied.
-        top_p: only the most probable tokens that together have this probability are drawn from.
-        seed: the same seed and request give the same text; None for another one each time.
+        max_tokens: maximum number of tokens to generate; None for the generator's default. If the context has room
+            for fewer, the answer ends with ``length``.
+        temperature: 0 always takes the most probable token; higher values give more varied text.
+        top_p: sample only from the most probable tokens that together have this probability.
+        seed: the same seed and request give the same text; None gives a different text each time.
         stop: texts that end the answer and are not part of it.
     """
 
@@ -68,7 +68,7 @@ class GenerationOptions:
 
 @dataclass(frozen=True)
 class TokenUsage:
-    """Tokens of the language model; soft tokens of clips count as prompt."""
+    """Tokens of the language model; soft tokens of clips count as prompt tokens."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -80,8 +80,8 @@ class Piece:
 
     Attributes:
         text: may be empty.
-        finish_reason: with the last piece, ``stop`` (the model or a stop text ended it) or ``length``.
-        usage: with the last piece.
+        finish_reason: set on the last piece: ``stop`` (the model or a stop text ended it) or ``length``.
+        usage: set on the last piece.
     """
 
     text: str
@@ -94,8 +94,8 @@ class OptionScore:
     """How probable one option is as the whole answer.
 
     Attributes:
-        logprob: sum of the natural log-probabilities of its tokens and of the end after them; at most 0.
-        tokens: how many they are.
+        logprob: sum of the natural log-probabilities of its tokens and of the end token; at most 0.
+        tokens: number of these tokens.
     """
 
     logprob: float
@@ -112,11 +112,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class GeneratorInfo:
-    """What a generator says of itself.
+    """The description of a generator.
 
     Attributes:
-        name: users address it by it.
-        context_length: most tokens of prompt and answer together.
+        name: the name that clients pass as `model`.
+        context_length: maximum number of tokens of prompt and answer together.
         backend: where the language model runs, e.g. ``in-process`` or ``vllm``.
         language_model: name or path of the language model.
     """
@@ -128,15 +128,15 @@ class GeneratorInfo:
 
 
 class Generator(Protocol):
-    """Answers in text. Safe to call from many tasks of one event loop; all work is done outside the loop."""
+    """Generates text. Safe to call from many tasks of one event loop; all work is done outside the loop."""
 
     @property
     def info(self) -> GeneratorInfo:
-        """The generator's own description."""
+        """The generator's description."""
 
     @property
     def queue_depth(self) -> int:
-        """Requests accepted and not yet answered."""
+        """Number of requests accepted but not yet answered."""
 
     async def start(self) -> None:
         """Make the generator ready.
@@ -146,17 +146,17 @@ class Generator(Protocol):
         """
 
     async def close(self) -> None:
-        """Stop what runs, and release everything. Safe to call twice."""
+        """Stop running work and release everything. Safe to call twice."""
 
     async def check(self) -> None:
-        """Prove that it answers.
+        """Check that it answers.
 
         Raises:
             GenerationError: if it does not.
         """
 
     def fits(self, metadata: ModelMetadata) -> None:
-        """Refuse an encoder whose features the adapter was not trained for.
+        """Check that the adapter was trained for the features of an encoder.
 
         Raises:
             AdapterMismatchError: if name, version or sizes differ.
@@ -170,18 +170,18 @@ class Generator(Protocol):
             options: how to generate.
 
         Raises:
-            PromptError: the messages cannot be put to the model (too long, a placeholder in a text,
-                features of a wrong size). Raised by the first step, as the following are.
+            PromptError: the model cannot take the messages (too long, a placeholder in a text,
+                features of a wrong size). This error and the following ones are raised by the first step.
             GeneratorOverloadedError: the queue is full; nothing was started.
-            GeneratorUnavailableError: not started, closing, or not reachable.
+            GeneratorUnavailableError: the generator is not started, is closing, or cannot be reached.
         """
 
     async def score(self, messages: Sequence[Message], options: Sequence[str]) -> Scores:
-        """How probable each of several texts is as the whole answer.
+        """Score how probable each of several texts is as the whole answer.
 
         Args:
             messages: as for `generate`.
-            options: the texts, at least one, none empty.
+            options: the texts, at least one, none of them empty.
 
         Raises:
             PromptError, GeneratorOverloadedError, GeneratorUnavailableError: as `generate`.

@@ -1,7 +1,7 @@
-"""What a language model says of a clip, held against what the classifier says of it.
+"""Captions and answers of a language model, compared with the classifier.
 
-The gateway and the command line both write captions and answers through here, so they cannot disagree. A text that
-names another class than the classifier is said to; where the classifier is not sure of itself either, it may
+The gateway and the command line both use this module, so they give the same answers. If a text names another
+class than the classifier, the reply says so; if the classifier's own reliability is low as well, the text may
 be withheld.
 """
 
@@ -32,7 +32,7 @@ from sefar_serve.reliability import reliability, softmax
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the classifier says of the clip that a text is about.
+    """The classifier's result for the clip that a text is about.
 
     Attributes:
         labels: names of the K classes.
@@ -46,30 +46,30 @@ class Verdict:
 
     @classmethod
     def of(cls, outputs: Outputs, metadata: ModelMetadata) -> Verdict:
-        """What a model's outputs for one clip amount to."""
+        """The result in a model's outputs for one clip."""
         return cls(metadata.labels, outputs.logits, reliability(outputs.mc_logits))
 
     @property
     def best(self) -> int:
-        """The most probable class."""
+        """Number of the most probable class."""
         return int(self.logits.argmax())
 
-    def told(self) -> str:
-        """The classifier's answer in words."""
+    def summary(self) -> str:
+        """The most probable class, its score and the reliability, in words."""
         score = float(softmax(self.logits)[self.best])
         return f"{self.labels[self.best]} ({score:.0%}, reliability {self.reliability:.2f})"
 
 
 @dataclass(frozen=True)
 class ScoredChoice:
-    """One option of a multiple-choice question, judged.
+    """One option of a multiple-choice question and its score.
 
     Attributes:
-        letter: A for the first.
-        text: of the option.
-        logprob: sum of the natural log-probabilities of its tokens, its end included.
-        tokens: how many they are.
-        probability: among the options, by `logprob`.
+        letter: A for the first option.
+        text: text of the option.
+        logprob: sum of the natural log-probabilities of its tokens, including the end token.
+        tokens: number of these tokens.
+        probability: softmax of `logprob` over the options.
     """
 
     letter: str
@@ -81,17 +81,17 @@ class ScoredChoice:
 
 @dataclass(frozen=True)
 class Reply:
-    """A finished text and how it fits what the classifier says.
+    """A finished text, and whether it agrees with the classifier.
 
     Attributes:
-        text: the caption or answer; where abstained, a sentence that says why there is none.
-        finish_reason: why it ended.
-        usage: tokens spent.
-        agreement: whether the class that the text names is the classifier's; None where it names none.
-        named_label: the class that the text names, or None.
+        text: the caption or answer; if abstained, a sentence that says why there is none.
+        finish_reason: why the text ended.
+        usage: tokens used.
+        agreement: whether the text names the classifier's class; None if it names no class.
+        named_label: name of the class that the text names, or None.
         notice: a sentence about a disagreement, or None.
         abstained: whether the language model's text was withheld.
-        choices: the options of a multiple-choice question, judged; None where there were none.
+        choices: the options of a multiple-choice question with their scores; None if there were no options.
     """
 
     text: str
@@ -111,19 +111,19 @@ async def write(
     verdict: Verdict | None,
     abstain_below: float = 0.0,
 ) -> AsyncGenerator[str | Reply, None]:
-    """Let the generator answer, a part of the text at a time, and at the end the whole reply.
+    """Generate an answer: yields parts of the text as they come, and finally the whole reply.
 
-    Parts of a text that may be withheld are held back to its end, so that nothing given out is taken back.
+    If the text may have to be withheld, nothing is yielded until it is complete.
 
     Args:
-        generator: what answers.
+        generator: writes the answer.
         messages: the conversation.
-        options: how.
-        verdict: of the clip that the answer is about; None where there is none.
-        abstain_below: η under which a text that contradicts the classifier is withheld.
+        options: how to generate.
+        verdict: the classifier's result for the clip that the answer is about; None if there is no clip.
+        abstain_below: η below which a text that contradicts the classifier is withheld.
 
     Raises:
-        GenerationError: as the generator.
+        GenerationError: from the generator.
     """
     hold = verdict is not None and verdict.reliability < abstain_below
     text = ""
@@ -143,13 +143,13 @@ async def write(
 def judged(
     text: str, finish_reason: FinishReason, usage: TokenUsage, verdict: Verdict | None, *, abstain: bool
 ) -> Reply:
-    """Hold a finished text against the classifier.
+    """Compare a finished text with the classifier.
 
     Args:
-        text: what the language model wrote.
+        text: the text that the language model wrote.
         finish_reason: why it ended.
-        usage: tokens spent.
-        verdict: of the clip; None where there is none.
+        usage: tokens used.
+        verdict: the classifier's result for the clip; None if there is no clip.
         abstain: withhold the text if it disagrees.
     """
     if verdict is None:
@@ -158,7 +158,7 @@ def judged(
     label = None if named is None else verdict.labels[named]
     if agreement != "disagree":
         return Reply(text, finish_reason, usage, agreement, label)
-    notice = f"The language model names {label}, the classifier {verdict.told()}."
+    notice = f"The language model names {label}, the classifier {verdict.summary()}."
     if not abstain:
         return Reply(text, finish_reason, usage, agreement, label, notice)
     return Reply(f"Not sure. {notice}", finish_reason, usage, agreement, label, notice, abstained=True)
@@ -173,18 +173,18 @@ async def choose(
     *,
     letters: bool = False,
 ) -> Reply:
-    """Answer a multiple-choice question by how probable each option is as the answer.
+    """Answer a multiple-choice question with the option that is most probable as the answer.
 
     Args:
-        generator: what judges.
-        messages: the conversation; its last text puts the question and the options.
-        options: their texts.
-        verdict: of the clip that the question is about; None where there is none.
-        abstain_below: η under which an answer that contradicts the classifier is withheld.
-        letters: judge the letters instead of the texts, for language models that are used to such questions.
+        generator: scores the options.
+        messages: the conversation; its last text contains the question and the options.
+        options: texts of the options.
+        verdict: the classifier's result for the clip that the question is about; None if there is no clip.
+        abstain_below: η below which an answer that contradicts the classifier is withheld.
+        letters: score the letters instead of the texts, for language models trained on such questions.
 
     Raises:
-        GenerationError: as the generator.
+        GenerationError: from the generator.
     """
     scores = await generator.score(messages, LETTERS[: len(options)] if letters else options)
     logprobs = np.array([score.logprob for score in scores.options], np.float32)
@@ -201,18 +201,18 @@ async def choose(
     if preferred is None:
         return Reply(text, "stop", scores.usage, choices=choices)
     label = verdict.labels[named] if (named := named_label(chosen.text, verdict.labels)) is not None else None
-    # Options may say the same twice; whichever of them was chosen, it agrees.
+    # Two options may have the same text; choosing either of them counts as agreement.
     if chosen.text.split() == options[preferred].split():
         return Reply(text, "stop", scores.usage, "agree", label, choices=choices)
-    notice = f"The language model chooses {text}, of these options the classifier finds {options[preferred]} likeliest."
+    notice = f"The language model chooses {text}, but of these options the classifier prefers {options[preferred]}."
     if verdict.reliability < abstain_below:
-        told = f"Not sure. {notice}"
-        return Reply(told, "stop", scores.usage, "disagree", label, notice, abstained=True, choices=choices)
+        withheld = f"Not sure. {notice}"
+        return Reply(withheld, "stop", scores.usage, "disagree", label, notice, abstained=True, choices=choices)
     return Reply(text, "stop", scores.usage, "disagree", label, notice, choices=choices)
 
 
 def _preferred(options: Sequence[str], verdict: Verdict) -> int | None:
-    """The option whose class the classifier finds likeliest; None where no option names a class."""
+    """Number of the option whose class is most likely by the classifier; None if no option names a class."""
     named = [named_label(option, verdict.labels, prefer=verdict.best) for option in options]
     scores = [-math.inf if i is None else float(verdict.logits[i]) for i in named]
     best = max(range(len(options)), key=lambda i: scores[i])
@@ -226,7 +226,7 @@ async def answer(
     verdict: Verdict | None,
     abstain_below: float = 0.0,
 ) -> Reply:
-    """The whole reply of `write`, at once."""
+    """Generate an answer as `write` does, but return only the whole reply."""
     async with aclosing(write(generator, messages, options, verdict, abstain_below)) as parts:
         async for part in parts:
             if isinstance(part, Reply):

@@ -1,4 +1,4 @@
-"""Stop texts in an answer that arrives in pieces: nothing that may turn out to belong to one is given away early."""
+"""Stop texts in a streamed answer: text that may be the beginning of a stop text is held back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class StopTexts:
     """Cuts an answer at the first of several texts.
 
     Args:
-        stops: the texts; empty ones do not count.
+        stops: the texts; empty ones are ignored.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -20,7 +20,7 @@ class StopTexts:
         """Take the next part of the answer.
 
         Returns:
-            What can be given away now, and whether a stop text was met: then nothing more is to come.
+            The text that can be passed on now, and whether a stop text was found, which ends the answer.
         """
         self._held += text
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
@@ -33,11 +33,11 @@ class StopTexts:
         return given, False
 
     def rest(self) -> str:
-        """What was held back, once the answer has ended without a stop text."""
+        """The text that was held back; call it when the answer has ended without a stop text."""
         given, self._held = self._held, ""
         return given
 
     def _overlap(self, stop: str) -> int:
-        """Characters at the end of what is held that a stop text may begin with."""
+        """How many characters at the end of the held text may be the beginning of a stop text."""
         longest = min(len(stop) - 1, len(self._held))
         return next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)

@@ -1,6 +1,6 @@
 """SeFAR features in a Hugging Face language model; importing this registers the classes with transformers.
 
-This room needs torch and transformers; nothing outside it, `sefar_serve.mllm.generator` and `.vllm` does.
+This package needs torch and transformers; the rest of `sefar_serve` does not.
 """
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor

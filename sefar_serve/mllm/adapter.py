@@ -1,10 +1,10 @@
-"""An adapter on disk: what makes a language model read SeFAR features, and proof of which model it was made for.
+"""Adapters on disk: the weights that let a language model read SeFAR features, and that model's fingerprint.
 
-Two kinds. A *whole* one holds everything, language model included, as transformers saves it: the tiny
-one that ships. The other holds the projector, perhaps a LoRA (a plain one of the plain language model, which
-vLLM can serve as it is), the tokenizer with the placeholder, and names the language model by folder or hub
-id. Another model of the same width would take the soft tokens and answer nonsense, so a fingerprint of its
-embedding table and tokenizer is kept and compared.
+There are two kinds. A *whole* adapter holds everything, including the language model, as transformers saves it:
+the tiny one that ships is whole. Other adapters hold the projector, optionally a LoRA (an ordinary LoRA of the
+plain language model, which vLLM can serve unchanged), the tokenizer with the placeholder, and the folder or hub
+id of the language model. A different model of the same width would accept the soft tokens and answer nonsense, so
+a fingerprint of the embedding table and the tokenizer is stored and compared.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ PROJECTOR = "projector.safetensors"
 LORA = "lora"
 
 _ROWS = 256
-"""Rows of the embedding table that its fingerprint reads: enough to tell models apart, quick on large ones."""
+"""Number of rows of the embedding table in its fingerprint: enough to tell models apart, and fast for large ones."""
 
 
 class Fingerprint(BaseModel):
-    """What tells a language model from another of the same width."""
+    """Tells a language model from others of the same width."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,15 +53,15 @@ class Fingerprint(BaseModel):
 
 
 class AdapterDescription(BaseModel):
-    """What an adapter says of itself, beside a projector that is kept apart from its language model.
+    """The description of an adapter that is stored without its language model.
 
     Attributes:
-        name: users address it by it.
+        name: the name that clients pass as `model`.
         language_model: folder or hub id of the language model.
-        fingerprint: of that model.
+        fingerprint: fingerprint of that language model.
         embedding_dim: width of the clip embedding.
         token_dim: width D of the element tokens.
-        elements: E.
+        elements: E, the number of temporal elements.
         sefar_token_id: id of the placeholder.
         encoder: ``name`` and ``version`` of the SeFAR model it was trained with; None for any.
     """
@@ -86,11 +86,11 @@ class Adapter(NamedTuple):
 
 
 def embedding_fingerprint(table: Tensor, rows: int) -> str:
-    """Digest of an embedding table, the same for the dtypes it may be loaded in.
+    """Digest of an embedding table; it does not depend on the dtype that the table is loaded in.
 
     Args:
-        table: float (at least `rows`, hidden); rows that were added for placeholders do not count.
-        rows: V, of the language model as it was published.
+        table: float (at least `rows`, hidden); rows that were added for placeholders are ignored.
+        rows: V, the number of rows of the language model as it was published.
     """
     chosen = torch.linspace(0, rows - 1, min(_ROWS, rows)).long()
     sample = table.detach()[chosen.to(table.device)].to("cpu", torch.bfloat16).view(torch.int16)
@@ -98,7 +98,7 @@ def embedding_fingerprint(table: Tensor, rows: int) -> str:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Digest of a tokenizer's vocabulary and chat template; the placeholder does not count."""
+    """Digest of a tokenizer's vocabulary and chat template; the placeholder is ignored."""
     vocabulary = sorted((token, i) for token, i in tokenizer.get_vocab().items() if token != PLACEHOLDER)
     return hashlib.sha256(json.dumps([vocabulary, tokenizer.chat_template]).encode()).hexdigest()
 
@@ -111,29 +111,29 @@ def save_adapter(
     whole: bool,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write an adapter; one of the same name is replaced only once the new one is complete.
+    """Write an adapter atomically, replacing an existing one.
 
     Args:
         model: trained; its ``language_model`` may be a PEFT model with a LoRA.
         processor: its processor.
-        folder: to write.
-        whole: keep the language model as well, for one that nobody could load from elsewhere.
-        dtype: of the weights in the files; None for their own.
+        folder: folder to write.
+        whole: store the language model as well, because it cannot be loaded from anywhere else.
+        dtype: dtype of the stored weights; None keeps their own.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: a LoRA in a whole adapter; merge it first.
+        ValueError: the adapter is whole but has a LoRA; merge it first.
     """
     lora = isinstance(model.language_model, PeftModel)
     if whole and lora:
         raise ValueError(
-            "a whole adapter holds one model: merge the LoRA first (model.language_model.merge_and_unload())"
+            "a whole adapter cannot hold a LoRA; merge the LoRA first (model.language_model.merge_and_unload())"
         )
     with atomic_folder(folder) as new:
         if whole:
-            # A copy, because casting the model itself would take precision from whoever goes on training it.
+            # Cast a copy: casting the model itself would lose precision if its training continues.
             (model if dtype is None else copy.deepcopy(model).to(dtype)).save_pretrained(new)
         else:
             _save_parts(model, processor, new, dtype)
@@ -165,17 +165,17 @@ def _save_parts(
 
 
 def fingerprint_of(language_model: Any, tokenizer: PreTrainedTokenizerBase, sefar_token_id: int) -> Fingerprint:
-    """The fingerprint of a loaded language model, before or after the placeholder got a row in its table."""
+    """The fingerprint of a loaded language model, whether or not its table has a row for the placeholder already."""
     table: Tensor = language_model.get_input_embeddings().weight
     rows = sefar_token_id if sefar_token_id == len(table) - 1 else len(table)
     return Fingerprint(embedding=embedding_fingerprint(table, rows), tokenizer=tokenizer_fingerprint(tokenizer))
 
 
 def adapter_folder(name_or_path: str | Path) -> Path:
-    """The folder of an adapter; one that is not on this machine is fetched from the hub.
+    """The folder of an adapter; if it is not a local folder, it is downloaded from the hub.
 
     Raises:
-        AdapterNotFoundError: there is no such folder, and no such adapter on the hub either.
+        AdapterNotFoundError: it is neither a local folder nor an adapter on the hub.
     """
     if Path(name_or_path).is_dir():
         return Path(name_or_path)
@@ -183,15 +183,15 @@ def adapter_folder(name_or_path: str | Path) -> Path:
         return Path(snapshot_download(str(name_or_path)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise AdapterNotFoundError(
-            f"{name_or_path} is no folder here, and it could not be fetched from the hub: {error}"
+            f"{name_or_path} is not a local folder, and it cannot be downloaded from the Hugging Face hub: {error}"
         ) from error
 
 
 def read_description(folder: Path) -> AdapterDescription | None:
-    """The description of an adapter whose language model is elsewhere; None for a whole one.
+    """The description of an adapter that is stored without its language model; None for a whole adapter.
 
     Raises:
-        AdapterNotFoundError: the folder holds no adapter.
+        AdapterNotFoundError: the folder does not hold an adapter.
     """
     try:
         if (folder / DESCRIPTION).is_file():
@@ -199,8 +199,8 @@ def read_description(folder: Path) -> AdapterDescription | None:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (FileNotFoundError, ValueError) as error:
         raise AdapterNotFoundError(
-            f"{folder} is no adapter: neither {DESCRIPTION} nor a config.json of ours can be read in it ({error}); "
-            "give the folder that `sefar adapter train` ends with"
+            f"{folder} is not an adapter: it has neither {DESCRIPTION} nor a readable config.json ({error}); "
+            "give the folder that `sefar adapter train` wrote"
         ) from error
     if kind != SefarForConditionalGeneration.config_class.model_type:
         raise AdapterNotFoundError(
@@ -216,13 +216,13 @@ def load_adapter(
 
     Args:
         name_or_path: folder or hub id.
-        device: where it runs; ``auto`` takes a GPU where there is one. On the CPU weights are float32.
-        language_model: folder or hub id to take the language model from, instead of the place that the
+        device: where it runs; ``auto`` uses a GPU if there is one. On the CPU weights are float32.
+        language_model: folder or hub id from which to load the language model, instead of the one that the
             adapter names.
 
     Raises:
         AdapterNotFoundError: there is no such adapter.
-        AdapterMismatchError: the language model is another than the one it was trained for.
+        AdapterMismatchError: the language model is not the one that the adapter was trained for.
     """
     folder = adapter_folder(name_or_path)
     where = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
@@ -263,27 +263,27 @@ def _without_progress_bars() -> Iterator[None]:
 
 
 def check_fingerprint(described: AdapterDescription, found: Fingerprint, folder: Path) -> None:
-    """Refuse a language model that the adapter was not trained for.
+    """Check that a language model is the one that the adapter was trained for.
 
     Raises:
-        AdapterMismatchError: naming what differs.
+        AdapterMismatchError: it is not; the message names what differs.
     """
     differing = [
         part for part in Fingerprint.model_fields if getattr(found, part) != getattr(described.fingerprint, part)
     ]
     if differing:
         raise AdapterMismatchError(
-            f"{folder} was trained for {described.language_model}, but the language model found has another "
-            f"{' and another '.join(differing)}; use the very same model and revision, or train the adapter anew"
+            f"{folder} was trained for {described.language_model}, but the given language model has a different "
+            f"{' and a different '.join(differing)}; use the same model and revision, or train a new adapter"
         )
 
 
 def check_encoder(adapter: AdapterDescription | SefarMLLMConfig, metadata: ModelMetadata) -> None:
-    """Refuse an encoder that an adapter was not trained with.
+    """Check that an encoder is the one that an adapter was trained with.
 
     Args:
-        adapter: what it says of itself.
-        metadata: of the encoder.
+        adapter: description of the adapter.
+        metadata: description of the encoder.
 
     Raises:
         AdapterMismatchError: name, version or sizes differ.
@@ -295,5 +295,5 @@ def check_encoder(adapter: AdapterDescription | SefarMLLMConfig, metadata: Model
     if sizes != found or any(given[key] != value for key, value in trained_with.items() if key in given):
         raise AdapterMismatchError(
             f"the adapter {adapter.name} was trained with the encoder {trained_with or 'any'} of sizes {sizes}, "
-            f"this one is {given} of sizes {found}; train an adapter for it with `sefar adapter train`"
+            f"but this one is {given} of sizes {found}; train an adapter for it with `sefar adapter train`"
         )

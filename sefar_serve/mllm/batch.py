@@ -1,8 +1,8 @@
-"""Several conversations through the language model at once: one `generate` call, each row with options of its own.
+"""Answers several conversations in one `generate` call of the language model, each row with its own options.
 
-transformers generates a batch under one set of options. Here each row has its own temperature, seed, length and
-stop texts, may be given up alone, and its text is handed out as it comes; so a row's answer does not depend
-on what it shares the batch with.
+transformers generates a batch with one set of options. Here each row has its own temperature, seed, length and
+stop texts, can be cancelled alone, and its text is passed on as it comes. A row's answer does not depend on the
+other rows of the batch.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from sefar_serve.mllm.prompt import Prompt
 
 @dataclass
 class Row:
-    """One answer in the making.
+    """One answer being generated.
 
     Attributes:
-        prompt: what it answers.
-        options: how; `max_tokens` is set.
-        emit: told each part of the text, and at the end why it ended.
-        given_up: asked before each token; true ends the row.
+        prompt: the prompt to answer.
+        options: how to generate; `max_tokens` is set.
+        emit: called with each part of the text, and at the end with the reason why it ended.
+        cancelled: called before each token; True ends the row.
     """
 
     prompt: Prompt
     options: GenerationOptions
     emit: Callable[[str, FinishReason | None], None]
-    given_up: Callable[[], bool] = lambda: False
+    cancelled: Callable[[], bool] = lambda: False
     tokens: int = 0
     finished: bool = False
     _decoder: DecodeStream = field(default_factory=lambda: DecodeStream(skip_special_tokens=True))
@@ -54,10 +54,10 @@ class Row:
         self._stops = StopTexts(self.options.stop)
 
     def take(self, token: int, ends: set[int], adapter: Adapter) -> None:
-        """The next token: pass its text on, and find out whether the answer ends here."""
+        """Take the next token: pass its text on, and check whether the answer ends here."""
         if self.finished:
             return
-        if self.given_up():
+        if self.cancelled():
             self.finished = True
             return
         self.tokens += 1
@@ -75,7 +75,7 @@ class Row:
             self._finish("length")
 
     def close(self) -> None:
-        """Nothing more comes: end an answer that has not ended by itself."""
+        """End the answer if it has not ended by itself."""
         if not self.finished:
             self._finish("length")
 
@@ -85,7 +85,7 @@ class Row:
 
 
 class _Distribute(BaseStreamer):  # type: ignore[misc]
-    """Hands each step's tokens to their rows."""
+    """Passes the tokens of each step to their rows."""
 
     def __init__(self, rows: Sequence[Row], ends: set[int], adapter: Adapter, beat: Callable[[], None]) -> None:
         self._rows, self._ends, self._adapter, self._beat = rows, ends, adapter, beat
@@ -105,7 +105,7 @@ class _Distribute(BaseStreamer):  # type: ignore[misc]
 
 
 class _Finished(StoppingCriteria):  # type: ignore[misc]
-    """Ends the rows that are finished or given up."""
+    """Stops the rows that are finished or cancelled."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = rows
@@ -115,10 +115,10 @@ class _Finished(StoppingCriteria):  # type: ignore[misc]
 
 
 class _Draw(LogitsProcessor):  # type: ignore[misc]
-    """Turns taking the largest logit into drawing, for rows that want it.
+    """Samples rows that have a temperature, where `generate` takes the largest logit.
 
-    The largest of logits plus Gumbel noise is distributed as a draw from their softmax; with a generator a
-    row, a seed gives the same text in any batch.
+    The largest of logits plus Gumbel noise is distributed like a sample from their softmax. Each row has its
+    own random generator, so a seed gives the same text in any batch.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
@@ -150,12 +150,12 @@ def _random(seed: int | None) -> torch.Generator:
 
 @torch.inference_mode()
 def generate(adapter: Adapter, rows: Sequence[Row], beat: Callable[[], None] = lambda: None) -> None:
-    """Answer every row; returns when all have ended or were given up.
+    """Answer every row; returns when all have ended or were cancelled.
 
     Args:
         adapter: the model.
-        rows: at least one; each is told its own text.
-        beat: called at every step, a sign of life.
+        rows: at least one; each gets its own text.
+        beat: called at every step, as a heartbeat.
     """
     model = adapter.model
     ends = end_tokens(adapter)
@@ -187,12 +187,12 @@ def score(adapter: Adapter, prompt: Prompt, options: Sequence[list[int]]) -> lis
     Args:
         adapter: the model.
         prompt: the conversation.
-        options: token ids of each option, its end included.
+        options: token ids of each option, including the end token.
     """
     rows = [prompt.followed_by(option) for option in options]
     longest = max(map(len, options))
     logits = adapter.model(**batched(adapter, rows), logits_to_keep=longest + 1).logits.float()
-    # Padding is on the left: the last tokens of a row are its option, and each is judged one place before.
+    # Padding is on the left: the last tokens of a row are its option, and their logits are one position earlier.
     log_probabilities = logits.log_softmax(dim=-1)[:, :-1]
     sums = []
     for row, option in zip(log_probabilities, options, strict=True):

@@ -1,9 +1,9 @@
 """SeFAR's soft tokens beside the video tokens of a vision-language model: Qwen2.5-VL, Qwen3-VL, LLaVA-OneVision.
 
-Such a model looks at the video itself; SeFAR's features stand in the prompt as well, where ``<sefar>`` is written.
-The prompt's embeddings are made here and the pixels go to the model as ever. transformers 5.23 takes ids or
-embeddings, never both, in a forward pass, and with embeddings alone the Qwen models number all tokens in a line,
-as if no video were there; so their positions are computed here from the ids. `generate` takes both and does it.
+Such a model sees the video itself; SeFAR's features are added to the prompt where ``<sefar>`` is written. The
+prompt's embeddings are computed here, and the pixels go to the model as usual. In a forward pass, transformers 5.23
+takes either ids or embeddings, never both. With embeddings alone, the Qwen models number all tokens consecutively,
+as if there were no video, so their positions are computed here from the ids. `generate` takes both and does that.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class SefarBesideVision(nn.Module):
     """A vision-language model that also reads SeFAR's features.
 
     Args:
-        vlm: a loaded model of one of the classes above; kept as it is, save for a row for the placeholder where its
-            table has none.
+        vlm: a loaded model of one of the classes above; unchanged, except that its embedding table gets a row for
+            the placeholder if it has none.
         tokenizer: its tokenizer, ``processor.tokenizer``; the placeholder is added to it.
         embedding_dim: width of the clip embedding.
         token_dim: width D of the element tokens.
@@ -70,7 +70,7 @@ class SefarBesideVision(nn.Module):
         nn.init.normal_(self.projector.position, std=0.02)
 
     def expanded(self, text: str) -> str:
-        """A prompt with each ``<sefar>`` as often as a clip has soft tokens, for the processor."""
+        """Repeat each ``<sefar>`` of a prompt as many times as a clip has soft tokens, for the processor."""
         return text.replace(PLACEHOLDER, PLACEHOLDER * (1 + self.projector.elements))
 
     def embed_prompt(
@@ -98,14 +98,14 @@ class SefarBesideVision(nn.Module):
         sefar_tokens: Tensor | None = None,
         **inputs: Any,
     ) -> Any:
-        """Logits, and the loss where labels are given; of a whole prompt, without a cache.
+        """Logits for a whole prompt, without a cache, and the loss if labels are given.
 
         Args:
             input_ids: see `embed_prompt`.
-            attention_mask: int64 (B, L), 0 where padded.
+            attention_mask: int64 (B, L), 0 for padding.
             sefar_embedding: see `embed_prompt`.
             sefar_tokens: see `embed_prompt`.
-            inputs: of the vision-language model: ``labels``, ``pixel_values_videos``, ``video_grid_thw``, …
+            inputs: inputs of the vision-language model: ``labels``, ``pixel_values_videos``, ``video_grid_thw``, …
 
         Raises:
             FeatureMismatchError, PromptError: see `SefarProjector.placed`.
@@ -114,7 +114,7 @@ class SefarBesideVision(nn.Module):
         positions = self._positions(input_ids, attention_mask, inputs)
         output = self.vlm(inputs_embeds=embeds, attention_mask=attention_mask, position_ids=positions, **inputs)
         if not self.training:
-            # The placeholder is nothing that can be said.
+            # The placeholder must never be sampled.
             output.logits[..., self.sefar_token_id] = torch.finfo(output.logits.dtype).min
         return output
 
@@ -126,17 +126,17 @@ class SefarBesideVision(nn.Module):
         sefar_tokens: Tensor | None = None,
         **inputs: Any,
     ) -> Any:
-        """As the model's own ``generate``: the prompt's ids and what follows them."""
+        """Like the model's own ``generate``: returns the prompt's ids and the generated ids after them."""
         embeds = self.embed_prompt(input_ids, sefar_embedding, sefar_tokens)
         if self._counting() is not None:
             inputs.setdefault(
                 "mm_token_type_ids", self._kinds(input_ids)
-            )  # without, it counts as if no video were there
+            )  # without it, tokens are numbered as if there were no video
         never = [*(inputs.pop("suppress_tokens", None) or ()), self.sefar_token_id]
         return self.vlm.generate(input_ids=input_ids, inputs_embeds=embeds, suppress_tokens=never, **inputs)
 
     def _counting(self) -> Any:
-        """The module that says where each token stands in time, height and width; None where tokens stand in a line."""
+        """The module that computes the position of each token in time, height and width; None if positions are 1-D."""
         return next((module for module in self.vlm.modules() if hasattr(module, "get_rope_index")), None)
 
     def _positions(self, input_ids: Tensor, attention_mask: Tensor | None, inputs: dict[str, Any]) -> Tensor | None:
@@ -149,7 +149,7 @@ class SefarBesideVision(nn.Module):
         return positions
 
     def _kinds(self, input_ids: Tensor) -> Tensor:
-        """What each token stands for, as the models' processors say it: 0 text, 1 image, 2 video."""
+        """The type of each token, as the models' processors encode it: 0 text, 1 image, 2 video."""
         kinds = torch.zeros_like(input_ids)
         for number, name in enumerate(("image_token_id", "video_token_id"), start=1):
             kinds = kinds.masked_fill(input_ids == getattr(self.vlm.config, name), number)
@@ -159,9 +159,9 @@ class SefarBesideVision(nn.Module):
         """Write the projector and the fingerprint of the model that it was trained for.
 
         Args:
-            folder: to write; one of the same name is replaced only once the new one is complete.
-            name: of the adapter.
-            encoder: ``name`` and ``version`` of the SeFAR model it was trained with.
+            folder: folder to write; an existing one is replaced atomically.
+            name: name of the adapter.
+            encoder: ``name`` and ``version`` of the SeFAR model it was trained with; None for any.
         """
         projector = self.projector
         described = AdapterDescription(
@@ -182,20 +182,22 @@ class SefarBesideVision(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, vlm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> SefarBesideVision:
-        """Put a saved projector beside its model again.
+        """Load a saved projector for its model.
 
         Args:
-            folder: that `save` wrote.
+            folder: folder that `save` wrote.
             vlm: as for the constructor.
             tokenizer: as for the constructor.
 
         Raises:
             AdapterNotFoundError: there is no such projector in the folder.
-            AdapterMismatchError: it was trained for another model.
+            AdapterMismatchError: it was trained for a different model.
         """
         described = read_description(folder)
         if described is None:
-            raise AdapterNotFoundError(f"{folder} holds an adapter with a language model of its own; use load_adapter")
+            raise AdapterNotFoundError(
+                f"{folder} is a whole adapter with its own language model; load it with load_adapter()"
+            )
         sizes = described.model_dump(include={"embedding_dim", "token_dim", "elements"})
         beside = cls(vlm, tokenizer, **sizes)
         check_fingerprint(described, fingerprint_of(vlm, tokenizer, beside.sefar_token_id), folder)

@@ -11,15 +11,15 @@ from transformers.configuration_utils import SubConfigSpec
 
 @strict
 class SefarMLLMConfig(PreTrainedConfig):  # type: ignore[misc]
-    """What `SefarForConditionalGeneration` is made of.
+    """Configuration of `SefarForConditionalGeneration`.
 
     Attributes:
-        text_config: configuration of the language model, of any causal LM that transformers knows.
+        text_config: configuration of the language model, which may be any causal LM that transformers knows.
         embedding_dim: width of the clip embedding.
         token_dim: width D of the element tokens.
-        elements: E, temporal elements of a clip; it becomes 1 + E soft tokens.
+        elements: E, the number of temporal elements of a clip, which becomes 1 + E soft tokens.
         sefar_token_id: id of the placeholder in the language model's vocabulary.
-        name: users address the model by it.
+        name: the name that clients pass as `model`.
         encoder: ``name`` and ``version`` of the SeFAR model whose features it was trained on; empty for any.
     """
 
@@ -38,5 +38,5 @@ class SefarMLLMConfig(PreTrainedConfig):  # type: ignore[misc]
 
     @property
     def soft_tokens(self) -> int:
-        """Soft tokens a clip becomes."""
+        """Number of soft tokens per clip."""
         return 1 + self.elements

@@ -1,8 +1,8 @@
-"""A language model in this process: one thread owns it, and answers what waits in batches.
+"""A language model in this process: one thread owns it and answers waiting requests in batches.
 
-The event loop never runs the model. Conversations are tokenised in a thread of their own, wait in a bounded
-queue, and come back a piece at a time. Those that arrive while a batch runs form the next one; a caller that
-gives up frees its row at the next token. One that breaks a batch fails alone.
+The event loop never runs the model. Conversations are tokenised in a separate thread and wait in a bounded
+queue; answers are streamed in pieces. Requests that arrive while a batch runs form the next one. When a caller
+is cancelled, its row ends at the next token. When a batch fails, the rows that have no token yet run again alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STALLED = 120.0
 
 @dataclass(eq=False)
 class _Waiting:
-    """One request in the queue: an answer to write, or options to judge."""
+    """One request in the queue: an answer to write, or options to score."""
 
     row: Row | None
     judge: Callable[[], list[float]] | None
@@ -58,11 +58,11 @@ class LocalGenerator:
     """Answers with an adapter's language model in this process. See `sefar_serve.language.protocol.Generator`.
 
     Args:
-        adapter: folder or hub id.
-        device: ``auto`` takes a GPU where there is one.
-        max_batch: most answers written at a time.
-        max_queue: most requests waiting or running; one more is refused.
-        max_tokens: length of an answer where the request does not say.
+        adapter: folder or hub id, or a loaded adapter.
+        device: ``auto`` uses a GPU if there is one.
+        max_batch: maximum number of answers generated at a time.
+        max_queue: maximum number of requests waiting or running; more are refused.
+        max_tokens: default maximum length of an answer, in tokens.
 
     Raises:
         AdapterNotFoundError, AdapterMismatchError: see `sefar_serve.mllm.adapter.load_adapter`.
@@ -94,7 +94,7 @@ class LocalGenerator:
 
     @property
     def info(self) -> GeneratorInfo:
-        """The adapter's name, and what its language model takes."""
+        """The adapter's name, and its language model's name and context length."""
         config = self._adapter.model.config
         language_model = self._adapter.model.language_model.config
         return GeneratorInfo(
@@ -106,16 +106,16 @@ class LocalGenerator:
 
     @property
     def queue_depth(self) -> int:
-        """Requests accepted and not yet answered."""
+        """Number of requests accepted but not yet answered."""
         return self._accepted
 
     async def start(self) -> None:
-        """Begin taking requests."""
+        """Start taking requests."""
         self._closing = False
         self._loop = asyncio.create_task(self._serve(), name="sefar-generator")
 
     async def close(self) -> None:
-        """Give up what runs and waits, and stop the threads."""
+        """Cancel running and waiting requests, and stop the threads."""
         self._closing = True
         self._arrived.set()
         if self._loop is not None:
@@ -124,21 +124,21 @@ class LocalGenerator:
         await asyncio.to_thread(self._tokenise.shutdown)
 
     async def check(self) -> None:
-        """See that requests are taken from the queue and tokens come.
+        """Check that requests are taken from the queue and that tokens are generated.
 
         Raises:
-            GeneratorUnavailableError: not started, closing, or hung.
+            GeneratorUnavailableError: the generator is not started, is closing, or hangs.
         """
         if self._closing or self._loop is None or self._loop.done():
             raise GeneratorUnavailableError(
-                "the language model is not taking requests: it is starting or shutting down"
+                "the language model is starting or shutting down and takes no requests; try again later"
             )
         silent = time.monotonic() - self._last_token
         if self._running and silent > STALLED:
-            raise GeneratorUnavailableError(f"the language model has not given a token for {silent:.0f} seconds")
+            raise GeneratorUnavailableError(f"the language model has not generated a token for {silent:.0f} seconds")
 
     def fits(self, metadata: ModelMetadata) -> None:
-        """Compare the encoder with the one that the adapter was trained with.
+        """Check that the encoder is the one that the adapter was trained with.
 
         Raises:
             AdapterMismatchError: name, version or sizes differ.
@@ -172,7 +172,7 @@ class LocalGenerator:
             self._leave(waiting)
 
     async def score(self, messages: Sequence[Message], options: Sequence[str]) -> Scores:
-        """Judge options, see `sefar_serve.language.protocol.Generator.score`."""
+        """Score options, see `sefar_serve.language.protocol.Generator.score`."""
         await self._admit()
         loop = asyncio.get_running_loop()
         waiting: _Waiting | None = None
@@ -183,7 +183,7 @@ class LocalGenerator:
             )
             if (longest := len(prompt.ids) + max(map(len, ids))) > self.info.context_length:
                 raise PromptTooLongError(
-                    f"the prompt with its longest option has {longest} tokens, this model takes "
+                    f"the prompt with its longest option has {longest} tokens, but this model takes "
                     f"{self.info.context_length}; shorten it"
                 )
             waiting = self._enqueue(judge=partial(self._judge, prompt, ids))
@@ -197,7 +197,7 @@ class LocalGenerator:
         await self.check()
         if self._accepted >= self._max_queue:
             raise GeneratorOverloadedError(
-                f"{self._accepted} requests wait for the language model already; try again later",
+                f"{self._accepted} requests are already waiting for the language model; try again later",
                 retry_after=max(1, self._accepted // self._max_batch),
             )
         self._accepted += 1
@@ -208,7 +208,7 @@ class LocalGenerator:
             self._waiting.remove(waiting)
 
     def _enqueue(self, *, row: Row | None = None, judge: Callable[[], list[float]] | None = None) -> _Waiting:
-        if self._closing:  # since it was admitted: nobody would take it from the queue any more
+        if self._closing:  # it closed after the request was admitted: nothing takes requests from the queue any more
             raise GeneratorUnavailableError("the server is shutting down")
         waiting = _Waiting(row, judge, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
@@ -226,7 +226,7 @@ class LocalGenerator:
             if piece.done():
                 return piece.result()
             failed.result()
-            # The batch is over without an error: the last pieces are on their way.
+            # The batch ended without an error: the last pieces are about to arrive.
             return await piece
         finally:
             piece.cancel()
@@ -254,8 +254,8 @@ class LocalGenerator:
                 rows = [waiting.row for waiting in batch if waiting.row is not None]
                 await loop.run_in_executor(self._worker, self._write, rows)
                 sums = []
-        # Whatever the model raised belongs to these requests, never to the worker: were it to end this task,
-        # every later request would hang while the process looks healthy.
+        # Whatever the model raises fails these requests, never this task: if the task ended, every later request
+        # would hang while the process looks healthy.
         except Exception as error:
             await self._after_failure(batch, error)
             return
@@ -268,7 +268,7 @@ class LocalGenerator:
                 waiting.future.set_result(sums)
 
     async def _after_failure(self, batch: list[_Waiting], error: Exception) -> None:
-        log.warning("a batch of %d failed", len(batch), exc_info=error)
+        log.warning("a batch of %d requests failed", len(batch), exc_info=error)
         for waiting in batch:
             untouched = waiting.row is not None and waiting.row.tokens == 0
             if len(batch) > 1 and untouched and not waiting.future.done():
@@ -295,4 +295,4 @@ class LocalGenerator:
 def _fail(waiting: _Waiting, error: Exception) -> None:
     if not waiting.future.done():
         waiting.future.set_exception(error)
-        waiting.future.exception()  # whoever asked may be gone already; this is not to be reported as lost
+        waiting.future.exception()  # marks it as retrieved, because the caller may be gone already

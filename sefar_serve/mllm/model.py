@@ -1,7 +1,7 @@
 """The multimodal model: SeFAR features become soft tokens in the prompt of a causal language model.
 
-The language model is kept whole, head included: soft-capping, scaling or biases of its logits are its own
-matter, and a LoRA trained on it is a LoRA of the plain model.
+The language model is kept unchanged, including its head: it applies its own soft-capping, scaling or biases of
+logits, and a LoRA trained on it is a LoRA of the plain model.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from sefar_serve.mllm.projector import SefarProjector
 class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """A causal language model that reads clips.
 
-    Every clip stands in `input_ids` as 1 + E placeholders in a row; `SefarProcessor` writes them.
+    Each clip is 1 + E consecutive placeholders in `input_ids`; `SefarProcessor` writes them.
 
     Args:
         config: sizes, and the language model's configuration.
-        language_model: put in as it is; None makes an untrained one from the configuration.
+        language_model: used as it is; None creates an untrained one from the configuration.
     """
 
     config_class = SefarMLLMConfig
@@ -59,10 +59,10 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
         sefar_token_id: int,
         **options: Any,
     ) -> SefarForConditionalGeneration:
-        """Put a pretrained language model beside an untrained projector.
+        """Combine a pretrained language model with an untrained projector.
 
         Args:
-            name_or_path: of the language model, a folder or hub id.
+            name_or_path: folder or hub id of the language model.
             embedding_dim: width of the clip embedding.
             token_dim: width D of the element tokens.
             elements: E.
@@ -75,10 +75,11 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
             # Logits processors look prompt ids up in the vocabulary, so the placeholder needs a row of its own.
             language_model.resize_token_embeddings(sefar_token_id + 1, mean_resizing=False)
             for table in (language_model.get_input_embeddings(), language_model.get_output_embeddings()):
-                # The same at every load, for a tokenizer may have more words than the table, and fingerprints see them.
+                # Zeros are the same at every load: a tokenizer may have more words than the table, and then the
+                # fingerprint includes these rows.
                 table.weight.data[rows:] = 0
         config = SefarMLLMConfig(
-            # A copy: choosing an attention for the whole would take the language model's own choice away.
+            # A copy: choosing an attention implementation for the whole would override the language model's own choice.
             text_config=copy.deepcopy(language_model.config),
             embedding_dim=embedding_dim,
             token_dim=token_dim,
@@ -120,7 +121,7 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
         self.language_model.set_output_embeddings(value)
 
     def embed_prompt(self, input_ids: Tensor, sefar_embedding: Tensor | None, sefar_tokens: Tensor | None) -> Tensor:
-        """The prompt as the language model takes it, (B, L, hidden): words looked up, clips projected.
+        """The prompt's embeddings (B, L, hidden): words looked up, clips projected.
 
         Args:
             input_ids: int64 (B, L), each clip as 1 + E placeholders.
@@ -128,8 +129,8 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
             sefar_tokens: float (C, E, D).
 
         Raises:
-            FeatureMismatchError: features of other sizes than the model was made for.
-            PromptError: the placeholders are not as many as the clips need.
+            FeatureMismatchError: the features have other sizes than the model takes.
+            PromptError: the number of placeholders does not fit the clips.
         """
         is_clip = input_ids == self.config.sefar_token_id
         words: Tensor = self.get_input_embeddings()(input_ids.masked_fill(is_clip, 0))
@@ -146,17 +147,17 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
         sefar_tokens: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits over the vocabulary, and the loss where labels are given.
+        """Logits over the vocabulary, and the loss if labels are given.
 
         Args:
             input_ids: int64 (B, L).
-            attention_mask: int64 (B, L), 0 where padded.
-            position_ids: int64 (B, L); None counts what the mask leaves, so that padding moves nothing.
-            inputs_embeds: float (B, L, hidden), in place of `input_ids` and the features.
-            labels: int64 (B, L), -100 where no loss is wanted.
+            attention_mask: int64 (B, L), 0 for padding.
+            position_ids: int64 (B, L); None counts the tokens in the mask, so that padding does not shift positions.
+            inputs_embeds: float (B, L, hidden), instead of `input_ids` and the features.
+            labels: int64 (B, L), -100 for positions without a loss.
             sefar_embedding: see `embed_prompt`.
             sefar_tokens: see `embed_prompt`.
-            kwargs: of the language model.
+            kwargs: passed to the language model.
 
         Raises:
             FeatureMismatchError, PromptError: see `embed_prompt`.
@@ -165,7 +166,7 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
             inputs_embeds = self.embed_prompt(input_ids, sefar_embedding, sefar_tokens)
-            kwargs |= self._looked_up_in_layers(input_ids)
+            kwargs |= self._per_layer_inputs(input_ids)
         if position_ids is None and attention_mask is not None and kwargs.get("past_key_values") is None:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
         if position_ids is not None and "position_ids" in signature(self.plain_language_model.forward).parameters:
@@ -174,12 +175,12 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
         )
         if not self.training:
-            # The placeholder is nothing that can be said: the plain language model knows no such word.
+            # The placeholder must never be sampled: it is not a word of the plain language model.
             output.logits[..., self.config.sefar_token_id] = torch.finfo(output.logits.dtype).min
         return output
 
-    def _looked_up_in_layers(self, input_ids: Tensor) -> dict[str, Tensor]:
-        """What Gemma 3n and 4 look up for each of their layers; to them, too, a clip is padding there."""
+    def _per_layer_inputs(self, input_ids: Tensor) -> dict[str, Tensor]:
+        """The embeddings that Gemma 3n and 4 look up for each layer; there a clip is padding, as in these models."""
         config = self.plain_language_model.config
         if not getattr(config, "hidden_size_per_layer_input", None):
             return {}
@@ -195,8 +196,8 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
         is_first_iteration: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """One step's inputs: the clips go with the prompt, not with the tokens that follow it from the cache."""
-        # The language model's own way: some classes take masks or caches of other shapes than most.
+        """The inputs of one step: clips are passed with the prompt only, not with the cached steps after it."""
+        # Use the language model's own method: some classes take masks or caches of unusual shapes.
         inputs: dict[str, Any] = self.plain_language_model.prepare_inputs_for_generation(
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
         )
@@ -207,7 +208,7 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **inputs: Any
     ) -> tuple[Tensor, dict[str, Any]]:
-        # Beams repeat rows, and a row's clips have to follow it: there may be any number in each.
+        # Beam search repeats rows, and the clips of each row, of which there may be any number, must be repeated too.
         clips = {name: inputs.pop(name, None) for name in ("sefar_embedding", "sefar_tokens")}
         if expand_size > 1 and input_ids is not None and clips["sefar_embedding"] is not None:
             in_row = (input_ids == self.config.sefar_token_id).sum(dim=1) // self.config.soft_tokens

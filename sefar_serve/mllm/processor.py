@@ -1,4 +1,4 @@
-"""The processor: messages with clips in them to what the multimodal model takes."""
+"""The processor: from messages with clips in them to the inputs of the multimodal model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
-"""For language models that have no chat template of their own."""
+"""For language models without a chat template."""
 
 
 class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
-    """Text with one placeholder a clip, and the clips' features, to a batch for the model.
+    """Turns text with one placeholder per clip, and the clips' features, into a batch for the model.
 
     Args:
-        tokenizer: of the language model, a fast one; the placeholder is added to it if it is not there.
+        tokenizer: the language model's fast tokenizer; the placeholder is added to it if it is missing.
         embedding_dim: width of the clip embedding.
         token_dim: width D of the element tokens.
         elements: E; a clip becomes 1 + E soft tokens.
@@ -57,7 +57,7 @@ class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
 
     @property
     def soft_tokens(self) -> int:
-        """Soft tokens a clip becomes."""
+        """Number of soft tokens per clip."""
         return 1 + self.elements
 
     def __call__(
@@ -67,18 +67,18 @@ class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
         sefar_tokens: ArrayLike | Tensor | None = None,
         **options: Any,
     ) -> BatchFeature:
-        """Tokenise prompts and put each clip's soft tokens where its placeholder stands.
+        """Tokenise prompts, with each placeholder expanded to the soft tokens of its clip.
 
         Args:
-            text: one prompt or several, each with one placeholder a clip.
-            sefar_embedding: float (C, embedding_dim), the clips of all prompts in reading order; one clip
-                may come without its first axis.
+            text: one prompt or several, each with one placeholder per clip.
+            sefar_embedding: float (C, embedding_dim), the clips of all prompts in reading order; for a single
+                clip the first axis may be missing.
             sefar_tokens: float (C, E, D).
-            options: of the tokenizer, e.g. ``padding``, ``return_tensors``.
+            options: passed to the tokenizer, e.g. ``padding``, ``return_tensors``.
 
         Raises:
-            PromptError: the prompts have other than C placeholders.
-            FeatureMismatchError: features of other sizes than the processor was made for.
+            PromptError: the prompts do not have exactly C placeholders.
+            FeatureMismatchError: the features have other sizes than the processor takes.
         """
         texts = [text] if isinstance(text, str) else list(text)
         features = self._features(sefar_embedding, sefar_tokens)
@@ -86,7 +86,7 @@ class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
         clips = len(features["sefar_embedding"]) if features else 0
         if placeholders != clips:
             raise PromptError(
-                f"{placeholders} placeholders {PLACEHOLDER} for {clips} clips; write one for each clip, in their order"
+                f"{placeholders} placeholders {PLACEHOLDER} for {clips} clips; write one for each clip, in order"
             )
         expanded = [prompt.replace(PLACEHOLDER, PLACEHOLDER * self.soft_tokens) for prompt in texts]
         options.setdefault("return_token_type_ids", False)
@@ -103,16 +103,16 @@ class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
         sefar_tokens: ArrayLike | Tensor | None = None,
         **options: Any,
     ) -> str | BatchFeature:
-        """Write a conversation as the language model was taught to read it.
+        """Render a conversation with the language model's chat template.
 
         Args:
             conversation: messages with ``role`` and ``content``: a string, or parts of ``{"type": "text", "text": …}``
                 and ``{"type": "video"}``.
-            add_generation_prompt: end where the assistant is to speak.
-            tokenize: give the batch for the model instead of the text.
+            add_generation_prompt: end with the beginning of the assistant's turn.
+            tokenize: return the batch for the model instead of the text.
             sefar_embedding: with `tokenize`, see `__call__`.
             sefar_tokens: with `tokenize`, see `__call__`.
-            options: of the tokenizer, with `tokenize`.
+            options: with `tokenize`, passed to the tokenizer.
 
         Raises:
             PromptError: a text contains a control token, or a part is neither text nor video.
@@ -123,11 +123,11 @@ class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
         )
         if not tokenize:
             return text
-        # Templates write the control tokens themselves; a second beginning of text would be wrong.
+        # Templates write the control tokens themselves; a second beginning-of-text token would be wrong.
         return self(text, sefar_embedding, sefar_tokens, add_special_tokens=False, return_tensors="pt", **options)
 
     def flattened(self, content: str | Sequence[Mapping[str, Any]]) -> str:
-        """A message's parts as one text, a placeholder for each clip.
+        """A message's parts as one text, with a placeholder for each clip.
 
         Raises:
             PromptError: see `apply_chat_template`.
@@ -142,11 +142,11 @@ class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
             elif part.get("type") == "text":
                 texts.append(self.checked(part["text"]))
             else:
-                raise PromptError(f"a part of type {part.get('type')!r}; parts are text or video")
+                raise PromptError(f"a message part has type {part.get('type')!r}; use 'text' or 'video'")
         return "\n".join(texts)
 
     def checked(self, text: str) -> str:
-        """The text itself.
+        """Return the text if it contains no control token.
 
         Raises:
             PromptError: it contains a control token, which would end a turn or stand for a clip.
@@ -154,7 +154,7 @@ class SefarProcessor(ProcessorMixin):  # type: ignore[misc]
         for token in self.tokenizer.added_tokens_decoder.values():
             if token.special and token.content in text:
                 raise PromptError(
-                    f"a text contains {token.content}, which is a control token of the language model; leave it out"
+                    f"a text contains {token.content}, which is a control token of the language model; remove it"
                 )
         return text
 

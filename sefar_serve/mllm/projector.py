@@ -1,4 +1,4 @@
-"""The projector: what the encoder says of a clip becomes soft tokens of a language model."""
+"""The projector: turns the encoder's features of a clip into soft tokens of a language model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sefar_serve.language.errors import FeatureMismatchError, PromptError
 
 
 class SefarProjector(nn.Module):
-    """Clip embedding and element tokens to soft tokens of the language model's width.
+    """Projects the clip embedding and the element tokens to soft tokens of the language model's width.
 
     Args:
         embedding_dim: width of the clip embedding.
         token_dim: width D of the element tokens.
-        elements: E.
+        elements: E, the number of temporal elements.
         hidden: width of the language model.
     """
 
@@ -35,23 +35,23 @@ class SefarProjector(nn.Module):
     def placed(
         self, words: Tensor, is_clip: Tensor, sefar_embedding: Tensor | None, sefar_tokens: Tensor | None
     ) -> Tensor:
-        """A prompt's embeddings with the clips' soft tokens in the places kept for them.
+        """Put the clips' soft tokens in the place of their placeholders in a prompt's embeddings.
 
         Args:
-            words: float (B, L, hidden), what the language model looked up.
-            is_clip: bool (B, L), the places, 1 + E for each clip.
+            words: float (B, L, hidden), the embeddings from the language model's table.
+            is_clip: bool (B, L), True for the placeholders, 1 + E for each clip.
             sefar_embedding: float (C, embedding_dim), the clips of all rows in reading order; None for no clip.
             sefar_tokens: float (C, E, D).
 
         Raises:
-            FeatureMismatchError: features of other sizes than the projector was made for.
-            PromptError: the places are not as many as the clips need.
+            FeatureMismatchError: the features have other sizes than the projector takes.
+            PromptError: the number of placeholders does not fit the clips.
         """
         each = 1 + self.elements
         places, clips = int(is_clip.sum()), 0 if sefar_embedding is None else len(sefar_embedding)
         if places != clips * each:
             raise PromptError(
-                f"the prompt has {places} placeholders, {clips} clips need {clips * each}: {each} each; "
+                f"the prompt has {places} placeholders, but {clips} clips need {clips * each} ({each} each); "
                 "let SefarProcessor write them"
             )
         if sefar_embedding is None or sefar_tokens is None or clips == 0:

@@ -1,4 +1,4 @@
-"""From messages to the prompt that the language model reads, and to the options that it is to judge."""
+"""From messages to the prompt that the language model reads, and to the options that it scores."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class Prompt:
     sefar_tokens: Tensor | None = None
 
     def followed_by(self, ids: Sequence[int]) -> Prompt:
-        """The same with more tokens at its end."""
+        """This prompt with more tokens at its end."""
         return Prompt([*self.ids, *ids], self.sefar_embedding, self.sefar_tokens)
 
 
 def make_prompt(processor: SefarProcessor, messages: Sequence[Message]) -> Prompt:
-    """Write a conversation down for the model.
+    """Render and tokenise a conversation.
 
     Args:
-        processor: of the adapter.
-        messages: the last is the one to answer.
+        processor: the adapter's processor.
+        messages: at least one; the last is the one to answer.
 
     Raises:
-        PromptError: no message, or a text with a control token in it.
-        FeatureMismatchError: a clip's features are of other sizes than the adapter takes.
+        PromptError: there is no message, or a text contains a control token.
+        FeatureMismatchError: a clip's features have other sizes than the adapter takes.
     """
     if not messages:
         raise PromptError("there is no message; give at least one from the user")
@@ -51,12 +51,12 @@ def make_prompt(processor: SefarProcessor, messages: Sequence[Message]) -> Promp
         {"role": message.role, "content": [_part(content) for content in message.content]} for message in messages
     ]
     text = processor.apply_chat_template(conversation, add_generation_prompt=True)
-    # Templates write the control tokens themselves; a second beginning of text would be wrong.
+    # Templates write the control tokens themselves; a second beginning-of-text token would be wrong.
     return _tokenised(processor, str(text), [part for message in messages for part in message.content])
 
 
 def make_content(processor: SefarProcessor, message: Message) -> Prompt:
-    """Write down what one message says, without the template around it.
+    """Tokenise the content of one message, without the template around it.
 
     Raises:
         PromptError, FeatureMismatchError: as `make_prompt`.
@@ -86,13 +86,13 @@ def _part(content: str | ClipFeatures) -> dict[str, str]:
 
 
 def option_ids(processor: SefarProcessor, options: Sequence[str]) -> list[list[int]]:
-    """Token ids of each option as a whole answer, the end of the turn included.
+    """Token ids of each option as a whole answer, including the end token.
 
     Raises:
-        PromptError: there is no option, an empty one, or one with a control token in it.
+        PromptError: there is no option, an option is empty, or one contains a control token.
     """
     if not options or not all(option.strip() for option in options):
-        raise PromptError("options must be at least one text, none of them empty")
+        raise PromptError("give at least one option, and none of them empty")
     tokenizer = processor.tokenizer
     return [
         [*tokenizer(processor.checked(option), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
@@ -101,7 +101,7 @@ def option_ids(processor: SefarProcessor, options: Sequence[str]) -> list[list[i
 
 
 def context_length(config: PreTrainedConfig) -> int:
-    """Most tokens that a language model takes, prompt and answer together; one without a limit gets a million."""
+    """Maximum number of tokens of prompt and answer together; a million for a language model without a limit."""
     return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
 
 
@@ -109,13 +109,13 @@ def answer_length(prompt_tokens: int, context: int, wanted: int | None, default:
     """How many tokens an answer may have.
 
     Args:
-        prompt_tokens: of the prompt.
-        context: most tokens of prompt and answer together.
-        wanted: what the request asks for; None for the default.
-        default: for requests that do not say.
+        prompt_tokens: number of tokens of the prompt.
+        context: maximum number of tokens of prompt and answer together.
+        wanted: number that the request asks for; None for the default.
+        default: number for requests that do not ask for any.
 
     Returns:
-        What is wanted, or what the context leaves if that is less.
+        The number wanted, or the room left in the context if that is less.
 
     Raises:
         PromptTooLongError: the prompt leaves no room for an answer.
@@ -123,6 +123,7 @@ def answer_length(prompt_tokens: int, context: int, wanted: int | None, default:
     room = context - prompt_tokens
     if room < 1:
         raise PromptTooLongError(
-            f"the prompt has {prompt_tokens} tokens, and prompt and answer together may have {context}; shorten it"
+            f"the prompt has {prompt_tokens} tokens, but prompt and answer together may have {context}; "
+            "shorten the prompt"
         )
     return min(default if wanted is None else wanted, room)

@@ -1,6 +1,6 @@
-"""Prompts as the rows that a language model on another server takes in place of tokens.
+"""Prompts as embedding rows, which a language model on another server takes instead of tokens.
 
-Of the language model only the embedding table is here: words are looked up, clips are projected, and the rows
+Only the language model's embedding table is loaded here: words are looked up, clips are projected, and the rows
 are what `SefarForConditionalGeneration` would compute in this process.
 """
 
@@ -34,30 +34,30 @@ from sefar_serve.mllm.prompt import Prompt, context_length
 from sefar_serve.mllm.stored_weights import StoredWeights
 
 SCALED_ELSEWHERE = {"hrm_text"}
-"""Model types that scale embeddings after the look-up in transformers, as part of it in vLLM."""
+"""Model types that scale embeddings after the lookup in transformers, but as part of it in vLLM."""
 
 
 class PromptEmbedder:
     """An adapter without its language model's layers.
 
-    What an embedding module does itself is done here too: Gemma's scales what it looks up, and vLLM takes rows as
-    they come out of it (its Gemma 1 and 2 since pull request 36787 of March 2026; earlier ones scale them again).
+    The rows are the output of the model's embedding module: Gemma's scales the rows of its table, and vLLM expects
+    scaled rows (for Gemma 1 and 2 since pull request 36787 of March 2026; earlier versions scale them again).
 
     Args:
         adapter: folder or hub id.
-        language_model: folder or hub id to read the table from, instead of the place that the adapter names.
+        language_model: folder or hub id from which to read the table, instead of the one that the adapter names.
 
     Attributes:
         config: sizes, the adapter's name and its encoder.
         processor: tokenises.
-        language_model: folder or hub id of it; of a whole adapter, the adapter's name.
+        language_model: folder or hub id of the language model; for a whole adapter, the adapter's name.
         lora: folder of the LoRA that the server must have loaded; None for none.
-        ends: ids of tokens that end an answer.
+        ends: ids of the tokens that end an answer.
 
     Raises:
         AdapterNotFoundError: there is no such adapter, or its language model cannot be read.
-        AdapterMismatchError: the language model is another than the one it was trained for, or of a kind that
-            cannot be given its prompt as rows.
+        AdapterMismatchError: the language model is not the one that the adapter was trained for, or it cannot
+            take its prompt as rows.
     """
 
     def __init__(self, adapter: str | Path, *, language_model: str | None = None) -> None:
@@ -81,7 +81,7 @@ class PromptEmbedder:
         stored = StoredWeights(source)
         table = stored.embedding_table(self._model if described is None else self._model.language_model)
         if (missing := self.config.sefar_token_id - len(table)) > 0:
-            # A tokenizer with more words than the table; as `from_language_model` makes rows for them.
+            # The tokenizer has more words than the table: add zero rows for them, as `from_language_model` does.
             table = torch.cat([table, table.new_zeros(missing, table.shape[1])])
         if described is None:
             prefix = "projector."
@@ -100,12 +100,12 @@ class PromptEmbedder:
 
     @property
     def context_length(self) -> int:
-        """Most tokens of prompt and answer together, by the language model's own word."""
+        """Maximum number of tokens of prompt and answer together, from the language model's configuration."""
         return context_length(self.config.text_config)
 
     @property
     def placeholder_row(self) -> int | None:
-        """Id of the placeholder where the language model has such a row and might say it; None where it has not."""
+        """Id of the placeholder if the language model has a row for it and could generate it; otherwise None."""
         rows = self._model.language_model.config.vocab_size
         return self.config.sefar_token_id if self.config.sefar_token_id < rows else None
 
@@ -122,27 +122,27 @@ class PromptEmbedder:
 
 
 def serialized(rows: Tensor) -> str:
-    """Rows as vLLM reads them: base64 of ``torch.save``.
+    """Rows in the format that vLLM reads: base64 of ``torch.save``.
 
     Args:
         rows: float (L, hidden).
     """
     buffer = io.BytesIO()
-    # A clone, because a view would be saved with the whole storage that it looks into.
+    # A clone, because a view would be saved with its whole storage.
     torch.save(rows.detach().clone(), buffer)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def check_takes_rows(config: PreTrainedConfig) -> None:
-    """Refuse language models that need more of a prompt than its embeddings.
+    """Check that a language model can take its prompt as embeddings alone.
 
     Raises:
-        AdapterMismatchError: it is one.
+        AdapterMismatchError: it cannot.
     """
     if config.model_type in SCALED_ELSEWHERE or getattr(config, "hidden_size_per_layer_input", None):
         raise AdapterMismatchError(
-            f"a {config.model_type} model needs more of its prompt than embeddings (token ids in every layer, or a "
-            "scaling that vLLM does elsewhere), so it cannot be given clips over vLLM; run it in this process"
+            f"a {config.model_type} model needs more of a prompt than its embeddings (token ids in every layer, or a "
+            "scaling that vLLM does elsewhere), so it cannot take clips through vLLM; run it in this process"
         )
 
 

@@ -1,4 +1,4 @@
-"""Single tensors out of a model's safetensors, in a folder or on the hub, without reading the rest."""
+"""Reads single tensors of a model's safetensors, in a folder or on the hub, without reading the rest."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ INDEX = "model.safetensors.index.json"
 
 
 class StoredWeights:
-    """The tensors of a saved model, read one by one; a file on the hub is fetched when a tensor of it is wanted.
+    """The tensors of a saved model, read one by one; a file on the hub is downloaded when one of its tensors is read.
 
     Args:
         source: folder or hub id.
 
     Attributes:
-        source: the same.
-        names: of all tensors.
+        source: folder or hub id.
+        names: names of all tensors.
 
     Raises:
-        AdapterNotFoundError: there are no safetensors.
+        AdapterNotFoundError: there are no safetensors files.
     """
 
     def __init__(self, source: str) -> None:
@@ -40,8 +40,8 @@ class StoredWeights:
                 self._files = dict.fromkeys(stored.keys(), WEIGHTS)
         else:
             raise AdapterNotFoundError(
-                f"{source} has no {WEIGHTS}, from which the embedding table could be read; "
-                "load it with transformers and save it anew with save_pretrained()"
+                f"{source} has no {WEIGHTS}, so its embedding table cannot be read; "
+                "load the model with transformers and save it again with save_pretrained()"
             )
 
     @property
@@ -52,7 +52,9 @@ class StoredWeights:
     def __getitem__(self, name: str) -> Tensor:
         file = self._file(self._files[name])
         if file is None:
-            raise AdapterNotFoundError(f"{self.source} lacks the file {self._files[name]}, which its index names")
+            raise AdapterNotFoundError(
+                f"{self.source} has no file {self._files[name]}, although its index lists it; download the model again"
+            )
         with safe_open(file, "pt") as stored:
             tensor: Tensor = stored.get_tensor(name)
         return tensor
@@ -61,26 +63,27 @@ class StoredWeights:
         """The embedding table, (V, hidden) in the dtype it is stored in.
 
         Args:
-            model: of the class that these are weights of; its own may be empty.
+            model: a model of the class that these weights belong to; its own weights may be empty.
 
         Raises:
-            AdapterNotFoundError: it is not among them.
-            AdapterMismatchError: it is of another width than the model's configuration says.
+            AdapterNotFoundError: no tensor, or more than one, may be the embedding table.
+            AdapterMismatchError: its width is not the one in the model's configuration.
         """
         empty = model.get_input_embeddings().weight
         name = next(key for key, value in model.named_parameters(remove_duplicate=False) if value is empty)
-        # A checkpoint may carry fewer or more prefixes than the class (GPT-2: wte.weight), hence by the name's end.
+        # A checkpoint may have fewer or more prefixes than the class (GPT-2: wte.weight): compare the ends of names.
         ending = ".".join(name.split(".")[-2:])
         found = [name] if name in self._files else [key for key in self._files if f".{key}".endswith(f".{ending}")]
         if len(found) != 1:
             raise AdapterNotFoundError(
-                f"{self.source}: {len(found)} tensors could be the embedding table {name}; save the model anew with "
-                "save_pretrained() of the transformers that is installed here"
+                f"{self.source}: {len(found)} tensors could be the embedding table {name}; save the model again with "
+                "save_pretrained() of the installed transformers"
             )
         table = self[found[0]]
         if table.shape[1] != empty.shape[1]:
             raise AdapterMismatchError(
-                f"{self.source}: the embedding table is {table.shape[1]} wide, its configuration says {empty.shape[1]}"
+                f"{self.source}: the embedding table has width {table.shape[1]}, but its configuration says "
+                f"{empty.shape[1]}; download the model again"
             )
         return table
 

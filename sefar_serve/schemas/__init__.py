@@ -1,1 +1,1 @@
-"""What users see: the JSON of videos, conversations, jobs and problems, and how predictions become answers."""
+"""The JSON that users see: videos, conversations, jobs and errors, and how predictions become answers."""

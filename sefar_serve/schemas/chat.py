@@ -1,4 +1,4 @@
-"""The JSON of captions and conversations: OpenAI's chat completions, and what we add to them under `sefar`."""
+"""The JSON of captions and conversations: OpenAI's chat completions, and our additions to them under `sefar`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from sefar_serve.schemas.problem import ItemError
 from sefar_serve.schemas.video import ClipInfo, Label
 
 AnswerMode = Literal["auto", "loglik", "letter", "generate"]
-"""How a multiple-choice question is answered: by the likelihood of the options, of their letters, or in free text;
-auto takes the first for a question with options and the last for any other."""
+"""How to answer a multiple-choice question: ``loglik`` compares the likelihoods of the options, ``letter`` those of
+their letters, ``generate`` writes free text; ``auto`` is ``loglik`` if there are options and ``generate`` if not."""
 
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-"""As wide as language models take seeds."""
+"""A signed 64-bit integer, the range that language models accept."""
 
 
 class VideoUrl(BaseModel):
-    """Where a video is: a data URL, a URL of an allowed host, or ``sefar://CLIP_ID`` of a clip already seen."""
+    """Where a video is: a data URL, a URL on an allowed host, or ``sefar://CLIP_ID`` of a clip sent earlier."""
 
     model_config = ConfigDict(extra="forbid")
 
     url: str
-    start: float | None = Field(None, ge=0, description="seconds; the clip begins here")
-    end: float | None = Field(None, gt=0, description="seconds; the clip ends here")
+    start: float | None = Field(None, ge=0, description="start of the clip in seconds; null for the first frame")
+    end: float | None = Field(None, gt=0, description="end of the clip in seconds; null for the end of the video")
 
 
 def _as_object(value: object) -> object:
@@ -51,22 +51,22 @@ Part = Annotated[TextPart | VideoPart, Field(discriminator="type")]
 
 
 def _as_parts(value: object) -> object:
-    """A plain text is one part; OpenAI's clients send an assistant's empty turn as null."""
+    """A string becomes one text part; OpenAI's clients send an assistant's empty turn as null."""
     if isinstance(value, str):
         return [{"type": "text", "text": value}]
     return [] if value is None else value
 
 
 class ChatMessage(BaseModel):
-    """One turn: a text, or parts of text and video."""
+    """One turn of a conversation: a text, or a list of text and video parts."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[list[Part], BeforeValidator(_as_parts, json_schema_input_type=str | list[Part])]
-    name: str | None = Field(None, description="accepted for compatibility, not used")
+    name: str | None = Field(None, description="accepted for compatibility; ignored")
 
 
 class StreamOptions(BaseModel):
-    """What a stream tells besides."""
+    """Options of a stream."""
 
     include_usage: bool = False
 
@@ -76,15 +76,17 @@ def _as_list(value: object) -> object:
 
 
 class ChatRequest(BaseModel):
-    """Body of POST /v1/chat/completions, as far as this server acts on it."""
+    """Body of POST /v1/chat/completions: the fields that this server supports."""
 
     model_config = ConfigDict(extra="forbid")
 
-    model: ModelName = Field(None, description="name of the captioner; `default` or left out: the only one there is")
+    model: ModelName = Field(None, description="name of the captioner; null or `default` for the only one")
     messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1, description="longest answer in tokens; lowered to the server's limit")
-    max_completion_tokens: int | None = Field(None, ge=1, description="OpenAI's newer name of max_tokens")
-    temperature: float = Field(0.0, ge=0, le=2, description="0, the default here, takes the likeliest token each time")
+    max_tokens: int | None = Field(
+        None, ge=1, description="maximum length of the answer in tokens; lowered to the server's limit"
+    )
+    max_completion_tokens: int | None = Field(None, ge=1, description="OpenAI's newer name for max_tokens")
+    temperature: float = Field(0.0, ge=0, le=2, description="0, the default here, always takes the most likely token")
     top_p: float = Field(1.0, gt=0, le=1)
     seed: Seed | None = None
     stop: Annotated[list[str], BeforeValidator(_as_list), Field(max_length=4)] = []
@@ -92,21 +94,26 @@ class ChatRequest(BaseModel):
     stream_options: StreamOptions | None = None
 
     options: list[Annotated[str, Field(min_length=1)]] | None = Field(
-        None, min_length=2, max_length=26, description="choices to decide between"
+        None, min_length=2, max_length=26, description="the answers to choose from"
     )
     answer_mode: AnswerMode = "auto"
-    abstain_below: float | None = Field(None, ge=0, le=1, description="replaces the server's own")
+    abstain_below: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="withhold a text that contradicts the classifier if η is below this; null for the server's default",
+    )
 
     @property
     def length(self) -> int | None:
-        """Longest answer that is asked for, in tokens, by whichever name; None if the request does not say."""
+        """The maximum length that the request asks for, in tokens, under either name; None if it asks for none."""
         return self.max_completion_tokens or self.max_tokens
 
 
 class SeenClip(BaseModel):
     """A clip of the conversation, as the classifier sees it."""
 
-    clip_id: str | None = Field(None, description="ask more about it as sefar://CLIP_ID, without sending it again")
+    clip_id: str | None = Field(None, description="send sefar://CLIP_ID to ask about the clip without a new upload")
     name: str
     labels: list[Label]
     reliability: float = Field(description="η in (0, 1]")
@@ -120,26 +127,26 @@ class Choice(BaseModel):
     text: str
     logprob: float = Field(description="natural log-probability of the option as the whole answer")
     tokens: int
-    probability: float = Field(description="among the options")
+    probability: float = Field(description="probability among the options")
 
 
 class SefarBlock(BaseModel):
-    """What we add to OpenAI's answer."""
+    """Our additions to OpenAI's answer."""
 
     clips: list[SeenClip]
     agreement: Literal["agree", "disagree"] | None = Field(
-        None, description="whether the class that the text names is the classifier's; null where it names none"
+        None, description="whether the text names the classifier's class; null if it names no class"
     )
     named_label: str | None = None
     notice: str | None = Field(
-        None, description="what to know of the answer: a disagreement, a lowered max_tokens, that no video was seen"
+        None, description="a remark about the answer: a disagreement, a lowered max_tokens, or that it saw no video"
     )
     abstained: bool = False
     options: list[Choice] | None = None
 
 
 class TokenUsage(BaseModel):
-    """Tokens of the language model; a clip's soft tokens count as prompt."""
+    """Tokens of the language model; a clip's soft tokens count as prompt tokens."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -147,7 +154,7 @@ class TokenUsage(BaseModel):
 
 
 class AssistantMessage(BaseModel):
-    """What the assistant says."""
+    """The assistant's message."""
 
     role: Literal["assistant"] = "assistant"
     content: str
@@ -155,7 +162,7 @@ class AssistantMessage(BaseModel):
 
 
 class ChatChoice(BaseModel):
-    """The one answer."""
+    """The only choice of a completion."""
 
     index: int = 0
     message: AssistantMessage
@@ -164,7 +171,7 @@ class ChatChoice(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """Answer of POST /v1/chat/completions."""
+    """Response of POST /v1/chat/completions."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -176,11 +183,11 @@ class ChatCompletion(BaseModel):
 
 
 class WindowCaption(BaseModel):
-    """One sliding window in a sentence."""
+    """The caption of one sliding window."""
 
     start: float = Field(description="seconds")
     end: float
-    clip_id: str | None = Field(None, description="ask more about this window as sefar://CLIP_ID")
+    clip_id: str | None = Field(None, description="send sefar://CLIP_ID to ask about this window without a new upload")
     caption: str
     finish_reason: Literal["stop", "length"]
     agreement: Literal["agree", "disagree"] | None
@@ -192,32 +199,32 @@ class WindowCaption(BaseModel):
 
 
 class Caption(BaseModel):
-    """One clip in a sentence; with windows, the most reliable one, and all in `timeline`."""
+    """The caption of one clip; with sliding windows, of the most reliable one, and of all in `timeline`."""
 
     object: Literal["caption"] = "caption"
     index: int
     name: str
-    clip_id: str | None = Field(None, description="ask more about it as sefar://CLIP_ID, without sending it again")
+    clip_id: str | None = Field(None, description="send sefar://CLIP_ID to ask about the clip without a new upload")
     caption: str
     finish_reason: Literal["stop", "length"]
     agreement: Literal["agree", "disagree"] | None
     named_label: str | None
     notice: str | None
     abstained: bool
-    labels: list[Label] = Field(description="what the classifier says, best first")
+    labels: list[Label] = Field(description="the classifier's labels, best first")
     reliability: float = Field(description="η in (0, 1]")
     clip: ClipInfo
     timeline: list[WindowCaption] | None = None
 
 
 class CaptionUsage(TokenUsage):
-    """Tokens of the language model, and clips."""
+    """Tokens of the language model, and number of clips."""
 
     clips: int
 
 
 class CaptionsResponse(BaseModel):
-    """Answer of POST /v1/captions: one entry per clip, in order."""
+    """Response of POST /v1/captions: one entry per clip, in order."""
 
     object: Literal["list"] = "list"
     model: str

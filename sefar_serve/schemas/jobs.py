@@ -1,4 +1,4 @@
-"""The JSON of batch jobs: what a job may ask for, and what is said of it."""
+"""The JSON of batch jobs: their options, inputs and progress."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Status = Literal["queued", "running", "completed", "failed", "cancelled"]
 
 
 class JobOptions(BaseModel):
-    """What a job may say beside its clips."""
+    """Options of a job."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: ModelName = Field(
-        None, description="name of the model, or name:version; `default` or left out: the default model"
+        None, description="name of the model, or name:version; null or `default` for the default model"
     )
-    top_k: int = Field(5, ge=1, le=10_000, description="labels per clip")
-    tokens: bool = Field(False, description="whether a row holds a token per temporal element as well")
-    dtype: Literal["float32", "float16"] = Field("float32", description="of the vectors")
+    top_k: int = Field(5, ge=1, le=10_000, description="number of labels per clip")
+    tokens: bool = Field(False, description="whether rows also hold the tokens, one per temporal element")
+    dtype: Literal["float32", "float16"] = Field("float32", description="data type of the vectors")
 
 
 class JobInput(BaseModel):
@@ -31,14 +31,14 @@ class JobInput(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     path: str | None = Field(None, description="file on the server, in one of the folders that the operator allows")
-    url: str | None = Field(None, description="http(s) URL of a host that the operator allows")
-    start: float | None = Field(None, ge=0, description="seconds; the clip begins here")
-    end: float | None = Field(None, gt=0, description="seconds; the clip ends here")
-    id: str | int | None = Field(None, description="names the row; the path or URL as written if left out")
+    url: str | None = Field(None, description="http(s) URL on a host that the operator allows")
+    start: float | None = Field(None, ge=0, description="start of the clip in seconds; null for the first frame")
+    end: float | None = Field(None, gt=0, description="end of the clip in seconds; null for the end of the video")
+    id: str | int | None = Field(None, description="id of the row; null for the path or URL as written")
 
 
 class Job(BaseModel):
-    """A batch job and how far it is; times are Unix seconds."""
+    """A batch job and its progress; times are Unix seconds."""
 
     id: str
     object: Literal["job"] = "job"
@@ -46,17 +46,17 @@ class Job(BaseModel):
     created: int
     started: int | None = None
     finished: int | None = None
-    total: int = Field(description="clips, each counted once")
-    done: int = Field(0, description="clips that were looked at, failed ones included")
-    failed: int = Field(0, description="of these, clips whose row is an error")
+    total: int = Field(description="number of clips, each counted once")
+    done: int = Field(0, description="clips processed, including failed ones")
+    failed: int = Field(0, description="clips processed whose row is an error")
     model: str
     version: str
     error: ErrorBody | None = Field(None, description="why the job as a whole failed")
 
 
 class JobList(BaseModel):
-    """Jobs, the newest first."""
+    """Jobs, newest first."""
 
     object: Literal["list"] = "list"
     data: list[Job]
-    has_more: bool = Field(description="whether older ones follow; ask for them with after=ID of the last one")
+    has_more: bool = Field(description="whether there are older jobs; request them with after=ID of the last job here")

@@ -1,4 +1,4 @@
-"""The JSON of errors, and how an exception becomes one: the same words over HTTP, in jobs and on the command line."""
+"""The JSON of errors, and how exceptions become errors: the same over HTTP, in jobs and on the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class ErrorBody(BaseModel):
-    """What went wrong, in OpenAI's shape."""
+    """What went wrong, in OpenAI's format."""
 
     message: str
     type: str
@@ -24,13 +24,13 @@ class ErrorBody(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """The one shape of every error answer."""
+    """The body of every error response."""
 
     error: ErrorBody
 
 
 class ItemError(BaseModel):
-    """A clip that failed, among others of its request that may not have."""
+    """The error of one clip; other clips of the same request may have succeeded."""
 
     object: Literal["error"] = "error"
     index: int
@@ -40,7 +40,7 @@ class ItemError(BaseModel):
 
 @dataclass(frozen=True)
 class Problem:
-    """An error answer: its HTTP status, its body and its headers."""
+    """An error response: HTTP status, body and headers."""
 
     status: int
     body: ErrorBody
@@ -48,14 +48,14 @@ class Problem:
 
 
 def problem(status: int, code: str, message: str, param: str | None = None, **headers: str) -> Problem:
-    """A problem in OpenAI's terms: its type says whose fault it is.
+    """An error response in OpenAI's format; the error's type follows from the status.
 
     Args:
         status: HTTP status.
         code: machine-readable reason.
         message: what is wrong and how to fix it.
-        param: the request's parameter at fault.
-        headers: of the answer, `_` for `-` in their names.
+        param: name of the request parameter at fault.
+        headers: headers of the response; write `_` for `-` in their names.
     """
     kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
@@ -64,7 +64,7 @@ def problem(status: int, code: str, message: str, param: str | None = None, **he
 
 
 def problem_of(error: Exception) -> Problem:
-    """What to tell the user about an exception; an unexpected one is logged and reported without details."""
+    """The error response for an exception; an unexpected one is logged and reported without details."""
     match error:
         case SefarError(retry_after=None):
             return problem(error.status, error.code, str(error), error.param)

@@ -1,4 +1,4 @@
-"""From predictions to the JSON that users see: one way for the gateway, the command line and Python."""
+"""From predictions to the JSON that users see, shared by the gateway, the command line and Python."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def classification(
     """The labels of one video.
 
     Args:
-        found: what the recognizer found.
-        meta: of the model that found it.
+        found: the recognizer's results.
+        meta: description of the model.
         index: position of the video in its request.
-        clip_id: by which it can be asked about again, if it can.
+        clip_id: id for asking about the video again; None if that is not possible.
         top_k: number of labels, capped at the number of classes.
-        attributes: whether labels carry their attributes.
-        raw_scores: whether labels carry their logits.
+        attributes: whether labels include their attributes.
+        raw_scores: whether labels include their logits.
     """
     timeline = [
         WindowLabels(
@@ -77,13 +77,13 @@ def embedding(
     include: Sequence[str],
     as_base64: bool,
 ) -> Embedding:
-    """The vectors of one video; with sliding windows the mean over them, and each window's own.
+    """The vectors of one video; with sliding windows, their mean and the vectors of each window.
 
     Args:
-        found: what the recognizer found.
-        meta: of the model that found it.
+        found: the recognizer's results.
+        meta: description of the model.
         index: position of the video in its request.
-        clip_id: by which it can be asked about again, if it can.
+        clip_id: id for asking about the video again; None if that is not possible.
         include: any of ``embedding`` and ``tokens``.
         as_base64: whether vectors are base64 of little-endian float32 instead of lists.
     """
@@ -120,9 +120,9 @@ def seen_clip(window: Window, meta: ModelMetadata, *, name: str, clip_id: str | 
 
     Args:
         window: the clip.
-        meta: of the model that saw it.
-        name: of the video.
-        clip_id: by which it can be asked about again, if it can.
+        meta: description of the model.
+        name: name of the video.
+        clip_id: id for asking about the clip again; None if that is not possible.
         top_k: number of labels, capped at the number of classes.
     """
     outputs = window.prediction.outputs
@@ -138,14 +138,14 @@ def seen_clip(window: Window, meta: ModelMetadata, *, name: str, clip_id: str | 
 def top_labels(
     logits: NDArray[np.float32], meta: ModelMetadata, top_k: int, attributes: bool, raw_scores: bool
 ) -> list[Label]:
-    """The best classes first.
+    """The top classes, best first.
 
     Args:
         logits: float32 (K,).
         meta: names and attributes of the K classes.
         top_k: number of labels, capped at K.
-        attributes: whether labels carry their attributes.
-        raw_scores: whether labels carry their logits.
+        attributes: whether labels include their attributes.
+        raw_scores: whether labels include their logits.
     """
     return [
         Label(
@@ -160,7 +160,7 @@ def top_labels(
 
 
 def clip_info(clip: Clip, meta: ModelMetadata) -> ClipInfo:
-    """Where the model's frames came from, and what the decoder had to say."""
+    """Where the model's frames came from, and the decoder's warnings."""
     context = meta.sampling.elements - 1
     return ClipInfo(
         frame_count=clip.frame_count,
@@ -182,7 +182,7 @@ def clip_info(clip: Clip, meta: ModelMetadata) -> ClipInfo:
 
 
 def usage(found: Sequence[object], meta: ModelMetadata) -> Usage:
-    """Clips and model frames spent on the videos that were recognised."""
+    """Clips and model frames used for the videos that were recognised."""
     clips = sum(len(result.windows) for result in found if isinstance(result, Recognised))
     frames = clips * meta.sampling.frames
     return Usage(prompt_tokens=frames, total_tokens=frames, clips=clips)

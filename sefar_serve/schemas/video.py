@@ -1,4 +1,4 @@
-"""The JSON that users see: what the HTTP API answers and what `sefar --json` prints."""
+"""The JSON of labels and embeddings: what the HTTP API answers and what `sefar --json` prints."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sefar_serve.schemas.problem import ItemError
 
 
 class Label(BaseModel):
-    """One class and how much the model believes in it."""
+    """One class and its score."""
 
     label: str
     index: int = Field(description="class number, the line of the label in the model's label file")
     score: float = Field(description="softmax probability in [0, 1]")
-    logit: float | None = Field(None, description="unnormalised score, when raw_scores is asked for")
+    logit: float | None = Field(None, description="unnormalised score, if raw_scores is set")
     attributes: dict[str, str | float] = Field(
-        default_factory=dict, description="machine-readable parts of the label, when attributes is asked for"
+        default_factory=dict, description="machine-readable parts of the label, if attributes is set"
     )
 
 
 class SourceFrame(BaseModel):
-    """Where one of the frames that the model saw came from."""
+    """One of the frames that the model saw."""
 
     index: int = Field(description="frame number in the video, in order of presentation")
     time: float = Field(description="seconds after the video's first frame")
@@ -30,15 +30,15 @@ class SourceFrame(BaseModel):
 
 
 class ClipInfo(BaseModel):
-    """What was decoded: the clip, and the frames the model saw, in the order it took them."""
+    """The decoded clip, and the frames that the model saw, in the model's order."""
 
-    frame_count: int = Field(description="frames in the clip that the model's frames were chosen from")
-    duration: float = Field(description="seconds of the whole video")
+    frame_count: int = Field(description="number of frames in the clip from which the model's frames were chosen")
+    duration: float = Field(description="length of the whole video in seconds")
     width: int = Field(description="upright display width in square pixels")
     height: int
     stream: int = Field(description="number of the video stream in its container")
     frames: list[SourceFrame]
-    corrupt_frames: list[int] = Field(description="frames the decoder flagged as damaged")
+    corrupt_frames: list[int] = Field(description="numbers of the frames that the decoder flagged as damaged")
     warnings: list[str]
 
 
@@ -52,16 +52,16 @@ class WindowLabels(BaseModel):
 
 
 class Classification(BaseModel):
-    """The answer for one clip; with windows, that of the most reliable window, and all in `timeline`."""
+    """The answer for one clip; with sliding windows, that of the most reliable one, and all in `timeline`."""
 
     object: Literal["classification"] = "classification"
     index: int = Field(description="position of the clip in the request")
     name: str
-    clip_id: str | None = Field(None, description="ask about it as sefar://CLIP_ID; with sliding windows there is none")
+    clip_id: str | None = Field(None, description="send sefar://CLIP_ID to ask about it; null with sliding windows")
     labels: list[Label] = Field(description="the top_k classes, best first")
     reliability: float = Field(
-        description="Adaptive-Regulation coefficient η in (0, 1]: near 1 when the Monte-Carlo samples of "
-        "the model are sure and steady"
+        description="Adaptive-Regulation coefficient η in (0, 1]: near 1 if the model's Monte-Carlo samples "
+        "are confident and agree with each other"
     )
     clip: ClipInfo
     timeline: list[WindowLabels] | None = None
@@ -81,20 +81,20 @@ class WindowEmbedding(BaseModel):
 
 
 class Embedding(BaseModel):
-    """The vectors of one clip; with sliding windows, the first window's here and all in `timeline`."""
+    """The vectors of one clip; with sliding windows, their mean here and each window's in `timeline`."""
 
     object: Literal["embedding"] = "embedding"
     index: int
     name: str
-    clip_id: str | None = Field(None, description="ask about it as sefar://CLIP_ID; with sliding windows there is none")
-    embedding: Vector | None = Field(None, description="the clip embedding, when asked for")
-    tokens: list[Vector] | None = Field(None, description="one vector per element, the context last, when asked for")
+    clip_id: str | None = Field(None, description="send sefar://CLIP_ID to ask about it; null with sliding windows")
+    embedding: Vector | None = Field(None, description="the clip embedding, if requested")
+    tokens: list[Vector] | None = Field(None, description="one vector per element, the context last, if requested")
     clip: ClipInfo
     timeline: list[WindowEmbedding] | None = None
 
 
 class Usage(BaseModel):
-    """Clips and model frames spent; the token counts are OpenAI's names for the same."""
+    """Clips and model frames used; the token counts have OpenAI's names and count model frames."""
 
     prompt_tokens: int
     total_tokens: int
@@ -102,7 +102,7 @@ class Usage(BaseModel):
 
 
 class ClassifyResponse(BaseModel):
-    """Answer of POST /v1/classify: one entry per clip, in order."""
+    """Response of POST /v1/classify: one entry per clip, in order."""
 
     object: Literal["list"] = "list"
     model: str
@@ -112,7 +112,7 @@ class ClassifyResponse(BaseModel):
 
 
 class EmbeddingsResponse(BaseModel):
-    """Answer of POST /v1/embeddings: one entry per clip, in order."""
+    """Response of POST /v1/embeddings: one entry per clip, in order."""
 
     object: Literal["list"] = "list"
     model: str
@@ -139,20 +139,20 @@ class Model(BaseModel):
 
 
 class LanguageModel(BaseModel):
-    """The captioner, where there is one."""
+    """The captioner, if there is one."""
 
     id: str
     object: Literal["model"] = "model"
     created: int = 0
     owned_by: str = "sefar-serve"
-    encoder: str | None = Field(description="the model whose features it reads; null where none here fits it")
+    encoder: str | None = Field(description="the model whose features it reads; null if no served model fits")
     language_model: str
     backend: str
     context_length: int
 
 
 class ModelList(BaseModel):
-    """Answer of GET /v1/models."""
+    """Response of GET /v1/models."""
 
     object: Literal["list"] = "list"
     data: list[Model | LanguageModel]

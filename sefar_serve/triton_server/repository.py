@@ -1,12 +1,12 @@
-"""A Triton model repository: putting versions of models in, so that a server can pick them up.
+"""A Triton model repository: publishing versions of models, so that a server can load them.
 
     repository/sefar_encoder/config.pbtxt           how NVIDIA's container serves it, on GPUs
                              configs/cpu.pbtxt …    other ways, see `sefar_serve.triton_server.config`
                              1/model.onnx           version 1
                              1/model.py             runs the same file under the Python backend
 
-A version is put there whole or not at all. All versions of a model share labels, sampling and sizes, since
-Triton has one configuration for all of them; a model that differs there is another model.
+Versions are published atomically. All versions of a model share labels, sampling and sizes, because
+Triton has one configuration for all of them; a model that differs in these needs another name.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _USABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class RepositoryError(SefarError, ValueError):
-    """A model cannot be put into a repository as asked."""
+    """A model cannot be published in a repository as requested."""
 
     code = "repository_error"
 
 
 @dataclass(frozen=True)
 class Published:
-    """A version that is in the repository now."""
+    """A version that was published."""
 
     folder: Path
     metadata: ModelMetadata
@@ -46,7 +46,7 @@ class Published:
 
 
 def versions(repository: Path, name: str = DEFAULT_NAME) -> list[int]:
-    """Versions of a model in a repository, oldest first; empty where there is no such model."""
+    """Versions of a model in a repository, oldest first; empty if there is no such model."""
     folder = repository / name
     if not folder.is_dir():
         return []
@@ -54,34 +54,37 @@ def versions(repository: Path, name: str = DEFAULT_NAME) -> list[int]:
 
 
 def publish(file: Path, repository: Path, name: str = DEFAULT_NAME) -> Published:
-    """Put an exported model into a repository, as the version that it says it is.
+    """Publish an exported model in a repository, under the version in its metadata.
 
     Args:
         file: the ONNX file.
-        repository: folder of models; made where there is none.
+        repository: folder of models; created if it does not exist.
         name: Triton's name of the model.
 
     Raises:
-        ModelLoadError: the file is no SeFAR model.
-        RepositoryError: name or version cannot be used, the version is there already, or the model differs from
-            the versions that are there.
+        ModelLoadError: the file is not a SeFAR model.
+        RepositoryError: the name or the version cannot be used, the version exists already, or the model differs
+            from the versions that exist.
     """
     if not _USABLE_NAME.fullmatch(name):
-        raise RepositoryError(f"{name!r} cannot name a folder of models; use letters, digits, '_', '-' and '.'")
-    # Only whoever puts a model in runs it: a machine that serves through Triton alone has no onnxruntime.
+        raise RepositoryError(
+            f"{name!r} is not a valid model name; use letters, digits, '_', '-' and '.', and start with a letter or "
+            "digit"
+        )
+    # Only publishing runs the model here: a machine that only serves through Triton has no onnxruntime.
     from sefar_serve.engine.onnx import OnnxModel
 
     metadata = OnnxModel(file, device="cpu").metadata
     if not metadata.version.isdecimal() or int(metadata.version) < 1:
         raise RepositoryError(
-            f"{file} says it is version {metadata.version!r}, but Triton's versions are numbers from 1; "
+            f"{file} has version {metadata.version!r}, but Triton's versions are whole numbers from 1; "
             "export it with --version 1"
         )
     folder = repository / name
     version = folder / str(int(metadata.version))
     if version.exists():
         newest = versions(repository, name)[-1]
-        raise RepositoryError(f"{version} is there already; export the model with --version {newest + 1}")
+        raise RepositoryError(f"{version} exists already; export the model with --version {newest + 1}")
     _check_same_interface(metadata, folder)
     new = folder / f".{version.name}.new"
     shutil.rmtree(new, ignore_errors=True)
@@ -94,16 +97,16 @@ def publish(file: Path, repository: Path, name: str = DEFAULT_NAME) -> Published
 
 
 def config_file(folder: Path, flavour: Flavour) -> Path:
-    """Where a model's configuration for one way of running it is."""
+    """The path of a model's configuration for one flavour."""
     return folder / "config.pbtxt" if flavour == "cuda" else folder / "configs" / f"{flavour}.pbtxt"
 
 
 def write_configs(metadata: ModelMetadata, folder: Path) -> None:
-    """Write every configuration of a model, each whole or not at all.
+    """Write every configuration of a model, each atomically.
 
     Args:
-        metadata: of the model.
-        folder: of the model; its name is Triton's name of it.
+        metadata: description of the model.
+        folder: the model's folder; its name is Triton's name of the model.
     """
     for flavour in FLAVOURS:
         file = config_file(folder, flavour)
@@ -114,10 +117,10 @@ def write_configs(metadata: ModelMetadata, folder: Path) -> None:
 
 
 def older_versions_only(folder: Path, broken: set[int]) -> pb.ModelConfig | None:
-    """The wheel's configuration of a model, without versions that do not load; None if no other is there.
+    """A model's configuration for the wheel's server, without versions that do not load; None if none is left.
 
     Args:
-        folder: of the model.
+        folder: the model's folder.
         broken: the versions to leave out.
     """
     sound = [version for version in versions(folder.parent, folder.name) if version not in broken]
@@ -141,6 +144,6 @@ def _check_same_interface(metadata: ModelMetadata, folder: Path) -> None:
     ]
     if different:
         raise RepositoryError(
-            f"the model differs from the versions in {folder} in {', '.join(different)}; versions share these, "
-            "so publish it as a model of its own, with another --triton-name"
+            f"the model differs from the versions in {folder} in {', '.join(different)}; all versions must share "
+            "these, so publish it as a separate model with another --triton-name"
         )

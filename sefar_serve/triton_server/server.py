@@ -1,4 +1,4 @@
-"""A Triton server as a child process: started on given ports, waited for, stopped without loss."""
+"""A Triton server as a child process: starts on given ports, and stops without losing requests."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ STOP_SECONDS = 30
 
 
 class TritonServerError(EngineError):
-    """The server did not start, or ended by itself."""
+    """The server did not start, or stopped unexpectedly."""
 
 
 class TritonServer:
-    """Serves a model repository by the wheel's server; use as a context manager.
+    """Serves a model repository with the wheel's server; use as a context manager.
 
     Args:
         home: the environment it runs in.
         repository: folder of models.
         host: address to listen on.
-        grpc_port: of the gRPC endpoint, the one that the gateway uses; 0 takes a free one, so do the others.
-        http_port: of the HTTP endpoint.
-        metrics_port: of the Prometheus metrics.
+        grpc_port: port of the gRPC endpoint, which the gateway uses; 0 takes a free port.
+        http_port: port of the HTTP endpoint; 0 takes a free port.
+        metrics_port: port of the Prometheus metrics; 0 takes a free port.
         log: file for the server's log; None for this process's standard error.
     """
 
@@ -62,17 +62,19 @@ class TritonServer:
 
     @property
     def url(self) -> str:
-        """Of the gRPC endpoint, as SEFAR_TRITON_URL takes it."""
+        """host:port of the gRPC endpoint, for SEFAR_TRITON_URL."""
         return f"{self._host}:{self.grpc_port}"
 
     def start(self) -> None:
-        """Start and wait until it answers; models that do not load do not keep it from that.
+        """Start the server and wait until it answers, whether or not all models load.
 
         Raises:
-            TritonServerError: it ended, or does not answer in `READY_SECONDS`.
+            TritonServerError: it exited, or does not answer within `READY_SECONDS`.
         """
         if not self.repository.is_dir():
-            raise TritonServerError(f"there is no model repository at {self.repository}")
+            raise TritonServerError(
+                f"there is no model repository at {self.repository}; write one with `sefar export --repository`"
+            )
         with ExitStack() as stack:
             output = stack.enter_context(self._log.open("ab")) if self._log else None
             self.process = subprocess.Popen(
@@ -81,19 +83,21 @@ class TritonServer:
         deadline = time.monotonic() + READY_SECONDS
         while not self._live():
             if self.process.poll() is not None:
-                raise TritonServerError(f"the Triton server ended with status {self.process.returncode}{self._told()}")
+                raise TritonServerError(
+                    f"the Triton server exited with status {self.process.returncode}{self._see_log()}"
+                )
             if time.monotonic() > deadline:
                 self.kill()
-                raise TritonServerError(f"the Triton server did not answer in {READY_SECONDS:g} s{self._told()}")
+                raise TritonServerError(f"the Triton server did not answer within {READY_SECONDS:g} s{self._see_log()}")
             time.sleep(0.05)
         try:
             self._rescue()
         except BaseException:
-            self.kill()  # nobody else knows of it yet
+            self.kill()  # the caller never gets to stop it
             raise
 
     def stop(self) -> None:
-        """Let running requests end, then end; safe to call twice."""
+        """Wait for running requests to finish, then stop the server; safe to call twice."""
         if self.process is None:
             return
         self.process.terminate()
@@ -103,17 +107,17 @@ class TritonServer:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once, and the processes of its backend with it."""
+        """Kill the server and the processes of its backend."""
         if self.process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-            # What its backend shares with its own processes stays behind when it is killed.
+            # A killed backend leaves the memory that it shares with its processes behind.
             for region in Path("/dev/shm").glob(f"{self._shared}*"):
                 region.unlink(missing_ok=True)
 
     def wait(self, seconds: float) -> int | None:
-        """Wait for a while for it to end by itself; return its exit status, None where it goes on."""
+        """Wait up to `seconds` for the server to exit; return its exit status, or None if it is still running."""
         if self.process is None:
             raise TritonServerError("the Triton server was not started")
         try:
@@ -122,7 +126,7 @@ class TritonServer:
             return None
 
     def metrics(self) -> str:
-        """Its Prometheus metrics."""
+        """The server's Prometheus metrics, as text."""
         return httpx.get(f"http://{self._host}:{self.metrics_port}/metrics").raise_for_status().text
 
     def __enter__(self) -> TritonServer:
@@ -141,13 +145,13 @@ class TritonServer:
             f"--backend-directory={self._home.backends}",
             "--model-config-name=python",
             f"--backend-config=python,shm-region-prefix-name={self._shared}",
-            # Models come and go by request only: a folder that is being written is never picked up.
+            # Models are loaded on request only: a folder that is being written is never picked up.
             "--model-control-mode=explicit",
             "--load-model=*",
-            # Versions load one after the other, oldest first: beside each other, one that fails shortly before another
-            # is ready can bring server 2.51 down (docs/explanation/decisions/0004-triton.md).
+            # Load versions one at a time, oldest first: if they load at the same time, a version that fails shortly
+            # before another is ready can crash server 2.51 (docs/explanation/decisions/0004-triton.md).
             "--model-load-thread-count=1",
-            # One model that does not load takes neither the others nor the server with it.
+            # A model that does not load stops neither the other models nor the server.
             "--exit-on-error=false",
             "--strict-readiness=false",
             f"--exit-timeout-secs={STOP_SECONDS}",
@@ -161,7 +165,7 @@ class TritonServer:
         ]
 
     def _rescue(self) -> None:
-        """Serve the sound versions of models that have a broken one: at its start Triton serves none of them then."""
+        """Serve the working versions of models with a broken version: at startup Triton serves none of them."""
         from google.protobuf import json_format
 
         from sefar_serve.triton_server.repository import older_versions_only
@@ -192,12 +196,12 @@ class TritonServer:
         except httpx.TransportError:
             return False
 
-    def _told(self) -> str:
+    def _see_log(self) -> str:
         return f"; see {self._log}" if self._log else ""
 
 
 def free_ports(host: str, *wanted: int) -> list[int]:
-    """The ports asked for, each 0 replaced by one that is free now."""
+    """The given ports, with each 0 replaced by a port that is free now."""
     with ExitStack() as stack:
         ports = []
         for port in wanted:

@@ -1,7 +1,7 @@
-"""A Triton server from a Python wheel, for machines without Docker: an environment of its own, set up once.
+"""A Triton server from a Python wheel, for machines without Docker, in its own environment that is set up once.
 
-nvidia-pytriton carries NVIDIA's `tritonserver` with the Python backend and pins numpy below 2, so it lives apart
-from what calls it. Only the server is taken from it: its Python dependencies are not installed.
+nvidia-pytriton contains NVIDIA's `tritonserver` with the Python backend and pins numpy below 2, so it needs its own
+environment. Only its server is used: its Python dependencies are not installed.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from pathlib import Path
 from sefar_serve.engine.errors import EngineError
 
 PYTHONS = ((3, 11), (3, 12))
-"""Pythons for which the wheel has a backend and numpy below 2 has wheels."""
+"""Python versions for which the wheel has a backend and numpy below 2 has wheels."""
 
 SERVER = "nvidia-pytriton==0.7.0"
 PACKAGES = ("numpy==1.26.4", "onnxruntime==1.32.0")
-"""What the served model.py imports."""
+"""The packages that the served model.py imports."""
 
 _READY = ".ready"
 
 
 class TritonSetupError(EngineError):
-    """The server's environment cannot be made, or is not there."""
+    """The server's environment cannot be created, or does not exist."""
 
 
 def default_home() -> Path:
-    """Where the environment is unless told otherwise: SEFAR_TRITON_HOME, else the user's cache folder."""
+    """The default folder of the environment: SEFAR_TRITON_HOME if it is set, else in the user's cache folder."""
     if home := os.environ.get("SEFAR_TRITON_HOME"):
         return Path(home)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -40,13 +40,13 @@ def default_home() -> Path:
 
 @dataclass(frozen=True)
 class TritonHome:
-    """An environment that `setup` made."""
+    """An environment created by `setup`."""
 
     path: Path
 
     @property
     def ready(self) -> bool:
-        """Whether it was made to the end, with what is asked for now."""
+        """Whether it is complete and has the current versions of Python and the packages."""
         stamp = self.path / _READY
         return stamp.is_file() and stamp.read_text(encoding="utf-8") == _wanted()
 
@@ -66,27 +66,30 @@ class TritonHome:
         return self.path / "backends"
 
     def environment(self) -> dict[str, str]:
-        """Variables the server is started with: it finds its libraries, and the backend its Python."""
+        """The server's environment variables, with which it finds its libraries and its backend finds Python."""
         path = f"{self.path / 'venv' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
         return os.environ | {"PATH": path, "LD_LIBRARY_PATH": str(self.packages / "nvidia_pytriton.libs")}
 
 
 def setup(home: Path | None = None) -> TritonHome:
-    """Make the server's environment, unless it is there; about 400 MB, from the package index.
+    """Create the server's environment if it does not exist: about 400 MB from the package index.
 
     Args:
         home: its folder; None for `default_home`.
 
     Raises:
-        TritonSetupError: this Python does not suit, or a package cannot be installed.
+        TritonSetupError: this Python version or platform is not supported, or a package cannot be installed.
     """
     made = TritonHome(home or default_home())
     if made.ready:
         return made
     if sys.version_info[:2] not in PYTHONS or sys.platform != "linux":
         wanted = " or ".join(f"{major}.{minor}" for major, minor in PYTHONS)
-        raise TritonSetupError(f"the server's wheel needs Python {wanted} on Linux, this is {sys.version.split()[0]}")
-    # A folder that was left half made has no stamp and is made anew.
+        raise TritonSetupError(
+            f"the Triton wheel needs Python {wanted} on Linux, but this is Python {sys.version.split()[0]} on "
+            f"{sys.platform}"
+        )
+    # An incomplete folder has no stamp and is created again.
     shutil.rmtree(made.path, ignore_errors=True)
     venv.create(made.path / "venv", with_pip=True)
     python = str(made.path / "venv" / "bin" / "python")

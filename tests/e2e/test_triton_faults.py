@@ -243,7 +243,7 @@ def test_gateway_starts_before_triton(own_triton: TritonServer, tmp_path: Path, 
     starting = threading.Thread(target=lambda: found.append(start_gateway(log, *flags(own_triton))))
     found: list[GatewayProcess] = []
     starting.start()
-    until(lambda: log.exists() and "trying on" in log.read_text())
+    until(lambda: log.exists() and "retrying" in log.read_text())
     own_triton.start()
     starting.join(60)
     [gateway] = found

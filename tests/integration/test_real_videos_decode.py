@@ -112,4 +112,4 @@ def test_known_frame_counts_and_sizes(shared_data: Path, name: str, count: int, 
 def test_a_warning_names_the_chosen_stream_of_several(shared_data: Path) -> None:
     with Video(shared_data / "videos" / "nasa_13013.mp4") as video:
         assert video.stream_index == 3
-        assert video.warnings == ("several video streams: took stream 3 (480x270), left stream 0 (320x180)",)
+        assert video.warnings == ("several video streams: used stream 3 (480x270), ignored stream 0 (320x180)",)

@@ -296,7 +296,7 @@ async def test_another_language_model_of_the_same_width_is_rejected(
     torch.nn.init.normal_(model.get_input_embeddings().weight)
     model.save_pretrained(other)
     tiny_processor().tokenizer.save_pretrained(other)
-    with pytest.raises(AdapterMismatchError, match="another embedding;"):
+    with pytest.raises(AdapterMismatchError, match="a different embedding;"):
         VllmGenerator(adapter, "http://127.0.0.1:1", language_model=str(other))
 
 
@@ -525,7 +525,7 @@ async def test_a_server_that_fails_during_an_answer(server: StandIn, adapter: Pa
             await answer(there, CONVERSATIONS["a clip"], GenerationOptions(max_tokens=20))
         server.break_after, server.error_after = None, 3
         await ready(there)
-        with pytest.raises(GenerationFailedError, match="in mid-answer: out of memory"):
+        with pytest.raises(GenerationFailedError, match="in the middle of its answer: out of memory"):
             await answer(there, CONVERSATIONS["a clip"], GenerationOptions(max_tokens=20))
         server.error_after = None
         await answer(there, CONVERSATIONS["a clip"], GenerationOptions(max_tokens=2))
@@ -553,7 +553,7 @@ async def test_close_ends_running_requests(server: StandIn, adapter: Path) -> No
         async for _ in pieces:
             pass
     await eventually(lambda: server.running == 0)
-    with pytest.raises(GeneratorUnavailableError, match="starts or stops"):
+    with pytest.raises(GeneratorUnavailableError, match="starting or shutting down"):
         await there.check()
 
 

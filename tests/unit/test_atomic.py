@@ -7,7 +7,7 @@ import pytest
 from sefar_serve.atomic import atomic_file, atomic_folder
 
 
-def test_a_folder_takes_the_place_of_another_once_it_is_written(tmp_path: Path) -> None:
+def test_a_folder_replaces_another_once_it_is_written(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "final"
     for text in ("one", "two"):
         with atomic_folder(folder) as new:
@@ -17,7 +17,7 @@ def test_a_folder_takes_the_place_of_another_once_it_is_written(tmp_path: Path) 
     assert [path.name for path in folder.parent.iterdir()] == ["final"]
 
 
-def test_one_that_breaks_off_changes_nothing(tmp_path: Path) -> None:
+def test_a_failed_write_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "final"
     with atomic_folder(folder) as new:
         (new / "file").write_text("whole")
@@ -29,7 +29,7 @@ def test_one_that_breaks_off_changes_nothing(tmp_path: Path) -> None:
         assert not list(new.iterdir())
 
 
-def test_others_may_read_what_they_may_read_of_the_folder(tmp_path: Path) -> None:
+def test_files_get_the_permissions_of_the_folder(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "final") as new:
         (new / "weights").write_bytes(b"")
         (new / "weights").chmod(0o600)
@@ -37,7 +37,7 @@ def test_others_may_read_what_they_may_read_of_the_folder(tmp_path: Path) -> Non
     assert (tmp_path / "final" / "weights").stat().st_mode & 0o777 == mode & 0o666
 
 
-def test_a_file_takes_the_place_of_another_once_it_is_written(tmp_path: Path) -> None:
+def test_a_file_replaces_another_once_it_is_written(tmp_path: Path) -> None:
     file = tmp_path / "shard"
     for text in ("one", "two"):
         with atomic_file(file) as new:

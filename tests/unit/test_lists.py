@@ -56,18 +56,18 @@ def test_lists_of_unlabelled_clips_need_no_labels(names: list[str]) -> None:
 @pytest.mark.parametrize(
     "line", ["videos/a.mp4", "12", "videos/a.mp4 x", "videos/a12", " 7", "a.mp4 -1", '"a b.mp4"', "a 1.5"]
 )
-def test_line_without_path_or_label_is_named(line: str) -> None:
+def test_error_names_a_line_without_path_or_label(line: str) -> None:
     with pytest.raises(ListFileError, match=r"mylist, line 3: .*is not `path label`"):
         _parsed(f"a.mp4 1\n\n{line}\n", "mylist")
 
 
 @pytest.mark.parametrize("line", ["a.mp4 120 3", "a b.avi,120,3", '"a b.MKV 7",3'])
-def test_frame_count_between_path_and_label_is_refused_with_the_mend(line: str) -> None:
+def test_error_says_how_to_remove_frame_counts(line: str) -> None:
     with pytest.raises(ListFileError, match=r"list, line 1: .*frame count.*print \$1, \$NF"):
         _parsed(line)
 
 
-def test_a_clip_that_ends_like_a_header_is_a_clip() -> None:
+def test_a_clip_whose_line_ends_like_a_header_is_a_clip() -> None:
     assert _parsed("0 CLASS\n", unlabelled=True) == [("0 CLASS", UNKNOWN)]
 
 
@@ -101,7 +101,7 @@ def test_empty_list_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
-def test_other_encodings_are_named(tmp_path: Path, encoding: str) -> None:
+def test_error_names_a_wrong_encoding(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "list.csv").write_text("übung.mp4 1\n", encoding=encoding)
     with pytest.raises(ListFileError, match=r"list\.csv is not UTF-8 text .*save it as UTF-8"):
         read_list(tmp_path / "list.csv", tmp_path)
@@ -158,7 +158,7 @@ def test_no_list_of_the_release_is_forgotten(official: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-def test_every_list_of_the_release_reads(official: Path, name: str) -> None:
+def test_every_list_of_the_release_can_be_read(official: Path, name: str) -> None:
     entries = read_list(official / f"{name}.csv", Path("/videos"), PREFIXES)
     counts = [sum(1 for entry in entries if entry.label == label) for label in {entry.label for entry in entries}]
     figures = (len(entries), len(counts), min(counts), max(counts), max(entry.label for entry in entries))

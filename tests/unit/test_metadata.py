@@ -1,4 +1,4 @@
-"""A model's description survives the ONNX metadata, and a wrong one is told apart."""
+"""A model's description survives the ONNX metadata, and a wrong one is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_round_trip() -> None:
     assert ModelMetadata.from_props(props, "m.onnx") == FAKE_METADATA
 
 
-def test_a_file_without_metadata_is_told_how_to_get_it() -> None:
+def test_error_for_a_file_without_metadata_says_how_to_export() -> None:
     with pytest.raises(MetadataError, match=r"m\.onnx.*sefar export"):
         ModelMetadata.from_props({"producer": "x"}, "m.onnx")
 

@@ -189,7 +189,7 @@ def test_a_model_that_is_away_for_a_moment_is_waited_for(dark_clip: bytes, caplo
 
     with fake_model(Restarting()) as model:
         assert model.classify(dark_clip).best.index == 0
-    assert caplog.text.count("asking again in 0 s: restarting") == 3
+    assert caplog.text.count("restarting; retrying in 0 s") == 3
 
 
 def test_closing_the_model_ends_its_results(dark_clip: bytes) -> None:

@@ -1,4 +1,4 @@
-"""From videos to predictions: bounds, places that are held until work ends, cancelled work."""
+"""From videos to predictions: limits, slots that are held until work ends, cancelled work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def clip_input(video: bytes, closed: list[str] | None = None, name: str = "clip"
     return ClipInput(name, lambda: video, lambda: closed.append(name) if closed is not None else None)
 
 
-def test_results_keep_the_order_and_failures_stay_alone(dark_clip: bytes, bright_clip: bytes) -> None:
+def test_results_keep_their_order_and_a_failure_fails_no_other_clip(dark_clip: bytes, bright_clip: bytes) -> None:
     async def run() -> None:
         async with Recognizer(FakeEngine(), Bounds(decode_threads=2)) as recognizer:
             videos = [bright_clip, b"no video" * 40, dark_clip]
@@ -33,7 +33,7 @@ def test_results_keep_the_order_and_failures_stay_alone(dark_clip: bytes, bright
     asyncio.run(run())
 
 
-def test_a_failing_model_fails_its_clip_only_as_a_result(dark_clip: bytes) -> None:
+def test_a_failing_model_gives_an_error_as_the_result_of_its_clip(dark_clip: bytes) -> None:
     async def run() -> None:
         engine = FakeEngine()
         async with Recognizer(engine) as recognizer:
@@ -58,7 +58,7 @@ def test_windows(dark_clip: bytes) -> None:
     asyncio.run(run())
 
 
-def test_a_cancelled_request_frees_its_place_only_when_its_thread_is_done(dark_clip: bytes) -> None:
+def test_a_cancelled_request_frees_its_slot_only_when_its_thread_is_done(dark_clip: bytes) -> None:
     async def run() -> None:
         release, opened, closed = threading.Event(), threading.Event(), []
 

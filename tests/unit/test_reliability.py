@@ -30,7 +30,7 @@ def test_by_hand(mean: float, deviation: float, eta: float) -> None:
 
 
 @given(st.floats(0, 1), st.floats(0, 0.5))
-def test_is_in_range_and_falls_with_doubt(mean: float, deviation: float) -> None:
+def test_is_in_range_and_falls_with_uncertainty(mean: float, deviation: float) -> None:
     eta = regulation(mean, deviation)
     assert 0 < eta <= 1
     assert regulation(mean, deviation + 0.1) <= eta
@@ -46,7 +46,7 @@ def test_softmax_survives_large_logits() -> None:
     assert softmax(np.array([1000.0, 1000.0], np.float32)).tolist() == [0.5, 0.5]
 
 
-def test_many_clips_are_as_each_alone() -> None:
+def test_many_clips_give_the_same_values_as_each_alone() -> None:
     logits = np.random.default_rng(0).normal(0, 3, (7, 10, 4)).astype(np.float32)
     assert reliabilities(logits).tolist() == [reliability(clip) for clip in logits]
     assert reliabilities(logits[:0]).shape == (0,)

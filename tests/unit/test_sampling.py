@@ -1,4 +1,4 @@
-"""The dual-level sampler: METHOD's layouts exactly, and its promises for any elements and any clip."""
+"""The dual-level sampler: METHOD's layouts exactly, and its guarantees for any elements and any clip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ elements = st.lists(st.integers(1, 6), min_size=2, max_size=6).map(tuple)
 layouts = st.sampled_from(["interleaved", "local"])
 
 
-def test_the_releases_layout() -> None:
+def test_layout_of_the_authors_code() -> None:
     assert interleaved_segments([2, 2, 4]) == [[3, 7], [1, 5], [0, 2, 4, 6]]
 
 
@@ -30,7 +30,7 @@ def test_other_elements(sample_frames: list[int], dealt: list[list[int]]) -> Non
 
 
 def by_the_rule(sample_frames: list[int]) -> list[list[int]]:
-    """METHOD section 1 read aloud, without the completion for uneven counts."""
+    """METHOD section 1 taken literally, without the completion for uneven counts."""
     total, free, out = sum(sample_frames), set(range(sum(sample_frames))), []
     for n in reversed(sample_frames):
         taken: list[int] = []
@@ -43,7 +43,7 @@ def by_the_rule(sample_frames: list[int]) -> list[list[int]]:
 
 
 @given(elements)
-def test_every_segment_is_dealt_once_and_by_the_rule_where_the_rule_suffices(sample_frames: tuple[int, ...]) -> None:
+def test_every_segment_is_used_once_and_by_the_paper_s_rule_where_it_suffices(sample_frames: tuple[int, ...]) -> None:
     dealt = interleaved_segments(sample_frames)
     assert [len(segments) for segments in dealt] == list(sample_frames)
     assert sorted(j for segments in dealt for j in segments) == list(range(sum(sample_frames)))
@@ -62,7 +62,7 @@ def test_local_elements_are_adjacent_frames_at_the_centres_of_their_windows() ->
 
 
 @given(elements, layouts, st.integers(1, 400), st.one_of(st.none(), st.integers(0, 2**32 - 1)))
-def test_any_clip_gives_every_element_its_frames(
+def test_every_element_gets_its_frames_from_any_clip(
     sample_frames: tuple[int, ...], layout: str, frame_count: int, seed: int | None
 ) -> None:
     sampling = Sampling(sample_frames, layout)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def test_random_frames_stay_in_their_segments(frame_count: int, seed: int) -> No
         assert segment * frame_count // 8 <= frame < (segment + 1) * frame_count // 8
 
 
-def test_random_frames_reach_all_of_a_segment() -> None:
+def test_random_frames_cover_the_whole_segment() -> None:
     rng = np.random.default_rng(0)
     seen = {int(sample_indices(80, Sampling(), rng)[4]) for _ in range(400)}
     assert seen == set(range(10))
@@ -105,7 +105,7 @@ def test_an_empty_clip_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("wrong", [(), (2, 0, 4), (-1, 4)])
-def test_impossible_elements_are_refused(wrong: tuple[int, ...]) -> None:
+def test_invalid_elements_are_refused(wrong: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="sample_frames"):
         Sampling(wrong)
 
@@ -127,7 +127,7 @@ def test_views_spread_evenly_over_each_segment() -> None:
 
 
 @given(elements, layouts, st.integers(1, 400), st.integers(1, 12))
-def test_any_views_are_clips_in_order_with_the_middle_among_them(
+def test_any_number_of_views_is_in_order_and_includes_the_middle(
     sample_frames: tuple[int, ...], layout: str, frame_count: int, views: int
 ) -> None:
     sampling = Sampling(sample_frames, layout)  # type: ignore[arg-type]
@@ -147,6 +147,6 @@ def test_any_views_are_clips_in_order_with_the_middle_among_them(
 
 
 @pytest.mark.parametrize("view", [(2, 2), (-1, 1), (0, 0)])
-def test_there_is_no_such_view(view: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="no view"):
+def test_a_view_out_of_range_is_refused(view: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="out of range"):
         sample_indices(80, Sampling(), view=view)

@@ -1,6 +1,6 @@
-"""Runs model.onnx, which lies beside this file, for Triton servers that have only the Python backend.
+"""Runs the model.onnx next to this file, for Triton servers that have only the Python backend.
 
-NVIDIA's container does not read this: there the onnxruntime backend takes model.onnx itself.
+NVIDIA's container does not use this file: its onnxruntime backend reads model.onnx directly.
 """
 
 from pathlib import Path
@@ -12,19 +12,19 @@ import triton_python_backend_utils as triton
 
 
 class TritonPythonModel:
-    """What Triton's Python backend looks for."""
+    """The class that Triton's Python backend loads."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load this version's file; what is raised here keeps the version from being served."""
+        """Load this version's file; if this raises, the version is not served."""
         file = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         options = ort.SessionOptions()
-        # Idle threads otherwise spin, taking cores from whoever decodes beside them.
+        # Otherwise idle threads spin and take cores from the threads that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         self.names = [output.name for output in self.session.get_outputs()]
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer the requests that the dynamic batcher gathered, as one batch."""
+        """Answer the requests from the dynamic batcher as one batch."""
         clips = [triton.get_input_tensor_by_name(request, "frames").as_numpy() for request in requests]
         outputs = self.session.run(self.names, {"frames": np.concatenate(clips)})
         responses = []

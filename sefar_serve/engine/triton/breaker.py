@@ -1,4 +1,4 @@
-"""A circuit breaker: after several failures in a row, stop asking for a while instead of letting everyone wait."""
+"""A circuit breaker: after several failures in a row, refuse requests for a while instead of letting them wait."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sefar_serve.engine.errors import EngineUnavailableError
 
 
 class CircuitBreaker:
-    """Counts failures of a remote server that says nothing; answers of any kind are no failures.
+    """Counts requests to a remote server that got no answer; an answer of any kind, even an error, resets the count.
 
     Args:
-        failures: in a row that open it, at least 1.
-        seconds: it stays open; then one caller is let through, and its outcome decides.
-        clock: seconds, monotonic.
+        failures: failures in a row that open the breaker, at least 1.
+        seconds: how long it stays open; then one caller is admitted, and its outcome decides.
+        clock: returns seconds, monotonic.
     """
 
     def __init__(self, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,11 +27,11 @@ class CircuitBreaker:
 
     @property
     def open(self) -> bool:
-        """Whether callers are turned away, but for one now and then."""
+        """Whether callers are refused, except for one every now and then."""
         return self._failures >= self._limit
 
     def admit(self) -> None:
-        """Let the caller through.
+        """Admit the caller.
 
         Raises:
             EngineUnavailableError: it is open.
@@ -41,18 +41,18 @@ class CircuitBreaker:
         remaining = self._open_until - self._clock()
         if remaining > 0:
             raise EngineUnavailableError(
-                f"the model server failed {self._failures} times in a row; it is tried again in {remaining:.1f} s",
+                f"the model server failed {self._failures} times in a row; next attempt in {remaining:.1f} s",
                 retry_after=max(1, math.ceil(remaining)),
             )
-        # Until this caller's outcome is known the others wait for another turn, even if it never comes back.
+        # Refuse other callers until this one's outcome is known; if it never reports back, admit another later.
         self._open_until = self._clock() + self._seconds
 
     def succeeded(self) -> None:
-        """Note an answer."""
+        """Record an answer."""
         self._failures = 0
 
     def failed(self) -> None:
-        """Note that there was none."""
+        """Record that there was no answer."""
         self._failures += 1
         if self.open:
             self._open_until = self._clock() + self._seconds

@@ -1,9 +1,9 @@
 """The remote engine: models of an NVIDIA Triton server, over gRPC or shared memory.
 
-Triton gathers batches; the gateway sends clip by clip and keeps its own promises: a bound on clips under way,
-a deadline for each, a retry where the connection was lost and nowhere else, and a readiness that runs
-through the model. What a model is (labels, sampling, sizes) is read from its configuration on the server, which
-`sefar export --repository` wrote from the model's own metadata.
+Triton forms the batches; the gateway sends one clip per request. It limits the number of clips in flight,
+gives each a deadline, retries only when the connection was lost, and checks readiness by running the
+model. A model's description (labels, sampling, sizes) is read from its configuration on the server, which
+`sefar export --repository` wrote from the model's metadata.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ log = logging.getLogger(__name__)
 CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # A name with several addresses (a headless service) is several servers; otherwise the first would get it all.
+    # A name with several addresses (a headless service) is several servers; by default the first gets all requests.
     ("grpc.lb_policy_name", "round_robin"),
-    # gRPC's own pauses between attempts to connect grow to two minutes, far longer than a server takes to come back.
+    # gRPC's default pauses between attempts to connect grow to two minutes, far longer than a server needs to restart.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
 RETRY_PAUSES = (0.05, 0.2)
-"""Seconds before each further attempt after a lost connection."""
+"""Seconds to wait before each retry after a lost connection."""
 
 
 @dataclass(frozen=True)
 class TritonOptions:
-    """How to talk to a server.
+    """How to use a Triton server.
 
     Attributes:
         url: host:port of its gRPC endpoint.
-        models: names of its models to serve, the default first; empty for all that describe themselves as ours.
+        models: Triton's names of the models to serve, the default first; empty for all that have SeFAR metadata.
         shared_memory: pass tensors through /dev/shm, for a server on the same machine.
-        timeout: seconds an inference may take, queueing there included.
-        max_inflight: most clips under way; more are refused.
-        probe: seconds in which an idle model must answer the readiness probe, and for which an answer counts.
-        refresh: seconds between looks at what the server serves.
-        failures: of the connection or deadline in a row after which clips are refused at once.
-        pause: seconds of that.
+        timeout: seconds that an inference may take, including the server's queue.
+        max_inflight: maximum number of clips in flight; more are refused.
+        probe: seconds that an idle model has to answer the readiness probe, and for which an answer counts.
+        refresh: seconds between updates of the list of models.
+        failures: lost connections or missed deadlines in a row after which clips are refused at once.
+        pause: seconds for which they are refused.
     """
 
     url: str
@@ -100,12 +100,12 @@ class TritonEngine:
 
     @property
     def models(self) -> Sequence[TritonModel]:
-        """What can be asked for, the default first."""
+        """The served models, the default first."""
         return list(self._models.values())
 
     @property
     def queue_depth(self) -> int:
-        """Clips sent and not yet answered: what waits and what runs is known to Triton alone."""
+        """Number of clips sent but not yet answered; only Triton knows which of them are still waiting."""
         return self._inflight
 
     @property
@@ -113,7 +113,7 @@ class TritonEngine:
         """The connection.
 
         Raises:
-            EngineUnavailableError: not started, or closed.
+            EngineUnavailableError: the engine is not started, or closed.
         """
         if self._client is None:
             raise EngineUnavailableError("the engine is not running")
@@ -133,30 +133,30 @@ class TritonEngine:
         if known is not None and version in known.versions:
             return known.at(version)
         there = ", ".join(f"{model} ({', '.join(found.versions)})" for model, found in self._models.items())
-        raise ModelNotFoundError(f"there is no model {name!r} here; models (and their versions) are: {there}")
+        raise ModelNotFoundError(f"there is no model {name!r}; the available models (versions) are {there}")
 
     async def start(self) -> None:
-        """Connect. A server that is not there yet is waited for in the background.
+        """Connect. If the server cannot be reached yet, keep trying in the background.
 
         Raises:
-            ModelLoadError: the server serves something else than was asked for, or what it serves contradicts itself.
+            ModelLoadError: a requested model is not a SeFAR model, or what the server serves contradicts itself.
         """
         self._client = InferenceServerClient(self._options.url, channel_args=CHANNEL_OPTIONS)
         if self._options.shared_memory:
             self._regions = RegionPool(self._client, self.send, patience=2 * self._options.timeout)
         try:
-            await self._look()
+            await self._refresh()
             await self.check()
         except ModelLoadError:
             await self.close()
             raise
         except EngineError as error:
-            log.warning("%s; trying on", error)
+            log.warning("%s; retrying", error)
             self._trouble = str(error)
-        self._watch = asyncio.create_task(self._keep_looking(), name="sefar-triton-watch")
+        self._watch = asyncio.create_task(self._keep_refreshing(), name="sefar-triton-watch")
 
     async def close(self) -> None:
-        """Wait for clips under way, then disconnect and give shared memory back."""
+        """Wait for clips in flight, then disconnect and release shared memory."""
         self._closing = True
         while self._inflight:
             self._idle.clear()
@@ -173,7 +173,7 @@ class TritonEngine:
             self._client = None
 
     async def check(self) -> None:
-        """Prove that the default model answers; a clip answered a moment ago is proof enough.
+        """Check that the default model answers: run it, unless there is an answer from the last `probe` seconds.
 
         Raises:
             EngineError: if it does not.
@@ -189,18 +189,20 @@ class TritonEngine:
         if self._closing:
             raise EngineUnavailableError("the engine is shutting down")
         if self._inflight >= self._options.max_inflight:
-            raise EngineOverloadedError(f"{self._inflight} clips are with the model server already; try again later")
+            raise EngineOverloadedError(f"{self._inflight} clips are already at the model server; try again later")
         self._inflight += 1
         started = time.perf_counter()
         try:
-            outputs, version = await self._persist(model, frames, started + self._options.timeout)
+            outputs, version = await self._with_retries(model, frames, started + self._options.timeout)
         finally:
             self._inflight -= 1
             self._idle.set()
         return Prediction(outputs, version, 0.0, time.perf_counter() - started, 1)
 
-    async def _persist(self, model: TritonModel, frames: NDArray[np.uint8], deadline: float) -> tuple[Outputs, str]:
-        """Ask, and ask again a few times if the connection was lost: an inference changes nothing, so it may repeat."""
+    async def _with_retries(
+        self, model: TritonModel, frames: NDArray[np.uint8], deadline: float
+    ) -> tuple[Outputs, str]:
+        """Run an inference, with a few retries if the connection is lost. Inferences have no side effects."""
         for pause in (*RETRY_PAUSES, None):
             self._breaker.admit()
             remaining = deadline - time.perf_counter()
@@ -220,7 +222,7 @@ class TritonEngine:
             else:
                 answer = await self._regions.exchange(model, frames, seconds)
         except InferenceServerException as error:
-            raise self._told(error, model, seconds) from error
+            raise self._converted(error, model, seconds) from error
         self._breaker.succeeded()
         self._last_success = time.monotonic()
         return answer
@@ -233,7 +235,10 @@ class TritonEngine:
         for name, shape in model.metadata.output_shapes.items():
             value = found[name]
             if value is None or value.shape != (1, *shape):
-                raise InferenceError(f"{model.served} answered {name} of another shape than it says it has")
+                raise InferenceError(
+                    f"the Triton model {model.served!r} returned {name!r} in another shape than its description says; "
+                    "write its configuration again with `sefar export --repository`"
+                )
         return Outputs(**found).row(0), result.get_response().model_version
 
     async def send(
@@ -246,20 +251,20 @@ class TritonEngine:
             model_version=model.metadata.version if model.bound else "",
             outputs=wanted,
             client_timeout=seconds,
-            timeout=int(seconds * 1e6),  # there, it leaves the queue when nobody waits for it any more
+            timeout=int(seconds * 1e6),  # Triton then drops it from its queue when nobody waits for it any more
         )
 
-    def _told(self, error: InferenceServerException, model: TritonModel, seconds: float) -> EngineError:
-        """Triton's error as ours, and what it means for the connection."""
+    def _converted(self, error: InferenceServerException, model: TritonModel, seconds: float) -> EngineError:
+        """Convert Triton's error to our own, and record whether the server failed to answer."""
         status, message = status_of(error), str(error.message())
         if status == "DEADLINE_EXCEEDED" or "timeout expired" in message.lower():
-            self._unwell()
+            self._no_answer()
             return EngineTimeoutError(f"the model server did not answer within {seconds:.3g} s")
         if status == "UNAVAILABLE" and "maximum queue size" in message:
             self._breaker.succeeded()
             return EngineOverloadedError("the model server's queue is full; try again later")
         if status in ("UNAVAILABLE", "CANCELLED"):
-            self._unwell()
+            self._no_answer()
             return _ConnectionLostError(f"the Triton server at {self._options.url} cannot be reached")
         self._breaker.succeeded()
         if status == "NOT_FOUND":
@@ -268,16 +273,16 @@ class TritonEngine:
             return EngineUnavailableError(f"{model.metadata.name} is not loaded on the model server")
         return InferenceError(f"the model failed on this clip: {message}")
 
-    def _unwell(self) -> None:
+    def _no_answer(self) -> None:
         self._breaker.failed()
         self._last_success = -float("inf")
 
-    async def _keep_looking(self) -> None:
-        """Follow what the server serves."""
+    async def _keep_refreshing(self) -> None:
+        """Keep the list of models up to date."""
         while True:
             await asyncio.sleep(self._options.refresh if self._models else min(0.5, self._options.refresh))
             try:
-                await self._look()
+                await self._refresh()
                 if self._regions is not None:
                     await self._regions.tidy()
             except EngineError as error:
@@ -285,12 +290,12 @@ class TritonEngine:
                     log.warning("%s", error)
                 self._trouble = str(error)
 
-    async def _look(self) -> None:
-        """Learn which models are ready, and what they say of themselves.
+    async def _refresh(self) -> None:
+        """Find out which models are ready, and read their descriptions.
 
         Raises:
-            EngineUnavailableError: the server cannot be reached, or has nothing for us yet.
-            ModelLoadError: a model is not ours, or contradicts itself.
+            EngineUnavailableError: the server cannot be reached, or serves no SeFAR model yet.
+            ModelLoadError: a requested model is not a SeFAR model, or a model contradicts its description.
         """
         try:
             index = await self.client.get_model_repository_index(client_timeout=CALL_SECONDS)
@@ -309,18 +314,19 @@ class TritonEngine:
                     continue
                 if metadata.name in found:
                     raise ModelLoadError(
-                        f"{found[metadata.name].served} and {name} both call themselves {metadata.name!r}; "
-                        "export one of them with another --name, or name the models to serve in SEFAR_TRITON_MODELS"
+                        f"the Triton models {found[metadata.name].served!r} and {name!r} both have the name "
+                        f"{metadata.name!r}; export one of them with another --name, or list the models to serve in "
+                        "SEFAR_TRITON_MODELS"
                     )
                 versions = tuple(map(str, sorted(ready[name], reverse=True)))
                 metadata = metadata.model_copy(update={"version": versions[0]})
                 found[metadata.name] = TritonModel(self.infer, name, metadata, versions)
         except InferenceServerException as error:
-            # What was known stays: clips are answered again as soon as the server is back.
+            # Keep the known models: clips are answered again as soon as the server is back.
             raise EngineUnavailableError(f"the Triton server at {self._options.url} cannot be reached") from error
         self._models = found
         if not found:
-            missing = ", ".join(self._options.models) or "any model of ours"
+            missing = ", ".join(self._options.models) or "any SeFAR model"
             reasons = "; ".join(f"{e.name} {e.version}: {e.reason}" for e in index.models if e.state != "READY")
             raise EngineUnavailableError(
                 f"the Triton server at {self._options.url} does not serve {missing}"
@@ -329,4 +335,4 @@ class TritonEngine:
 
 
 class _ConnectionLostError(EngineUnavailableError):
-    """Nothing is known of the request; it may be sent again."""
+    """The outcome of the request is unknown; it may be sent again."""

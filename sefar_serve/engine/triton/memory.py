@@ -1,4 +1,4 @@
-"""Inference through shared memory: a region for each clip under way, kept for the next one."""
+"""Inference through shared memory: one region for each clip in flight, reused for later clips."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Send = Callable[[TritonModel, InferInput, list[InferRequestedOutput], float], Awaitable[InferResult]]
 
 CALL_SECONDS = 2.0
-"""Deadline of questions that a server answers at once or not at all."""
+"""Timeout of calls that a healthy server answers at once."""
 
 
 def status_of(error: InferenceServerException) -> str:
@@ -31,15 +31,15 @@ def status_of(error: InferenceServerException) -> str:
 
 
 class RegionPool:
-    """Shared memory of one engine.
+    """The shared memory regions of one engine.
 
-    A request that was given up may still be running, and its answer still be written. Its region is therefore not used
-    again, and taken down only when that can no longer happen.
+    The server may still be running an abandoned request and may still write its answer. The region of such a request
+    is not reused, and it is removed only when that can no longer happen.
 
     Args:
         client: the connection.
         send: sends one request.
-        patience: seconds after which a request that was given up is no longer running.
+        patience: seconds after which an abandoned request is no longer running.
     """
 
     def __init__(self, client: InferenceServerClient, send: Send, patience: float) -> None:
@@ -51,7 +51,7 @@ class RegionPool:
         self._swept = False
 
     async def exchange(self, model: TritonModel, frames: NDArray[np.uint8], seconds: float) -> tuple[Outputs, str]:
-        """One inference through a region."""
+        """Run one inference through a region."""
         region = await self._take(_layout(model.metadata)[1], seconds)
         settled = False
         try:
@@ -59,7 +59,7 @@ class RegionPool:
             settled = True
         except InferenceServerException as error:
             if "shared memory region" in str(error.message()).lower():
-                # The server was started anew and knows of no regions.
+                # The server was restarted and does not know the region.
                 await self._register(region, seconds)
                 answer = await self._through(region, model, frames, seconds)
                 settled = True
@@ -90,17 +90,17 @@ class RegionPool:
         return Outputs(**values), result.get_response().model_version
 
     async def tidy(self) -> None:
-        """Take down regions whose requests cannot be running any more."""
+        """Remove regions whose requests can no longer be running."""
         if not self._swept:
             await self._sweep()
         while self._doubtful and time.monotonic() - self._doubtful[0][0] > self._patience:
             _, region = self._doubtful.pop(0)
-            await self._take_down(region)
+            await self._remove(region)
 
     async def close(self) -> None:
-        """Take down every region."""
+        """Remove every region."""
         for region in [*(r for free in self._free.values() for r in free), *(r for _, r in self._doubtful)]:
-            await self._take_down(region)
+            await self._remove(region)
         self._free.clear()
         self._doubtful.clear()
 
@@ -113,8 +113,8 @@ class RegionPool:
             region = Region(size)
         except OSError as error:
             raise EngineOverloadedError(
-                f"there is no room for {size} bytes in /dev/shm ({error.strerror}); give it more, or turn "
-                "SEFAR_TRITON_SHARED_MEMORY off"
+                f"/dev/shm has no room for {size} bytes ({error.strerror}); enlarge it, or set "
+                "SEFAR_TRITON_SHARED_MEMORY=false"
             ) from error
         try:
             await self._register(region, seconds)
@@ -128,27 +128,27 @@ class RegionPool:
             region.name, f"/{region.name}", region.size, client_timeout=seconds
         )
 
-    async def _take_down(self, region: Region) -> None:
-        await self._forget(region.name)
+    async def _remove(self, region: Region) -> None:
+        await self._unregister(region.name)
         region.remove()
 
-    async def _forget(self, name: str) -> None:
+    async def _unregister(self, name: str) -> None:
         try:
             await self._client.unregister_system_shared_memory(name, client_timeout=CALL_SECONDS)
         except InferenceServerException as error:
-            # A server that is gone has forgotten it already.
+            # A server that is gone no longer has it registered.
             log.debug("region %s was not unregistered: %s", name, error)
 
     async def _sweep(self) -> None:
-        """Take down what gateways that were killed have left."""
+        """Remove regions that killed gateways left behind."""
         self._swept = True
         for path in abandoned():
-            await self._forget(path.name)
+            await self._unregister(path.name)
             path.unlink(missing_ok=True)
 
 
 def _layout(metadata: ModelMetadata) -> tuple[dict[str, tuple[int, tuple[int, ...]]], int]:
-    """Where each output lies in a region, behind the frames: offset and shape; and the region's size."""
+    """The byte offset and shape of each output in a region, after the frames; and the region's size in bytes."""
     end = int(np.prod(metadata.frames_shape))
     end += -end % 64
     places = {}

@@ -1,7 +1,7 @@
-"""Shared memory between the gateway and a server on the same machine: one region a request, used again after it.
+"""Shared memory between the gateway and a server on the same machine: one region per request, reused afterwards.
 
-A region is a file in /dev/shm that its owner keeps locked for as long as it lives. A region whose lock can be had
-was left by a process that was killed, in whatever container, and is swept away by the next one.
+A region is a file in /dev/shm that its owner keeps locked for as long as it lives. If a region is not locked, its
+owner was killed (perhaps in another container), and the next process removes it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Region:
         size: bytes.
 
     Attributes:
-        name: of the region; ``/name`` is its POSIX key.
+        name: name of the region; ``/name`` is its POSIX key.
         size: bytes.
 
     Raises:
-        OSError: there is no room.
+        OSError: /dev/shm has no room for it.
     """
 
     def __init__(self, size: int) -> None:
@@ -40,7 +40,7 @@ class Region:
         self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Takes the pages now: on a full /dev/shm a later write would end the process.
+            # Allocate the pages now: on a full /dev/shm a later write would kill the process.
             os.posix_fallocate(self._fd, 0, size)
             self._memory = mmap.mmap(self._fd, size)
         except OSError:
@@ -49,7 +49,7 @@ class Region:
             raise
 
     def write(self, values: NDArray[np.uint8]) -> None:
-        """Put an array at the beginning."""
+        """Write an array to the start of the region."""
         np.frombuffer(self._memory, np.uint8, values.size)[:] = values.ravel()
 
     def read(self, offset: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -58,14 +58,14 @@ class Region:
         return np.frombuffer(self._memory, np.float32, count, offset).reshape(shape).copy()
 
     def remove(self) -> None:
-        """Give the memory back, once no other process has it mapped either."""
+        """Release the memory; it is freed when no other process has it mapped either."""
         self._path.unlink(missing_ok=True)
         self._memory.close()
         os.close(self._fd)
 
 
 def abandoned() -> list[Path]:
-    """Files of regions whose owners are gone."""
+    """Files of the regions whose owners are gone."""
     found = []
     for path in FOLDER.glob(f"{PREFIX}*"):
         try:

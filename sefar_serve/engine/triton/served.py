@@ -1,4 +1,4 @@
-"""What a Triton server serves: its models as the gateway sees them."""
+"""The models of a Triton server, as the gateway sees them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class TritonModel:
     """One model of a Triton server, or one version of it. See `sefar_serve.engine.base.Model`.
 
     Args:
-        infer: runs it.
+        infer: runs one inference.
 
     Attributes:
-        served: Triton's name of it.
+        served: Triton's name of the model.
         metadata: its description; the version is the newest that is ready, or the one it is bound to.
-        versions: that are ready, newest first.
-        bound: whether only this version will do.
+        versions: versions that are ready, newest first.
+        bound: whether requests must go to this version.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class TritonModel:
 
 
 def described(config: pb.ModelConfig, required: bool) -> ModelMetadata | None:
-    """What a model's configuration says it is; None if it is no model of ours and need not be.
+    """The description in a model's configuration; None if it has none and is not required.
 
     Args:
-        config: as the server gives it.
-        required: it was asked for by name.
+        config: as returned by the server.
+        required: whether the model was requested by name.
 
     Raises:
-        ModelLoadError: it is not ours though it must be, or its tensors are not those it describes.
+        ModelLoadError: a required model is not a SeFAR model, or the tensors contradict the description.
     """
     props = {key: parameter.string_value for key, parameter in config.parameters.items()}
     ours = any(key.startswith(PREFIX) for key in props)
@@ -71,7 +71,7 @@ def described(config: pb.ModelConfig, required: bool) -> ModelMetadata | None:
     try:
         metadata = ModelMetadata.from_props(props | ({f"{PREFIX}version": '"0"'} if ours else {}), source)
     except MetadataError as error:
-        raise ModelLoadError(f"{error}; `sefar export --repository` writes configurations that do") from error
+        raise ModelLoadError(f"{error}; for Triton, add --repository") from error
     expected = {name: (pb.TYPE_FP32, shape) for name, shape in metadata.output_shapes.items()}
     expected["frames"] = (pb.TYPE_UINT8, metadata.frames_shape)
     found = {t.name: (t.data_type, tuple(t.dims)) for t in (*config.input, *config.output)}

@@ -1,4 +1,4 @@
-"""Text from an external vLLM server, which is given clips as prompt embeddings. Needs torch for the projector."""
+"""Text from an external vLLM server, which takes clips as prompt embeddings. Needs torch for the projector."""
 
 from sefar_serve.mllm.vllm.generator import VllmGenerator
 

@@ -1,7 +1,7 @@
-"""The remote generator: the language model runs in an external vLLM, which the gateway hands finished prompts.
+"""The remote generator: the language model runs on an external vLLM server, to which the gateway sends whole prompts.
 
-The gateway keeps its own promises: a bound on requests under way, tensors that it built itself and nobody else,
-and no answer from a model that the adapter was not trained for. Labels go on while the server is away.
+The gateway limits the number of requests in flight, sends only tensors that it built itself, and takes no answer
+from a model that the adapter was not trained for. Classification continues while the server is down.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ from sefar_serve.metadata import ModelMetadata
 from sefar_serve.mllm.adapter import check_encoder
 from sefar_serve.mllm.prompt import answer_length, make_prompt, option_ids
 from sefar_serve.mllm.prompt_embeddings import PromptEmbedder
-from sefar_serve.mllm.vllm.judging import forcing, judged, told
+from sefar_serve.mllm.vllm.judging import forced_logprob, forcing, judged
 from sefar_serve.mllm.vllm.routes import Conversation
 from sefar_serve.mllm.vllm.server import ServerLostError, VllmServer
 from sefar_serve.mllm.vllm.upstream import Served, Upstream, request
 
 JUDGING = 8
-"""Most one-token requests under way at a time for all options that are judged."""
+"""Maximum number of one-token requests in flight, for all options being scored."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class VllmGenerator:
-    """Answers with a vLLM started with ``--enable-prompt-embeds``. See `sefar_serve.language.protocol.Generator`.
+    """Generates with a vLLM server started with ``--enable-prompt-embeds``.
 
-    Of the two routes for prompt embeddings the completions API is preferred: it carries our own rendering of the
-    template, so the model reads exactly what it would read in this process; chat is used where only that is let
-    through. Log-probabilities of options cost one request for each of their tokens, less those that options begin
-    with in common. The server's prefix cache makes them cheap there; here each carries the whole prompt, some
-    11 KB a token for a model 4,096 wide in bfloat16.
+    See `sefar_serve.language.protocol.Generator`. There are two routes for prompt embeddings. The completions API is
+    preferred: it takes our own rendering of the template, so the model reads exactly what it would read in this
+    process. The chat API is used if nothing else gets through. Scoring options takes one request per token; tokens
+    that several options begin with are requested once. The server's prefix cache makes these requests cheap for the
+    server, but each one carries the whole prompt: about 11 KB per token for a model of width 4,096 in bfloat16.
 
-    Two things may differ from a model in this process: a repetition penalty in the model's generation settings
-    cannot see a prompt of embeddings, and log-probabilities count the placeholder where the model has a row for it.
+    Two things may differ from a model in this process: a repetition penalty in the model's generation settings does
+    not see a prompt of embeddings, and log-probabilities include the placeholder if the model has a row for it.
 
     Args:
         adapter: folder or hub id.
-        url: of the server, with or without ``/v1``.
-        model: what the server calls the model; None for the adapter's LoRA, or the language model's own name.
-        api_key: what the server's ``--api-key`` is.
-        max_inflight: most requests under way; one more is refused.
-        max_tokens: length of an answer where the request does not say.
+        url: URL of the server, with or without ``/v1``.
+        model: the server's name for the model; None for the adapter's LoRA, or the language model's own name.
+        api_key: the value of the server's ``--api-key``; None for none.
+        max_inflight: maximum number of requests in flight; more are refused.
+        max_tokens: default maximum length of an answer, in tokens.
         timeout: seconds without a token after which an answer counts as lost.
-        language_model: folder or hub id to read the embedding table from, instead of the place that the adapter
+        language_model: folder or hub id from which to read the embedding table, instead of the one that the adapter
             names.
 
     Raises:
@@ -97,7 +97,7 @@ class VllmGenerator:
 
     @property
     def info(self) -> GeneratorInfo:
-        """The adapter's name, and what the server says of the model once it is known."""
+        """The adapter's name and its language model; the context length is the server's once it is known."""
         served = self._upstream.served
         said = served.model.max_model_len if served else None
         return GeneratorInfo(
@@ -109,33 +109,34 @@ class VllmGenerator:
 
     @property
     def queue_depth(self) -> int:
-        """Requests sent and not yet answered."""
+        """Number of requests sent but not yet answered."""
         return self._inflight
 
     async def start(self) -> None:
-        """Look for the server. One that is not there yet, or not as it should be, is waited for in the background."""
+        """Check the server. If it cannot be reached or is misconfigured, keep checking it in the background."""
         await self._upstream.start()
         self._running = True
 
     async def close(self) -> None:
-        """Give up what is under way, which ends it on the server too."""
+        """Cancel requests in flight, on the server too."""
         self._running = False
         await self._upstream.close()
         await self._server.close()
         await asyncio.to_thread(self._prepare.shutdown)
 
     async def check(self) -> None:
-        """Prove that it answers; a token that came a moment ago is proof enough.
+        """Check that the server answers: request a token, unless one came recently.
 
         Raises:
-            GeneratorUnavailableError: not started, closing, not reachable, or without prompt embeddings.
-            AdapterMismatchError: it serves another model.
+            GeneratorUnavailableError: the generator is not started or is closing; or the server cannot be reached
+                or takes no prompt embeddings.
+            AdapterMismatchError: the server serves a different model.
         """
         self._refuse_unless_running()
         await self._upstream.check()
 
     def fits(self, metadata: ModelMetadata) -> None:
-        """Compare the encoder with the one that the adapter was trained with.
+        """Check that the encoder is the one that the adapter was trained with.
 
         Raises:
             AdapterMismatchError: name, version or sizes differ.
@@ -144,7 +145,7 @@ class VllmGenerator:
 
     async def generate(self, messages: Sequence[Message], options: GenerationOptions) -> AsyncGenerator[Piece, None]:
         """Answer a conversation, see `sefar_serve.language.protocol.Generator.generate`."""
-        with self._place() as served:
+        with self._slot() as served:
             conversation = await self._off_loop(self._conversation, messages)
             prompt_tokens = len(conversation.prompt.ids)
             allowed = answer_length(prompt_tokens, self.info.context_length, options.max_tokens, self._max_tokens)
@@ -165,14 +166,14 @@ class VllmGenerator:
             yield Piece("", reason, TokenUsage(prompt_tokens, completion_tokens))
 
     async def score(self, messages: Sequence[Message], options: Sequence[str]) -> Scores:
-        """Judge options, see `sefar_serve.language.protocol.Generator.score`."""
-        with self._place() as served:
+        """Score options, see `sefar_serve.language.protocol.Generator.score`."""
+        with self._slot() as served:
             conversation = await self._off_loop(self._conversation, messages)
             ids = await self._off_loop(option_ids, self._embedder.processor, options)
             prompt_tokens = len(conversation.prompt.ids)
             if (longest := prompt_tokens + max(map(len, ids))) > self.info.context_length:
                 raise PromptTooLongError(
-                    f"the prompt with its longest option has {longest} tokens, this model takes "
+                    f"the prompt with its longest option has {longest} tokens, but this model takes "
                     f"{self.info.context_length}; shorten it"
                 )
 
@@ -182,7 +183,7 @@ class VllmGenerator:
                     body = await self._off_loop(request, self._embedder, served, conversation, fields, said)
                     answer = await self._server.post(served.route.path, body)
                 self._upstream.answered()
-                return told(served.route, token, answer)
+                return forced_logprob(served.route, token, answer)
 
             sums = await judged(ask, ids)
         scored = tuple(OptionScore(total, len(option)) for total, option in zip(sums, ids, strict=True))
@@ -198,28 +199,28 @@ class VllmGenerator:
             "max_tokens": allowed,
             "temperature": options.temperature,
             "top_p": max(options.top_p, 1e-6),  # vLLM refuses 0, which means the most probable token alone
-            "top_k": 0,  # the model's own generation settings may have one, which nobody asked for
+            "top_k": 0,  # overrides one in the model's own generation settings
             "stop": [stop for stop in options.stop if stop],
             "stop_token_ids": sorted(self._embedder.ends),
         }
         if options.seed is not None:
             fields["seed"] = options.seed
         if (row := self._embedder.placeholder_row) is not None:
-            fields["logit_bias"] = {str(row): -100}  # it stands for clips and is nothing that can be said
+            fields["logit_bias"] = {str(row): -100}  # the placeholder must never be sampled
         return fields
 
     async def _off_loop(self, make: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Run something in the one thread that may tokenise."""
+        """Run a function in the only thread that may tokenise."""
         return await asyncio.get_running_loop().run_in_executor(self._prepare, lambda: make(*arguments, **named))
 
     @contextmanager
-    def _place(self) -> Iterator[Served]:
-        """A place among those under way; gone connections are noticed here first."""
+    def _slot(self) -> Iterator[Served]:
+        """Take a slot for a request in flight; lost connections are noticed here first."""
         self._refuse_unless_running()
         served = self._upstream.ready()
         if self._inflight >= self._max_inflight:
             raise GeneratorOverloadedError(
-                f"{self._inflight} requests are with the language model already; try again later"
+                f"{self._inflight} requests are already at the language model; try again later"
             )
         self._inflight += 1
         try:
@@ -233,7 +234,7 @@ class VllmGenerator:
 
     def _refuse_unless_running(self) -> None:
         if not self._running:
-            raise GeneratorUnavailableError("the language model is not taking requests: the server starts or stops")
+            raise GeneratorUnavailableError("the server is starting or shutting down; try again later")
 
 
 def _reason(choice: dict[str, Any]) -> FinishReason | None:
@@ -243,6 +244,6 @@ def _reason(choice: dict[str, Any]) -> FinishReason | None:
         case "length":
             return "length"
         case "abort" | "error":
-            raise GenerationFailedError("the vLLM server gave this answer up")
+            raise GenerationFailedError("the vLLM server aborted this answer; send the request again")
         case _:
             return "stop"

@@ -1,9 +1,9 @@
-"""The two ways in which vLLM takes prompt embeddings, and what its answers look like on each.
+"""The two endpoints where vLLM takes prompt embeddings, and the format of their answers.
 
 Completions take the whole prompt as one tensor: the template is rendered and tokenised here, just as for the
-model in this process, so the model reads the same rows. Every vLLM with prompt embeddings has it, which is why
-it is preferred. In chat (vLLM 0.21 and later) the server renders its template around parts of the content; the
-result is the same if its template and tokeniser are. It serves where a proxy lets chat requests alone through.
+model in this process, so the model reads the same rows. Every vLLM with prompt embeddings has this endpoint, so
+it is preferred. For chat (vLLM 0.21 and later) the server renders its template around the parts of the content;
+the result is the same if template and tokenizer are the same. It is for proxies that let only chat requests through.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sefar_serve.mllm.prompt_embeddings import PromptEmbedder, serialized
 
 @dataclass(frozen=True, eq=False)
 class Conversation:
-    """What is asked: the messages, and the whole prompt that they make."""
+    """The messages of a request, and the whole prompt made from them."""
 
     messages: Sequence[Message]
     prompt: Prompt
@@ -35,15 +35,15 @@ class Route(Protocol):
 
         Args:
             embedder: makes the rows.
-            conversation: what is asked.
-            said: token ids of the answer's beginning, after which the model is to go on.
+            conversation: messages and prompt.
+            said: token ids of the beginning of the answer, which the model continues.
         """
 
     def judging(self) -> dict[str, Any]:
-        """The fields that ask for the log-probability of the token that is generated."""
+        """The fields that ask for the log-probability of the generated token."""
 
     def text(self, choice: dict[str, Any]) -> str:
-        """What a streamed event adds to the answer."""
+        """The text that a streamed event adds to the answer."""
 
     def judged(self, choice: dict[str, Any]) -> tuple[str, float]:
         """The generated token and its log-probability."""
@@ -59,25 +59,25 @@ class Completions:
         return {"prompt_embeds": serialized(embedder.rows(conversation.prompt.followed_by(said)))}
 
     def judging(self) -> dict[str, Any]:
-        """As older completions had it: a number."""
+        """``logprobs`` is a number in this older API."""
         return {"logprobs": 1}
 
     def text(self, choice: dict[str, Any]) -> str:
-        """Directly in the choice."""
+        """The text is directly in the choice."""
         return str(choice.get("text") or "")
 
     def judged(self, choice: dict[str, Any]) -> tuple[str, float]:
-        """In parallel lists."""
+        """Tokens and log-probabilities are in parallel lists."""
         return str(choice["logprobs"]["tokens"][0]), float(choice["logprobs"]["token_logprobs"][0])
 
 
 class Chat:
-    """``/v1/chat/completions``: messages with clips go as rows of their whole content, others as text."""
+    """``/v1/chat/completions``: messages with clips are sent as rows of their whole content, others as text."""
 
     path = "/v1/chat/completions"
 
     def prompt(self, embedder: PromptEmbedder, conversation: Conversation, said: Sequence[int]) -> dict[str, Any]:
-        """Messages; the answer's beginning is a last one that is not finished."""
+        """Messages; the beginning of the answer is an unfinished last message."""
         messages = [
             {"role": message.role, "content": self._content(embedder, message)} for message in conversation.messages
         ]
@@ -91,15 +91,15 @@ class Chat:
         }
 
     def judging(self) -> dict[str, Any]:
-        """A switch."""
+        """``logprobs`` is a flag in this API."""
         return {"logprobs": True, "top_logprobs": 0}
 
     def text(self, choice: dict[str, Any]) -> str:
-        """In the delta."""
+        """The text is in the delta."""
         return str((choice.get("delta") or {}).get("content") or "")
 
     def judged(self, choice: dict[str, Any]) -> tuple[str, float]:
-        """In a list of records."""
+        """Each token is a record with its log-probability."""
         token = choice["logprobs"]["content"][0]
         return str(token["token"]), float(token["logprob"])
 

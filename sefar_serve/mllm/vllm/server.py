@@ -1,4 +1,4 @@
-"""A vLLM server over HTTP: what it serves, one answer, a stream of events; its failures in our types."""
+"""An HTTP client of a vLLM server: its models, an answer, a stream of events; failures are our own error types."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from sefar_serve.language.errors import (
 )
 
 KEEP_ALIVE = 2.0
-"""Seconds an idle connection is kept; the server closes them after five, and a request sent just then is lost."""
+"""Seconds that an idle connection is kept; the server closes it after five, and a request sent just then is lost."""
 CONNECT_SECONDS = 5.0
 
 
 class ServerLostError(GeneratorUnavailableError):
-    """The connection failed: nothing is known of the request, and another may serve there when it is back."""
+    """The connection failed: the outcome of the request is unknown, and the server may have another model later."""
 
 
 class ServedModel(BaseModel):
     """An entry of ``/v1/models``.
 
     Attributes:
-        id: what requests call it.
-        root: folder or hub id it was loaded from, where the server says so.
-        parent: of a LoRA, the base model's id.
-        max_model_len: most tokens of prompt and answer, where the server says so.
+        id: its name in requests.
+        root: folder or hub id it was loaded from, if the server reports it.
+        parent: for a LoRA, the id of the base model.
+        max_model_len: maximum number of tokens of prompt and answer together, if the server reports it.
     """
 
     id: str
@@ -47,9 +47,9 @@ class VllmServer:
     """The connection to one server.
 
     Args:
-        url: of the server, with or without ``/v1``.
-        api_key: what its ``--api-key`` is; None for none.
-        timeout: seconds without a byte of an answer after which it counts as lost.
+        url: URL of the server, with or without ``/v1``.
+        api_key: the value of the server's ``--api-key``; None for none.
+        timeout: seconds without a byte of an answer after which the answer counts as lost.
     """
 
     def __init__(self, url: str, *, api_key: str | None = None, timeout: float = 60.0) -> None:
@@ -59,16 +59,16 @@ class VllmServer:
             base_url=self.url,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout), pool=None),
-            # The generator bounds what is under way.
+            # The generator limits the number of requests in flight.
             limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE),
         )
 
     async def close(self) -> None:
-        """Drop all connections; what is read from one fails."""
+        """Close all connections; reads from them fail."""
         await self._client.aclose()
 
     async def models(self, *, timeout: float) -> list[ServedModel]:
-        """What the server serves.
+        """The models that the server lists.
 
         Raises:
             GenerationError: as `post`.
@@ -78,31 +78,33 @@ class VllmServer:
         try:
             return [ServedModel.model_validate(entry) for entry in listed["data"]]
         except (KeyError, TypeError, ValidationError) as error:
-            raise GenerationFailedError(f"{self.url}/v1/models does not list models as OpenAI's servers do") from error
+            raise GenerationFailedError(
+                f"{self.url}/v1/models does not list models as OpenAI's API does; check that it is a vLLM server"
+            ) from error
 
     async def post(self, path: str, body: bytes, *, timeout: float | None = None) -> dict[str, Any]:
-        """Ask, and wait for the whole answer.
+        """Send a request and wait for the whole answer.
 
         Args:
             path: e.g. ``/v1/completions``.
             body: JSON.
-            timeout: another than the connection's own.
+            timeout: seconds; None for the timeout of the connection.
 
         Raises:
-            PromptTooLongError: the server says so.
-            GeneratorOverloadedError: it is busy.
-            ServerLostError: it cannot be reached, or did not answer in time.
-            GeneratorUnavailableError: it refuses the key, or is not ready.
-            GenerationFailedError: it refuses the request, or failed on it.
+            PromptTooLongError: the server says that the prompt is too long.
+            GeneratorOverloadedError: the server is busy.
+            ServerLostError: the server cannot be reached, or did not answer in time.
+            GeneratorUnavailableError: the server rejects the key, or is not ready.
+            GenerationFailedError: the server refuses the request, or failed on it.
         """
         async with self._answer("POST", path, body, timeout) as response:
             return _json(await response.aread(), self.url)
 
     async def stream(self, path: str, body: bytes) -> AsyncGenerator[dict[str, Any], None]:
-        """Ask, and read the answer's events as they come; closing the iterator ends the request there.
+        """Send a request and read the answer's events as they come; closing the iterator cancels it on the server.
 
         Raises:
-            GenerationError: as `post`, also in mid-stream.
+            GenerationError: as `post`, also in the middle of the stream.
         """
         async with self._answer("POST", path, body, None) as response:
             async for line in response.aiter_lines():
@@ -113,9 +115,11 @@ class VllmServer:
                     return
                 event = _json(data.encode(), self.url)
                 if (error := event.get("error")) is not None:
-                    raise GenerationFailedError(f"the language model failed in mid-answer: {_message(error)}")
+                    raise GenerationFailedError(
+                        f"the language model failed in the middle of its answer: {_message(error)}"
+                    )
                 yield event
-        raise ServerLostError(f"the vLLM server at {self.url} broke its answer off")
+        raise ServerLostError(f"the vLLM server at {self.url} closed the connection in the middle of its answer")
 
     @asynccontextmanager
     async def _answer(
@@ -138,10 +142,10 @@ class VllmServer:
     def _refusal(self, response: httpx.Response, content: bytes) -> GenerationError:
         status = response.status_code
         try:
-            told = json.loads(content)
+            answer = json.loads(content)
         except ValueError:
-            told = content[:200].decode(errors="replace")
-        message = _message(told.get("error", told) if isinstance(told, dict) else told)
+            answer = content[:200].decode(errors="replace")
+        message = _message(answer.get("error", answer) if isinstance(answer, dict) else answer)
         after = response.headers.get("Retry-After", "")
         retry = {"retry_after": int(after)} if after.isdecimal() else {}
         if status == httpx.codes.TOO_MANY_REQUESTS:
@@ -150,7 +154,7 @@ class VllmServer:
             return GeneratorUnavailableError(f"the vLLM server at {self.url} is not ready: {message}", **retry)
         if status in (401, 403):
             return GeneratorUnavailableError(
-                f"the vLLM server at {self.url} refuses the API key; set SEFAR_VLLM_API_KEY to what its --api-key is"
+                f"the vLLM server at {self.url} rejects the API key; set SEFAR_VLLM_API_KEY to its --api-key"
             )
         if status == 400 and ("maximum context length" in message or "max_model_len" in message):
             return PromptTooLongError(message)
@@ -161,9 +165,9 @@ def _json(content: bytes, url: str) -> dict[str, Any]:
     try:
         value = json.loads(content)
     except ValueError as error:
-        raise GenerationFailedError(f"{url} answered something that is not JSON; is it a vLLM server?") from error
+        raise GenerationFailedError(f"{url} sent an answer that is not JSON; check that it is a vLLM server") from error
     if not isinstance(value, dict):
-        raise GenerationFailedError(f"{url} answered JSON of another shape than vLLM's; is it a vLLM server?")
+        raise GenerationFailedError(f"{url} sent JSON in another format than vLLM's; check that it is a vLLM server")
     return value
 
 

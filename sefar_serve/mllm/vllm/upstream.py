@@ -1,4 +1,4 @@
-"""What the vLLM server serves, kept up to date: which model, by which route, and what is wrong if neither."""
+"""Keeps track of what the vLLM server serves: which model, by which route, or what is wrong with it."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from sefar_serve.mllm.vllm.server import ServedModel, VllmServer
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 5.0
-"""Longest wait for the server's answer to a look at it, and pause between looks while it is well."""
+CHECK_SECONDS = 5.0
+"""Timeout of a check of the server, and pause between checks while it is healthy."""
 RETRY_SECONDS = 1.0
-"""Pause between looks while it is not."""
+"""Pause between checks while it is not."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """What the server was found to serve, and how it takes prompts."""
+    """The model that the server serves, and the route by which it takes prompts."""
 
     model: ServedModel
     route: Route
 
 
 class Upstream:
-    """Looks at the server again and again. One that is away, or serves the wrong model, may be mended any time.
+    """Checks the server again and again: one that is down, or serves the wrong model, may be fixed at any time.
 
     Args:
         server: the connection.
-        embedder: of the adapter, which names the language model that the server must have.
-        wanted: what the server calls that model; None for the adapter's LoRA, or the name that the adapter gives.
-        prepare: the one thread that may tokenise.
+        embedder: the adapter's; it names the language model that the server must have.
+        wanted: the server's name for that model; None for the adapter's LoRA, or the name in the adapter.
+        prepare: the only thread that may tokenise.
     """
 
     def __init__(
@@ -70,69 +70,69 @@ class Upstream:
         self.served: Served | None = None
 
     async def start(self) -> None:
-        """Look once, and from then on in the background."""
+        """Check the server once, and from then on in the background."""
         try:
-            await self._look()
+            await self._refresh()
         except GenerationError as error:
             self.failed(error)
-        self._watch = asyncio.create_task(self._keep_looking(), name="sefar-vllm-watch")
+        self._watch = asyncio.create_task(self._keep_refreshing(), name="sefar-vllm-watch")
 
     async def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._watch is not None:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watch
 
     def ready(self) -> Served:
-        """What to ask.
+        """The model to ask, and its route.
 
         Raises:
-            GenerationError: why nothing can be asked.
+            GenerationError: there is none; the error says why.
         """
         if self.served is None:
             raise self._trouble
         return self.served
 
     def answered(self) -> None:
-        """A token came."""
+        """Record that a token came."""
         self._last_success = time.monotonic()
 
     def failed(self, error: GenerationError) -> None:
-        """The server is gone, or not what it should be; what comes back may be another."""
+        """Record that the server is down or misconfigured; it may serve another model when it is back."""
         if self.served is not None or str(error) != str(self._trouble):
-            log.warning("%s; trying on", error)
+            log.warning("%s; retrying", error)
         self.served, self._trouble = None, error
 
     async def check(self) -> None:
-        """Prove that it answers; a token that came a moment ago is proof enough.
+        """Check that the server answers: request a token, unless one came in the last `CHECK_SECONDS`.
 
         Raises:
             GenerationError: it does not.
         """
         served = self.ready()
-        if time.monotonic() - self._last_success > LOOK_SECONDS:
+        if time.monotonic() - self._last_success > CHECK_SECONDS:
             with suppress(GeneratorOverloadedError):  # a server that says it is busy is alive
                 await self._try(served)
 
-    async def _keep_looking(self) -> None:
+    async def _keep_refreshing(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS if self.served else RETRY_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS if self.served else RETRY_SECONDS)
             try:
-                await self._look()
+                await self._refresh()
             except GenerationError as error:
                 self.failed(error)
 
-    async def _look(self) -> None:
-        """Learn what the server serves and how it takes prompts.
+    async def _refresh(self) -> None:
+        """Find out what the server serves and how it takes prompts.
 
         Raises:
-            GenerationError: it is not there, or not what the adapter needs.
+            GenerationError: it cannot be reached, or is not what the adapter needs.
         """
-        model = self._chosen(await self._server.models(timeout=LOOK_SECONDS))
+        model = self._chosen(await self._server.models(timeout=CHECK_SECONDS))
         if self.served is None or self.served.model != model:
             self.served = await self._probe(model)
-            log.info("vLLM at %s serves %s, asked over %s", self._server.url, model.id, self.served.route.path)
+            log.info("vLLM at %s serves %s; prompts go to %s", self._server.url, model.id, self.served.route.path)
 
     def _chosen(self, models: Sequence[ServedModel]) -> ServedModel:
         there = ", ".join(model.id for model in models) or "nothing"
@@ -143,19 +143,19 @@ class Upstream:
                     return model
             raise AdapterMismatchError(
                 f"the vLLM server at {self._server.url} serves {there}, but not the LoRA of {name}; start it with "
-                f"--enable-lora --lora-modules {name}={lora}, or name the model to use in SEFAR_VLLM_MODEL"
+                f"--enable-lora --lora-modules {name}={lora}, or set SEFAR_VLLM_MODEL to the model to use"
             )
         wanted = self._wanted or self._embedder.language_model
         for model in models:
             if wanted in (model.id, model.root):
                 return model
         raise AdapterMismatchError(
-            f"the vLLM server at {self._server.url} serves {there}, but not {wanted}, which {name} was asked to use or "
-            "trained for; if it is the same model under another name, give that name in SEFAR_VLLM_MODEL"
+            f"the vLLM server at {self._server.url} serves {there}, but not {wanted}, the language model of {name}; "
+            "start it with that model, or if it has the model under another name, set SEFAR_VLLM_MODEL to that name"
         )
 
     async def _probe(self, model: ServedModel) -> Served:
-        """Find the route that takes prompt embeddings, the exact one first."""
+        """Find the route that takes prompt embeddings; completions first, which give the exact prompt."""
         refused = []
         for route in (Completions(), Chat()):
             try:
@@ -170,14 +170,14 @@ class Upstream:
         )
 
     async def _try(self, served: Served) -> None:
-        """Ask for one token about a clip of zeros, and see that the whole prompt was read."""
+        """Request one token for a clip of zeros, and check that the whole prompt was read."""
         body, tokens = await asyncio.get_running_loop().run_in_executor(self._prepare, self._trial, served)
-        answer = await self._server.post(served.route.path, body, timeout=LOOK_SECONDS)
+        answer = await self._server.post(served.route.path, body, timeout=CHECK_SECONDS)
         read = (answer.get("usage") or {}).get("prompt_tokens", tokens)
         if read != tokens:
             raise GenerationFailedError(
-                f"of a prompt of {tokens} tokens it read {read}; it ignores embeddings, or its chat template is "
-                "another than the adapter's"
+                f"it read {read} of {tokens} prompt tokens: it ignores embeddings, or its chat template differs from "
+                "the adapter's"
             )
         self.answered()
 
@@ -199,14 +199,14 @@ def request(
     options: dict[str, Any],
     said: Sequence[int] = (),
 ) -> bytes:
-    """The body of a request; not for the event loop, it may be megabytes.
+    """The body of a request, which may have megabytes: do not make it on the event loop.
 
     Args:
-        embedder: of the adapter.
-        served: which model, by which route.
-        conversation: what is asked.
+        embedder: the adapter's.
+        served: the model and its route.
+        conversation: messages and prompt.
         options: further fields.
-        said: token ids of the answer's beginning.
+        said: token ids of the beginning of the answer.
     """
     prompt = served.route.prompt(embedder, conversation, said)
     return json.dumps({"model": served.model.id, **prompt, **options}).encode()

@@ -311,7 +311,7 @@ def test_a_choice_that_contradicts_the_classifier(gateway: Gateway, bright_clip:
     client = gateway(generator=FakeGenerator("salto forward tucked"))
     block = client.post(CHAT, json=asking(bright_clip, QUESTION)).json()["sefar"]
     assert block["agreement"] == "disagree"
-    assert "finds giant circle forward likeliest" in block["notice"]
+    assert "the classifier prefers giant circle forward" in block["notice"]
     held = client.post(CHAT, json=asking(bright_clip, QUESTION, abstain_below=1.0)).json()
     assert held["sefar"]["abstained"] is True
     assert held["choices"][0]["message"]["content"].startswith("Not sure.")

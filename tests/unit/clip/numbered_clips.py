@@ -1,4 +1,4 @@
-"""Videos made in memory whose every picture carries its number, so that a test can tell which frame it got."""
+"""Videos made in memory in which every picture shows its number, so that a test can tell which frame it got."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 COLUMNS, ROWS = 4, 3
-"""The number in binary, one block a bit, most significant first: 12 bits."""
+"""The number in binary, one block per bit, most significant first: 12 bits."""
 
 
 def picture(number: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -24,7 +24,7 @@ def picture(number: int, width: int, height: int) -> NDArray[np.uint8]:
     rows = np.arange(height) * ROWS // height
     columns = np.arange(width) * COLUMNS // width
     grey = 40 + 170 * bits[np.ix_(rows, columns)]
-    # A moving texture, so that the encoder has something to predict.
+    # A moving texture gives the encoder something to predict.
     texture = (np.arange(width)[None, :] * 3 + np.arange(height)[:, None] * 5 + number * 7) % 23
     return np.repeat((grey + texture).astype(np.uint8)[..., None], 3, axis=2)
 
@@ -35,7 +35,7 @@ def _turned(number: int, width: int, height: int, rotation: int) -> NDArray[np.u
 
 
 def numbers_of(pixels: NDArray[np.uint8]) -> list[int]:
-    """The number each picture of (N,h,w,3) carries."""
+    """The number that each picture of (N,h,w,3) shows."""
     height, width = pixels.shape[1:3]
     found = np.zeros(len(pixels), np.int64)
     for row in range(ROWS):
@@ -121,7 +121,7 @@ def encode(
 
 
 def decode_in_turn(data: bytes, size: tuple[int, int] | None = None, stream: int | None = None) -> NDArray[np.uint8]:
-    """Every frame in the order the decoder gives them, uint8 (N,h,w,3), scaled to (width, height)."""
+    """All frames in the order of the decoder's output, uint8 (N,h,w,3), scaled to (width, height)."""
     reformatter = VideoReformatter()
     with av.open(io.BytesIO(data)) as container:
         chosen = container.streams[stream] if stream is not None else container.streams.best("video")

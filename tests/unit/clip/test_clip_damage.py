@@ -1,4 +1,4 @@
-"""Damaged files: an answer with a warning where one is possible, a typed error where not, nothing else ever."""
+"""Damaged files give an answer with a warning if possible, otherwise a typed error, and never anything else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def load(data: bytes) -> Clip:
 
 
 def damaged(numbers: set[int], count: int = 64) -> bytes:
-    """Every frame a key frame, and the given ones' packets overwritten."""
+    """A video of key frames in which the packets of the given frames are overwritten."""
 
     def overwrite(number: int, packet: Packet) -> bool:
         if number in numbers:
@@ -44,24 +44,24 @@ def damaged(numbers: set[int], count: int = 64) -> bytes:
     return remux(encode(count, width=96, height=96, options=ALL_KEYS), "mp4", overwrite)
 
 
-def test_the_nearest_frame_of_the_segment_stands_in() -> None:
+def test_the_nearest_frame_of_the_segment_replaces_a_damaged_one() -> None:
     # Segments of 8 frames; their middles are 4, 12, 20, … 60.
     clip = load(damaged({20, 21, 19}))
     assert sorted(clip.indices.tolist()) == [4, 12, 18, 28, 36, 44, 52, 60]
     assert numbers_of(clip.frames) == clip.indices.tolist()
     assert clip.times == pytest.approx(clip.indices / 25)
-    assert clip.warnings == ("frame 20 does not decode, frame 18 stands in",)
+    assert clip.warnings == ("frame 20 does not decode, used frame 18 instead",)
     assert clip.frame_count == 64
 
 
-def test_a_segment_without_any_frame_is_an_error_that_counts_the_rest() -> None:
+def test_a_segment_without_any_frame_is_an_error_that_counts_the_decodable_ones() -> None:
     with pytest.raises(UndecodableVideoError, match=r"frame 20 of dive\.mp4 does not decode") as raised:
         load(damaged(set(range(16, 24))))
     assert raised.value.frames_decoded == 56
-    assert "undecodable after 56 of 64 frames" in str(raised.value)
+    assert "56 of 64 frames decode" in str(raised.value)
 
 
-def test_reading_by_number_puts_nothing_else_in_its_place_unasked() -> None:
+def test_reading_by_number_replaces_no_frame_by_default() -> None:
     with Video(damaged({20})) as video:
         assert numbers_of(video.read([19, 21]).pixels) == [19, 21]
         with pytest.raises(UndecodableVideoError, match="frame 20"):
@@ -94,14 +94,14 @@ def test_flagged_frames_are_reported() -> None:
 
 
 @pytest.mark.parametrize("kept", [0.9, 0.5, 0.1])
-def test_an_mp4_cut_behind_its_index(kept: float) -> None:
+def test_an_mp4_truncated_after_its_index(kept: float) -> None:
     data = INDEX_IN_FRONT["mp4"]
     with pytest.raises((UndecodableVideoError, EmptyVideoError), match=r"truncated|damaged") as raised:
         load(data[: int(len(data) * kept)])
     assert "dive.mp4" in str(raised.value)
 
 
-def test_an_mp4_that_lacks_its_last_frames_is_answered() -> None:
+def test_an_mp4_without_its_last_frames_can_be_read() -> None:
     data = INDEX_IN_FRONT["mp4"]
     clip = load(data[: int(len(data) * 0.98)])
     assert clip.frame_count == 60
@@ -109,7 +109,7 @@ def test_an_mp4_that_lacks_its_last_frames_is_answered() -> None:
     assert numbers_of(clip.frames) == clip.indices.tolist()
 
 
-def test_a_cut_matroska_says_so() -> None:
+def test_a_truncated_matroska_gives_a_warning() -> None:
     data = INDEX_IN_FRONT["matroska"]
     clip = load(data[: len(data) // 2])
     assert clip.frame_count < 60
@@ -134,7 +134,7 @@ def test_an_mp4_cut_before_its_index() -> None:
         ("libx264", "h264"),
     ],
 )
-def test_whatever_is_damaged_gives_an_answer_or_a_typed_error(codec: str, container: str, seed: int) -> None:
+def test_any_damage_gives_an_answer_or_a_typed_error(codec: str, container: str, seed: int) -> None:
     options = {"deadline": "realtime", "cpu-used": "8"} if "vpx" in codec else {"g": "12"}
     whole = encode(24, codec, container, width=64, height=64, options=options)
     rng = random.Random(seed)

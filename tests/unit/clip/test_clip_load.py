@@ -26,7 +26,7 @@ SAMPLING = Sampling()
 
 @pytest.fixture(scope="module")
 def clip() -> bytes:
-    """80 frames, 25 a second: 3.2 s. Square, so that the central square shows the whole number."""
+    """80 frames, 25 per second: 3.2 s. Square, so that the central square shows the whole number."""
     return encode(80, width=96, height=96, options={"g": "12", "bf": "2"})
 
 
@@ -43,7 +43,7 @@ def test_a_clip_is_the_sampled_frames_in_element_order(clip: bytes) -> None:
     assert numbers_of(load_clip(clip, SAMPLING, resize=96, size=96).frames) == loaded.indices.tolist()
 
 
-def test_training_draws_by_its_generator(clip: bytes) -> None:
+def test_training_samples_with_its_random_generator(clip: bytes) -> None:
     drawn = load_clip(clip, SAMPLING, resize=96, size=96, rng=np.random.default_rng(5))
     assert drawn.indices.tolist() == sample_indices(80, SAMPLING, np.random.default_rng(5)).tolist()
     assert numbers_of(drawn.frames) == drawn.indices.tolist()
@@ -88,7 +88,7 @@ def test_span_indices(clip: bytes, start: float | None, end: float | None, frame
     ("start", "end"),
     [(-0.1, None), (1.0, 1.0), (2.0, 1.0), (3.2, None), (9.0, 10.0), (float("nan"), None), (0.0, float("inf"))],
 )
-def test_spans_that_are_none(clip: bytes, start: float, end: float | None) -> None:
+def test_invalid_spans_are_refused(clip: bytes, start: float, end: float | None) -> None:
     with pytest.raises(ClipSpanError, match="dive"):
         load_clip(clip, SAMPLING, resize=96, size=96, start=start, end=end, name="dive")
 
@@ -129,7 +129,7 @@ def test_a_video_shorter_than_the_window_gives_one(clip: bytes) -> None:
     assert (clips[0].frames == load_clip(clip, SAMPLING, resize=96, size=96).frames).all()
 
 
-def test_windows_over_a_span(clip: bytes) -> None:
+def test_windows_within_a_span(clip: bytes) -> None:
     times, _ = load_windows(
         clip, SAMPLING, resize=96, size=96, window=0.4, stride=0.4, max_windows=9, start=1.0, end=2.0
     )
@@ -137,22 +137,22 @@ def test_windows_over_a_span(clip: bytes) -> None:
 
 
 @pytest.mark.parametrize(("window", "stride", "most"), [(1.0, 0.1, 5), (0.1, 1e-9, 1000), (0.2, 0.2, 2)])
-def test_too_many_windows_are_told_a_stride_that_fits(clip: bytes, window: float, stride: float, most: int) -> None:
+def test_error_for_too_many_windows_suggests_a_stride(clip: bytes, window: float, stride: float, most: int) -> None:
     def load(stride: float) -> int:
         return len(load_windows(clip, SAMPLING, resize=96, size=96, window=window, stride=stride, max_windows=most)[0])
 
-    with pytest.raises(ClipLimitError, match=rf"more than the {most} allowed; a stride of ") as raised:
+    with pytest.raises(ClipLimitError, match=rf"exceed the limit of {most} windows; use a stride of ") as raised:
         load(stride)
     fitting = float(str(raised.value).split("a stride of ")[1].split(" s")[0])
     assert most / 2 < load(fitting) <= most
 
 
 def test_only_one_window_allowed(clip: bytes) -> None:
-    with pytest.raises(ClipLimitError, match="take a longer window"):
+    with pytest.raises(ClipLimitError, match="use a longer window"):
         load_windows(clip, SAMPLING, resize=96, size=96, window=1.0, stride=1.0, max_windows=1)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(0, 1), (1, 0), (-1, 1), (1, float("nan")), (float("inf"), 1)])
-def test_windows_that_are_none(clip: bytes, window: float, stride: float) -> None:
+def test_invalid_windows_are_refused(clip: bytes, window: float, stride: float) -> None:
     with pytest.raises(ClipSpanError, match="must both be positive"):
         load_windows(clip, SAMPLING, resize=96, size=96, window=window, stride=stride, max_windows=9)

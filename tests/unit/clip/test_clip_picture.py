@@ -1,4 +1,4 @@
-"""From decoded frames to upright RGB pictures of the size asked for."""
+"""From decoded frames to upright RGB pictures of the requested size."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_odd_sizes_ten_bits_and_full_range(codec: str, pix_fmt: str, size: tuple
     assert np.abs(pixels[3].astype(int) - picture(3, width, height)).mean() < 8
 
 
-def test_the_same_picture_whatever_else_is_read() -> None:
+def test_a_picture_does_not_depend_on_what_else_is_read() -> None:
     with Video(encode(30)) as video:
         together = video.read(range(30), short_side=64, square=56).pixels
         assert together.flags.c_contiguous
@@ -77,9 +77,9 @@ def test_a_square_that_does_not_fit(size: int) -> None:
         central_square(np.zeros((1, 5, 8, 3), np.uint8), size)
 
 
-def test_an_elongated_picture_cannot_be_blown_up() -> None:
+def test_scaling_an_elongated_picture_is_limited() -> None:
     data = encode(2, width=1024, height=16)
     with Video(data, limits=ClipLimits(max_pixels=1_000_000)) as video:
         assert video.read([0]).pixels.shape == (1, 16, 1024, 3)
-        with pytest.raises(ClipLimitError, match="would become 14336x224"):
+        with pytest.raises(ClipLimitError, match="would be scaled to 14336x224, more than the limit of 1000000 pixels"):
             video.read([0], short_side=224)

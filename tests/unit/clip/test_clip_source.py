@@ -1,4 +1,4 @@
-"""What can be opened, from where, and what each thing that cannot be is called."""
+"""Which sources can be opened, and the error for each that cannot."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def wav() -> bytes:
 
 
 class Stream(io.RawIOBase):
-    """A file object that cannot seek, as a pipe."""
+    """A file object that cannot seek, like a pipe."""
 
     def __init__(self, data: bytes) -> None:
         self._data = io.BytesIO(data)
@@ -68,7 +68,7 @@ def test_path_bytes_and_file_objects_give_the_same(clip: bytes, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["a clip é 100%.mp4", "concat:a|b.mp4", "http:x.mp4", "-i.mp4"])
-def test_a_path_is_never_an_address(clip: bytes, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_never_a_url(clip: bytes, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / name).write_bytes(clip)
     monkeypatch.chdir(tmp_path)
     for source in (name, Path(name), str(tmp_path / name)):
@@ -76,7 +76,7 @@ def test_a_path_is_never_an_address(clip: bytes, tmp_path: Path, name: str, monk
             assert video.frame_count == 12
 
 
-def test_a_missing_file_is_python_s_own_error(tmp_path: Path) -> None:
+def test_a_missing_file_raises_python_s_own_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.mp4"):
         Video(tmp_path / "none.mp4")
     with pytest.raises(FileNotFoundError):
@@ -92,14 +92,14 @@ def test_a_missing_file_is_python_s_own_error(tmp_path: Path) -> None:
         (b"just some words\n" * 200, NotAVideoError, "not a video file"),
         (np.random.default_rng(0).bytes(5000), NotAVideoError, "not a video file"),
         (b"\x00\x00\x00\x18ftypmp42" + bytes(500), NotAVideoError, "looks truncated"),
-        (wav(), NoVideoStreamError, "only audio"),
+        (wav(), NoVideoStreamError, r"no video stream \(found: audio\)"),
         (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n", NotAVideoError, "not a video"),
         (b"ffconcat version 1.0\nfile '/etc/hostname'\n", NotAVideoError, "not a video"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), NotAVideoError, "not a video"),
     ],
     ids=["empty", "text", "random", "mp4-head", "audio", "playlist", "concat", "picture"],
 )
-def test_what_is_no_video_is_called_by_its_name(
+def test_each_kind_of_bad_file_raises_its_own_error(
     data: bytes, error: type[ClipError], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "thing.mp4"
@@ -121,7 +121,7 @@ def test_audio_only_mp4() -> None:
         silence.sample_rate, silence.pts = 8000, 0
         out.mux(sound.encode(silence))
         out.mux(sound.encode())
-    with pytest.raises(NoVideoStreamError, match="only audio"):
+    with pytest.raises(NoVideoStreamError, match=r"no video stream \(found: audio\)"):
         Video(buffer.getvalue())
 
 
@@ -142,7 +142,7 @@ def test_too_many_bytes(clip: bytes, tmp_path: Path) -> None:
 
 
 def test_too_many_pixels(clip: bytes) -> None:
-    with pytest.raises(ClipLimitError, match="frames of 96x72"):
+    with pytest.raises(ClipLimitError, match="frames of 96x72, more than the limit of"):
         Video(clip, limits=ClipLimits(max_pixels=96 * 72 - 1))
 
 
@@ -167,7 +167,7 @@ def test_names_in_messages(tmp_path: Path) -> None:
             Video(spooled)
 
 
-def test_the_file_is_let_go_of(clip: bytes) -> None:
+def test_the_file_is_closed(clip: bytes) -> None:
     source = io.BytesIO(clip)
     with Video(source) as video:
         video.read([0])

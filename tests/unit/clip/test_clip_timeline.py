@@ -1,4 +1,4 @@
-"""Recordings whose packets do not tell their order plainly: edited, cut, joined, repeated, hidden."""
+"""Recordings in which the order of the frames is hard to tell: edited, cut, joined, repeated, hidden."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPEN = "open-gop=1:keyint=12:min-keyint=12:bframes=4:scenecut=0"
 
 
 def exact_numbers(data: bytes) -> list[int]:
-    """The numbers of all frames, after checking that each is what decoding in turn gives, read alone too."""
+    """The numbers of all frames, after checking that each, read alone too, is what decoding in order gives."""
     truth = decode_in_turn(data)
     with Video(data) as video:
         assert video.frame_count == len(truth)
@@ -43,7 +43,7 @@ def test_edit_lists(milliseconds: int, skipped: int, shown: range) -> None:
     data = bytearray(encode(60, options=B_FRAMES))
     at = data.find(b"elst") + 12
     _, media_time = struct.unpack(">II", data[at : at + 8])
-    data[at : at + 8] = struct.pack(">II", milliseconds, media_time + skipped * 512)  # 12800 ticks a second
+    data[at : at + 8] = struct.pack(">II", milliseconds, media_time + skipped * 512)  # 12800 ticks per second
     assert exact_numbers(bytes(data)) == list(shown)
 
 
@@ -54,7 +54,7 @@ def test_edit_lists(milliseconds: int, skipped: int, shown: range) -> None:
     ids=["h264", "hevc"],
 )
 @pytest.mark.parametrize("cut_at_key", [True, False], ids=["at-key", "between"])
-def test_a_recording_cut_regardless_of_groups(
+def test_a_recording_cut_in_the_middle_of_a_gop(
     codec: str, options: dict[str, str], container: str, cut_at_key: bool
 ) -> None:
     keys = []
@@ -64,7 +64,7 @@ def test_a_recording_cut_regardless_of_groups(
             keys.append(number)
         return len(keys) >= 2 if cut_at_key else number >= 5
 
-    # The leading pictures of the first whole group need what was cut off: no player shows them.
+    # The leading pictures of the first whole GOP need frames that were cut off: no player shows them.
     data = remux(encode(60, codec, container, options=options), container, keep)
     assert exact_numbers(data) == list(range(12, 60))
 
@@ -86,7 +86,7 @@ def test_repeated_timestamps() -> None:
     assert exact_numbers(remux(encode(40, container="matroska", options=options), "matroska", repeat)) == [*range(40)]
 
 
-def test_hidden_frames_of_vp8_are_fed_but_not_counted() -> None:
+def test_hidden_frames_of_vp8_are_decoded_but_not_counted() -> None:
     def hide(number: int, packet: Packet) -> bool:
         if number in (7, 20):
             body = bytearray(bytes(packet))
@@ -100,7 +100,7 @@ def test_hidden_frames_of_vp8_are_fed_but_not_counted() -> None:
 
 def test_too_many_frames() -> None:
     data = encode(20)
-    with pytest.raises(ClipLimitError, match="more than the 19 frames"):
+    with pytest.raises(ClipLimitError, match="more frames than the limit of 19"):
         Video(data, limits=ClipLimits(max_frames=19))
     with Video(data, limits=ClipLimits(max_frames=20)) as video:
         assert video.frame_count == 20

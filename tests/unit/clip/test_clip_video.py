@@ -91,11 +91,11 @@ def test_av1(container: str) -> None:
     with Video(data) as video:
         assert video.frame_count == len(truth) == 24
         assert video.codec == "av1"
-        for n in (23, 9, 10, 0, *range(24)):  # what is skipped at first must not stay so
+        for n in (23, 9, 10, 0, *range(24)):  # frames skipped at first must still decode later
             assert (video.read([n]).pixels[0] == truth[n]).all(), n
 
 
-def test_every_packet_a_key_needs_no_counting_even_in_avi() -> None:
+def test_streams_of_key_frames_alone_need_no_counting_even_in_avi() -> None:
     data = encode(COUNT, "mjpeg", "avi", pix_fmt="yuvj420p")
     with Video(data) as video, patch.object(Decoder, "everything", side_effect=AssertionError("decoded in turn")):
         assert numbers_of(video.read([31, 2, 17]).pixels) == [31, 2, 17]
@@ -110,7 +110,7 @@ def test_decoder_threads_change_nothing(threads: int) -> None:
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
-def test_times_of_a_variable_frame_rate_are_its_own(container: str) -> None:
+def test_times_follow_a_variable_frame_rate(container: str) -> None:
     pts = [n * 40 + n % 3 * 11 + (500 if n > 20 else 0) for n in range(COUNT)]
     with Video(encode(COUNT, container=container, pts=pts)) as video:
         assert video.times == pytest.approx(np.array(pts) / 1000, abs=1e-3)
@@ -125,7 +125,7 @@ def test_times_begin_at_the_first_frame_shown() -> None:
         assert video.times[-1] == pytest.approx(0.36, abs=1e-3)
 
 
-def test_times_cannot_be_written_to() -> None:
+def test_times_are_read_only() -> None:
     with Video(encode(3)) as video, pytest.raises(ValueError, match="read-only"):
         video.times[0] = 1
 
@@ -142,22 +142,22 @@ def test_numbers_out_of_range(indices: list[int]) -> None:
         video.read(indices)
 
 
-def test_no_numbers_at_all() -> None:
-    with Video(encode(3)) as video, pytest.raises(ValueError, match="no frames asked for"):
+def test_an_empty_list_of_numbers_is_refused() -> None:
+    with Video(encode(3)) as video, pytest.raises(ValueError, match="at least one frame number"):
         video.read([])
 
 
-def test_several_streams_the_choice_is_named() -> None:
+def test_a_warning_names_the_choice_between_several_streams() -> None:
     data = encode(5, sizes=[(192, 144)])
     with Video(data) as video:
         chosen = video.stream_index
         assert (video.width, video.height) == [(96, 72), (192, 144)][chosen]
         (warning,) = video.warnings
-        assert f"took stream {chosen} ({video.width}x{video.height})" in warning
+        assert f"used stream {chosen} ({video.width}x{video.height})" in warning
         assert (video.read([2]).pixels == decode_in_turn(data, stream=chosen)[2]).all()
 
 
-def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+def test_cover_art_is_not_a_video(tmp_path: Path) -> None:
     import av
 
     path = tmp_path / "song.m4a"
@@ -182,7 +182,7 @@ def test_a_stream_without_frames() -> None:
         Video(encode(0, container="matroska", audio_seconds=1.0))
 
 
-def test_audio_beside_the_pictures_changes_nothing() -> None:
+def test_an_audio_stream_changes_nothing() -> None:
     with Video(encode(COUNT, audio_seconds=1.6)) as video:
         assert numbers_of(video.read([39, 11]).pixels) == [39, 11]
 
@@ -202,7 +202,7 @@ def test_limits_on_pixels_hold_when_the_size_changes_in_the_middle() -> None:
         assert video.frame_count == 10
 
 
-def test_pixel_aspect_is_of_the_stream() -> None:
+def test_pixel_aspect_comes_from_the_stream() -> None:
     with Video(encode(3, aspect=Fraction(4, 3))) as video:
         assert (video.width, video.height) == (128, 72)
         assert video.read([1]).pixels.shape == (1, 72, 128, 3)

@@ -1,4 +1,4 @@
-"""The micro-batcher: batches, bounds, withdrawals, and clips that break."""
+"""The micro-batcher: batches, limits, cancelled clips, and clips that fail."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_clips_that_arrive_during_a_batch_share_the_next_one_and_keep_their_answ
     asyncio.run(run())
 
 
-def test_a_first_clip_waits_for_company() -> None:
+def test_a_first_clip_waits_for_others() -> None:
     async def run() -> None:
         model = Model()
         batcher = await started(model, max_batch=2, max_wait=5.0)
@@ -81,7 +81,7 @@ def test_a_first_clip_waits_for_company() -> None:
     asyncio.run(run())
 
 
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
+def test_a_full_queue_refuses_at_once_and_says_when_to_retry() -> None:
     async def run() -> None:
         model = Model()
         batcher = await started(model, max_batch=1, max_queue=2)
@@ -121,7 +121,7 @@ def test_a_cancelled_clip_never_reaches_the_model() -> None:
     asyncio.run(run())
 
 
-def test_a_poisonous_clip_fails_alone_and_the_worker_goes_on() -> None:
+def test_a_clip_that_breaks_a_batch_fails_alone_and_the_worker_continues() -> None:
     async def run() -> None:
         model = Model()
         batcher = await started(model)
@@ -142,7 +142,7 @@ def test_a_poisonous_clip_fails_alone_and_the_worker_goes_on() -> None:
     asyncio.run(run())
 
 
-def test_closing_finishes_what_waits_and_refuses_the_rest() -> None:
+def test_closing_finishes_waiting_clips_and_refuses_new_ones() -> None:
     async def run() -> None:
         model = Model()
         batcher = await started(model, max_batch=1)
@@ -156,7 +156,7 @@ def test_closing_finishes_what_waits_and_refuses_the_rest() -> None:
     asyncio.run(run())
 
 
-def test_not_started_is_unavailable() -> None:
+def test_a_batcher_that_is_not_started_is_unavailable() -> None:
     async def run() -> None:
         batcher = MicroBatcher(Model(), "1", max_batch=1, max_wait=0, max_queue=1)
         with pytest.raises(EngineUnavailableError):
@@ -167,6 +167,6 @@ def test_not_started_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize("bounds", [{"max_batch": 0}, {"max_queue": 0}, {"max_wait": -1.0}])
-def test_impossible_bounds_are_refused(bounds: dict[str, float]) -> None:
+def test_invalid_limits_are_refused(bounds: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be at least"):
         MicroBatcher(Model(), "1", **({"max_batch": 1, "max_wait": 0.0, "max_queue": 1} | bounds))

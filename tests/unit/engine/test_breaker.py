@@ -1,4 +1,4 @@
-"""The circuit breaker, by a clock of the test's own."""
+"""The circuit breaker, with a fake clock."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class Clock:
         return self.now
 
 
-def test_opens_after_failures_in_a_row_only() -> None:
+def test_opens_only_after_consecutive_failures() -> None:
     breaker = CircuitBreaker(3, 2.0, Clock())
     for outcome in (breaker.failed, breaker.failed, breaker.succeeded, breaker.failed, breaker.failed):
         outcome()
         breaker.admit()
     breaker.failed()
     assert breaker.open
-    with pytest.raises(EngineUnavailableError, match=r"failed 3 times in a row; it is tried again in 2\.0 s") as told:
+    with pytest.raises(EngineUnavailableError, match=r"failed 3 times in a row; next attempt in 2\.0 s") as refused:
         breaker.admit()
-    assert told.value.retry_after == 2
+    assert refused.value.retry_after == 2
 
 
-def test_lets_one_through_after_a_pause_and_closes_by_its_answer() -> None:
+def test_admits_one_caller_after_a_pause_and_closes_if_it_succeeds() -> None:
     clock = Clock()
     breaker = CircuitBreaker(1, 2.0, clock)
     breaker.failed()
@@ -35,7 +35,7 @@ def test_lets_one_through_after_a_pause_and_closes_by_its_answer() -> None:
     breaker.admit()
     with pytest.raises(EngineUnavailableError):
         breaker.admit()
-    clock.now += 2  # the one let through never came back: another has its turn
+    clock.now += 2  # the admitted caller never reported back: the next one is admitted
     breaker.admit()
     breaker.succeeded()
     breaker.admit()

@@ -1,4 +1,4 @@
-"""The in-process engine on a real ONNX file: loading, refusing, batching, health."""
+"""The in-process engine with a real ONNX file: loading, refusing, batching, health."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_file_describes_itself(model: OnnxModel) -> None:
     assert model.provider == "CPUExecutionProvider"
 
 
-def test_outputs_have_the_promised_shapes(model: OnnxModel) -> None:
+def test_outputs_have_the_documented_shapes(model: OnnxModel) -> None:
     outputs = model.run(clips(model, 3))
     meta = model.metadata
     assert outputs.logits.shape == (3, 4)
@@ -37,7 +37,7 @@ def test_outputs_have_the_promised_shapes(model: OnnxModel) -> None:
     assert outputs.mc_logits.shape == (3, meta.mc_samples, 4)
 
 
-def test_batched_answers_equal_lone_ones(model: OnnxModel) -> None:
+def test_batched_answers_equal_single_ones(model: OnnxModel) -> None:
     async def run() -> None:
         engine = OnnxEngine(model, max_batch=4, max_wait=0.05)
         await engine.start()
@@ -58,7 +58,7 @@ def test_a_clip_of_a_wrong_shape_is_refused_before_the_queue(model: OnnxModel) -
         engine = OnnxEngine(model)
         await engine.start()
         for wrong in (np.zeros((8, 32, 32, 3), np.uint8), np.zeros(model.metadata.frames_shape, np.float32)):
-            with pytest.raises(InferenceError, match="the model takes uint8"):
+            with pytest.raises(InferenceError, match="the model takes frames of uint8"):
                 await engine.infer(wrong)
         await engine.check()
         await engine.close()
@@ -80,7 +80,7 @@ def test_health_follows_the_engine(model: OnnxModel) -> None:
     asyncio.run(run())
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="no model file"):
         OnnxModel(tmp_path / "absent.onnx")
     text = tmp_path / "text.onnx"

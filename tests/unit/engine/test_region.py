@@ -1,4 +1,4 @@
-"""Shared memory regions: what is written is read, what a killed process leaves is found."""
+"""Shared memory regions: reading back what was written, and finding what a killed process left."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_region_of_a_killed_process_is_abandoned() -> None:
         path.unlink()
 
 
-def test_no_room_is_told_and_leaves_nothing() -> None:
+def test_a_full_disk_raises_and_leaves_nothing() -> None:
     before = set(FOLDER.iterdir())
     with pytest.raises(OSError, match=r"No space left|File too large"):
         Region(1 << 50)

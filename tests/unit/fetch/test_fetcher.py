@@ -16,7 +16,7 @@ VIDEO = bytes(range(256)) * 16
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A host with a video, and with every way not to give it."""
+    """A host with one video, and many ways of failing to deliver it."""
 
     protocol_version = "HTTP/1.1"
 
@@ -29,13 +29,13 @@ class Handler(BaseHTTPRequestHandler):
             "/name": f"http://localhost:{port}/video",
         }
         if self.path == "/trickle":
-            # Headers without end: each comes in time.
+            # Endless headers, each within the timeout.
             self.wfile.write(b"HTTP/1.1 200 OK\r\n")
             while not self.server.ended.wait(0.02):  # type: ignore[attr-defined]
                 self.wfile.write(b"x-more: 1\r\n")
             return
         if self.path == "/stall":
-            # No length is told, so where the connection ends the video does.
+            # Without a declared length, the video ends where the connection does.
             self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n" + VIDEO)
             self.server.ended.wait(0.15)  # type: ignore[attr-defined]
             self.wfile.write(VIDEO)
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Not in the tests' output."""
+        """Keep the log out of the tests' output."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def server() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.ended = threading.Event()  # type: ignore[attr-defined]
     server.daemon_threads = True
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hangs up is no error here
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients hang up on purpose
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -101,7 +101,7 @@ def test_a_video(port: int, path: str) -> None:
     found.close()
 
 
-def test_the_host_is_asked_by_its_name(port: int) -> None:
+def test_the_request_carries_the_host_name(port: int) -> None:
     with fetcher(f"localhost:{port}").fetch(f"http://localhost:{port}/host") as found:
         assert found.read() == f"localhost:{port}".encode()
 
@@ -121,14 +121,14 @@ def test_the_host_is_asked_by_its_name(port: int) -> None:
         "http://",
     ],
 )
-def test_what_is_not_on_the_list(url: str) -> None:
+def test_urls_that_are_not_on_the_list_are_refused(url: str) -> None:
     for call in (fetcher("videos.example.org").allowed, fetcher("videos.example.org").fetch):
         with pytest.raises(UrlNotAllowedError) as refused:
             call(url)
         assert "secret" not in str(refused.value)
 
 
-def test_the_list_is_read_without_case() -> None:
+def test_the_list_ignores_case() -> None:
     fetcher("Videos.Example.org").allowed("https://videos.example.ORG/video")
     fetcher("videos.example.org:8080").allowed("https://videos.example.org:8080/video")
     fetcher("10.0.0.1").allowed("http://10.0.0.1/video")
@@ -140,7 +140,7 @@ def test_a_redirect_to_another_host_is_not_followed(port: int) -> None:
         fetcher(f"127.0.0.1:{port}").fetch(f"http://127.0.0.1:{port}/away")
 
 
-def test_redirects_end(port: int) -> None:
+def test_redirects_are_limited(port: int) -> None:
     with pytest.raises(UrlFetchError, match="more than 3 times"):
         fetcher(f"127.0.0.1:{port}").fetch(f"http://127.0.0.1:{port}/loop")
 
@@ -157,17 +157,17 @@ def test_a_video_that_comes_too_slowly(port: int, path: str) -> None:
         fetcher(f"127.0.0.1:{port}", timeout=0.3).fetch(f"http://127.0.0.1:{port}/{path}")
 
 
-def test_what_comes_compressed_is_not_unpacked(port: int) -> None:
+def test_a_compressed_response_is_refused(port: int) -> None:
     with pytest.raises(UrlFetchError, match=r"compressed \(gzip\)"):
         fetcher(f"127.0.0.1:{port}").fetch(f"http://127.0.0.1:{port}/packed")
 
 
-def test_what_the_host_does_not_have(port: int) -> None:
-    with pytest.raises(UrlFetchError, match="answers 404"):
+def test_a_missing_file_on_the_host(port: int) -> None:
+    with pytest.raises(UrlFetchError, match="returned 404"):
         fetcher(f"127.0.0.1:{port}").fetch(f"http://127.0.0.1:{port}/none")
 
 
-def test_a_host_that_is_not_there() -> None:
+def test_an_unreachable_host() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         closed = probe.getsockname()[1]
@@ -178,24 +178,24 @@ def test_a_host_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fd00::1", "0.0.0.0", "224.0.0.1"]
 )
-def test_an_allowed_name_that_leads_inside(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_an_allowed_name_that_resolves_to_a_private_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (address, 80))])
     with pytest.raises(UrlNotAllowedError, match="not a public address"):
         fetcher("videos.example.org").fetch("http://videos.example.org/video")
 
 
-def test_a_name_with_one_address_inside_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(0, 0, 0, "", (address, 80)) for address in ("8.8.8.8", "10.1.2.3")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    with pytest.raises(UrlNotAllowedError, match=r"10\.1\.2\.3, which is not a public address"):
+    with pytest.raises(UrlNotAllowedError, match=r"resolves to 10\.1\.2\.3, which is not a public address"):
         fetcher("videos.example.org").fetch("http://videos.example.org/video")
 
 
-def test_a_name_is_looked_up_once(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_resolved_once(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up: list[str] = []
 
     def lookup(host: str, *_: object, **__: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
-        # The second answer is another one, as of a name server that means harm.
+        # The second answer differs, as from a malicious name server.
         looked_up.append(host)
         address = "127.0.0.1" if len(looked_up) == 1 else "203.0.113.1"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]

@@ -36,20 +36,20 @@ def test_the_longest_label_in_a_text(text: str, label: int | None) -> None:
     assert named_label(text, LABELS) == label
 
 
-def test_labels_that_read_alike_are_told_apart_by_the_classifier() -> None:
+def test_the_classifier_decides_between_labels_that_read_alike() -> None:
     assert named_label("a split jump", LABELS, prefer=4) == 4
     assert compare("a split jump", LABELS, best=4) == ("agree", 4)
     assert compare("a split jump", LABELS, best=2) == ("agree", 2)
     assert compare("a split jump", LABELS, best=3) == ("disagree", 2)
 
 
-def test_a_label_without_words_is_in_no_text() -> None:
+def test_a_label_without_words_matches_no_text() -> None:
     assert named_label("a split jump", ("(FX) —", "(FX) split jump")) == 1
     assert named_label("—", ("(FX) —",)) is None
 
 
 @given(st.sampled_from(range(len(LABELS))), st.sampled_from(("{}", "**{}**", "“{}”", "({})", "- {}.", "`{}`,")))
-def test_punctuation_about_a_name_hides_nothing(label: int, about: str) -> None:
+def test_punctuation_around_a_name_is_ignored(label: int, about: str) -> None:
     assert compare(f"It is {about.format(LABELS[label][5:])} then", LABELS, label) == ("agree", label)
 
 
@@ -61,6 +61,6 @@ words = st.text(alphabet="abc ", min_size=1).map(str.strip).filter(bool)
 
 
 @given(st.lists(words, min_size=1, max_size=6), st.data())
-def test_a_label_alone_names_itself_or_one_that_reads_alike(labels: list[str], data: st.DataObject) -> None:
+def test_a_text_that_is_a_label_names_it_or_one_that_reads_alike(labels: list[str], data: st.DataObject) -> None:
     best = data.draw(st.integers(0, len(labels) - 1))
     assert compare(labels[best], labels, best) == ("agree", best)

@@ -17,7 +17,7 @@ def test_the_authors_format() -> None:
     )
 
 
-def test_spaces_and_lines_as_people_write_them() -> None:
+def test_spaces_and_line_breaks() -> None:
     options = ("split jump", "wolf jump", "1 turn", "salto")
     assert split_choices("Which?\nA. split jump\nB. wolf jump\n C. 1 turn\nD. salto\n") == ("Which?", options)
 
@@ -34,7 +34,7 @@ def test_spaces_and_lines_as_people_write_them() -> None:
         "NBA.one B.two C.three D.four",
     ],
 )
-def test_other_texts_are_no_such_question(text: str) -> None:
+def test_other_texts_are_not_such_questions(text: str) -> None:
     assert split_choices(text) is None
 
 
@@ -43,7 +43,7 @@ def test_a_full_stop_in_the_stem() -> None:
 
 
 def test_a_long_text_full_of_letters_is_read_at_once() -> None:
-    # The authors' own expression would try each A with each B with each C: 10^15 ways.
+    # The authors' own expression would try each A with each B with each C: 10^15 combinations.
     assert split_choices("A. B. C. " * 100_000) is None
 
 
@@ -51,7 +51,7 @@ words = st.text(alphabet="abcABCD. ", min_size=1, max_size=12).map(str.strip).fi
 
 
 @given(words, st.tuples(words, words, words, words))
-def test_what_was_joined_is_split_as_the_authors_do(stem: str, options: tuple[str, ...]) -> None:
+def test_joining_and_splitting_agrees_with_the_authors_expression(stem: str, options: tuple[str, ...]) -> None:
     text = join_choices(stem, options)
     marks = re.findall(r"(?:(?<=\s)|^)[A-D]\.", text)
     if len(marks) == 4:  # none of the texts looks like an option itself

@@ -31,7 +31,7 @@ def test_an_answer_in_pieces_is_cut_where_the_whole_would_be(pieces: list[str], 
 
 
 @given(st.lists(letters, max_size=8), letters.filter(bool))
-def test_nothing_of_a_stop_text_is_given_away(pieces: list[str], stop: str) -> None:
+def test_no_part_of_a_stop_text_is_returned(pieces: list[str], stop: str) -> None:
     found = StopTexts([stop])
     given_away = ""
     for piece in pieces:

@@ -72,7 +72,7 @@ def logits(adapter: Adapter) -> torch.Tensor:
     return out
 
 
-def test_a_whole_adapter_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_whole_adapter_survives_saving_and_loading(tmp_path: Path) -> None:
     adapter = tiny_adapter()
     folder = save_adapter(*adapter, tmp_path / "whole", whole=True)
     again = load_adapter(folder)
@@ -98,7 +98,7 @@ def test_half_precision_halves_the_file_and_runs_in_single_on_the_cpu(tmp_path: 
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_an_adapter_beside_its_language_model(tmp_path: Path, language_model: Path, lora: bool) -> None:
+def test_an_adapter_without_its_language_model(tmp_path: Path, language_model: Path, lora: bool) -> None:
     adapter = beside(language_model)
     before = logits(adapter)
     if lora:
@@ -116,7 +116,7 @@ def test_an_adapter_beside_its_language_model(tmp_path: Path, language_model: Pa
 def test_another_language_model_of_the_same_width_is_refused(tmp_path: Path, language_model: Path) -> None:
     folder = save_adapter(*beside(language_model), tmp_path / "adapter", whole=False)
     other = plain_model(tmp_path / "other", seed=9)
-    with pytest.raises(AdapterMismatchError, match="another embedding; use the very same model"):
+    with pytest.raises(AdapterMismatchError, match="a different embedding; use the same model"):
         load_adapter(folder, language_model=str(other))
     assert load_adapter(folder, language_model=str(language_model)).model.config.name == "beside"
 
@@ -126,11 +126,11 @@ def test_another_tokenizer_is_refused(tmp_path: Path, language_model: Path) -> N
     settings = json.loads((folder / "sefar_adapter.json").read_text())
     settings["fingerprint"]["tokenizer"] = "0" * 64
     (folder / "sefar_adapter.json").write_text(json.dumps(settings))
-    with pytest.raises(AdapterMismatchError, match="another tokenizer"):
+    with pytest.raises(AdapterMismatchError, match="a different tokenizer"):
         load_adapter(folder)
 
 
-def test_fingerprints_tell_models_apart_and_not_dtypes() -> None:
+def test_fingerprints_distinguish_models_but_not_dtypes() -> None:
     table = torch.randn(300, 16, generator=torch.Generator().manual_seed(0))
     assert embedding_fingerprint(table, 300) == embedding_fingerprint(table.bfloat16().float(), 300)
     assert embedding_fingerprint(table, 300) == embedding_fingerprint(torch.cat([table, table[:1]]), 300)
@@ -142,9 +142,11 @@ def test_fingerprints_tell_models_apart_and_not_dtypes() -> None:
     assert tokenizer_fingerprint(tokenizer) != before
 
 
-def test_what_is_no_adapter_is_said(tmp_path: Path, language_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_says_what_is_not_an_adapter(
+    tmp_path: Path, language_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(AdapterNotFoundError, match="no/such is no folder here"):
+    with pytest.raises(AdapterNotFoundError, match="no/such is not a local folder"):
         load_adapter("no/such")
     with pytest.raises(AdapterNotFoundError, match=r"neither sefar_adapter\.json nor"):
         load_adapter(tmp_path)
@@ -152,7 +154,7 @@ def test_what_is_no_adapter_is_said(tmp_path: Path, language_model: Path, monkey
         load_adapter(language_model)
 
 
-def test_a_lora_is_merged_before_the_whole_is_kept(tmp_path: Path, language_model: Path) -> None:
+def test_a_lora_must_be_merged_before_a_whole_adapter_is_saved(tmp_path: Path, language_model: Path) -> None:
     adapter = beside(language_model)
     adapter.model.language_model = get_peft_model(adapter.model.language_model, LoraConfig(target_modules=["q_proj"]))
     with pytest.raises(ValueError, match="merge the LoRA first"):

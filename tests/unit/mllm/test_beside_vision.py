@@ -92,13 +92,13 @@ def qwen_video(seed: int) -> tuple[int, dict[str, Tensor]]:
 
 
 def qwen3_video(seed: int) -> tuple[int, dict[str, Tensor]]:
-    """The same, but each pair of frames is a video of its own to the model, with its time between them."""
+    """The same, but the model takes each pair of frames as a separate video, with timestamps between them."""
     _, inputs = qwen_video(seed)
     return 8, inputs
 
 
 def llava_video(seed: int) -> tuple[int, dict[str, Tensor]]:
-    """2 frames of 4 x 4 patches, pooled to 2 x 2, and a line's end."""
+    """2 frames of 4 x 4 patches, pooled to 2 x 2, and an end-of-line token."""
     generator = torch.Generator().manual_seed(seed)
     return 2 * 4 + 1, {"pixel_values_videos": torch.randn(1, 2, 3, 16, 16, generator=generator)}
 
@@ -149,7 +149,7 @@ def prompt(beside: SefarBesideVision, name: str, *, seed: int = 0, words: int = 
 
 
 def hooked(beside: SefarBesideVision, inputs: dict[str, Any], clips: dict[str, Tensor], **options: Any) -> Tensor:
-    """What the model says when its embedding module itself is made to give the soft tokens: ids go all the way."""
+    """The model's answer when a hook makes its embedding module return the soft tokens, so that ids go all the way."""
     soft = beside.projector(**clips).flatten(0, 1)
 
     def put(module: torch.nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ def hooked(beside: SefarBesideVision, inputs: dict[str, Any], clips: dict[str, T
 GREEDY = {"max_new_tokens": 8, "do_sample": False, "min_new_tokens": 8}
 
 
-def test_generates_as_with_a_hook_on_the_embeddings(beside: SefarBesideVision, name: str) -> None:
+def test_generates_the_same_as_with_a_hook_on_the_embeddings(beside: SefarBesideVision, name: str) -> None:
     said = []
     for seed in range(4):
         inputs, clips = prompt(beside, name, seed=seed), features(1, seed)
@@ -186,7 +186,7 @@ def test_clip_video_and_cache(beside: SefarBesideVision, name: str) -> None:
     assert not torch.allclose(logits, beside(**inputs, **features(1, 5)).logits)
     assert not torch.allclose(logits, beside(**inputs | prompt(beside, name, seed=5), **clips).logits)
     cached = beside.generate(**inputs, **clips, **GREEDY)
-    # Word by word and each time from the beginning, through the plain forward pass.
+    # Token by token, each time from the beginning, through the plain forward pass.
     ids = inputs["input_ids"]
     for _ in range(8):
         again = inputs | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -196,7 +196,7 @@ def test_clip_video_and_cache(beside: SefarBesideVision, name: str) -> None:
     assert torch.equal(cached, ids)
 
 
-def test_forward_after_generation_is_as_before(beside: SefarBesideVision, name: str) -> None:
+def test_forward_after_generation_is_unchanged(beside: SefarBesideVision, name: str) -> None:
     inputs, clips = prompt(beside, name), features(1)
     before = beside(**inputs, **clips).logits
     beside.generate(**prompt(beside, name, words=9), **clips, **GREEDY)
@@ -205,7 +205,7 @@ def test_forward_after_generation_is_as_before(beside: SefarBesideVision, name: 
 
 @pytest.mark.parametrize("name", ["Qwen2.5-VL", "Qwen3-VL"])
 def test_positions_count_the_video(beside: SefarBesideVision, name: str) -> None:
-    """With embeddings alone the Qwen models number their tokens in a line: the trap that this class is there for."""
+    """With embeddings alone the Qwen models number their tokens consecutively, which this class prevents."""
     inputs, clips = prompt(beside, name), features(1)
     embeds = beside.embed_prompt(inputs.pop("input_ids"), **clips)
     with torch.no_grad():
@@ -213,7 +213,7 @@ def test_positions_count_the_video(beside: SefarBesideVision, name: str) -> None
     assert not torch.allclose(trapped, beside(**prompt(beside, name), **clips).logits, atol=1e-3)
 
 
-def test_rows_of_a_batch_do_not_touch_each_other(beside: SefarBesideVision, name: str) -> None:
+def test_rows_of_a_batch_do_not_affect_each_other(beside: SefarBesideVision, name: str) -> None:
     short, long = prompt(beside, name, seed=1, words=2), prompt(beside, name, seed=2, words=6)
     missing = long["input_ids"].shape[1] - short["input_ids"].shape[1]
     pad = torch.zeros(1, missing, dtype=torch.long)
@@ -240,9 +240,9 @@ def test_loss_reaches_the_projector(beside: SefarBesideVision, name: str) -> Non
 def test_wrong_counts_and_sizes(beside: SefarBesideVision, name: str) -> None:
     inputs = prompt(beside, name)
     for call in (beside, beside.generate):
-        with pytest.raises(PromptError, match="4 placeholders, 2 clips need 8"):
+        with pytest.raises(PromptError, match="4 placeholders, but 2 clips need 8"):
             call(**inputs, **features(2))
-        with pytest.raises(PromptError, match="4 placeholders, 0 clips"):
+        with pytest.raises(PromptError, match="4 placeholders, but 0 clips"):
             call(**inputs)
         with pytest.raises(FeatureMismatchError, match="takes"):
             call(**inputs, sefar_embedding=torch.zeros(1, 9), sefar_tokens=torch.zeros(1, 3, 4))
@@ -262,7 +262,7 @@ def test_saved_and_loaded(name: str, tmp_path: Path) -> None:
     assert torch.equal(beside(**inputs, **clips).logits, again(**inputs, **clips).logits)
     assert sorted(path.name for path in folder.iterdir()) == ["projector.safetensors", "sefar_adapter.json"]
     torch.manual_seed(7)
-    with pytest.raises(AdapterMismatchError, match="another embedding"):
+    with pytest.raises(AdapterMismatchError, match="a different embedding"):
         SefarBesideVision.load(folder, CLASSES[name][0](), tiny_tokenizer())
     (folder / "sefar_adapter.json").unlink()
     with pytest.raises(AdapterNotFoundError):

@@ -74,11 +74,11 @@ def plainly(adapter: Adapter, messages: Sequence[Message], tokens: int) -> str:
     return adapter.processor.tokenizer.decode(out[0, len(prompt.ids) :], skip_special_tokens=True)
 
 
-async def test_answers_as_transformers_does(adapter: Adapter) -> None:
+async def test_answers_match_transformers(adapter: Adapter) -> None:
     async with running(adapter) as generator:
         for clips in range(3):
             text, reason, usage = await answer(generator, asked(clips=clips), GenerationOptions(max_tokens=12))
-            # A character that the last token leaves unfinished is not given out.
+            # A character that the last token leaves incomplete is not returned.
             assert text.rstrip("\ufffd") == plainly(adapter, asked(clips=clips), 12).rstrip("\ufffd")
             assert reason == "length"
             assert usage is not None and usage.completion_tokens == 12
@@ -96,7 +96,7 @@ async def test_an_answer_does_not_depend_on_its_batch(adapter: Adapter) -> None:
     assert len({text for text, _, _ in alone}) == len(requests)
 
 
-async def test_a_seed_repeats_a_draw_and_none_does_not(adapter: Adapter) -> None:
+async def test_a_seed_repeats_a_sample_and_no_seed_does_not(adapter: Adapter) -> None:
     async with running(adapter) as generator:
         one, same, other, free, free_again = [
             (await answer(generator, asked(), GenerationOptions(24, temperature=1.0, seed=seed)))[0]
@@ -106,13 +106,13 @@ async def test_a_seed_repeats_a_draw_and_none_does_not(adapter: Adapter) -> None
     assert len({one, other, free, free_again}) == 4
 
 
-async def test_draws_follow_the_model_probabilities(adapter: Adapter) -> None:
+async def test_samples_follow_the_model_probabilities(adapter: Adapter) -> None:
     prompt = make_prompt(adapter.processor, asked())
     with torch.inference_mode():
         logits = adapter.model(
             torch.tensor([prompt.ids]), sefar_embedding=prompt.sefar_embedding, sefar_tokens=prompt.sefar_tokens
         ).logits[0, -1]
-    temperature = float(logits.std())  # flat enough for several tokens to be drawn
+    temperature = float(logits.std())  # flat enough for several tokens to be sampled
     expected = (logits / temperature).softmax(-1)
     best = int(expected.argmax())
     async with running(adapter, max_queue=400) as generator:
@@ -160,7 +160,7 @@ async def test_an_answer_may_be_as_long_as_the_context_leaves_room(adapter: Adap
 
 
 @pytest.mark.parametrize(
-    ("messages", "options", "error", "words"),
+    ("messages", "options", "error", "message"),
     [
         (asked("a" * 2000), GenerationOptions(), PromptTooLongError, f"may have {CONTEXT}"),
         (asked("look at <sefar>"), GenerationOptions(), PromptError, "<sefar>"),
@@ -174,17 +174,17 @@ async def test_an_answer_may_be_as_long_as_the_context_leaves_room(adapter: Adap
         ),
     ],
 )
-async def test_what_cannot_be_asked_is_said_and_the_next_is_answered(
-    adapter: Adapter, messages: list[Message], options: GenerationOptions, error: type[Exception], words: str
+async def test_a_bad_request_gets_an_error_and_the_next_one_an_answer(
+    adapter: Adapter, messages: list[Message], options: GenerationOptions, error: type[Exception], message: str
 ) -> None:
     async with running(adapter) as generator:
-        with pytest.raises(error, match=words):
+        with pytest.raises(error, match=message):
             await answer(generator, messages, options)
         assert generator.queue_depth == 0
         assert (await answer(generator, asked(), GenerationOptions(3)))[0]
 
 
-async def test_options_that_cannot_be_judged(adapter: Adapter) -> None:
+async def test_options_that_cannot_be_scored(adapter: Adapter) -> None:
     async with running(adapter) as generator:
         with pytest.raises(PromptError, match="none of them empty"):
             await generator.score(asked(), ["salto", " "])
@@ -193,7 +193,7 @@ async def test_options_that_cannot_be_judged(adapter: Adapter) -> None:
         assert generator.queue_depth == 0
 
 
-async def test_a_caller_that_leaves_frees_its_place(adapter: Adapter) -> None:
+async def test_a_caller_that_leaves_frees_its_slot(adapter: Adapter) -> None:
     async with running(adapter, max_queue=1) as generator:
         pieces = generator.generate(asked(), GenerationOptions(200, temperature=1.0, seed=0))
         await anext(pieces)
@@ -205,7 +205,7 @@ async def test_a_caller_that_leaves_frees_its_place(adapter: Adapter) -> None:
         assert (await answer(generator, asked(), GenerationOptions(3)))[0]
 
 
-async def test_one_request_that_breaks_the_model_does_not_break_its_batch(
+async def test_a_request_that_breaks_the_model_does_not_fail_its_batch(
     adapter: Adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = adapter.model.generate
@@ -227,7 +227,7 @@ async def test_one_request_that_breaks_the_model_does_not_break_its_batch(
         await generator.check()
 
 
-async def test_closing_ends_what_runs(adapter: Adapter) -> None:
+async def test_closing_ends_running_requests(adapter: Adapter) -> None:
     generator = LocalGenerator(adapter)
     with pytest.raises(GeneratorUnavailableError, match="starting"):
         await generator.check()
@@ -245,7 +245,7 @@ async def test_closing_ends_what_runs(adapter: Adapter) -> None:
     assert generator.queue_depth == 0
 
 
-def test_an_encoder_of_another_name_does_not_fit(adapter: Adapter) -> None:
+def test_an_encoder_with_another_name_is_refused(adapter: Adapter) -> None:
     generator = LocalGenerator(adapter)
     generator.fits(FAKE_METADATA)
     for change in ({"name": "other"}, {"version": "2"}, {"embedding_dim": 9}):

@@ -88,7 +88,7 @@ def make(kind: str, processor: SefarProcessor) -> Model:
     model = SefarForConditionalGeneration(config).eval()
     for weight in model.projector.parameters():
         torch.nn.init.normal_(weight, std=0.5)
-    # Padding of zeros, which no published model has, would make NaN of Gemma 3n's gradient.
+    # Padding of zeros, which no published model has, would turn Gemma 3n's gradient into NaN.
     torch.nn.init.normal_(model.get_input_embeddings().weight.data[tokenizer.pad_token_id], std=0.3)
     return model
 
@@ -116,7 +116,7 @@ CLIPS = [1, 0, 2]
 
 
 def batch(processor: SefarProcessor, *rows: int) -> dict[str, Tensor]:
-    """The texts asked for and their clips, padded on the left."""
+    """The requested texts and their clips, padded on the left."""
     chosen = rows or tuple(range(len(TEXTS)))
     every = features(sum(CLIPS))
     clips = [sum(CLIPS[:row]) + number for row in chosen for number in range(CLIPS[row])]
@@ -138,13 +138,13 @@ def test_loss_reaches_the_projector(model: Model, processor: SefarProcessor) -> 
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.projector.parameters())
 
 
-def test_clip_changes_what_is_said(model: Model, processor: SefarProcessor) -> None:
+def test_clip_changes_the_answer(model: Model, processor: SefarProcessor) -> None:
     inputs = batch(processor, 0)
     logits = model(**inputs).logits[0, -1]
     assert not torch.allclose(logits, model(**inputs | features(1, seed=9)).logits[0, -1], atol=1e-3)
 
 
-def test_greedy_with_cache_is_step_by_step(model: Model, processor: SefarProcessor) -> None:
+def test_greedy_with_cache_matches_step_by_step(model: Model, processor: SefarProcessor) -> None:
     inputs = batch(processor, 2)
     ids = inputs["input_ids"]
     for _ in range(6):
@@ -155,7 +155,7 @@ def test_greedy_with_cache_is_step_by_step(model: Model, processor: SefarProcess
     assert model.generate(**inputs, **GREEDY, use_cache=False).tolist() == ids.tolist()
 
 
-def test_padded_batch_is_row_by_row(model: Model, processor: SefarProcessor) -> None:
+def test_padded_batch_matches_single_rows(model: Model, processor: SefarProcessor) -> None:
     inputs = batch(processor)
     words = said(model.generate(**inputs, **GREEDY), inputs)
     for row in range(3):
@@ -163,7 +163,7 @@ def test_padded_batch_is_row_by_row(model: Model, processor: SefarProcessor) -> 
         assert said(model.generate(**alone, **GREEDY), alone) == [words[row]]
 
 
-def test_beams_take_their_clips_along(model: Model, processor: SefarProcessor) -> None:
+def test_beams_keep_their_clips(model: Model, processor: SefarProcessor) -> None:
     beams = GREEDY | {"num_beams": 3}
     inputs = batch(processor)
     words = said(model.generate(**inputs, **beams), inputs)
@@ -302,28 +302,28 @@ Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "told"),
+    ("change", "error", "message"),
     [
-        (lambda given: given | features(2), PromptError, "4 placeholders, 2 clips need 8"),
-        (lambda given: {"input_ids": given["input_ids"]}, PromptError, "4 placeholders, 0 clips"),
+        (lambda given: given | features(2), PromptError, "4 placeholders, but 2 clips need 8"),
+        (lambda given: {"input_ids": given["input_ids"]}, PromptError, "4 placeholders, but 0 clips"),
         (lambda given: given | {"input_ids": given["input_ids"][:, 2:]}, PromptError, "3 placeholders"),
         (lambda given: given | {"sefar_embedding": torch.zeros(1, 9)}, FeatureMismatchError, r"\(1, 9\)"),
         (lambda given: given | {"sefar_tokens": torch.zeros(1, 2, 4)}, FeatureMismatchError, r"\(1, 2, 4\)"),
     ],
     ids=["clip too many", "no clip", "placeholder missing", "embedding's width", "elements"],
 )
-def test_prompt_that_does_not_fit_its_clips(
-    processor: SefarProcessor, change: Change, error: type[Exception], told: str
+def test_prompt_whose_placeholders_do_not_fit_its_clips(
+    processor: SefarProcessor, change: Change, error: type[Exception], message: str
 ) -> None:
     model, inputs = make("llama", processor), batch(processor, 0)
     wrong = change({name: values for name, values in inputs.items() if name != "attention_mask"})
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         model(**wrong)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         model.generate(**wrong, max_new_tokens=2)
 
 
-def test_processor_counts_and_measures(processor: SefarProcessor) -> None:
+def test_processor_checks_counts_and_shapes(processor: SefarProcessor) -> None:
     with pytest.raises(PromptError, match="2 placeholders <sefar> for 1 clips"):
         processor("<sefar><sefar>", **features(1))
     with pytest.raises(PromptError, match="0 placeholders <sefar> for 1 clips"):

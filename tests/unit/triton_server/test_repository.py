@@ -1,4 +1,4 @@
-"""Model repositories: configurations that Triton parses and that cannot go stale, versions put in whole."""
+"""Model repositories: configurations that Triton parses and that cannot go stale, and atomic publishing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def parsed(text: str) -> pb.ModelConfig:
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_configuration_says_what_the_model_says(flavour: Flavour) -> None:
+def test_configuration_matches_the_model_s_metadata(flavour: Flavour) -> None:
     config = parsed(config_text(model_config(FAKE_METADATA, "fake", flavour)))
     assert described(config, required=True) == FAKE_METADATA
     assert [(t.name, list(t.dims)) for t in config.output] == [
@@ -43,7 +43,7 @@ def test_configuration_says_what_the_model_says(flavour: Flavour) -> None:
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_the_committed_repository_is_what_its_model_says(flavour: Flavour) -> None:
+def test_the_committed_repository_matches_its_model(flavour: Flavour) -> None:
     folder = shipped_model().parent.parent
     metadata = OnnxModel(shipped_model(), device="cpu").metadata
     text = config_file(folder, flavour).read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ def test_the_committed_repository_is_what_its_model_says(flavour: Flavour) -> No
     assert (folder / metadata.version / "model.py").read_bytes() == PYTHON_MODEL.read_bytes()
 
 
-def test_versions_are_added_beside_each_other(untrained_model: Path, tmp_path: Path) -> None:
+def test_versions_are_added_next_to_each_other(untrained_model: Path, tmp_path: Path) -> None:
     put = publish(untrained_model, tmp_path / "models")
     assert str(put) == f"{tmp_path}/models/sefar_encoder/1: untrained, version 1"
     write_redescribed(untrained_model, tmp_path / "b.onnx", version="12")
@@ -60,11 +60,11 @@ def test_versions_are_added_beside_each_other(untrained_model: Path, tmp_path: P
     assert versions(tmp_path / "models") == [1, 12]
     assert {file.name for file in (folder / "12").iterdir()} == {"model.onnx", "model.py"}
     assert {entry.name for entry in folder.iterdir()} == {"1", "12", "config.pbtxt", "configs"}
-    with pytest.raises(RepositoryError, match="12 is there already; export the model with --version 13"):
+    with pytest.raises(RepositoryError, match="12 exists already; export the model with --version 13"):
         publish(tmp_path / "b.onnx", tmp_path / "models")
 
 
-def test_what_cannot_be_a_version_is_refused_and_changes_nothing(untrained_model: Path, tmp_path: Path) -> None:
+def test_an_invalid_version_is_refused_and_changes_nothing(untrained_model: Path, tmp_path: Path) -> None:
     repository = tmp_path / "models"
     publish(untrained_model, repository)
     before = {file: file.read_bytes() for file in repository.rglob("*") if file.is_file()}
@@ -77,19 +77,19 @@ def test_what_cannot_be_a_version_is_refused_and_changes_nothing(untrained_model
         publish(tmp_path / "named.onnx", repository)
     with pytest.raises(ModelLoadError, match="cannot be loaded"):
         publish(tmp_path / "junk.onnx", repository)
-    with pytest.raises(RepositoryError, match="cannot name a folder"):
+    with pytest.raises(RepositoryError, match="is not a valid model name"):
         publish(untrained_model, repository, "../x")
     assert {file: file.read_bytes() for file in repository.rglob("*") if file.is_file()} == before
 
 
-def test_other_peoples_models_are_passed_over_unless_asked_for() -> None:
+def test_models_without_sefar_metadata_are_skipped_unless_requested() -> None:
     config = pb.ModelConfig(name="resnet")
     assert described(config, required=False) is None
-    with pytest.raises(ModelLoadError, match=r"the Triton model 'resnet' carries no sefar\.\* metadata"):
+    with pytest.raises(ModelLoadError, match=r"the Triton model 'resnet' has no sefar\.\* metadata"):
         described(config, required=True)
 
 
-def test_tensors_that_contradict_the_description_are_named() -> None:
+def test_error_names_tensors_that_contradict_the_description() -> None:
     config = model_config(FAKE_METADATA, "fake", "cpu")
     config.output[0].dims[0] = 99
     with pytest.raises(
