@@ -33,7 +33,7 @@ PACKAGE = Path(sefar_serve.__path__[0])
 _TORCH = PACKAGE / "mllm"
 """Not imported, since it needs torch; its errors are subclasses that keep the code of their base."""
 
-_ROW = 0
+ROW = 0
 """Stands for an HTTP status where a code is only ever in a row."""
 
 
@@ -55,7 +55,7 @@ class Entry:
 def render() -> str:
     """The page as Markdown."""
     found = errors()
-    rows = found.pop(_ROW)
+    rows = found.pop(ROW)
     parts = [INTRO]
     for status, entries in sorted(found.items()):
         name = "Client Closed Request" if status == 499 else HTTPStatus(status).phrase
@@ -125,7 +125,7 @@ def _raised_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tup
                 param = rest[1].value if len(rest) > 1 and isinstance(rest[1], ast.Constant) else None
                 yield status, what, param, _message(rest[0], variables)
             case ast.Call(ast.Name("DecodeError" | "_Refusal"), [ast.Constant(str(what)), message]):
-                yield _ROW, what, None, _message(message, variables)
+                yield ROW, what, None, _message(message, variables)
             case _:
                 continue
 

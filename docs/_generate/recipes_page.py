@@ -85,7 +85,7 @@ def _literal(expression: ast.expr) -> str:
             return "null"
         case ast.Constant(value=bool(value)):
             return code(str(value).lower())
-        case ast.Constant(value=str(value)):
+        case ast.Constant(value=str(value)) | ast.Call(ast.Name("Path"), [ast.Constant(value=str(value))]):
             return code(value)
         case _:
             return code(ast.unparse(expression))

@@ -25,11 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm" / "sefar-serve"
 PAGE = ROOT / "docs" / "how-to" / "kubernetes.md"
-OTHER_PAGES = [PAGE.with_name(name) for name in ("docker.md", "monitor.md", "restrict-access.md", "upgrade-a-model.md")]
 GATEWAY_IMAGE = ROOT / "Dockerfile"
 TRITON_IMAGE = DEPLOY / "triton" / "Dockerfile"
 COMPOSE = [DEPLOY / f"compose{part}.yaml" for part in ("", ".gpu", ".jobs")]
-TEXTS = [GATEWAY_IMAGE, PAGE, *OTHER_PAGES, *(file for file in sorted(DEPLOY.rglob("*")) if file.is_file())]
+TEXTS = [GATEWAY_IMAGE, PAGE, *(file for file in sorted(DEPLOY.rglob("*")) if file.is_file())]
 
 TRITON_METRICS = {
     "nv_gpu_memory_total_bytes",
