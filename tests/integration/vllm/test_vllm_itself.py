@@ -13,9 +13,9 @@ import httpx
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from test_vllm_generator import CONVERSATIONS, answer, in_process, started
 from tiny_language_model import CONTEXT, ELEMENTS, EMBEDDING_DIM, TOKEN_DIM, tiny_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from vllm_generators import CONVERSATIONS, answer, in_process, started
 from vllm_stand_in import free_port
 
 from sefar_serve.language import GenerationOptions, GeneratorUnavailableError
