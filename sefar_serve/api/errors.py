@@ -38,7 +38,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         403: "a URL of a host, or a path, that the operator does not allow",
         404: "no such model, clip or job",
         413: "too large or too long",
-        415: "not a video",
+        415: "not a video, or a Content-Encoding that is not decoded",
         422: "a video that is empty or cannot be decoded",
         429: "overloaded; see Retry-After",
         501: "no language model here, or no batch jobs",
