@@ -330,16 +330,19 @@ class Model:
     ) -> T | Results[T]:
         one = is_one(video)
         background = self._ready()
-        answers = background.parts
-
-        def begin(video: Video) -> Future[T]:
-            given = read_video(video, answers.fetcher)
-            return background.submit(lambda: call(answers, given))
-
+        # Bound to the model, so that it is not closed as long as its results are taken: load().classify(videos).
+        begin = partial(self._begin, background, call)
         if one:
             return background.result(begin(cast(Video, video)))
         videos = cast(Iterable[Video], video)
         return many.each(videos, begin, background.result, AHEAD * videos_at_once(self._settings))
+
+    def _begin(
+        self, background: Background[Answers], call: Callable[[Answers, GivenVideo], Awaitable[T]], video: Video
+    ) -> Future[T]:
+        answers = background.parts
+        given = read_video(video, answers.fetcher)
+        return background.submit(lambda: call(answers, given))
 
 
 def _place(model: str | os.PathLike[str] | None) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group))
 
 
-def _made_once(file: Path, make: Callable[[Path], None]) -> Path:
-    """A file that the first worker to ask makes, for all of them."""
+def _made_once(file: Path, make: Callable[[Path], object]) -> Path:
+    """A file or folder that the first worker to ask makes, for all of them."""
     file.parent.mkdir(exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
         if not file.exists():
@@ -75,6 +75,18 @@ def untrained_model(between_workers: Path) -> Path:
 
     return _made_once(
         between_workers / "untrained" / "model.onnx", lambda file: export_untrained(file, labels=["a", "b", "c", "d"])
+    )
+
+
+@pytest.fixture(scope="session")
+def small_gym(between_workers: Path) -> Path:
+    """SynthGym, preset easy, with five training clips of each class, one to validate and one to test; read-only."""
+    from sefar_training.synthgym import write_dataset
+
+    counts = {"train": 5, "val": 1, "test": 1}
+    return _made_once(
+        between_workers / "small" / "gym",
+        lambda folder: write_dataset(folder, "easy", 0, counts, workers=1, progress=False),
     )
 
 

@@ -31,4 +31,6 @@ def test_install_the_wheel_and_classify(tmp_path: Path) -> None:
     assert not names & {"torch", "torchvision", "timm", "transformers", "opencv-python-headless"}
     (tmp_path / "clip.mp4").write_bytes(encode_grey_clip([90] * 20))
     shown = run(python.with_name("sefar"), "classify", "clip.mp4", "--json", cwd=tmp_path)
-    assert json.loads(shown)["object"] == "classification"
+    label = json.loads(shown)["labels"][0]["label"]
+    program = "import sefar_serve as sefar; print(sefar.load().classify('clip.mp4').best.label)"
+    assert run(python, "-W", "error", "-c", program, cwd=tmp_path) == f"{label}\n"

@@ -15,7 +15,6 @@ import torch
 import yaml
 
 from sefar_training.checkpoint import load_checkpoint
-from sefar_training.synthgym import write_dataset
 
 # Few small clips, no batch statistics and no dropout, so that only the order of arithmetic can differ.
 RECIPE = {
@@ -38,11 +37,10 @@ RECIPE = {
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("gym")
-    write_dataset(root, "easy", clips_per_class={"train": 5, "val": 1, "test": 1}, workers=2, progress=False)
-    file = root / "recipe.yaml"
-    file.write_text(yaml.safe_dump({**RECIPE, "out": str(root), "data": RECIPE["data"] | {"root": str(root)}}))
+def recipe(small_gym: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recipe")
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump({**RECIPE, "out": str(folder), "data": RECIPE["data"] | {"root": str(small_gym)}}))
     return file
 
 

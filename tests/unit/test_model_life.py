@@ -72,6 +72,15 @@ def test_a_dropped_model_ends_its_threads(dark_clip: bytes) -> None:
     until(lambda: not model_threads())
 
 
+def test_results_keep_their_model(dark_clip: bytes) -> None:
+    results = fake_model().classify([dark_clip] * 20)
+    gc.collect()
+    assert [result.best.index for result in results] == [0] * 20  # type: ignore[union-attr]
+    del results
+    gc.collect()
+    until(lambda: not model_threads())
+
+
 def test_several_threads(dark_clip: bytes, bright_clip: bytes) -> None:
     with fake_model() as model, ThreadPoolExecutor(8) as threads:
 
@@ -153,6 +162,7 @@ def test_a_pickled_model_is_loaded_where_it_is_used_and_once(
     again.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of Python 3.12, for a process with threads
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_worker_processes(dark_clip: bytes, bright_clip: bytes, method: str) -> None:
     videos = [dark_clip, bright_clip] * 4

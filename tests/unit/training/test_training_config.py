@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sefar_training.config import load_recipe
+from sefar_training.config import ModelConfig, load_recipe
+from sefar_training.model import Architecture, create_model
 from sefar_training.recipe import RecipeError
 
 MINIMAL = "out: runs/x\ndata: {root: d, train: train.csv}\noptim: {epochs: 2}\n"
@@ -67,3 +68,16 @@ def test_file_that_is_no_recipe_is_named(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(RecipeError, match=r"broken\.yaml is not"):
         load_recipe(file)
+
+
+def test_sizes_without_a_name() -> None:
+    config = ModelConfig(architecture=Architecture(patch=8, dim=48, depth=2, heads=3), size=40, resize=48)
+    assert config.sizes_name == "48x2"
+    assert ModelConfig.model_validate_json(config.model_dump_json()) == config
+    model = create_model(config.variant, 2, size=config.size, architecture=config.architecture)
+    assert model.backbone.pos_embed.shape == (1, 26, 48)
+    assert ModelConfig().sizes_name == "tiny"
+    with pytest.raises(ValueError, match="size 64 is not a multiple of the patch size 12"):
+        ModelConfig(architecture=Architecture(patch=12, dim=48, depth=2, heads=3))
+    with pytest.raises(ValueError, match="width 48 is not a multiple of the number of heads 5"):
+        Architecture(patch=8, dim=48, depth=2, heads=5)

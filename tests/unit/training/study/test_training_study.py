@@ -14,7 +14,6 @@ from sefar_training.study import StudyError, SweepError, find_study, load_study,
 from sefar_training.study.interval import interval
 from sefar_training.study.measure import Prober, probe_order
 from sefar_training.study.plan import STUDIES, plan_study, split_labels
-from sefar_training.synthgym import write_dataset
 
 ENTRIES = [
     ListEntry(f"clips/{label}_{n}.mp4", Path(f"clips/{label}_{n}.mp4"), label) for label in range(3) for n in range(20)
@@ -76,9 +75,8 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("gym")
-    write_dataset(root, "easy", clips_per_class={"train": 4, "val": 1, "test": 1}, workers=1, progress=False)
+def small_study(small_gym: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("study")
     recipe = {
         "out": str(root / "unused"),
         "model": {
@@ -87,7 +85,7 @@ def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "resize": 32,
         },
         "data": {
-            "root": str(root),
+            "root": str(small_gym),
             "train": "lists/synthgym_100/train.csv",
             "unlabel": "lists/synthgym_100/unlabel.csv",
             "test": "lists/synthgym_100/test.csv",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -27,7 +28,6 @@ from sefar_training.adapter.measures import AdapterReport, caption_figures
 from sefar_training.adapter.stages import build_model, tiny_language_model, train_stages
 from sefar_training.adapter.train import train_adapter
 from sefar_training.data import ClassTable
-from sefar_training.export import export_untrained
 from sefar_training.synthgym import CLASSES
 
 # peft and transformers speak of each other's old names.
@@ -209,8 +209,13 @@ def test_the_command_measures_and_writes(finished: Path, clips: Path, untrained_
     assert table.exit_code == 0 and "little on blind, 4 clips" in table.output
 
 
-def test_an_encoder_that_it_was_not_trained_with_is_refused(finished: Path, clips: Path, tmp_path: Path) -> None:
-    export_untrained(tmp_path / "other.onnx", labels=["a", "b", "c", "d"], name="other")
+def test_an_encoder_that_it_was_not_trained_with_is_refused(
+    finished: Path, clips: Path, untrained_model: Path, tmp_path: Path
+) -> None:
+    other = onnx.load(untrained_model)
+    (name,) = (prop for prop in other.metadata_props if prop.key == "sefar.name")
+    name.value = "other"
+    onnx.save(other, tmp_path / "other.onnx")
     where = [str(finished), str(clips / "test.csv"), "--root", str(clips), "--encoder", str(tmp_path / "other.onnx")]
     result = CliRunner().invoke(app, ["adapter", "evaluate", *where])
     assert isinstance(result.exception, AdapterMismatchError)  # `sefar` tells it in a line

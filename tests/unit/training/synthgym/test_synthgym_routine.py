@@ -41,9 +41,9 @@ def test_a_routine_of_nothing_is_an_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_data_set_holds_routines_with_their_timelines(small_set: Path) -> None:
-    timeline = json.loads((small_set / "routines" / "timeline.json").read_text())
+def test_a_data_set_holds_routines_with_their_timelines(small_gym: Path) -> None:
+    timeline = json.loads((small_gym / "routines" / "timeline.json").read_text())
     assert len(timeline) == PRESETS["easy"].routines
     for name, segments in timeline.items():
-        assert (small_set / name).is_file()
+        assert (small_gym / name).is_file()
         assert all(CLASSES[segment["label"]].name == segment["name"] for segment in segments)

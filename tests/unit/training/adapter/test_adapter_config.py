@@ -8,7 +8,7 @@ from sefar_training.adapter.compare import load_comparison, plan_comparison
 from sefar_training.adapter.config import load_adapter_recipe
 from sefar_training.recipe import RecipeError
 
-RECIPES = Path(__file__).resolve().parents[3] / "training" / "recipes"
+RECIPES = Path(__file__).resolve().parents[4] / "training" / "recipes"
 SHIPPED = RECIPES / "synthgym_adapter.yaml"
 
 

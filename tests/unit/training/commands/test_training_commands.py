@@ -1,0 +1,96 @@
+"""Training commands as `sefar` finds them: by entry point, in groups, light to import, with errors of one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import yaml
+from small_videos import encode
+from typer.testing import CliRunner
+
+from sefar_serve.cli import app, main
+from sefar_training import export
+from sefar_training.checkpoint import CheckpointInfo, save_checkpoint
+from sefar_training.commands.app import app as commands
+from sefar_training.config import ModelConfig
+from sefar_training.export import ParityError
+from sefar_training.model import create_model
+
+NAMES = ("train", "evaluate", "study", "export", "convert", "adapter", "synth", "lists")
+
+
+def test_sefar_has_every_training_command_in_a_panel_of_its_own() -> None:
+    (entry,) = entry_points(group="sefar.commands")
+    assert entry.load() is commands
+    shown = CliRunner().invoke(app, ["--help"], terminal_width=120).output
+    own, train, data = (shown.index(title) for title in ("Serve and recognise", "Train and evaluate", "Training data"))
+    assert own < shown.index("│ classify ") < train < shown.index("│ adapter ") < data < shown.index("│ lists ")
+    assert all(f"│ {name} " in shown[train:] for name in NAMES)
+    assert CliRunner().invoke(app, ["adapter", "compare", "--help"]).exit_code == 0
+
+
+def test_commands_are_imported_without_what_they_train_with() -> None:
+    heavy = {"torch", "onnx", "onnxruntime", "cv2", "matplotlib", "transformers", "scipy", "timm", "yaml"}
+    script = f"import sys, sefar_training.commands.app; print({heavy!r} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """What `sefar` prints to standard error when it fails, without the terminal's line breaks."""
+    monkeypatch.setattr(sys, "argv", ["sefar", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe of two clips, of which the second is no video."""
+    encode(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").write_text("no video")
+    (tmp_path / "train.csv").write_text("a.mp4 0\nb.mp4 1\n")
+    fields = {
+        "out": str(tmp_path / "run"),
+        "model": {
+            "architecture": {"patch": 16, "dim": 24, "depth": 1, "heads": 3, "stem": "patch"},
+            "size": 32,
+            "resize": 32,
+        },
+        "data": {"root": str(tmp_path), "train": "train.csv", "labels": None, "cache_gb": 1},
+        "optim": {"epochs": 1, "batch_size": 1, "precision": "fp32"},
+    }
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(fields))
+    return file
+
+
+def test_errors_of_a_training_end_in_a_line(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "data.max_broken allows 0: b.mp4" in run(monkeypatch, capsys, "train", recipe)
+    done = CliRunner().invoke(app, ["train", str(recipe), "data.max_broken=1"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"checkpoint: {recipe.parent / 'run' / 'final'}\n"
+    assert "holds a run; set resume=true" in run(monkeypatch, capsys, "train", recipe, "data.max_broken=1")
+    again = CliRunner().invoke(app, ["train", str(recipe), "data.max_broken=1", "--resume"])
+    assert again.exit_code == 0, again.output
+
+
+def test_a_graph_that_disagrees_with_torch_ends_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = CheckpointInfo(model=ModelConfig(), dataset="none", labels=("a",))
+    save_checkpoint(tmp_path / "final", create_model("tiny", 1), info)
+
+    def disagree(*_: object) -> None:
+        raise ParityError("logits differs from torch by 1.0 at batch 1")
+
+    monkeypatch.setattr(export, "export_model", disagree)
+    told = run(monkeypatch, capsys, "export", tmp_path / "final", "--out", tmp_path / "model.onnx")
+    assert "error: logits differs from torch" in told

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from hub_files import in_hub_cache
+from safetensors.torch import save_file
+from timm.models import VisionTransformer
+
+from sefar_training.checkpoint import load_checkpoint, read_info
+from sefar_training.convert import ConversionError, convert
+from sefar_training.model import Architecture
+
+VIT = "vit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def vit() -> VisionTransformer:
+    torch.manual_seed(0)
+    vit = timm.create_model(VIT).eval()
+    with torch.no_grad():  # so that no tensor is a constant that another could be mistaken for
+        for parameter in vit.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    return vit
+
+
+def test_backbone_starts_as_the_image_model(vit: VisionTransformer, tmp_path: Path) -> None:
+    save_file(vit.state_dict(), tmp_path / "vit.safetensors")
+    report = convert(tmp_path / "vit.safetensors", tmp_path / "out", architecture=VIT, sample_frames=(1, 2, 4))
+    model, info = load_checkpoint(tmp_path / "out")
+    assert info.model.architecture == Architecture(patch=16, dim=192, depth=12, heads=3)
+    assert info.model.mean == (0.5, 0.5, 0.5)
+    assert report.classes == 1000
+    assert report.carried == len(vit.state_dict()) - 2
+    assert report.derived == 12 * 8 + 3
+    assert report.new == 14
+    pictures = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        expected = vit.forward_features(pictures)[:, 0]
+        tokens = model.backbone(pictures.unsqueeze(1).repeat(1, 7, 1, 1, 1))
+    difference = float((tokens - expected.unsqueeze(1)).abs().max())
+    print("tokens of a still picture against timm:", difference)
+    assert difference < 1e-4
+    for block in model.backbone.blocks:
+        assert not block.temporal_fc.weight.any()
+        assert not block.temporal_fc.bias.any()
+        assert torch.equal(block.temporal_attn.qkv.weight, block.attn.qkv.weight)
+        assert torch.equal(block.temporal_norm1.bias, block.norm1.bias)
+
+
+def test_the_same_source_gives_the_same_checkpoint_and_draws_nothing(vit: VisionTransformer, tmp_path: Path) -> None:
+    torch.save({"state_dict": vit.state_dict()}, tmp_path / "vit.pth")
+    before = torch.get_rng_state()
+    for name in ("first", "second"):
+        convert(tmp_path / "vit.pth", tmp_path / name, architecture=VIT)
+    assert torch.equal(before, torch.get_rng_state())
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second")]
+    assert files[0] == files[1]
+
+
+def test_positions_are_interpolated_to_another_size(vit: VisionTransformer, tmp_path: Path) -> None:
+    torch.save(vit.state_dict(), tmp_path / "vit.pth")
+    labels = tmp_path / "labels.txt"
+    labels.write_text("jump\nturn\n")
+    report = convert(tmp_path / "vit.pth", tmp_path / "out", architecture=VIT, size=96, labels=labels, name="own")
+    assert (report.model.size, report.model.resize, report.classes) == (96, 110, 2)
+    assert read_info(tmp_path / "out").labels == ("jump", "turn")
+    positions = load_checkpoint(tmp_path / "out")[0].backbone.pos_embed
+    assert positions.shape == (1, 37, 192)
+    assert torch.equal(positions[:, 0], vit.pos_embed[:, 0])
+    with pytest.raises(ConversionError, match="size 100 is not a multiple of the patch size 16"):
+        convert(tmp_path / "vit.pth", tmp_path / "out", architecture=VIT, size=100)
+
+
+def test_pretrained_weights_come_through_timm_and_the_hub(
+    vit: VisionTransformer, tmp_path: Path, hub_cache: Path
+) -> None:
+    tag = f"{VIT}.augreg_in21k_ft_in1k"
+    with pytest.raises(ConversionError, match=rf"the weights of {tag} cannot be fetched"):
+        convert(tag, tmp_path / "out")
+    save_file(vit.state_dict(), tmp_path / "vit.safetensors")
+    in_hub_cache(hub_cache, f"timm/{tag}", {"model.safetensors": (tmp_path / "vit.safetensors").read_bytes()})
+    convert(tag, tmp_path / "out")
+    assert torch.equal(load_checkpoint(tmp_path / "out")[0].backbone.norm.weight, vit.norm.weight)
+
+
+def test_folder_as_timm_publishes_it(vit: VisionTransformer, tmp_path: Path) -> None:
+    folder = tmp_path / "vit"
+    folder.mkdir()
+    save_file(vit.state_dict(), folder / "model.safetensors")
+    said = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    (folder / "config.json").write_text(json.dumps({"architecture": VIT, "pretrained_cfg": said}))
+    assert convert(folder, tmp_path / "out").model.mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changed", "why"),
+    [
+        (VIT, {"class_token": False, "global_pool": "avg"}, "has no class token"),
+        (VIT, {"init_values": 1e-5}, r"no place in our model for: blocks\.0\.ls1\.gamma"),
+        (VIT, {"qkv_bias": False}, r"missing: blocks\.0\.attn\.qkv\.bias"),
+        (VIT, {"reg_tokens": 4}, "no position embedding of a class token and a square of patches"),
+        (VIT, {"mlp_ratio": 2}, r"blocks\.0\.mlp\.fc1\.weight \(48, 24\) not \(96, 24\)"),
+        ("vit_base_patch32_clip_quickgelu_224", {}, "has another activation"),
+        ("resnet18", {}, "resnet18 is no plain vision transformer, but a ResNet"),
+        ("vit_nano", {}, "timm knows no model 'vit_nano'"),
+        (f"{VIT}.made_up", {}, "timm cannot build"),
+    ],
+)
+def test_unfit_vit_is_refused_with_the_reason(tmp_path: Path, architecture: str, changed, why: str) -> None:
+    sizes = {"img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 3, "num_classes": 2}
+    save_file(VisionTransformer(**{**sizes, **changed}).state_dict(), tmp_path / "vit.safetensors")
+    with pytest.raises(ConversionError, match=why):
+        convert(tmp_path / "vit.safetensors", tmp_path / "out", architecture=architecture)
+
+
+def test_options_that_make_no_sense_are_told(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(ConversionError, match="does not say which ViT it holds"):
+        convert(tmp_path / "a.pth", tmp_path / "out", "timm")
+    with pytest.raises(ConversionError, match="leave --num-heads out"):
+        convert(tmp_path / "a.pth", tmp_path / "out", architecture=VIT, num_heads=3)
+    with pytest.raises(ConversionError, match=r"--architecture names a ViT of timm, but .* taken for sefar"):
+        convert(tmp_path / "a.pth", tmp_path / "out", "sefar", architecture=VIT)
