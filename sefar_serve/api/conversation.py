@@ -15,6 +15,7 @@ from sefar_serve.api.payload import video_at
 from sefar_serve.api.store import StoredClip
 from sefar_serve.api.work import recognise
 from sefar_serve.engine import Model
+from sefar_serve.errors import SefarError
 from sefar_serve.language import ClipFeatures, Message
 from sefar_serve.language.choices import join_choices, split_choices
 from sefar_serve.language.replies import Verdict
@@ -24,6 +25,14 @@ from sefar_serve.schemas.chat import AnswerMode, ChatMessage, ChatRequest, SeenC
 
 STORED = "sefar://"
 """Beginning of the URL of a clip that was seen before."""
+
+
+class MissingVideoError(SefarError):
+    """A conversation has no video, and the operator does not allow text alone."""
+
+    status = 400
+    code = "missing_video"
+    param = "messages"
 
 
 @dataclass(frozen=True)
@@ -68,11 +77,10 @@ async def read_conversation(
     choices, letters = _choices(body)
     videos = [part.video_url for message in body.messages for part in message.content if isinstance(part, VideoPart)]
     if not videos and not gateway.settings.text_only_chat:
-        message = (
+        raise MissingVideoError(
             "no message has a video; send one as a content part of type video_url, or have the operator allow "
             "conversations without (SEFAR_TEXT_ONLY_CHAT=true)"
         )
-        raise ApiError(400, "missing_video", message, "messages")
     if len(videos) > gateway.settings.max_clips:
         message = f"{len(videos)} clips in one request, at most {gateway.settings.max_clips} are allowed"
         raise ApiError(413, "too_many_clips", message, "messages")

@@ -13,32 +13,35 @@ from typing import Any
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from sefar_serve.api.errors import ApiError
+from sefar_serve.errors import SefarError
 
 _INFLATING = ThreadPoolExecutor(4, "sefar-inflate")
 """A few at a time: kilobytes may inflate to the largest body allowed, which costs us memory and the sender nothing."""
 
 
-class BodyTooLargeError(ApiError):
-    """A body is larger than the operator allows."""
+class BodyTooLargeError(SefarError):
+    """A request, or what its gzip inflates to, is larger than the operator allows."""
+
+    status = 413
+    code = "body_too_large"
 
     def __init__(self, max_bytes: int, *, inflated: bool = False) -> None:
         what = "the request inflates to more than" if inflated else "the request is larger than"
-        super().__init__(413, "body_too_large", f"{what} {max_bytes} bytes; send fewer or shorter clips")
+        super().__init__(f"{what} {max_bytes} bytes; send fewer or shorter clips")
 
 
-class EncodingNotSupportedError(ApiError):
-    """A body has a Content-Encoding that is not decoded here."""
+class EncodingNotSupportedError(SefarError):
+    """A body has a Content-Encoding other than gzip, or has one and is not JSON."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(415, "unsupported_encoding", message)
+    status = 415
+    code = "unsupported_encoding"
 
 
-class BrokenEncodingError(ApiError):
-    """A body is not in the Content-Encoding that its header names."""
+class BrokenEncodingError(SefarError):
+    """A body is not the gzip that its Content-Encoding says."""
 
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(400, "invalid_encoding", f"the body is not valid gzip, as Content-Encoding says: {reason}")
+    status = 400
+    code = "invalid_encoding"
 
 
 def check_plain(request: Request) -> None:
@@ -90,7 +93,7 @@ def _inflated(raw: bytes, max_bytes: int) -> bytes:
             # Inflates block by block and stops here, however much more the rest would come to.
             content = stream.read(max_bytes + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise BrokenEncodingError(error) from error
+        raise BrokenEncodingError(f"the body is not valid gzip, as Content-Encoding says: {error}") from error
     if len(content) > max_bytes:
         raise BodyTooLargeError(max_bytes, inflated=True)
     return content

@@ -98,7 +98,8 @@ async def read_request(request: Request, query: Options, reading: Reading) -> tu
         reading: limits, and how URLs are fetched.
 
     Raises:
-        ApiError: 400 for malformed or missing parts, 413 for too large a body or too many clips.
+        ApiError: 400 for malformed or missing parts, 413 for too many clips.
+        BodyTooLargeError, EncodingNotSupportedError, BrokenEncodingError: the body is not one that can be read.
     """
     max_clips = reading.max_clips
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -207,7 +208,8 @@ async def read_json(request: Request, max_bytes: int, *, example: str) -> Mappin
         example: of such an object, for the error message.
 
     Raises:
-        ApiError: 400 if it is none, 413 if it is too large, 415 if it is encoded in another way than gzip.
+        ApiError: 400 if it is none.
+        BodyTooLargeError, EncodingNotSupportedError, BrokenEncodingError: see `parsed_json`.
     """
     try:
         fields = await parsed_json(_capped(request, max_bytes), max_bytes)
@@ -228,7 +230,8 @@ async def read_form(request: Request, max_bytes: int, *, files: int, fields: int
         fields: most other fields.
 
     Raises:
-        ApiError: 400 if it is malformed, 413 if it is too large, 415 if it is compressed.
+        ApiError: 400 if it is malformed.
+        BodyTooLargeError, EncodingNotSupportedError: it is too large, or compressed.
     """
     check_plain(request)
     try:

@@ -75,7 +75,7 @@ def test_errors_are_found_where_they_are_raised() -> None:
     assert not empty.retry
     assert found[EngineOverloadedError.status][EngineOverloadedError.code].retry
     assert found[401]["invalid_api_key"].texts  # answered by a middleware, without an exception
-    assert found[413]["body_too_large"].texts  # raised with its code as a literal
+    assert found[413]["too_many_clips"].texts  # raised with its code as a literal
     assert "decoder_crashed" in found[errors_page.ROW]
 
 
