@@ -28,17 +28,17 @@ from sefar_serve.options import CaptionOptions, ClassifyOptions, ClipOptions, Em
 from sefar_serve.schemas.chat import ChatRequest
 from sefar_serve.settings import Settings
 
-# `Video` and an iterable of them overlap for mypy, as a str is an iterable of str; at run time it is one video.
-
 T = TypeVar("T")
 Asked = TypeVar("Asked", bound=BaseModel)
 
 Results = Generator[T | Failure, None, None]
-"""Results of many videos in their order, one each; `close()` ends the work early."""
+"""Results of many videos, in their order. `close()` cancels what is in progress."""
 
 AHEAD = 2
-"""Videos taken before the oldest has its result, as a multiple of those looked at at a time: a slow one holds up what
-comes after it only when this many are waiting."""
+"""How many videos to read before the oldest has its result, as a multiple of those processed at a time. With more, a
+slow video holds up the others less, and more of them are in memory."""
+
+# mypy reports the overloads below: a str is a video, and also an iterable of str. At run time it is one video.
 
 
 def load(
@@ -50,58 +50,61 @@ def load(
 ) -> Model:
     """Load a model into this process, or connect to one on a Triton server.
 
-        model = sefar.load()                             # the model that ships, or SEFAR_MODEL
+        model = sefar.load()                             # the shipped model, or the one in SEFAR_MODEL
         model = sefar.load("model.onnx", device="cpu", decode_threads=4)
-        model = sefar.load("triton://127.0.0.1:8001")    # its gRPC port; needs sefar-serve[triton]
+        model = sefar.load("triton://127.0.0.1:8001")    # the gRPC port; needs sefar-serve[triton]
 
-    Settings are those of the server and the command line. They are read from the environment (``SEFAR_MODEL``,
-    ``SEFAR_DECODE_THREADS`` …) and from the file that ``SEFAR_CONFIG`` names. Arguments override both.
+    The settings are those of the server and the command line. They are read from the environment (``SEFAR_MODEL``,
+    ``SEFAR_DECODE_THREADS`` …) and from the file in ``SEFAR_CONFIG``. Arguments override both.
 
     Args:
-        model: ONNX file that `sefar export` wrote, or ``triton://host:port`` (``grpc://host:port``) of a Triton server;
-            None for the one that the settings name, by default the shipped one.
-        captioner: adapter for `Model.caption` and `Model.ask`: a folder or hub id, ``auto`` for the shipped one,
-            ``none`` for none. It is loaded at the first such call and needs ``sefar-serve[mllm]``.
+        model: an ONNX file written by `sefar export`, or the ``triton://host:port`` or ``grpc://host:port`` of a Triton
+            server. None takes the model from the settings, by default the shipped one.
+        captioner: the adapter for `Model.caption` and `Model.ask`: a folder or hub id, ``auto`` for the shipped one, or
+            ``none``. The first such call loads it; this needs ``sefar-serve[mllm]``.
         device: ``auto``, ``cpu`` or ``cuda``.
-        settings: any other field of `sefar_serve.settings.Settings`: ``decode_threads``, ``inference_threads``,
-            ``max_batch``, ``abstain_below``, ``url_hosts``, ``max_duration`` …
+        settings: any other field of `sefar_serve.settings.Settings`, such as ``decode_threads``,
+            ``inference_threads``, ``max_batch``, ``abstain_below``, ``url_hosts`` or ``max_duration``.
 
     Raises:
-        ModelLoadError: there is no such file, or it is not an ONNX file of a SeFAR model.
+        ModelLoadError: the file does not exist, or is not an ONNX file of a SeFAR model.
         EngineUnavailableError: the Triton server cannot be reached, or serves no SeFAR model.
         ModuleNotFoundError: a package is missing; the message names the extra to install.
-        TypeError: there is no such setting.
-        ValueError: a setting has a value that is not allowed.
+        TypeError: unknown setting.
+        ValueError: a setting has an invalid value.
     """
     given: dict[str, Any] = {"captioner": captioner, "device": device, **settings}
-    named = {name: value for name, value in given.items() if value is not None} | _place(model)
+    named = _place(model) | {name: value for name, value in given.items() if value is not None}
     if unknown := sorted(named.keys() - Settings.model_fields.keys()):
-        raise TypeError(f"unknown setting {unknown[0]!r}; there are {', '.join(sorted(Settings.model_fields))}")
+        raise TypeError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(Settings.model_fields))}")
     loaded = Model(Settings(**named))
     loaded._ready()
     return loaded
 
 
 class Model:
-    """A loaded model; `load` makes it.
+    """A loaded model. Create it with `load`.
 
-    Each call takes one video and returns its result, or takes an iterable of videos and returns a generator of results:
-    in the order of the videos, one each. Videos are taken from the iterable as they are needed, so it may be endless,
-    and decoded on every core (the setting `decode_threads`). Closing the generator cancels what is under way.
+    Each method takes one video and returns its result, or takes an iterable of videos and returns a generator of
+    results, one for each video and in the same order. Videos are read from the iterable as they are needed, so it may
+    be endless. They are decoded on all cores (set `decode_threads` to change that). Closing the generator cancels what
+    is in progress.
 
-    A video is a path, the bytes of a file, or a file opened with mode ``rb``. An ``http(s)://`` URL is fetched if the
-    setting `url_hosts` has its host. The error of one video is raised. Among many videos it becomes a
-    `sefar_client.Failure` in the place of the result, and only errors that every video would meet are raised, as are
-    errors of the iterable, after the results before them.
+    A video is a path, the bytes of a file, or a file opened with mode ``rb``. An ``http(s)://`` URL is fetched if its
+    host is in the setting `url_hosts`.
 
-    Calls block, and may come from several threads; in asynchronous code, use `asyncio.to_thread`. A model can be
-    pickled: a worker process loads it at the first call, once for all copies. After a fork it is loaded again.
-    It is closed by `close`, at the end of a `with` block, or when the program ends.
+    With one video, an error is raised. With many, an error that concerns one video is a `sefar_client.Failure` in the
+    place of its result. Errors that every video would meet are raised, and so are errors of the iterable itself, after
+    the results before them.
+
+    Calls block and can come from several threads. In asynchronous code, use `asyncio.to_thread`. A model can be
+    pickled; a worker process loads it once, at the first call. A forked process loads it again. The model is closed by
+    `close`, at the end of a `with` block, or when the program exits.
 
     Args:
-        settings: of the model and the captioner.
+        settings: names the model and the captioner.
         engine: makes the engine.
-        generator: makes the language model, at the first text.
+        generator: makes the language model; called at the first caption or question.
     """
 
     def __init__(
@@ -121,17 +124,17 @@ class Model:
 
     @property
     def metadata(self) -> ModelMetadata:
-        """What the model says of itself: name, version, labels, sampling. On a Triton server, the default model.
+        """The model's description: name, version, labels, sampling. For a Triton server, that of its default model.
 
         Raises:
-            EngineUnavailableError: the Triton server has no model any more.
+            EngineUnavailableError: the Triton server no longer serves a model.
             ModelClosedError: the model is closed.
         """
         return self._ready().parts.engine.model(None).metadata
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the classes, in the order that `Label.index` counts."""
+        """Names of the classes; `Label.index` is the position in it."""
         return self.metadata.labels
 
     @overload
@@ -141,7 +144,7 @@ class Model:
     def classify(
         self, video: Video | Iterable[Video], **options: Unpack[calls.ClassifyOptions]
     ) -> Classification | Results[Classification]:
-        """Fine-grained labels of a video, and how far to trust them (η).
+        """Classify a video: fine-grained labels, and how far to trust them (η).
 
             result = model.classify("vault.mp4", top_k=3)
             print(result.best.label, result.best.score, result.reliability)
@@ -149,23 +152,23 @@ class Model:
 
         Args:
             video: one video, or an iterable of videos.
-            options: `top_k` labels (5); `attributes`, whether labels have theirs (True); `raw_scores`, whether labels
-                have logits (False); `start` and `end` in seconds; `window` and `stride` in seconds, for sliding
-                windows over a long video; `model`, the name of one of several on a Triton server.
+            options: `top_k`, the number of labels (5); `attributes`, include the labels' attributes (True);
+                `raw_scores`, include logits (False); `start` and `end` in seconds, to use a part of the video;
+                `window` and `stride` in seconds, for sliding windows; `model`, one of several on a Triton server.
 
         Returns:
-            The labels, best first, with scores in [0, 1] and η in (0, 1]. With windows, those of the most reliable
-            window, and `timeline` has all. For an iterable, a generator of such results.
+            The labels, best first, with scores in [0, 1] and η in (0, 1]. With windows, `timeline` has an entry for
+            each, and the labels are those of the most reliable one. For an iterable, a generator of results.
 
         Raises:
-            ClipError: it is not a video or cannot be decoded; subclasses say which.
+            ClipError: it is not a video, or cannot be decoded; each case has its own subclass.
             ClipSpanError: the video has no such part.
             OSError: the file cannot be read, e.g. `FileNotFoundError`.
             UrlError: the URL is not allowed, or cannot be fetched.
-            EngineError: the model failed, or its server is away.
+            EngineError: the model failed, or its server cannot be reached.
             ModelClosedError: the model is closed.
-            TypeError: unknown option, or something that cannot be a video.
-            ValueError: an option has a value that is not allowed.
+            TypeError: unknown option, or not a video.
+            ValueError: an option has an invalid value.
         """
         asked = _checked(ClassifyOptions, options, calls.ClassifyOptions)
         return self._answer(video, lambda answers, one: answers.classify(one, asked))
@@ -177,22 +180,23 @@ class Model:
     def embed(
         self, video: Video | Iterable[Video], **options: Unpack[calls.EmbedOptions]
     ) -> Embedding | Results[Embedding]:
-        """Vectors of a video.
+        """Embed a video: a vector for the clip, and one for each temporal element.
 
             vectors = model.embed("vault.mp4", include=["embedding", "tokens"])
             print(vectors.embedding.shape, vectors.tokens.shape)  # (256,) (3, 128)
 
         Args:
             video: one video, or an iterable of videos.
-            options: `include`, any of ``embedding`` and ``tokens`` (the embedding alone); `start`, `end`, `window`,
-                `stride` and `model` as for `classify`.
+            options: `include`, ``embedding`` (the default), ``tokens`` or both; `start`, `end`, `window`, `stride` and
+                `model` as in `classify`.
 
         Returns:
             `embedding`, float32 (D,), and `tokens`, float32 (T, D'), one for each temporal element, the context last.
-            With windows their means, and `timeline` has each window's. For an iterable, a generator of such results.
+            With windows, `timeline` has an entry for each, and the vectors are the means. For an iterable, a generator
+            of results.
 
         Raises:
-            Exception: as `classify`.
+            Exception: the same as `classify`.
         """
         asked = _checked(EmbedOptions, options, calls.EmbedOptions)
         return self._answer(video, lambda answers, one: answers.embed(one, asked))
@@ -204,28 +208,30 @@ class Model:
     def caption(
         self, video: Video | Iterable[Video], **options: Unpack[calls.CaptionOptions]
     ) -> Caption | Results[Caption]:
-        """A sentence about a video, and what the classifier says of it.
+        """Describe a video in a sentence, and compare it with the classifier.
 
-        The first text loads the language model, which takes seconds.
+        The first call loads the language model, which takes seconds.
 
             caption = model.caption("vault.mp4")
             print(caption.caption, caption.notice)
 
         Args:
             video: one video, or an iterable of videos.
-            options: `prompt`, what the language model is asked; `max_tokens`, the longest caption (128);
-                `temperature` (0, the likeliest token each time) and `seed`, which makes a caption at a higher
-                temperature repeatable; `abstain_below`, η under which a text that contradicts the classifier is
-                withheld; `top_k` labels (5); `start`, `end`, `window` and `stride` as for `classify`.
+            options: `prompt`, what to ask the language model; `max_tokens`, the limit of a caption (128);
+                `temperature` (0: always the most likely token) and `seed`, for repeatable sampling; `abstain_below`,
+                withhold a caption that contradicts the classifier if η is below this; `top_k`, the number of labels
+                (5); `start`, `end`, `window` and `stride` as in `classify`.
 
         Returns:
-            The caption, where it contradicts the classifier a `notice`, and the classifier's labels. With windows,
-            those of the most reliable window, and `timeline` has all. For an iterable, a generator of such results.
+            The caption, a `notice` if it contradicts the classifier, and the classifier's labels. With windows,
+            `timeline` has an entry for each, and the caption is that of the most reliable one. For an iterable, a
+            generator of results.
 
         Raises:
             GenerationError: the language model cannot be loaded, was trained for another model, or failed.
             ModuleNotFoundError: its packages are missing; the message names the extra to install.
-            Exception: as `classify`; ValueError also where the captioner is set to ``none``.
+            ValueError: an option has an invalid value, or the captioner is ``none``.
+            Exception: the same as `classify`.
         """
         asked = _checked(CaptionOptions, options, calls.CaptionOptions)
         self._load_captioner(asked.model)
@@ -248,21 +254,21 @@ class Model:
 
         Args:
             video: one video, or an iterable of videos.
-            question: in words; it may end with its own options ``A.… B.… C.… D.…``.
-            options: `options` to choose from; `answer_mode`, how: by the likelihood of each (``loglik``, the default
-                where there are options), of their letters (``letter``), or in free text (``generate``);
-                `max_tokens`, `temperature`, `top_p`, `seed` and `stop` for free text; `abstain_below` as for
-                `caption`; `start` and `end` as for `classify`.
+            question: it may end with its own options ``A.… B.… C.… D.…``.
+            options: `options`, the choices; `answer_mode`, how to choose: by the likelihood of each option
+                (``loglik``, the default with options), by that of its letter (``letter``), or in free text
+                (``generate``); `max_tokens`, `temperature`, `top_p`, `seed` and `stop` for free text; `abstain_below`
+                as in `caption`; `start` and `end` as in `classify`.
 
         Returns:
-            The answer in the shape of OpenAI's chat completions: `text` is what was answered, `sefar` says what the
-            classifier finds and whether the answer agrees. For an iterable, a generator of such results.
+            The answer in the format of OpenAI's chat completions. `text` is the answer; `sefar` has the classifier's
+            labels and whether the answer agrees. For an iterable, a generator of results.
 
         Raises:
-            Exception: as `caption`.
+            Exception: the same as `caption`.
         """
         if not isinstance(question, str):
-            raise TypeError(f"a question is a text, not {type(question).__name__}")
+            raise TypeError(f"a question must be a str, not {type(question).__name__}")
         chat = {name: value for name, value in options.items() if name not in ("start", "end")}
         part = _checked(ClipOptions, {name: options.get(name) for name in ("start", "end")}, calls.AskOptions)
         messages = [{"role": "user", "content": question}]
@@ -272,7 +278,7 @@ class Model:
         return self._answer(video, lambda answers, one: answers.ask(one, part, asked))
 
     def close(self) -> None:
-        """Cancel what is under way and free the model; videos in the middle of decoding are waited for."""
+        """Cancel what is in progress and release the model. Waits for videos that are being decoded."""
         with self._lock:
             self._closed = True
             background, self._background = self._background, None
@@ -298,16 +304,16 @@ class Model:
         return f"<sefar_serve.Model {meta.name}, version {meta.version}, {len(meta.labels)} labels, {place}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A worker process may run in another folder.
+        # The path must not depend on the working directory, which may differ in a worker process.
         settings = self._settings.model_copy(update={"model": self._settings.model.absolute()})
         return _copy_of, (settings, self._engine, self._generator)
 
     def _ready(self) -> Background[Answers]:
-        """What answers, started if need be.
+        """Return the running parts. The first call starts them.
 
         Raises:
             ModelClosedError: the model is closed.
-            Exception: as `load`.
+            Exception: the same as `load`.
         """
         if (background := self._background) is not None:
             return background
@@ -330,7 +336,7 @@ class Model:
     ) -> T | Results[T]:
         one = is_one(video)
         background = self._ready()
-        # Bound to the model, so that it is not closed as long as its results are taken: load().classify(videos).
+        # A bound method, so that the results keep the model alive: for result in load().classify(videos).
         begin = partial(self._begin, background, call)
         if one:
             return background.result(begin(cast(Video, video)))
@@ -346,7 +352,7 @@ class Model:
 
 
 def _place(model: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """The settings that say where a model is."""
+    """Return the settings for a model's location."""
     if model is None:
         return {}
     if not isinstance(model, str) or "://" not in model:
@@ -356,29 +362,29 @@ def _place(model: str | os.PathLike[str] | None) -> dict[str, Any]:
         return {"triton_url": address.rstrip("/")}
     if scheme in ("http", "https"):
         raise ValueError(
-            f"{model} cannot be loaded. To use a gateway, make a sefar_client.Client({model!r}); to use a Triton "
-            "server, give its gRPC address: triton://host:8001"
+            f"{model} is not a model; for a gateway use sefar_client.Client({model!r}), for a Triton server pass its "
+            "gRPC address: triton://host:8001"
         )
-    raise ValueError(f"{model!r} is neither a path nor triton://host:port")
+    raise ValueError(f"{model!r} is not supported; pass the path of an ONNX file, or triton://host:port")
 
 
 def _checked(kind: type[Asked], options: Mapping[str, Any], known: type, **more: Any) -> Asked:
-    """What is asked for, with the defaults and limits of the HTTP API.
+    """Check options as the HTTP API does, with its defaults.
 
     Args:
-        kind: of request.
-        options: of the call; None counts as left out.
-        known: the client's options of this call.
-        more: fields of the request besides.
+        kind: the class of the request.
+        options: passed by the caller; those that are None are ignored.
+        known: the TypedDict with the names that this call accepts.
+        more: other fields of the request.
 
     Raises:
         TypeError: unknown option.
-        ClipSpanError: an impossible part of a video.
-        ValueError: another value that is not allowed.
+        ClipSpanError: `start`, `end`, `window` or `stride` is invalid.
+        ValueError: another option is invalid.
     """
     names: frozenset[str] = known.__optional_keys__  # type: ignore[attr-defined]  # every TypedDict has it
     if unknown := sorted(options.keys() - names):
-        raise TypeError(f"unknown option {unknown[0]!r}; there are {', '.join(sorted(names))}")
+        raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(sorted(names))}")
     try:
         return kind.model_validate({**{name: value for name, value in options.items() if value is not None}, **more})
     except ValidationError as error:
@@ -398,7 +404,7 @@ def _copy_of(
     engine: Callable[[Settings], Engine],
     generator: Callable[[Settings], language.Generator | None],
 ) -> Model:
-    """An unpickled model: one for all copies in a process, as each task of a pool unpickles its own."""
+    """Unpickle a model. All copies in a process share one, because every task of a pool unpickles its own."""
     key = (settings, engine, generator)
     model = _copies.get(key)
     if model is None or model._closed:
@@ -407,7 +413,7 @@ def _copy_of(
 
 
 def _forget_threads() -> None:
-    """In a forked process: its models are loaded again, as the threads stayed behind."""
+    """In a forked process, make every model load again, because its threads exist only in the parent."""
     for model in _models:
         model._lock = threading.Lock()
         model._background = None

@@ -104,11 +104,11 @@ def classify(
     ] = None,
 ) -> None:
     """Label videos: fine-grained classes, scores, and how far to trust them (η)."""
-    from sefar_serve.cli.files import Place, look_at
+    from sefar_serve.cli.files import Place, process
 
     kind = TypeAdapter[Classification | ItemError](Classification | ItemError)
     asked = {"top_k": top_k, "start": start, "end": end, "window": window, "stride": stride}
-    items = look_at(files, Place(model, url=url, api_key=api_key), "classify", kind, asked)
+    items = process(files, Place(model, url=url, api_key=api_key), "classify", kind, asked)
     if as_json:
         console.print_json(items)
     else:
@@ -132,14 +132,14 @@ def embed(
     as_json: JsonOption = False,
 ) -> None:
     """Turn videos into vectors: a clip embedding, and a token per temporal element."""
-    from sefar_serve.cli.files import Place, look_at
+    from sefar_serve.cli.files import Place, process
 
     wanted = [part.strip() for part in include.split(",")]
     if not set(wanted) <= {"embedding", "tokens"}:
         raise typer.BadParameter(f"{include!r}: choose embedding, tokens, or both separated by a comma")
     kind = TypeAdapter[Embedding | ItemError](Embedding | ItemError)
     asked = {"include": wanted, "start": start, "end": end, "window": window, "stride": stride}
-    items = look_at(files, Place(model, url=url, api_key=api_key), "embed", kind, asked)
+    items = process(files, Place(model, url=url, api_key=api_key), "embed", kind, asked)
     if as_json:
         console.print_json(items)
     else:

@@ -1,4 +1,4 @@
-"""Many files, through a model in this process or behind a gateway: the same results, in the files' order."""
+"""Results for files, from a model in this process or from a gateway, in the order of the files."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ REQUESTS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Place:
-    """Where files are looked at: in this process, or by the gateway at `url`.
+    """Where to process files: in this process, or on a gateway.
 
     Attributes:
-        model: ONNX file; None for the one that the settings name.
-        captioner: adapter; None for the one that the settings name.
-        url: of a gateway; None for this process.
-        api_key: sent to it as bearer token.
+        model: ONNX file; None for the one in the settings.
+        captioner: adapter; None for the one in the settings.
+        url: address of the gateway; None for this process.
+        api_key: sent to the gateway as a bearer token.
     """
 
     model: Path | None = None
@@ -46,7 +46,7 @@ class Place:
 
     @contextmanager
     def opened(self) -> Iterator[Model | Client]:
-        """What answers.
+        """Load the model, or connect to the gateway.
 
         Raises:
             SefarError, ModuleNotFoundError: the model cannot be loaded.
@@ -59,25 +59,25 @@ class Place:
                 yield client
 
 
-def look_at(
+def process(
     files: Sequence[Path], place: Place, call: Call, kind: TypeAdapter[Item | ItemError], options: dict[str, Any]
 ) -> list[Item | ItemError]:
-    """Look at files, under a progress bar.
+    """Process files and show a progress bar.
 
     Args:
         files: the videos.
-        place: where.
-        call: of the model or the client.
-        kind: of the entries.
-        options: of the call.
+        place: where to process them.
+        call: the method of the model or the client.
+        kind: the type of the entries.
+        options: for the call.
 
     Returns:
-        In the order of the files, the entry or what went wrong with this one.
+        An entry or an error for each file, in the order of the files.
 
     Raises:
-        GatewayError: the gateway refuses all of them, for want of a key for example.
+        GatewayError: the gateway refuses all of them, for example because the key is wrong.
         GatewayUnreachableError: no gateway answers.
-        AdapterNotFoundError: there is no such captioner.
+        AdapterNotFoundError: the captioner does not exist.
     """
     items: list[Item | ItemError] = []
     with place.opened() as answering, _progress(len(files)) as advance:
@@ -93,24 +93,24 @@ def look_at(
             except AdapterNotFoundError:
                 raise
             except SefarError as error:
-                # A model that is away was waited for; it would be for each of the files that are left.
+                # Retrying an unavailable model took minutes already; do not repeat that for every remaining file.
                 until = len(files) if isinstance(error, EngineError) else len(items) + 1
                 items += [_item_error(index, str(files[index]), error) for index in range(len(items), until)]
     return items
 
 
-def ask_about(file: Path, question: str, place: Place, options: dict[str, Any]) -> ChatCompletion | ItemError:
-    """Ask about a file.
+def ask(file: Path, question: str, place: Place, options: dict[str, Any]) -> ChatCompletion | ItemError:
+    """Ask a question about a file.
 
     Args:
         file: the video.
-        question: about it.
-        place: where.
-        options: of the call.
+        question: the question.
+        place: where to process it.
+        options: for the call.
 
     Raises:
         GatewayUnreachableError: no gateway answers.
-        AdapterNotFoundError: there is no such captioner.
+        AdapterNotFoundError: the captioner does not exist.
     """
     with place.opened() as answering:
         try:
@@ -134,7 +134,7 @@ def _results(
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar; gives what to call after each video."""
+    """Show a progress bar; yields a function to call after each video."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console.err, transient=True, disable=total < 2) as progress:
         bar = progress.add_task("videos", total=total)

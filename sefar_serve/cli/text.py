@@ -1,4 +1,4 @@
-"""`sefar caption` and `sefar ask`: what a language model says of videos, in this process or through a gateway."""
+"""`sefar caption` and `sefar ask`: texts about videos, in this process or through a gateway."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ CaptionerOption = Annotated[
     str | None,
     typer.Option("--captioner", help="folder or hub id of an adapter (default: SEFAR_CAPTIONER, else the shipped one)"),
 ]
-LengthOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="longest text in tokens")]
+LengthOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="longest text, in tokens")]
 TemperatureOption = Annotated[
-    float, typer.Option("--temperature", min=0, max=2, help="0 takes the likeliest word each time")
+    float, typer.Option("--temperature", min=0, max=2, help="0: always the most likely token")
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="the same seed gives the same text")]
 AbstainOption = Annotated[
     float | None,
     typer.Option(
-        "--abstain-below", min=0, max=1, help="η under which a text that contradicts the classifier is withheld"
+        "--abstain-below", min=0, max=1, help="withhold a text that contradicts the classifier if η is below this"
     ),
 ]
 
 
 def caption(
     files: Files,
-    prompt: Annotated[str, typer.Option("--prompt", help="what the language model is asked")] = CAPTION_PROMPT,
+    prompt: Annotated[str, typer.Option("--prompt", help="what to ask the language model")] = CAPTION_PROMPT,
     max_tokens: LengthOption = None,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = None,
@@ -54,8 +54,8 @@ def caption(
     api_key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Describe videos in a sentence each, and say where the classifier sees something else."""
-    from sefar_serve.cli.files import Place, look_at
+    """Describe each video in a sentence, and say where the classifier disagrees."""
+    from sefar_serve.cli.files import Place, process
 
     kind = TypeAdapter[Caption | ItemError](Caption | ItemError)
     asked: dict[str, Any] = {
@@ -67,7 +67,7 @@ def caption(
         "start": start,
         "end": end,
     }
-    items = look_at(files, Place(model, captioner, url, api_key), "caption", kind, asked)
+    items = process(files, Place(model, captioner, url, api_key), "caption", kind, asked)
     if as_json:
         console.print_json(items)
     else:
@@ -77,9 +77,9 @@ def caption(
 
 def ask(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="video file", show_default=False)],
-    question: Annotated[str, typer.Argument(help="a question about it", show_default=False)],
+    question: Annotated[str, typer.Argument(help="a question about the video", show_default=False)],
     option: Annotated[
-        list[str] | None, typer.Option("--option", help="a choice; give several, and they are judged by likelihood")
+        list[str] | None, typer.Option("--option", help="an option to choose from; repeat it for each")
     ] = None,
     max_tokens: LengthOption = None,
     temperature: TemperatureOption = 0.0,
@@ -93,8 +93,8 @@ def ask(
     api_key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a question about a video; one with options (`A.… B.… C.… D.…`, or --option) is answered by likelihood."""
-    from sefar_serve.cli.files import Place, ask_about
+    """Ask a question about a video. With options (`A.… B.… C.… D.…` or --option), the most likely one is chosen."""
+    from sefar_serve.cli import files
 
     asked: dict[str, Any] = {
         "options": option,
@@ -105,7 +105,7 @@ def ask(
         "start": start,
         "end": end,
     }
-    item = ask_about(file, question, Place(model, captioner, url, api_key), asked)
+    item = files.ask(file, question, files.Place(model, captioner, url, api_key), asked)
     if as_json:
         console.print_json([item])
     elif isinstance(item, ItemError):

@@ -1,1 +1,1 @@
-"""Blocking calls over asynchronous parts in this process: what `sefar_serve.model` is made of."""
+"""Blocking calls over the asynchronous recognizer and generator; `sefar_serve.model` is built on it."""

@@ -1,4 +1,4 @@
-"""Answers about one video at a time, in the types of the HTTP client: the asynchronous part of `sefar_serve.Model`."""
+"""The asynchronous part of `sefar_serve.Model`: answers about one video, in the types of the HTTP client."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ T = TypeVar("T")
 
 
 def videos_at_once(settings: Settings) -> int:
-    """How many videos to have under way: while one thread's clip is in the model, it decodes another."""
+    """How many videos to process at a time: a thread decodes the next one while the model runs on the last."""
     return 2 * settings.decode_threads
 
 
 class Answers:
-    """Looks at videos, a bounded number at a time, and says what was found.
+    """Classifies, embeds, captions and answers, with a limit on how many videos are processed at a time.
 
-    The limits that protect a server from its clients (on queues and on the size of a file) do not apply: whoever asks
-    waits, and the files are the asker's own.
+    A server's limits on queues and file sizes do not apply. Callers wait instead of being refused, and the files are
+    their own.
 
     Args:
-        settings: of the model and the captioner.
-        engine: started and closed by `opened`.
-        make_generator: makes the language model, called at the first text.
+        settings: names the model and the captioner.
+        engine: runs the model; `opened` starts and closes it.
+        make_generator: makes the language model; called at the first caption or question.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Answers:
         self._settings = settings
         self._make_generator = make_generator
         at_once, bounds = videos_at_once(settings), bounds_of(settings)
-        # Videos whose callers gave up are decoded to their end, beside those that are looked at.
+        # After a cancelled call its video is decoded to the end, at the same time as those of later calls.
         bounds = replace(bounds, max_decoding=2 * at_once, limits=replace(bounds.limits, max_bytes=sys.maxsize))
         self._recognizer = Recognizer(engine, bounds)
         self._remote = RemoteVideos(self.fetcher, at_once + FETCH_THREADS)
@@ -71,10 +71,10 @@ class Answers:
     async def opened(
         cls, settings: Settings, engine: Engine, make_generator: Callable[[Settings], Generator | None]
     ) -> AsyncGenerator[Answers, None]:
-        """Answers that are ready.
+        """Start the engine, and close everything at the end.
 
         Raises:
-            EngineError: the engine cannot start, or its server is not there.
+            EngineError: the engine cannot start, or its server cannot be reached.
         """
         answers = cls(settings, engine, make_generator)
         async with AsyncExitStack() as running:
@@ -85,7 +85,7 @@ class Answers:
             yield answers
 
     async def classify(self, video: GivenVideo, asked: ClassifyOptions) -> Classification:
-        """Labels of a video.
+        """Classify a video.
 
         Raises:
             SefarError, OSError: as `sefar_serve.Model.classify`.
@@ -103,7 +103,7 @@ class Answers:
         return Classification.model_validate(entry.model_dump() | _around(video, found, model.metadata))
 
     async def embed(self, video: GivenVideo, asked: EmbedOptions) -> Embedding:
-        """Vectors of a video.
+        """Embed a video.
 
         Raises:
             SefarError, OSError: as `sefar_serve.Model.embed`.
@@ -114,27 +114,27 @@ class Answers:
         return Embedding.model_validate(entry.model_dump() | _around(video, found, model.metadata))
 
     async def generator(self, name: str | None) -> Generator:
-        """The language model, loaded at the first call.
+        """Return the language model. The first call loads it.
 
         Args:
-            name: that it has to have; None for any.
+            name: required name; None for any.
 
         Raises:
             ModelNotFoundError: it has another name.
             GenerationError: it cannot be loaded.
             ModuleNotFoundError: its packages are not installed.
-            ValueError: the settings want none.
+            ValueError: captions are turned off in the settings.
         """
         if self._generator is None or (self._generator.done() and not _succeeded(self._generator)):
             self._generator = asyncio.create_task(self._load_generator())
-        # Whoever gives up does not end it for the others.
+        # A cancelled call must not cancel the loading for other calls.
         generator = await asyncio.shield(self._generator)
         if name not in (None, generator.info.name):
-            raise ModelNotFoundError(f"there is no captioner {name!r} here; this is {generator.info.name!r}")
+            raise ModelNotFoundError(f"there is no captioner {name!r}; the loaded one is {generator.info.name!r}")
         return generator
 
     async def caption(self, video: GivenVideo, asked: CaptionOptions) -> Caption:
-        """A sentence about a video, or about each of its windows.
+        """Caption a video, or each of its windows.
 
         Raises:
             SefarError, OSError: as `sefar_serve.Model.caption`.
@@ -158,12 +158,12 @@ class Answers:
         return Caption.model_validate(entry.model_dump() | around | about)
 
     async def ask(self, video: GivenVideo, part: ClipOptions, asked: ChatRequest) -> ChatCompletion:
-        """The answer to a question about a video.
+        """Answer a question about a video.
 
         Args:
-            video: to look at.
-            part: of the video.
-            asked: one message, the question.
+            video: the video.
+            part: which part of it to use.
+            asked: the question, as a chat with one message.
 
         Raises:
             SefarError, OSError: as `sefar_serve.Model.ask`.
@@ -188,10 +188,10 @@ class Answers:
         return ChatCompletion.model_validate(entry.model_dump())
 
     async def _look(self, video: GivenVideo, model: Model, span: Span) -> Recognised:
-        """What is in a video.
+        """Decode a video and run the model on it.
 
         Raises:
-            Exception: what became of it instead.
+            SefarError, OSError: decoding or inference failed.
         """
         async with self._looking:
             inputs = await self._remote.arrived([video.clip])
@@ -205,13 +205,13 @@ class Answers:
 
     async def _load_generator(self) -> Generator:
         settings = self._settings
-        if settings.captioner == "auto":  # by its own name: then a missing package is an error
+        if settings.captioner == "auto":  # named explicitly, so that a missing package is an error
             settings = settings.model_copy(update={"captioner": str(shipped_captioner())})
         generator = await asyncio.to_thread(self._make_generator, settings)
         if generator is None:
             raise ValueError(
-                "there is no language model: the captioner is set to `none`; name another with load(captioner=…), "
-                "--captioner or SEFAR_CAPTIONER"
+                "captions are turned off (the captioner is `none`); choose one with load(captioner=…), --captioner or "
+                "SEFAR_CAPTIONER"
             )
         await generator.start()
         return generator
@@ -226,10 +226,10 @@ class Answers:
 
 
 def posed(asked: ChatRequest) -> tuple[str, tuple[str, ...]]:
-    """A question as the language model reads it, and the options to judge; none for an answer in free text.
+    """Return the question as the language model reads it, and the options to judge, which may be none.
 
     Raises:
-        ValueError: options are to be judged, and there are none.
+        ValueError: the answer mode needs options, and there are none.
     """
     [part] = asked.messages[0].content
     assert isinstance(part, TextPart)
@@ -237,15 +237,14 @@ def posed(asked: ChatRequest) -> tuple[str, tuple[str, ...]]:
     choices = tuple(asked.options or ()) or (listed[1] if listed else ())
     if not choices and asked.answer_mode in ("loglik", "letter"):
         raise ValueError(
-            f"answer_mode {asked.answer_mode!r} needs options: give them as `options`, or end the question with "
-            "A.… B.… C.… D.…"
+            f"answer_mode {asked.answer_mode!r} needs options; pass `options`, or end the question with A.… B.… C.… D.…"
         )
     text = join_choices(part.text, choices) if choices and listed is None else part.text
     return text, () if asked.answer_mode == "generate" else choices
 
 
 def _around(video: GivenVideo, found: Recognised, meta: ModelMetadata) -> dict[str, Any]:
-    """What an answer over HTTP says of its request, beside the entry of the video."""
+    """The fields of an HTTP response outside its `data`, and the name."""
     return {
         "name": video.name,
         "model": meta.name,
@@ -267,7 +266,7 @@ def _succeeded(task: asyncio.Task[Any]) -> bool:
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of several tasks; a failure of one ends the others."""
+    """Run coroutines at the same time. If one fails, the others are cancelled."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         return list(await asyncio.gather(*tasks))

@@ -1,18 +1,18 @@
-"""Asynchronous parts behind blocking calls: an event loop in a thread of its own.
+"""An event loop in a background thread, so that blocking calls can use asynchronous parts.
 
-The thread is there whether or not the caller runs an event loop, as a notebook does, and it serves several threads at
-once. It ends with `Background.close`, or in time when the program ends.
+It works whether or not the caller runs an event loop, as notebooks do, and serves several threads at once. The thread
+ends with `Background.close`, or when the program exits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import concurrent.futures.thread  # its exit hook has to be registered before ours, which then runs first
+import concurrent.futures.thread  # registers its exit hook before ours, so ours runs first
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import Any, Generic, TypeVar
 
 from sefar_serve.errors import SefarError
@@ -22,20 +22,21 @@ Parts = TypeVar("Parts")
 
 
 class ModelClosedError(SefarError, RuntimeError):
-    """The model was closed, or its process forked."""
+    """The model was closed, or the call was made in a process that has since forked."""
 
     status = 503
     code = "model_closed"
 
 
 class Background(Generic[Parts]):
-    """Parts that live on an event loop in a daemon thread, from here until they are closed.
+    """Runs parts on an event loop in a daemon thread, from construction until `close`.
 
     Args:
-        opened: makes the parts when it is entered and closes them when it is left, both on the loop.
+        opened: returns a context manager that starts the parts when it is entered and stops them when it exits. Both
+            happen on the loop.
 
     Raises:
-        Exception: what entering `opened` raised.
+        Exception: entering the context manager raised it.
     """
 
     def __init__(self, opened: Callable[[], AbstractAsyncContextManager[Parts]]) -> None:
@@ -45,10 +46,9 @@ class Background(Generic[Parts]):
         self._closing = False
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._ready: concurrent.futures.Future[Parts] = concurrent.futures.Future()
         self._failure: BaseException | None = None
-        # A daemon: Python waits for other threads before it runs anything that could tell them to end.
         self._thread = threading.Thread(target=self._run, name="sefar-model", daemon=True)
         _open.add(self)
         self._thread.start()
@@ -58,35 +58,29 @@ class Background(Generic[Parts]):
             self.close(wait=False)
             raise
 
-    @property
-    def usable(self) -> bool:
-        """Whether it is open, and its thread is in this process: a fork has no threads but its own."""
-        return not self._closing and self._pid == os.getpid()
-
     def submit(self, work: Callable[[], Awaitable[T]]) -> concurrent.futures.Future[T]:
-        """Begin work on the loop; cancelling the future cancels it.
+        """Start work on the loop. Cancelling the future cancels the work.
 
         Args:
             work: called on the loop.
 
         Raises:
-            ModelClosedError: closed.
+            ModelClosedError: it is closed.
         """
-        if self._pid != os.getpid():
-            raise ModelClosedError("this was begun in another process; call the model again in this one")
+        self._check_process()
         with self._lock:
             if self._closing:
                 raise ModelClosedError("this model is closed; load it again")
             return asyncio.run_coroutine_threadsafe(self._tracked(work), self._loop)
 
     def result(self, work: concurrent.futures.Future[T]) -> T:
-        """Wait for work that was begun; an interrupt cancels it.
+        """Wait for work. An interrupt cancels it.
 
         Raises:
-            ModelClosedError: closed in the meantime.
+            ModelClosedError: it was closed before the work was done.
+            Exception: the work raised it.
         """
-        if self._pid != os.getpid():
-            raise ModelClosedError("this was begun in another process; call the model again in this one")
+        self._check_process()
         try:
             return work.result()
         except concurrent.futures.CancelledError as error:
@@ -96,13 +90,13 @@ class Background(Generic[Parts]):
             raise
 
     def close(self, *, wait: bool = True) -> None:
-        """Cancel what is under way, close the parts and end the thread. Safe to call twice.
+        """Cancel all work, stop the parts and end the thread. Safe to call twice.
 
         Args:
-            wait: until that is done; videos that are being decoded are decoded to their end.
+            wait: until that is done. A video that is being decoded is decoded to its end.
 
         Raises:
-            Exception: what closing the parts raised.
+            Exception: stopping the parts raised it.
         """
         if self._pid != os.getpid():
             return
@@ -115,11 +109,15 @@ class Background(Generic[Parts]):
             if self._failure is not None:
                 raise self._failure
 
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            raise ModelClosedError("this call was made before the process forked; call the model again")
+
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             try:
                 runner.run(self._live())
-            except BaseException as error:  # raised where somebody waits: by the constructor, or by `close`
+            except BaseException as error:  # raised again in the thread that waits for the start or the end
                 if self._ready.done():
                     self._failure = error
                 else:
@@ -142,12 +140,12 @@ class Background(Generic[Parts]):
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_looked_at)
+        task.add_done_callback(_retrieve_exception)
         return await work()
 
 
-def _looked_at(task: asyncio.Task[object]) -> None:
-    """Whoever waited may be gone; asyncio is not to complain about a failure that nobody asks for."""
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from logging the error of a cancelled call that nobody waits for."""
     if not task.cancelled():
         task.exception()
 
@@ -157,21 +155,22 @@ _abandoned: list[Background[Any]] = []
 
 
 def _close_all() -> None:
-    for background in tuple(_open):
-        background.close()
+    with ExitStack() as closing:
+        for background in tuple(_open):
+            closing.callback(background.close)
 
 
 def _abandon_all() -> None:
-    """In a forked process: keep what it inherits, unused.
+    """In a forked process, keep what was inherited without using it.
 
-    Its threads stayed behind. An ONNX Runtime session that is destroyed here waits for its own for ever.
+    Its threads exist only in the parent. Destroying an ONNX Runtime session here would wait for them forever.
     """
     _abandoned.extend(_open)
     _open.clear()
 
 
-# Decoding threads belong to executors, which Python shuts down before it runs the functions of `atexit`: by then
-# work under way would fail loudly. There is no public hook that is early enough.
+# Python shuts down the executors that decode before it runs `atexit` functions. Work in progress would then fail with
+# errors in the log. This hook runs early enough, and there is no public one that does.
 threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_all)

@@ -1,4 +1,4 @@
-"""Results of many videos: in order, one each, a bounded number ahead."""
+"""Results of many videos: in order, one for each video, with a limit on how many are in progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from sefar_client import Failure, Video
 from sefar_serve.errors import SefarError
-from sefar_serve.fetch import UrlNotAllowedError
+from sefar_serve.fetch import UrlError
 
 T = TypeVar("T")
 
@@ -20,19 +20,19 @@ def each(
     result: Callable[[Future[T]], T],
     most: int,
 ) -> Generator[T | Failure, None, None]:
-    """Results in the order of the videos; closing the generator cancels what is under way.
+    """Yield results in the order of the videos. Closing the generator cancels what is in progress.
 
     Args:
-        videos: taken as they are needed, from the thread that takes the results.
-        begin: begins with one.
+        videos: read as they are needed, in the caller's thread.
+        begin: starts work on one video.
         result: waits for its result.
-        most: videos to take before the oldest has its result.
+        most: number of videos to read before the oldest one has its result.
 
     Yields:
-        The result, or a `Failure` if the error is about this video.
+        The result, or a `Failure` if the error concerns only this video.
 
     Raises:
-        Exception: what every video would meet; or what `videos` raised, after the results before that.
+        Exception: an error that every video would meet, or one that `videos` raised, after the results before it.
     """
     ahead: deque[tuple[Video, Future[T]]] = deque()
     waiting = iter(videos)
@@ -42,14 +42,14 @@ def each(
         video, future = ahead.popleft()
         try:
             return result(future)
-        except Exception as error:  # an unforeseen one must not end the others either
-            if not _is_about_the_video(error):
+        except Exception as error:  # an unexpected error must not stop the other videos either
+            if not _concerns_only_this_video(error):
                 raise
             return Failure(video, error)
 
     try:
         while broken is None:
-            # Results that are ready go out first: the next video may be long in coming.
+            # Yield finished results first, because reading the next video may take long.
             while ahead and (len(ahead) >= most or ahead[0][1].done()):
                 yield oldest()
             try:
@@ -57,9 +57,9 @@ def each(
                 ahead.append((video, begin(video)))
             except StopIteration:
                 break
-            except UrlNotAllowedError as error:
+            except UrlError as error:
                 ahead.append((video, _failed(error)))
-            except Exception as error:  # the iterable's own, or what it gave cannot be a video
+            except Exception as error:  # raised by the iterable, or because its item is not a video
                 broken = error
         while ahead:
             yield oldest()
@@ -70,8 +70,8 @@ def each(
         raise broken
 
 
-def _is_about_the_video(error: Exception) -> bool:
-    """Whether other videos may be answered where this one is not; the rule of `sefar_client.GatewayError`."""
+def _concerns_only_this_video(error: Exception) -> bool:
+    """Whether other videos may succeed where this one fails; the same rule as in `sefar_client.GatewayError`."""
     return not isinstance(error, SefarError) or error.param == "input" or error.status in (413, 500, 504)
 
 

@@ -1,4 +1,4 @@
-"""What may be given as a video in Python, and how it becomes the input of a recognizer."""
+"""What the Python API accepts as a video, and how it becomes the input of a recognizer."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class GivenVideo:
     """One video.
 
     Attributes:
-        name: in its result: the last part of its path, as the HTTP client sends it.
-        clip: reads it; messages call it by its whole path.
+        name: the last part of its path. Results have this name, as through the HTTP client.
+        clip: reads the video. Error messages have its full path.
     """
 
     name: str
@@ -33,7 +33,7 @@ class GivenVideo:
 
 
 def is_one(given: Video | Iterable[Video]) -> TypeGuard[Video]:
-    """Whether this is one video, and not several.
+    """Tell one video from an iterable of videos.
 
     Raises:
         TypeError: it is neither.
@@ -41,25 +41,25 @@ def is_one(given: Video | Iterable[Video]) -> TypeGuard[Video]:
     if isinstance(given, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(given, "read"):
         return True
     if isinstance(given, AsyncIterable):
-        raise TypeError("an asynchronous iterable of videos is not read here; give an ordinary one")
+        raise TypeError("an asynchronous iterable of videos is not supported; pass an ordinary iterable")
     if not isinstance(given, Iterable):
         raise TypeError(
-            f"a video is a path, bytes or a file opened with mode 'rb', or an iterable of these, not "
+            f"a video must be a path, bytes or a file opened with mode 'rb', or an iterable of these, not "
             f"{type(given).__name__}"
         )
     return False
 
 
 def read_video(given: Video, fetcher: UrlFetcher) -> GivenVideo:
-    """One video as a recognizer takes it; files are opened when it is their turn.
+    """Turn one video into what a recognizer takes. Files are opened later, by the decoding thread.
 
     Args:
-        given: by the caller.
-        fetcher: of URLs.
+        given: what the caller passed.
+        fetcher: fetches URLs.
 
     Raises:
-        TypeError: it is no video.
-        UrlNotAllowedError: a URL that is not fetched here.
+        TypeError: it is not a video.
+        UrlNotAllowedError: it is a URL that is not fetched.
     """
     if isinstance(given, str) and _URL.match(given):
         return _at_url(given, fetcher)
@@ -72,19 +72,19 @@ def read_video(given: Video, fetcher: UrlFetcher) -> GivenVideo:
 
 
 def _content(file: BinaryIO) -> VideoSource:
-    """An open file; of one that cannot be rewound, as a pipe, what is left of it."""
+    """An open file, or the remaining bytes of one that cannot be rewound, such as a pipe."""
     return file if hasattr(file, "seekable") and file.seekable() else file.read()
 
 
 def _at_url(url: str, fetcher: UrlFetcher) -> GivenVideo:
     scheme = url.partition(":")[0].lower()
     if scheme == "data":
-        raise UrlNotAllowedError("a data URL is not read here; decode its base64 and give the bytes")
+        raise UrlNotAllowedError("data URLs are not supported here; decode the base64 and pass the bytes")
     if scheme == "sefar":
-        raise UrlNotAllowedError(f"{url} names a clip on a gateway, and none are kept here; give the video again")
+        raise UrlNotAllowedError(f"{url} is a clip of a gateway and not known here; pass the video itself")
     if scheme not in ("http", "https"):
         raise UrlNotAllowedError(
-            f"{scheme}:// is not read here; download the video, or open it with a library such as fsspec and give the "
+            f"{scheme}:// is not supported; download the video, or open it with a library such as fsspec and pass the "
             "open file"
         )
     address = url.partition("?")[0]
@@ -93,7 +93,7 @@ def _at_url(url: str, fetcher: UrlFetcher) -> GivenVideo:
         fetcher.allowed(url)
     except UrlNotAllowedError as error:
         raise UrlNotAllowedError(
-            f"videos are not fetched from {host}; download the video and give its path, or allow the host: "
+            f"{host} is not an allowed host; download the video and pass its path, or allow the host: "
             f"load(url_hosts={host!r})"
         ) from error
     return GivenVideo(Path(address).name, RemoteClip(address, lambda: fetcher.fetch(url), url=url))

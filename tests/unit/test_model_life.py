@@ -204,7 +204,7 @@ def test_a_fork_loads_again_and_cannot_go_on_with_results_begun_before(dark_clip
         finally:
             assert held
             model._lock.release()
-        assert "begun in another process" in in_a_fork(lambda: str(next(results)))
+        assert "before the process forked" in in_a_fork(lambda: str(next(results)))
         assert len(list(results)) == 2
 
 
@@ -351,8 +351,8 @@ def test_load(dark_clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("triton://127.0.0.1:9", {}, EngineUnavailableError, "Triton server at 127.0.0.1:9 cannot be reached"),
         ("grpc://127.0.0.1:9/", {}, EngineUnavailableError, "Triton server at 127.0.0.1:9 cannot be reached"),
         ("http://127.0.0.1:8000", {}, ValueError, r"sefar_client\.Client\('http://127\.0\.0\.1:8000'\)"),
-        ("s3://bucket/model.onnx", {}, ValueError, "neither a path nor triton://host:port"),
-        (None, {"threads": 3}, TypeError, "unknown setting 'threads'; there are abstain_below, "),
+        ("s3://bucket/model.onnx", {}, ValueError, "pass the path of an ONNX file, or triton://host:port"),
+        (None, {"threads": 3}, TypeError, "unknown setting 'threads'; the settings are abstain_below, "),
         (None, {"device": "gpu"}, ValueError, "device"),
         (None, {"decode_threads": 0}, ValueError, "decode_threads"),
     ],
