@@ -97,7 +97,10 @@ def test_what_cannot_be_a_video(model: Model, given: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("https://user:secret@example.com:8443/a.mp4?x=1", r"^example\.com:8443 is not an allowed host; .* load\(url_hosts='"),
+        (
+            "https://user:secret@example.com:8443/a.mp4?x=1",
+            r"^example\.com:8443 is not an allowed host; .* load\(url_hosts='",
+        ),
         ("HTTP://example.com", r"load\(url_hosts='example\.com'\)"),
         ("s3://bucket/a.mp4", "s3:// is not supported; .* fsspec"),
         ("data:video/mp4;base64,AAAA", "decode the base64 and pass the bytes"),
