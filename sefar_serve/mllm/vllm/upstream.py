@@ -150,8 +150,8 @@ class Upstream:
             if wanted in (model.id, model.root):
                 return model
         raise AdapterMismatchError(
-            f"the vLLM server at {self._server.url} serves {there}, but not {wanted}, the language model of {name}; "
-            "start it with that model, or if it has the model under another name, set SEFAR_VLLM_MODEL to that name"
+            f"the vLLM server at {self._server.url} serves {there}, but not {wanted}, which the adapter {name} "
+            "needs; start it with that model, or, if it serves it under another name, set SEFAR_VLLM_MODEL to that name"
         )
 
     async def _probe(self, model: ServedModel) -> Served:
