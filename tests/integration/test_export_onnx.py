@@ -14,7 +14,7 @@ from sefar_training.checkpoint import CheckpointInfo, save_checkpoint
 from sefar_training.config import ModelConfig
 from sefar_training.data import ClassTable
 from sefar_training.evaluation import onnx_predictor, score
-from sefar_training.model import EMBEDDING_DIM, FrameNormalizer, SefarModel, create_model
+from sefar_training.model import EMBEDDING_DIM, FrameNormalizer, FusionHead, SefarModel, TimeSformer, create_model
 
 LABELS = ("salto forward", "salto backward", "leap")
 
@@ -158,18 +158,17 @@ def test_folding_keeps_the_outputs(model: SefarModel) -> None:
             assert torch.allclose(a, b, atol=1e-4)
 
 
-def test_failed_parity_check_leaves_no_file(
-    model: SefarModel, exported: export.ExportReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_parity_check_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = TimeSformer((1, 2), size=32, patch=16, dim=24, depth=1, heads=3)
+    info = CheckpointInfo(model=ModelConfig(sample_frames=(1, 2), size=32, resize=32), dataset="none", labels=LABELS)
+
     def break_it(served: SefarModel) -> None:
         served.head.classifier.bias.data += 1
 
     monkeypatch.setattr(export, "fold_temporal_projections", break_it)
-    about = ModelMetadata.from_props(
-        onnxruntime.InferenceSession(exported.path).get_modelmeta().custom_metadata_map, "test"
-    )
+    about = export.export_metadata(info, "bad", "1", token_dim=24)
     with pytest.raises(export.ParityError, match="logits differs from torch"):
-        export.export_model(model, about, tmp_path / "bad.onnx")
+        export.export_model(SefarModel(backbone, FusionHead(2, 24, len(LABELS))), about, tmp_path / "bad.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,8 +179,7 @@ def test_exported_file_can_be_evaluated(exported: export.ExportReport, model: Se
     assert report.top1 == 1
 
 
-def test_untrained_model_for_tests(tmp_path: Path) -> None:
-    report = export.export_untrained(tmp_path / "m.onnx", ["a", "b"], (2, 2))
-    predict, about = onnx_predictor(report.path)
-    assert about.sample_frames == (2, 2)
-    assert predict(np.zeros((1, 4, 64, 64, 3), np.uint8)).logits.shape == (1, 2)
+def test_untrained_model_for_tests(untrained_model: Path) -> None:
+    predict, about = onnx_predictor(untrained_model)
+    assert (about.name, about.labels, about.sample_frames) == ("untrained", ("a", "b", "c", "d"), (2, 2, 4))
+    assert predict(np.zeros((1, 8, 64, 64, 3), np.uint8)).logits.shape == (1, 4)

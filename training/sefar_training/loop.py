@@ -31,6 +31,7 @@ from sefar_serve.errors import SefarError
 
 from .config import OptimConfig
 from .data import ClipSources, Source, StepBatches, collate, seed_step
+from .run_folder import LOG, STATE
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,6 @@ Batch = dict[str, Tensor]
 Metrics = dict[str, Tensor]
 Figures = dict[str, float]
 
-STATE = "state.pt"
-LOG = "log.jsonl"
 TRACK_EVERY = 10
 """Steps between points of the trackers' curves."""
 

@@ -15,12 +15,6 @@ from .config import TrainConfig
 from .data import FrameStore, Source
 from .model import FrameNormalizer, SefarModel
 
-FINAL = "final"
-"""Checkpoint that a run ends with: for a classifier the moving average of the student."""
-
-STUDENT = "student"
-"""Checkpoint of a classifier without the moving average."""
-
 
 @dataclass(frozen=True)
 class Setup:

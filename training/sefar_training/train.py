@@ -19,8 +19,9 @@ from .inputs import evaluation_clips, open_store, read_classes
 from .loop import Figures, RunFolder, TrainingLoop, create_accelerator
 from .model import FrameNormalizer, SefarModel, create_model
 from .recipe import RecipeError
+from .run_folder import FINAL
 from .semisupervised.task import classify
-from .task import FINAL, Setup, TaskFactory
+from .task import Setup, TaskFactory
 
 logger = logging.getLogger(__name__)
 

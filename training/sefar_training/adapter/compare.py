@@ -15,7 +15,8 @@ from pydantic import Field
 from sefar_serve.atomic import atomic_file
 
 from ..recipe import read_recipe
-from ..study.sweep import Run, Sweep, plan_runs, run_in_turn
+from ..sweep.plan import Run, Sweep, plan_runs
+from ..sweep.run import run_in_turn
 from .config import AdapterRecipe, load_adapter_recipe
 from .evaluate import evaluate_folder
 from .measures import AdapterReport

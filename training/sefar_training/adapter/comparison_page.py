@@ -12,7 +12,7 @@ import numpy as np
 from sefar_serve.atomic import atomic_file
 
 from ..page import Page
-from ..study.interval import Interval, interval
+from ..sweep.interval import Interval, interval
 from .compare import AdapterRun, Comparison
 from .measures import AdapterReport, CaptionFigures, Share
 from .report import markdown_table

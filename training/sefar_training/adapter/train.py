@@ -14,7 +14,7 @@ from sefar_serve.atomic import atomic_file
 from sefar_serve.mllm.adapter import load_adapter, save_adapter
 
 from ..evaluation.score import check_labels
-from ..task import FINAL
+from ..run_folder import FINAL
 from .card import write_card
 from .config import AdapterRecipe
 from .data import Taught

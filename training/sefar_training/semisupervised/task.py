@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..data import Source, StrongView, TrainingClips, UnlabelledClips, WeakView
 from ..loop import RunError, steps_per_epoch
-from ..task import FINAL, STUDENT, Setup, Task
+from ..run_folder import FINAL, STUDENT
+from ..task import Setup, Task
 from .step import RULES, ClassificationStep
 
 

@@ -3,6 +3,5 @@
 from .plan import Study, StudyError, StudyRun, find_study, load_study
 from .report import write_study
 from .run import run_study
-from .sweep import SweepError
 
-__all__ = ["Study", "StudyError", "StudyRun", "SweepError", "find_study", "load_study", "run_study", "write_study"]
+__all__ = ["Study", "StudyError", "StudyRun", "find_study", "load_study", "run_study", "write_study"]

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .interval import Interval
+from ..sweep.interval import Interval
 from .measure import PseudoLabelled
 
 RIGHT, WRONG, NEUTRAL = "#2a7f62", "#c8553d", "#4a6fa5"

@@ -17,8 +17,8 @@ from ..checkpoint import load_checkpoint, read_info
 from ..data import EvaluationClips, read_list
 from ..evaluation import EvaluationReport
 from ..model import FrameNormalizer, SefarModel
+from ..run_folder import STUDENT
 from ..semisupervised import frame_order, monte_carlo, pseudo_labels, regulation
-from ..task import STUDENT
 from .plan import StudyRun
 
 

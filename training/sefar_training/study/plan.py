@@ -14,7 +14,7 @@ from sefar_serve.errors import SefarError
 from ..config import TrainConfig, load_recipe
 from ..data import ListEntry, read_list
 from ..recipe import as_overrides, read_recipe
-from .sweep import Run, Sweep, plan_runs
+from ..sweep.plan import Run, Sweep, plan_runs
 
 STUDIES = Path(__file__).parents[2] / "studies"
 """Studies that ship with the package's source."""

@@ -17,11 +17,11 @@ from sefar_serve.atomic import atomic_file
 from ..evaluation import EvaluationReport
 from ..evaluation.measures import auroc
 from ..page import Page
+from ..sweep.interval import Interval, interval
+from ..sweep.plan import by_variant
 from .figures import accuracy_bars, accuracy_by_deviation, attention_sheet, eta_distributions
-from .interval import Interval, interval
 from .measure import Prober, PseudoLabelled, test_report
 from .plan import Study, StudyRun
-from .sweep import by_variant
 
 HTML, JSON = "study.html", "study.json"
 

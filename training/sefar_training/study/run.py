@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from ..data import DecodedClip, FrameStore, read_list
+from ..sweep.run import run_in_processes
 from ..train import train
 from .plan import Study, StudyRun, plan_study
-from .sweep import run_in_processes
 
 Decoded = Mapping[Path, DecodedClip]
 
@@ -57,4 +59,5 @@ def _decode(run: StudyRun, progress: bool) -> Decoded:
 
 
 def _train(run: StudyRun, decoded: Decoded) -> None:
+    torch.set_num_threads(1)
     train(run.config.model_copy(update={"resume": True}), progress=False, decoded=decoded)

@@ -19,7 +19,8 @@ from ..data import Source, TrainingClips, WeakView
 from ..loop import Batch, Metrics
 from ..model import FrameNormalizer, SefarModel
 from ..recipe import RecipeError
-from ..task import FINAL, Setup, Task
+from ..run_folder import FINAL
+from ..task import Setup, Task
 from .dataset import POSE_COLUMNS
 from .render import POSE_NAMES
 

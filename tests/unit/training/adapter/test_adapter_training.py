@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 import yaml
+from redescribed_model import write_redescribed
 from small_videos import encode
 from typer.testing import CliRunner
 
@@ -212,10 +212,7 @@ def test_the_command_measures_and_writes(finished: Path, clips: Path, untrained_
 def test_an_encoder_that_it_was_not_trained_with_is_refused(
     finished: Path, clips: Path, untrained_model: Path, tmp_path: Path
 ) -> None:
-    other = onnx.load(untrained_model)
-    (name,) = (prop for prop in other.metadata_props if prop.key == "sefar.name")
-    name.value = "other"
-    onnx.save(other, tmp_path / "other.onnx")
+    write_redescribed(untrained_model, tmp_path / "other.onnx", name="other")
     where = [str(finished), str(clips / "test.csv"), "--root", str(clips), "--encoder", str(tmp_path / "other.onnx")]
     result = CliRunner().invoke(app, ["adapter", "evaluate", *where])
     assert isinstance(result.exception, AdapterMismatchError)  # `sefar` tells it in a line

@@ -4,16 +4,15 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
 from sefar_training.data import ListEntry
 from sefar_training.recipe import RecipeError
-from sefar_training.study import StudyError, SweepError, find_study, load_study, run_study, write_study
-from sefar_training.study.interval import interval
+from sefar_training.study import StudyError, find_study, load_study, run_study, write_study
 from sefar_training.study.measure import Prober, probe_order
 from sefar_training.study.plan import STUDIES, plan_study, split_labels
+from sefar_training.sweep.run import SweepError
 
 ENTRIES = [
     ListEntry(f"clips/{label}_{n}.mp4", Path(f"clips/{label}_{n}.mp4"), label) for label in range(3) for n in range(20)
@@ -27,15 +26,6 @@ def test_labels_are_drawn_class_by_class_and_by_seed() -> None:
     assert split_labels(ENTRIES, 10, seed=0)[0] == labelled
     assert split_labels(ENTRIES, 10, seed=1)[0] != labelled
     assert len(split_labels(ENTRIES, 0.1, seed=0)[0]) == 3
-
-
-def test_intervals_by_hand() -> None:
-    # t(0.975, 2) = 4.30265, and the standard error of 1, 2, 3 is 1/√3.
-    found = interval([1.0, 2.0, 3.0])
-    assert found.mean == 2
-    assert found.half == pytest.approx(4.30265 / np.sqrt(3), abs=1e-4)
-    assert str(found) == "2.0 ± 2.5"
-    assert str(interval([2.341], digits=2)) == "2.34"
 
 
 def test_probes_reorder_what_they_say() -> None:

@@ -1,0 +1,16 @@
+"""What is in the folder of a run, by name."""
+
+FINAL = "final"
+"""Checkpoint that a run ends with: for a classifier the moving average of the student."""
+
+STUDENT = "student"
+"""Checkpoint of a classifier without the moving average."""
+
+STATE = "state.pt"
+"""State to resume from."""
+
+LOG = "log.jsonl"
+"""Figures of each epoch, one JSON object per line."""
+
+OUTPUT = "train.log"
+"""Output of a run that has a process of its own."""
