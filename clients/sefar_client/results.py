@@ -176,7 +176,7 @@ class Embedding(Result):
 
     Attributes:
         clip_id: pass ``sefar://CLIP_ID`` to `ask` to ask about the clip.
-        embedding: (D,) float32; None if only tokens were requested. With windows, that of the first window.
+        embedding: (D,) float32; None if only tokens were requested. With windows, the mean over them.
         tokens: (T, D') float32, one per temporal element, the context last; None unless requested.
         timeline: one entry per sliding window, if windows were requested.
     """

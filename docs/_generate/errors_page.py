@@ -120,7 +120,8 @@ def _raised_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tup
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 variables[name] = value
             case ast.Call(
-                ast.Name("ApiError" | "problem"), [ast.Constant(int(status)), ast.Constant(str(what)), *rest]
+                ast.Name("ApiError" | "problem") | ast.Attribute(ast.Call(ast.Name("super")), "__init__"),
+                [ast.Constant(int(status)), ast.Constant(str(what)), *rest],
             ):
                 param = rest[1].value if len(rest) > 1 and isinstance(rest[1], ast.Constant) else None
                 yield status, what, param, _message(rest[0], variables)

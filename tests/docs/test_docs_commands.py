@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ class Workspace:
     folder: Path
     path: str
     url: str
+    warm: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
             url = f"http://127.0.0.1:{port}"
             with Client(url) as client:
                 _wait_for(client.ready, base / "gateway.log")
-            yield Workspace(folder, path, url)
+            yield Workspace(folder, path, url, warm)
 
 
 def _write_clips(folder: Path) -> None:
@@ -79,9 +80,9 @@ def _process(command: list[str], log: Path) -> Iterator[None]:
         process.terminate()
 
 
-def _wait_for(ready: object, log: Path) -> None:
+def _wait_for(ready: Callable[[], bool], log: Path) -> None:
     for _ in range(1200):
-        if ready():  # type: ignore[operator]
+        if ready():
             return
         time.sleep(0.1)
     raise AssertionError(log.read_text())
@@ -97,42 +98,64 @@ def _pages() -> list[object]:
 
 
 @pytest.mark.parametrize("page", _pages())
-def test_the_blocks_of_a_page_run(
-    page: list[Block], workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_blocks_of_a_page_run(page: list[Block], workspace: Workspace, tmp_path: Path) -> None:
     for file in workspace.folder.iterdir():
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "videos").unlink()
     (tmp_path / "videos").mkdir()
     for video in (workspace.folder / "videos").iterdir():
         (tmp_path / "videos" / video.name).hardlink_to(video)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "__main__"}
-    for block in page:
-        if block.not_run is None:
-            code = block.code.replace(DEFAULT_URL, workspace.url)
-            if block.language == "python":
-                _run_python(block, code, names)
-            else:
-                _run_shell(block, code, workspace)
+    with _python(workspace, tmp_path) as run_python:
+        for block in page:
+            if block.not_run is None:
+                code = block.code.replace(DEFAULT_URL, workspace.url)
+                if block.language == "python":
+                    run_python(block, code)
+                else:
+                    _run_shell(block, code, workspace, tmp_path)
 
 
-def _run_python(block: Block, code: str, names: dict[str, object]) -> None:
-    # Lines before the block are empty, so that a traceback has the page's line numbers.
-    compiled = compile("\n" * (block.line - 1) + code, str(block.page), "exec")
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")  # of other libraries; ours have tests of their own
-        exec(compiled, names)
+@contextmanager
+def _python(workspace: Workspace, folder: Path) -> Iterator[Callable[[Block, str], None]]:
+    """One Python session for the blocks of a page, in which later ones know the names of earlier ones."""
+    log = folder / "python.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [*workspace.warm, "blocks"],
+            cwd=folder,
+            env=os.environ | {"PATH": workspace.path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+        ) as session,
+    ):
+        assert session.stdin is not None
+        assert session.stdout is not None
+        write, read = session.stdin, session.stdout
+
+        def run(block: Block, code: str) -> None:
+            # Lines before the block are empty, so that a traceback has the page's line numbers.
+            print(json.dumps([str(block.page), "\n" * (block.line - 1) + code]), file=write, flush=True)
+            assert read.readline() == "\n", f"{block.page.relative_to(ROOT)}:{block.line}\n{log.read_text()[-3000:]}"
+
+        yield run
 
 
-def _run_shell(block: Block, code: str, workspace: Workspace) -> None:
+def _run_shell(block: Block, code: str, workspace: Workspace, folder: Path) -> None:
     if block.language == "console":
         code = "\n".join(line[2:] for line in code.splitlines() if line.startswith("$ "))
     environment = os.environ | {"PATH": workspace.path, "COLUMNS": "120"}
     # curl writes an error's body and ends with 0, unless told to fail.
     code = re.sub(r"\bcurl (?!-f)", "curl -f ", code)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", code], env=environment, capture_output=True, text=True, timeout=120
+        ["bash", "-euo", "pipefail", "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     said = f"{block.page.relative_to(ROOT)}:{block.line}\n{code}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert done.returncode == 0, said

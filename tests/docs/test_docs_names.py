@@ -7,6 +7,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,15 @@ OTHERS = {
 SEPARATORS = {"|", "||", "&", "&&", ";", ">", ")", "do", "done"}
 
 
+@cache
+def sefar() -> Any:
+    """The command, made once."""
+    return typer.main.get_command(app)
+
+
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """The command that words name, and the words after it."""
-    command = typer.main.get_command(app)
+    command = sefar()
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
     return command, words
@@ -69,7 +76,7 @@ def calls() -> Iterator[tuple[Path, list[str]]]:
 
 
 def _known(flag: str) -> bool:
-    commands = [typer.main.get_command(app)]
+    commands = [sefar()]
     while commands:
         command = commands.pop()
         commands += getattr(command, "commands", {}).values()

@@ -1,7 +1,8 @@
-"""A process that has imported `sefar` already and forks for each command: starting up costs seconds, forking none.
+"""A process that has imported everything already and forks for each command: importing costs seconds, forking none.
 
-`python warm_sefar.py SOCKET` listens. `python warm_sefar.py SOCKET sefar ARGUMENTS…` hands a command over, with its
-folder, environment and streams, and ends as the command does.
+`python warm_sefar.py SOCKET` listens. `python warm_sefar.py SOCKET sefar ARGUMENTS…` runs `sefar` in a fork of it, with
+its own folder, environment and streams, and ends as the command does. `python warm_sefar.py SOCKET blocks` runs Python
+source: a JSON string on each line of its input, answered with an empty line when it has run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import signal
 import socket
 import struct
 import sys
-from typing import NoReturn
+import traceback
+import warnings
+from typing import Any, NoReturn
 
 STATUS = struct.Struct("i")
 LONGEST = 1 << 20
@@ -35,37 +38,52 @@ def listen(address: str) -> NoReturn:
                 request, streams, _, _ = socket.recv_fds(connection, LONGEST, 3)
                 if request and os.fork() == 0:
                     server.close()
-                    _run(connection, json.loads(request), streams)
+                    _be(connection, json.loads(request), streams)
                 for stream in streams:
                     os.close(stream)
 
 
-def _run(
-    connection: socket.socket, request: dict[str, list[str] | str | dict[str, str]], streams: list[int]
-) -> NoReturn:
+def _be(connection: socket.socket, request: dict[str, Any], streams: list[int]) -> NoReturn:
     """Be the command, in a fork."""
-    from sefar_serve.cli import main
-
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    os.chdir(str(request["folder"]))
+    os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(dict(request["environment"]))  # type: ignore[arg-type]
-    sys.argv = list(request["arguments"])
+    os.environ.update(request["environment"])
+    sys.argv = request["arguments"]
     connection.sendall(STATUS.pack(os.getpid()))
     status = 1
     try:
-        main()
+        if sys.argv == ["blocks"]:
+            _run_blocks()
+        else:
+            from sefar_serve.cli import main
+
+            main()
         status = 0
     except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         connection.sendall(STATUS.pack(status))
         os._exit(status)
+
+
+def _run_blocks() -> None:
+    """Run the blocks of one page, which share their names."""
+    names: dict[str, object] = {"__name__": "__main__"}
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the blocks print is for people
+    warnings.simplefilter("default")
+    for line in sys.stdin:
+        page, source = json.loads(line)
+        exec(compile(source, page, "exec"), names)
+        print(file=answers, flush=True)
 
 
 def hand_over(address: str, arguments: list[str]) -> int:
