@@ -248,9 +248,7 @@ def test_an_answer_over_the_length_limit_is_cut_with_a_notice(gateway: Gateway, 
     client = gateway(generator=generator, max_tokens=4)
     body = client.post(CHAT, json=asking(bright_clip, **{name: 5})).json()
     assert body["choices"][0]["finish_reason"] == "length"
-    assert body["sefar"]["notice"] == (
-        "max_tokens was lowered from 5 to 4, the maximum for this request."
-    )
+    assert body["sefar"]["notice"] == ("max_tokens was lowered from 5 to 4, the maximum for this request.")
     *_, closing, _ = events(client, asking(bright_clip, **{name: 5}))
     assert closing["sefar"]["notice"] == body["sefar"]["notice"]
     assert client.post(CHAT, json=asking(bright_clip, **{name: 4})).json()["sefar"]["notice"] is None
