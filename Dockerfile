@@ -29,7 +29,7 @@ LABEL org.opencontainers.image.title="sefar-serve" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/sefar /opt/sefar
-# A volume for batch jobs that is mounted here gets the user below as its owner.
+# A new volume for batch jobs that is mounted here is owned by the user below.
 RUN install -d -o 10001 -g 10001 /var/lib/sefar/jobs
 # Only that folder and /tmp are written, so the root file system may be read-only.
 ENV PATH=/opt/sefar/bin:$PATH \
@@ -42,7 +42,7 @@ ENV PATH=/opt/sefar/bin:$PATH \
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8000
-# http.client, because urllib would send even this through a proxy set in the environment.
+# http.client, because urllib would send this request through a proxy if the environment sets one.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['SEFAR_PORT']), timeout=2); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["sefar", "serve"]

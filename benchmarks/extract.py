@@ -52,7 +52,7 @@ from sefar_serve.extract.rows import RowOptions
 from sefar_serve.extract.run import extract
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.sampling import sample_indices
-from sefar_serve.settings import Settings, every_core, shipped_model
+from sefar_serve.settings import Settings, cpu_count, shipped_model
 from sefar_training.export import ServedModel, dropout_masks
 from sefar_training.model import FrameNormalizer, create_model
 from sefar_training.synthgym import write_dataset
@@ -64,7 +64,7 @@ Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 def decode_alone(clips: list[ClipRef], meta: ModelMetadata) -> float:
     """Seconds that our decode processes take, with as many clips in flight as in `sefar extract`."""
-    workers = every_core()
+    workers = cpu_count()
     at_once = clips_at_once(BATCH, workers)
 
     async def run(pool: DecoderPool) -> float:
@@ -104,7 +104,7 @@ def ours(clips: list[ClipRef], settings: Settings, out: Path) -> float:
         engine = make_engine(settings)
         await engine.start()
         model = engine.model(None)
-        workers = every_core()
+        workers = cpu_count()
         at_once = clips_at_once(settings.max_batch, workers)
         try:
             with DecoderPool(model.metadata, workers=workers, slots=at_once) as pool:

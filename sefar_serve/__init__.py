@@ -1,6 +1,6 @@
-"""sefar-serve: fine-grained action recognition from few labels, served.
+"""sefar-serve: fine-grained action recognition from few labels.
 
-`load` gives a model to call from Python:
+`load` loads a model to use from Python:
 
     import sefar_serve as sefar
 
@@ -31,7 +31,7 @@ _HOMES = {
     "SefarError": "sefar_serve.errors",
     "load": "sefar_serve.model",
 }
-"""Imported when they are used: `import sefar_serve` alone must not cost what decoding and inference need."""
+"""Imported on first use, so that `import sefar_serve` does not load the packages for decoding and inference."""
 
 __all__ = ["__version__", *_HOMES]
 

@@ -1,4 +1,4 @@
-"""Options of requests about videos: one class per route, read from query, form or JSON."""
+"""Options of requests about videos, one class per route; they come from the query, form or JSON body."""
 
 from __future__ import annotations
 

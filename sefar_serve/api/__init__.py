@@ -1,4 +1,4 @@
-"""The HTTP gateway: `create_app` makes the application, `sefar_serve.api.server` runs it."""
+"""The HTTP gateway: `create_app` builds the application, `sefar_serve.api.server` runs it."""
 
 from sefar_serve.api.app import create_app
 

@@ -1,4 +1,4 @@
-"""The FastAPI application, made from settings and an engine that are handed in."""
+"""Builds the FastAPI application from the given settings and engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sefar_serve.api.observe import ObserveMiddleware
 from sefar_serve.api.payload import Reading
 from sefar_serve.api.prefix import ProxyPrefixMiddleware
 from sefar_serve.api.store import ClipStore
-from sefar_serve.api.unforeseen import UnforeseenErrorMiddleware
+from sefar_serve.api.unexpected import UnexpectedErrorMiddleware
 from sefar_serve.assemble import bounds_of
 from sefar_serve.engine import Engine
 from sefar_serve.fetch import RemoteVideos, UrlFetcher
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings, engine: Engine, generator: Generator | None = None) -> FastAPI:
-    """Make the gateway.
+    """Create the gateway application.
 
     Args:
-        settings: every limit and knob.
-        engine: where the model runs; started and closed with the application.
-        generator: what writes captions and answers, started and closed too; None for labels alone.
+        settings: all settings of the gateway.
+        engine: runs the model; the application starts and closes it.
+        generator: writes captions and answers; the application starts and closes it. None disables text.
 
     Raises:
-        JobsDirError: the folder of jobs cannot be used.
-        ModuleNotFoundError: jobs are wanted, and their packages are not installed.
+        JobsDirError: the jobs folder, or a folder in `job_roots`, cannot be used.
+        ModuleNotFoundError: batch jobs are enabled, but their packages are not installed.
     """
     recognizer = Recognizer(engine, bounds_of(settings))
     metrics = Metrics(recognizer, generator)
@@ -98,19 +98,19 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
 
 
 def _wrap(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
-    """The middlewares; the one added last is outermost."""
-    app.add_middleware(UnforeseenErrorMiddleware)
+    """Add the middlewares; the last one added is the outermost."""
+    app.add_middleware(UnexpectedErrorMiddleware)
     if settings.api_keys:
         app.add_middleware(ApiKeyMiddleware, keys=[key.get_secret_value() for key in settings.api_keys])
     if settings.cors_origins:
-        allow_origins(app, settings.cors_origins)  # outside of the keys, as preflights come without one
-    app.add_middleware(ObserveMiddleware, metrics=metrics)  # sees refusals too
+        allow_origins(app, settings.cors_origins)  # outside the key check: preflights carry no key
+    app.add_middleware(ObserveMiddleware, metrics=metrics)  # counts refused requests too
     if settings.root_path:
         app.add_middleware(ProxyPrefixMiddleware, prefix=settings.root_path)
 
 
 def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher) -> JobService:
-    """Batch jobs; their packages are an extra."""
+    """Create the batch job service, whose packages are an optional extra."""
     with needs_extra("batch"):
         from sefar_serve.jobs.errors import JobsDirError
         from sefar_serve.jobs.intake import Intake
@@ -118,9 +118,7 @@ def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher)
 
     for root in settings.job_roots:
         if not root.is_dir():
-            raise JobsDirError(
-                f"{root} is no folder of videos that jobs could name (SEFAR_JOB_ROOTS); make it, or mend it"
-            )
+            raise JobsDirError(f"{root} in SEFAR_JOB_ROOTS is not a folder; create it, or correct the path")
     return JobService(
         folder,
         engine,

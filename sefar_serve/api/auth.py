@@ -1,4 +1,4 @@
-"""API keys: when any is set, everything needs one but the probes and the page that describes the API."""
+"""API keys: if any key is set, every path requires one except the probes and the API documentation page."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sefar_serve.api.prefix import path_below_prefix
 from sefar_serve.schemas.problem import problem
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
-"""Probes carry no key, and neither does a browser that opens the page on which one can be entered."""
+"""Probes send no key. Neither does a browser that opens the documentation page, where users can enter their key."""
 
 OPEN_FOLDERS = ("/static-offline-docs/",)
-"""What that page loads."""
+"""Static files that the documentation page loads."""
 
-BEARER = HTTPBearer(scheme_name="ApiKey", description="one of the gateway's keys", auto_error=False)
+BEARER = HTTPBearer(scheme_name="ApiKey", description="an API key of this gateway", auto_error=False)
 """Declares in the OpenAPI document how keys are sent; `ApiKeyMiddleware` checks them, on paths without a route too."""
 
 
@@ -27,8 +27,8 @@ class ApiKeyMiddleware:
     """Answers 401 unless the request carries ``Authorization: Bearer KEY``.
 
     Args:
-        app: what it guards.
-        keys: the keys that open it.
+        app: the application to protect.
+        keys: the valid keys.
     """
 
     def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
@@ -36,14 +36,14 @@ class ApiKeyMiddleware:
         self._keys = [key.encode() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve or refuse."""
+        """Pass the request on if it has a valid key, else answer 401."""
         if scope["type"] != "http" or _is_open(scope) or self._known(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         refusal = problem(
             401,
             "invalid_api_key",
-            "send a valid key as 'Authorization: Bearer KEY'",
+            "missing or invalid API key; send a valid one as 'Authorization: Bearer KEY'",
             WWW_Authenticate="Bearer",
         )
         await response(refusal)(scope, receive, send)
@@ -52,7 +52,7 @@ class ApiKeyMiddleware:
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return False
-        # Every key is compared, in constant time, so that the answer's timing tells nothing of them.
+        # Compare with every key, in constant time, so that response times reveal nothing about the keys.
         matches = [hmac.compare_digest(key.encode(), known) for known in self._keys]
         return any(matches)
 

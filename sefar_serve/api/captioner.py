@@ -1,4 +1,4 @@
-"""The language model of an application, and the encoder whose features it reads."""
+"""The gateway's language model, and the encoder whose features it reads."""
 
 from __future__ import annotations
 
@@ -23,68 +23,68 @@ from sefar_serve.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LONGEST_TOKEN = 32
-"""More characters than this a token has in no text that makes sense, on average; ordinary ones have about four."""
+MAX_CHARACTERS_PER_TOKEN = 32
+"""Upper bound on the average number of characters per token in real text; ordinary text has about four."""
 
 
 @dataclass(frozen=True)
 class Captioner:
-    """A generator beside an engine."""
+    """A generator, and the engine that computes the features it reads."""
 
     generator: Generator
     engine: Engine
     settings: Settings
 
     def encoder(self) -> Model:
-        """The model whose features the generator reads: the first that it fits.
+        """The first model whose features the generator can read.
 
         Raises:
-            AdapterMismatchError: it fits none.
-            EngineUnavailableError: no model is known yet.
+            AdapterMismatchError: it can read the features of none of them.
+            EngineUnavailableError: no model is loaded yet.
         """
         return encoder_of(self.generator, self.engine)
 
     def report(self) -> None:
-        """Say in the log what captions are made from, or why there are none: labels are served all the same."""
+        """Log which model captions are made from, or why captions are unavailable; labels are served either way."""
         name = self.generator.info.name
         try:
             encoder = self.encoder().metadata
         except AdapterMismatchError as error:
-            log.warning("no captions: %s reads no features of the models here: %s", name, error)
+            log.warning("captions are unavailable: %s cannot read the features of any model here: %s", name, error)
         except EngineUnavailableError as error:
-            log.warning("captions of %s wait for a model: %s", name, error)
+            log.warning("captions by %s are unavailable until a model is loaded: %s", name, error)
         else:
             log.info("%s writes captions from the features of %s, version %s", name, encoder.name, encoder.version)
 
     def admit(self) -> None:
-        """Refuse a request before any work is done for it, where its answer would find no place in the queue.
+        """Refuse a request before doing any work if the queue of the language model is full.
 
         Raises:
-            GeneratorOverloadedError: as many answers wait or are being written as may.
+            GeneratorOverloadedError: `max_generating` answers are already waiting or being written.
         """
         waiting, most = self.generator.queue_depth, self.settings.max_generating
         if waiting >= most:
             raise GeneratorOverloadedError(
-                f"{waiting} answers wait for the language model or are being written; try again later",
+                f"the language model's queue is full ({waiting} answers waiting or being written); try again later",
                 retry_after=max(1, waiting // self.settings.generation_batch),
             )
 
     def check_length(self, texts: Iterable[str]) -> None:
-        """Refuse texts that cannot fit: turning megabytes into tokens takes a minute, and others wait meanwhile.
+        """Refuse texts that cannot fit: tokenizing megabytes takes a minute and blocks other requests.
 
         Raises:
-            PromptTooLongError: they are longer than any text of as many tokens as the language model takes.
+            PromptTooLongError: the texts are longer than the language model's context can possibly hold.
         """
         context = self.generator.info.context_length
         characters = sum(map(len, texts))
-        if characters > context * LONGEST_TOKEN:
+        if characters > context * MAX_CHARACTERS_PER_TOKEN:
             raise PromptTooLongError(
-                f"the texts have {characters} characters, and prompt and answer together may have {context} tokens; "
-                "shorten them"
+                f"the texts have {characters} characters, too many for the language model: prompt and answer together "
+                f"may have {context} tokens; shorten the texts"
             )
 
     def check_clip(self, clip: StoredClip) -> None:
-        """Refuse a clip that was seen by a model whose features the generator does not read.
+        """Refuse a stored clip whose features come from a model that the generator cannot read.
 
         Raises:
             ApiError: 400.
@@ -93,8 +93,8 @@ class Captioner:
             self.generator.fits(clip.metadata)
         except AdapterMismatchError as error:
             message = (
-                f"{clip.clip_id} was seen by {clip.metadata.name}, whose features this language model does not read; "
-                "send the video itself"
+                f"{clip.clip_id} was processed by the model {clip.metadata.name}, whose features this language model "
+                "cannot read; send the video instead of its clip_id"
             )
             raise ApiError(400, "clip_of_another_model", message, "messages") from error
 
@@ -106,7 +106,8 @@ class Captioner:
         """
         mine = self.generator.info.name
         if name not in (None, mine):
-            raise ApiError(404, "model_not_found", f"there is no captioner {name!r} here; this is {mine!r}", "model")
+            message = f"there is no captioner {name!r} on this server; use {mine!r}, or leave `model` out"
+            raise ApiError(404, "model_not_found", message, "model")
 
     def options(
         self,
@@ -116,22 +117,22 @@ class Captioner:
         seed: int | None = None,
         stop: tuple[str, ...] = (),
     ) -> GenerationOptions:
-        """What to ask of the generator for a request; an answer is never longer than the operator allows."""
+        """Generation options for a request; `max_tokens` is lowered to the operator's limit."""
         allowed = None if max_tokens is None else min(max_tokens, self.settings.max_tokens)
         return GenerationOptions(allowed, temperature, top_p, seed, stop)
 
     def noted_length(self, reply: Reply, wanted: int | None) -> Reply:
-        """The reply, with a notice if its request wanted a longer one than is allowed.
+        """The reply, with a notice if the request asked for more tokens than allowed.
 
         Args:
-            reply: whole.
-            wanted: tokens; None if the request does not say.
+            reply: the complete reply.
+            wanted: `max_tokens` of the request; None if it has none.
         """
         room = self.generator.info.context_length - reply.usage.prompt_tokens
         return noted(reply, cut_to(wanted, min(self.settings.max_tokens, room)))
 
     def abstain_below(self, wanted: float | None) -> float:
-        """The threshold of a request: its own, or else the operator's."""
+        """The threshold of a request, or the operator's if the request sets none."""
         return self.settings.abstain_below if wanted is None else wanted
 
 
@@ -139,12 +140,13 @@ def required(captioner: Captioner | None) -> Captioner:
     """The captioner.
 
     Raises:
-        ApiError: 501 where there is none.
+        ApiError: 501 if there is none.
     """
     if captioner is None:
         raise ApiError(
             501,
             "no_language_model",
-            "this server has no language model; install 'sefar-serve[mllm]' and start it with --captioner",
+            "this server has no language model; to enable captions, install 'sefar-serve[mllm]' and start the server "
+            "with --captioner",
         )
     return captioner

@@ -1,4 +1,4 @@
-"""POST /v1/captions: a sentence about each of several videos, or about each window of long ones."""
+"""POST /v1/captions: a caption for each video, or for each window of a long video."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ router = APIRouter(prefix="/v1", tags=["text"])
 
 @router.post("/captions", responses=ERRORS, openapi_extra=body_forms(CaptionOptions))
 async def captions(request: Request, query: Annotated[CaptionOptions, Query()]) -> CaptionsResponse:
-    """One sentence for each of one or several videos, sent as to /v1/classify; `prompt` asks for something else.
+    """A one-sentence caption for each video. Send videos as to /v1/classify; `prompt` replaces the default question.
 
-    `window` and `stride` (seconds) give a sentence for each window of a long video.
+    `window` and `stride` (seconds) give a caption for each window of a long video.
     """
     gateway = gateway_of(request)
     captioner = required(gateway.captioner)
@@ -64,10 +64,10 @@ class _Writer:
     """Writes the captions of one request.
 
     Attributes:
-        meta: of the encoder.
-        asked: what the request says.
-        options: how to generate.
-        replies: all that were written.
+        meta: metadata of the encoder.
+        asked: options of the request.
+        options: options for the generator.
+        replies: the replies written so far.
     """
 
     gateway: Gateway
@@ -78,11 +78,11 @@ class _Writer:
     replies: list[Reply] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # One request must not fill the generator's queue alone and have itself refused.
-        self._places = asyncio.Semaphore(self.gateway.settings.generation_batch)
+        # Without this limit, one request could fill the generator's queue and be refused because of it.
+        self._slots = asyncio.Semaphore(self.gateway.settings.generation_batch)
 
     async def caption(self, index: int, found: Recognised | Exception) -> Caption | Exception:
-        """The caption of one video, or what went wrong with it."""
+        """The caption of one video, or the error that it failed with."""
         if isinstance(found, Exception):
             return found
         clips = [self.gateway.clips.put(found.name, window, self.meta) for window in found.windows]
@@ -105,7 +105,7 @@ class _Writer:
     async def _reply(self, clip: StoredClip) -> Reply:
         messages = [Message("user", (clip.features, self.asked.prompt))]
         threshold = self.captioner.abstain_below(self.asked.abstain_below)
-        async with self._places:
+        async with self._slots:
             reply = await answer(self.captioner.generator, messages, self.options, clip.verdict, threshold)
         reply = self.captioner.noted_length(reply, self.asked.max_tokens)
         self.gateway.metrics.observe_reply(reply)
@@ -114,7 +114,7 @@ class _Writer:
 
     @property
     def usage(self) -> CaptionUsage:
-        """Tokens spent on all of them."""
+        """Tokens used for all replies."""
         return total_usage(self.replies)
 
 

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: conversations with videos in them, in OpenAI's format."""
+"""POST /v1/chat/completions: conversations about videos, in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sefar_serve.api.conversation import Conversation, read_conversation
 from sefar_serve.api.errors import ERRORS
 from sefar_serve.api.gateway import Gateway, gateway_of
 from sefar_serve.api.notices import NO_VIDEO, noted
-from sefar_serve.api.openai_parameters import acted_upon
+from sefar_serve.api.openai_parameters import supported_parameters
 from sefar_serve.api.payload import read_json, validated
 from sefar_serve.api.stream import EventStream
 from sefar_serve.api.work import counted, while_connected
@@ -34,8 +34,8 @@ _BODY = {
         "required": True,
         "content": {
             "application/json": {
-                # The route reads its body itself, bounded and off the event loop, so FastAPI does not know the schema:
-                # its parts are referred to where they stand.
+                # The route reads the body itself, to limit its size and parse it off the event loop. FastAPI therefore
+                # does not know the schema, and references point into this document.
                 "schema": ChatRequest.model_json_schema(
                     ref_template=f"#/paths/~1v1~1chat~1completions/post/{_SCHEMA}/$defs/{{model}}"
                 )
@@ -49,14 +49,14 @@ _BODY = {
 async def chat(request: Request) -> Response:
     """Captions and answers in OpenAI's format; videos are content parts of type `video_url`.
 
-    `url` may be a data URL, a URL of a host that the operator allows, or `sefar://CLIP_ID` of a clip that was
-    seen before. A question with options (`options`, or a text that ends with `A.… B.… C.… D.…`) is answered by their
-    likelihood. The field `sefar` of the answer says what the classifier finds, and whether the text agrees.
+    `url` may be a data URL, a URL of a host that the operator allows, or `sefar://CLIP_ID` for a clip that this
+    server processed before. If a question has options (`options`, or a text that ends with `A.… B.… C.… D.…`), the most
+    likely one is the answer. The field `sefar` has the classifier's labels and says whether the text agrees with them.
     """
     gateway = gateway_of(request)
     captioner = required(gateway.captioner)
     fields = await read_json(request, gateway.settings.max_body_bytes, example='{"messages": […]}')
-    body = validated(ChatRequest, acted_upon(fields))
+    body = validated(ChatRequest, supported_parameters(fields))
     captioner.check_name(body.model)
     options = captioner.options(
         body.length,
@@ -84,7 +84,7 @@ Replies = AsyncGenerator[str | Reply, None]
 async def _begin(
     request: Request, gateway: Gateway, captioner: Captioner, body: ChatRequest, options: GenerationOptions
 ) -> tuple[Conversation, Replies, str | Reply]:
-    """Look at the clips and wait for the beginning of the answer, so that what fails does so with a status."""
+    """Process the clips and wait for the first part of the answer, so that a failure still gets an HTTP status."""
     with counted(gateway):
         captioner.admit()
         conversation = await read_conversation(request, gateway, captioner, body)
@@ -119,7 +119,7 @@ async def _replies(
 
 
 async def _last(replies: Replies, first: str | Reply) -> Reply:
-    """The whole reply, the parts of its text passed over."""
+    """The complete reply; the parts of its text are skipped."""
     async with aclosing(replies):
         item = first
         while not isinstance(item, Reply):
@@ -130,7 +130,7 @@ async def _last(replies: Replies, first: str | Reply) -> Reply:
 async def _events(
     gateway: Gateway, envelope: Envelope, replies: Replies, first: str | Reply, with_usage: bool, deadline: float
 ) -> AsyncGenerator[str, None]:
-    """A stream's events."""
+    """The events of a stream."""
     try:
         yield envelope.opening()
         item = first

@@ -1,4 +1,4 @@
-"""Reading a conversation: its clips, what the classifier says of them, and the messages for the generator."""
+"""Reads a conversation: its clips, the classifier's verdict on them, and the messages for the generator."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sefar_serve.schemas import render
 from sefar_serve.schemas.chat import AnswerMode, ChatMessage, ChatRequest, SeenClip, TextPart, VideoPart, VideoUrl
 
 STORED = "sefar://"
-"""Beginning of the URL of a clip that was seen before."""
+"""URL prefix of a clip that this server processed before."""
 
 
 class MissingVideoError(SefarError):
-    """A conversation has no video, and the operator does not allow text alone."""
+    """The conversation has no video, and the operator does not allow chats without one."""
 
     status = 400
     code = "missing_video"
@@ -37,13 +37,13 @@ class MissingVideoError(SefarError):
 
 @dataclass(frozen=True)
 class Conversation:
-    """What the generator is to answer.
+    """A conversation, ready for the generator.
 
     Attributes:
-        messages: for the generator.
-        clips: in order of reading.
-        choices: options to decide between; empty for a free answer.
-        letters: judge the letters of the choices instead of their texts.
+        messages: messages for the generator.
+        clips: the clips, in the order of the messages.
+        choices: options to choose from; empty for an answer in free text.
+        letters: compare the likelihood of the options' letters instead of their texts.
     """
 
     messages: tuple[Message, ...]
@@ -53,12 +53,12 @@ class Conversation:
 
     @property
     def verdict(self) -> Verdict | None:
-        """What the classifier says of the clip that was shown last."""
+        """The classifier's verdict on the last clip."""
         return self.clips[-1].verdict if self.clips else None
 
     @property
     def seen(self) -> list[SeenClip]:
-        """The clips as the user is told of them."""
+        """The clips as they appear in the answer."""
         return [
             render.seen_clip(clip.window, clip.metadata, name=clip.name, clip_id=clip.clip_id) for clip in self.clips
         ]
@@ -67,10 +67,10 @@ class Conversation:
 async def read_conversation(
     request: Request, gateway: Gateway, captioner: Captioner, body: ChatRequest
 ) -> Conversation:
-    """Look at the clips of a conversation and write its messages down.
+    """Process the clips of a conversation and convert its messages.
 
     Raises:
-        ApiError, ClipError, EngineError: a clip cannot be had, or the messages make no sense.
+        ApiError, ClipError, EngineError: a clip cannot be read or processed, or the messages are invalid.
     """
     texts = [part.text for message in body.messages for part in message.content if isinstance(part, TextPart)]
     captioner.check_length([*texts, *(body.options or ())])
@@ -78,16 +78,18 @@ async def read_conversation(
     videos = [part.video_url for message in body.messages for part in message.content if isinstance(part, VideoPart)]
     if not videos and not gateway.settings.text_only_chat:
         raise MissingVideoError(
-            "no message has a video; send one as a content part of type video_url, or have the operator allow "
-            "conversations without (SEFAR_TEXT_ONLY_CHAT=true)"
+            "no message has a video; send one as a content part of type video_url, or ask the operator to allow "
+            "conversations without a video (SEFAR_TEXT_ONLY_CHAT=true)"
         )
     if len(videos) > gateway.settings.max_clips:
-        message = f"{len(videos)} clips in one request, at most {gateway.settings.max_clips} are allowed"
+        message = (
+            f"the request has {len(videos)} clips; at most {gateway.settings.max_clips} are allowed, so send fewer"
+        )
         raise ApiError(413, "too_many_clips", message, "messages")
     encoder = captioner.encoder()
-    # Each is asked for before any is decoded: a clip that cannot be had must not cost the work for the others.
+    # Check every clip before decoding any, so that one unusable clip does not waste work on the others.
     wanted = [_wanted(gateway, captioner, video, f"video {index}") for index, video in enumerate(videos)]
-    clips = await _look(request, gateway, encoder, wanted)
+    clips = await _processed(request, gateway, encoder, wanted)
     left = iter(clips)
 
     def content(message: ChatMessage) -> tuple[str | ClipFeatures, ...]:
@@ -103,30 +105,30 @@ async def read_conversation(
 
 
 def _choices(body: ChatRequest) -> tuple[tuple[str, ...], bool]:
-    """The options to judge, and whether by their letters; none for an answer in free text."""
+    """The options to choose from, and whether to compare their letters; no options for an answer in free text."""
     last = body.messages[-1]
     if last.role != "user":
-        raise ApiError(400, "invalid_parameter", "messages: the last message must be the user's", "messages")
+        raise ApiError(400, "invalid_parameter", "messages: the last message must have role user", "messages")
     if not last.content:
-        raise ApiError(400, "invalid_parameter", "messages: the last message is empty; ask something", "messages")
+        raise ApiError(400, "invalid_parameter", "messages: the last message is empty; add a question", "messages")
     mode: AnswerMode = body.answer_mode
     asked = _listed(last)
     given = tuple(body.options) if body.options is not None else asked
     if not given and mode in ("loglik", "letter"):
-        message = f"answer_mode {mode} needs options: give them as `options`, or end the question with A.… B.… C.… D.…"
+        message = f"answer_mode {mode} needs options; pass `options`, or end the question with A.… B.… C.… D.…"
         raise ApiError(400, "invalid_parameter", message, "options")
     return (() if mode == "generate" else given), mode == "letter"
 
 
 def _listed(message: ChatMessage) -> tuple[str, ...]:
-    """The options that a question itself ends with."""
+    """The options at the end of the question's own text."""
     texts = [part.text for part in message.content if isinstance(part, TextPart)]
     split = split_choices(texts[-1]) if texts else None
     return () if split is None else split[1]
 
 
 def _with_options(message: Message, choices: Sequence[str]) -> Message:
-    """The question with its options, as the authors write them."""
+    """The question followed by its options, in the format of the paper's authors."""
     content = list(message.content)
     last = max((i for i, part in enumerate(content) if isinstance(part, str)), default=None)
     if last is None:
@@ -136,24 +138,24 @@ def _with_options(message: Message, choices: Sequence[str]) -> Message:
 
 
 def _wanted(gateway: Gateway, captioner: Captioner, video: VideoUrl, name: str) -> StoredClip | tuple[ClipInput, Span]:
-    """A clip held from before, or the video to look at and which part of it."""
+    """A stored clip, or the video to process and the part of it to use."""
     if not video.url.startswith(STORED):
         return video_at(video.url, name, gateway.reading.fetcher), Span(video.start, video.end)
     if video.start is not None or video.end is not None:
-        message = f"{name}: a clip that was seen before cannot be cut again; send the video for another part of it"
+        message = f"{name}: start and end cannot be used with a stored clip; send the video to use another part of it"
         raise ApiError(400, "invalid_parameter", message, "messages")
     held = gateway.clips.get(video.url.removeprefix(STORED))
     captioner.check_clip(held)
     return held
 
 
-async def _look(
+async def _processed(
     request: Request, gateway: Gateway, encoder: Model, wanted: Sequence[StoredClip | tuple[ClipInput, Span]]
 ) -> list[StoredClip]:
-    """The features of clips, in order.
+    """Process the new videos; return all clips in order.
 
     Raises:
-        Exception: what the first clip that failed ended with, once the others are done.
+        Exception: the error of the first clip that failed, after the others have finished.
     """
     new = [item for item in wanted if not isinstance(item, StoredClip)]
     found = await asyncio.gather(

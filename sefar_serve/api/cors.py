@@ -1,4 +1,4 @@
-"""Cross-origin requests: web pages of the origins that the operator names may call the gateway."""
+"""Cross-origin requests (CORS): web pages of the origins that the operator lists may call the gateway."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ EXPOSED = (
     "x-queue-time",
     "x-inference-time",
 )
-"""Response headers that a page's script can read; browsers hide all but a few others."""
+"""Response headers that a web page's script may read; browsers hide most others."""
 
 
 def allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
-    """Answer preflights, and put the CORS headers on every answer, errors included.
+    """Answer preflight requests and add CORS headers to every response, including errors.
 
-    Add it after whatever asks for a key: browsers send none with a preflight.
+    Call it after adding the key check, so that this middleware is outside it: browsers send no key with a preflight.
 
     Args:
-        app: the gateway.
-        origins: as browsers send them, or `*`.
+        app: the gateway application.
+        origins: allowed origins as browsers send them, or `*`.
     """
-    # Keys travel in a header and never in cookies, so pages need no credentials mode, and `*` is safe to combine.
+    # Keys are sent in a header, never in cookies, so pages need no credentials mode and `*` is safe.
     app.add_middleware(
         CORSMiddleware,
         allow_origins=origins,

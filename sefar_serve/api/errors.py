@@ -1,4 +1,4 @@
-"""How the gateway answers with errors: one handler, one shape."""
+"""Error responses of the gateway: one handler and one format."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sefar_serve.schemas.problem import ErrorResponse, Problem, problem, problem
 
 
 class ApiError(SefarError):
-    """A request that cannot be served as it was sent.
+    """The request cannot be served as it was sent.
 
     Attributes:
         status: HTTP status.
-        code: machine-readable reason.
-        param: the parameter at fault, if one is.
+        code: machine-readable error code.
+        param: the invalid parameter, if there is one.
     """
 
     def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
@@ -33,25 +33,25 @@ class ApiError(SefarError):
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": text}
     for status, text in {
-        400: "malformed request",
-        401: "no valid API key",
-        403: "a URL of a host, or a path, that the operator does not allow",
+        400: "invalid request",
+        401: "missing or invalid API key",
+        403: "the operator does not allow the URL's host, or the path",
         404: "no such model, clip or job",
         413: "too large or too long",
-        415: "not a video, or a Content-Encoding that is not decoded",
-        422: "a video that is empty or cannot be decoded",
+        415: "not a video, or an unsupported Content-Encoding",
+        422: "the video is empty or cannot be decoded",
         429: "overloaded; see Retry-After",
-        501: "no language model here, or no batch jobs",
-        502: "a URL that cannot be fetched",
-        503: "the engine or the language model is not available; see Retry-After",
+        501: "captions or batch jobs are not enabled on this server",
+        502: "the URL cannot be fetched",
+        503: "the model or the language model is unavailable; see Retry-After",
         504: "the request took too long",
     }.items()
 }
-"""OpenAPI's description of what every route about videos may answer instead."""
+"""OpenAPI descriptions of the error responses that all video routes share."""
 
 
 def _problem(error: Exception) -> Problem:
-    """What to answer for an exception: one of ours, or one that the web framework raised."""
+    """The error response for an exception, which is ours or the web framework's."""
     match error:
         case HTTPException():
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
@@ -63,25 +63,25 @@ def _problem(error: Exception) -> Problem:
 
 
 def validation_problem(errors: object) -> Problem:
-    """The first of pydantic's complaints, in words."""
+    """The error response for the first of pydantic's validation errors."""
     first = list(errors)[0] if isinstance(errors, (list, tuple)) else {}  # noqa: RUF015
     path = [str(part) for part in first.get("loc", ()) if part not in ("query", "body")]
     param = ".".join(path) or None
-    message = first.get("msg", "the request is malformed")
+    message = first.get("msg", "invalid request")
     if first.get("type") == "extra_forbidden":
         message = "unknown parameter"
     return problem(400, "invalid_parameter", f"{param}: {message}" if param else message, param)
 
 
-def response(told: Problem) -> JSONResponse:
-    """The HTTP answer."""
+def response(found: Problem) -> JSONResponse:
+    """The HTTP response for an error."""
     return JSONResponse(
-        ErrorResponse(error=told.body).model_dump(), status_code=told.status, headers=dict(told.headers)
+        ErrorResponse(error=found.body).model_dump(), status_code=found.status, headers=dict(found.headers)
     )
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Route every exception to one answer."""
+    """Answer every exception in the same format."""
 
     async def handle(_: Request, error: Exception) -> JSONResponse:
         return response(_problem(error))

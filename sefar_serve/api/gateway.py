@@ -1,4 +1,4 @@
-"""What the routes of one application share, handed to them instead of kept in globals."""
+"""The parts that all routes of an application share; the application holds them, so there are no globals."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sefar_serve.fetch import RemoteVideos
 from sefar_serve.recognition import Recognizer
 from sefar_serve.settings import Settings
 
-if TYPE_CHECKING:  # its packages are an extra
+if TYPE_CHECKING:  # its packages are an optional extra
     from sefar_serve.jobs.service import JobService
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """One application's parts; `captioner` is None without a language model, `jobs` without a folder for them."""
+    """The parts of an application; `captioner` is None without a language model, `jobs` is None without `jobs_dir`."""
 
     settings: Settings
     recognizer: Recognizer
@@ -34,5 +34,5 @@ class Gateway:
 
 
 def gateway_of(request: Request) -> Gateway:
-    """The parts of the application that serves this request."""
+    """The gateway that serves this request."""
     return cast(Gateway, request.app.state.gateway)

@@ -1,4 +1,4 @@
-"""The routes under /v1/jobs: features and labels of many clips, made while nobody waits."""
+"""The routes under /v1/jobs: batch jobs that compute features and labels of many clips in the background."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from sefar_serve.jobs.errors import TooManyClipsError
 from sefar_serve.schemas.jobs import Job, JobInput, JobList, JobOptions
 from sefar_serve.schemas.problem import ErrorResponse
 
-if TYPE_CHECKING:  # its packages are an extra
+if TYPE_CHECKING:  # its packages are an optional extra
     from sefar_serve.extract.manifests import NamedClip
     from sefar_serve.jobs.service import JobService
 
 router = APIRouter(
     prefix="/v1/jobs",
     tags=["jobs"],
-    responses=ERRORS | {409: {"model": ErrorResponse, "description": "not as the job is now"}},
+    responses=ERRORS | {409: {"model": ErrorResponse, "description": "not possible in the job's current state"}},
 )
 
 MAX_BODY_BYTES = 64 * 1024**2
-"""Of a job's clips: their Python objects take ten times as much."""
+"""Largest job request; parsing it takes ten times as much memory."""
 
 MEDIA_TYPES = {"parquet": "application/vnd.apache.parquet", "jsonl": "application/x-ndjson"}
 
@@ -56,8 +56,8 @@ _BODY = {
                         "file": {
                             "type": "string",
                             "format": "binary",
-                            "description": "manifest: .csv, .jsonl or .parquet with a column path or url, and start, "
-                            "end, id if you like",
+                            "description": "manifest: a .csv, .jsonl or .parquet file with a column `path` or `url`; "
+                            "`start`, `end` and `id` are optional",
                         },
                         **_OPTIONS,
                     },
@@ -73,10 +73,10 @@ async def submit(
     request: Request,
     response: Response,
     idempotency_key: Annotated[
-        str | None, Header(max_length=255, description="the same key and body give the same job, not another")
+        str | None, Header(max_length=255, description="the same key and body return the same job")
     ] = None,
 ) -> Job:
-    """Hand in a job: a list of clips, or a manifest file; `Location` says where to ask how far it is."""
+    """Submit a job: a list of clips, or a manifest file. `Location` in the response is the URL of its status."""
     jobs = _jobs(request)
     named, options = await _read(request)
     job = await jobs.submit(named, options, idempotency_key or None)
@@ -88,10 +88,10 @@ async def submit(
 @router.head("", include_in_schema=False)
 async def listed(
     request: Request,
-    limit: Annotated[int, Query(ge=1, le=100, description="most jobs")] = 20,
-    after: Annotated[str | None, Query(description="id of the job before the first one")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="maximum number of jobs")] = 20,
+    after: Annotated[str | None, Query(description="list the jobs after the one with this id")] = None,
 ) -> JobList:
-    """The jobs there are, the newest first."""
+    """List jobs, newest first."""
     found, more = await run_in_threadpool(_jobs(request).store.page, limit, after)
     return JobList(data=found, has_more=more)
 
@@ -99,24 +99,24 @@ async def listed(
 @router.get("/{job_id}")
 @router.head("/{job_id}", include_in_schema=False)
 async def status(request: Request, job_id: str) -> Job:
-    """How far a job is."""
+    """The status and progress of a job."""
     return await run_in_threadpool(_jobs(request).store.get, job_id)
 
 
 @router.post("/{job_id}/cancel")
 async def cancel(request: Request, job_id: str) -> Job:
-    """End a job; one that has ended stays as it is. What it has done can be downloaded."""
+    """Cancel a job; a job that has ended does not change. The rows written so far can be downloaded."""
     return await _jobs(request).cancel(job_id)
 
 
 @router.delete("/{job_id}", status_code=204)
 async def delete(request: Request, job_id: str) -> None:
-    """Forget a job that has ended, and remove its result."""
+    """Delete a job that has ended, and its result."""
     await run_in_threadpool(_jobs(request).delete, job_id)
 
 
 _RESULT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "the file"}
+    200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "the result file"}
 }
 
 
@@ -125,9 +125,9 @@ _RESULT: dict[int | str, dict[str, Any]] = {
 async def result(
     request: Request,
     job_id: str,
-    kind: Annotated[Literal["parquet", "jsonl"], Query(alias="format", description="of the file")] = "parquet",
+    kind: Annotated[Literal["parquet", "jsonl"], Query(alias="format", description="format of the file")] = "parquet",
 ) -> FileResponse:
-    """The rows of a job that has ended, one per clip; those of clips that failed say why."""
+    """The result of a job that has ended: one row per clip. Rows of failed clips have the error."""
     file = await run_in_threadpool(_jobs(request).result, job_id, kind)
     return FileResponse(file, media_type=MEDIA_TYPES[kind], filename=f"{job_id}.{kind}")
 
@@ -135,13 +135,13 @@ async def result(
 def _jobs(request: Request) -> JobService:
     jobs = gateway_of(request).jobs
     if jobs is None:
-        message = "this gateway takes no batch jobs; its operator gives them a folder (SEFAR_JOBS_DIR)"
+        message = "batch jobs are not enabled on this gateway; the operator can set SEFAR_JOBS_DIR to enable them"
         raise ApiError(501, "jobs_not_enabled", message)
     return jobs
 
 
 async def _read(request: Request) -> tuple[Iterator[NamedClip], JobOptions]:
-    """The clips of a job, not read yet, and what it asks for."""
+    """The clips of a job, read lazily, and its options."""
     settings = gateway_of(request).settings
     most = min(settings.max_body_bytes, MAX_BODY_BYTES)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -150,11 +150,11 @@ async def _read(request: Request) -> tuple[Iterator[NamedClip], JobOptions]:
     fields = await read_json(request, most, example='{"input": [{"path": "a.mp4"}]}')
     clips = fields.get("input")
     if not isinstance(clips, list) or not clips:
-        raise ApiError(400, "invalid_parameter", "input: a list of clips, one at least", "input")
+        raise ApiError(400, "invalid_parameter", "input: must be a list with at least one clip", "input")
     if len(clips) > settings.max_job_clips:
         raise TooManyClipsError(settings.max_job_clips)
     options = validated(JobOptions, {name: value for name, value in fields.items() if name != "input"})
-    return _given(clips), options
+    return _named(clips), options
 
 
 async def _read_form(request: Request, most: int) -> tuple[Iterator[NamedClip], JobOptions]:
@@ -165,18 +165,18 @@ async def _read_form(request: Request, most: int) -> tuple[Iterator[NamedClip], 
     file = fields.pop("file", None)
     try:
         if not isinstance(file, UploadFile):
-            raise ApiError(400, "missing_input", "no manifest in the form; send one as field 'file'", "file")
+            raise ApiError(400, "missing_input", "the form has no manifest; send one as field 'file'", "file")
         name, content = file.filename or "", await file.read()
     finally:
         await form.close()
     if not name.lower().endswith(SUFFIXES):
-        message = f"{name!r} is no manifest by its name; it should end in {', '.join(SUFFIXES)}"
+        message = f"{name!r} is not a supported manifest; its name must end in one of {', '.join(SUFFIXES)}"
         raise ApiError(400, "invalid_manifest", message, "file")
     return read_manifest(lambda: io.BytesIO(content), name), validated(JobOptions, fields)
 
 
-def _given(clips: list[Any]) -> Iterator[NamedClip]:
-    """One at a time: a hundred thousand at once would hold up everybody's requests, in whatever thread."""
+def _named(clips: list[Any]) -> Iterator[NamedClip]:
+    """Validate clips one at a time: a hundred thousand at once would block other requests, in any thread."""
     from sefar_serve.extract.manifests import named_clip
 
     for number, clip in enumerate(clips):

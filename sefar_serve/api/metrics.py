@@ -1,6 +1,6 @@
-"""What the gateway counts and times, for Prometheus; seconds throughout.
+"""Prometheus metrics of the gateway; all times are in seconds.
 
-One registry per application, so that two in one process (as in tests) do not mix.
+Each application has its own registry, so that two in one process (as in tests) do not share metrics.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Metrics:
     """The gateway's metrics.
 
     Args:
-        recognizer: its queues are read whenever the metrics are.
-        generator: its queue too, where there is one.
+        recognizer: its queue lengths are read at each scrape.
+        generator: its queue length is read too; None without a language model.
     """
 
     def __init__(self, recognizer: Recognizer, generator: Generator | None = None) -> None:
@@ -31,36 +31,41 @@ class Metrics:
         self.requests = Counter(
             "sefar_requests_total", "Requests answered", ["route", "status"], registry=self.registry
         )
-        self.request_seconds = self._seconds("sefar_request_seconds", "Whole requests", ["route"])
-        self.clips = Counter("sefar_clips_total", "Videos by outcome", ["outcome"], registry=self.registry)
+        self.request_seconds = self._seconds("sefar_request_seconds", "Duration of a request", ["route"])
+        self.clips = Counter(
+            "sefar_clips_total", "Videos by outcome: ok, or an error code", ["outcome"], registry=self.registry
+        )
         self.rejected = Counter(
-            "sefar_rejected_total", "Requests refused before any work", ["reason"], registry=self.registry
+            "sefar_rejected_total", "Requests refused because a queue was full", ["reason"], registry=self.registry
         )
-        self.decode_seconds = self._seconds("sefar_decode_seconds", "Opening and decoding one video")
-        self.queue_seconds = self._seconds("sefar_queue_seconds", "One clip's wait for the model")
-        self.inference_seconds = self._seconds("sefar_inference_seconds", "One batch in the model")
+        self.decode_seconds = self._seconds("sefar_decode_seconds", "Time to open and decode one video")
+        self.queue_seconds = self._seconds("sefar_queue_seconds", "Time that a clip waited for the model")
+        self.inference_seconds = self._seconds("sefar_inference_seconds", "Time of one batch in the model")
         self.batch_size = Histogram(
-            "sefar_batch_size", "Clips sharing a clip's batch", buckets=_BATCHES, registry=self.registry
+            "sefar_batch_size", "Size of the batch that a clip was in", buckets=_BATCHES, registry=self.registry
         )
-        self.first_token_seconds = self._seconds("sefar_first_token_seconds", "Wait for the first part of a text")
+        self.first_token_seconds = self._seconds("sefar_first_token_seconds", "Time to the first part of a text")
         self.tokens = Counter(
-            "sefar_language_tokens_total", "Tokens of the language model", ["kind"], registry=self.registry
+            "sefar_language_tokens_total",
+            "Tokens read and written by the language model",
+            ["kind"],
+            registry=self.registry,
         )
         self.replies = Counter(
             "sefar_replies_total",
-            "Captions and answers by what the classifier says; failed are streams that broke off",
+            "Captions and answers by agreement with the classifier; failed: the stream ended with an error",
             ["agreement"],
             registry=self.registry,
         )
         self._gauge("sefar_queue_depth", "Clips waiting for the model", lambda: recognizer.engine.queue_depth)
-        self._gauge("sefar_decoding", "Videos decoding or waiting to", lambda: recognizer.decoding)
+        self._gauge("sefar_decoding", "Videos being decoded or waiting", lambda: recognizer.decoding)
 
         if generator is not None:
-            self._gauge("sefar_generating", "Answers waiting or being written", lambda: generator.queue_depth)
+            self._gauge("sefar_generating", "Answers being written or waiting", lambda: generator.queue_depth)
 
     def watch_jobs(self, store: JobStore) -> None:
-        """Show how many batch jobs wait and run, too."""
-        jobs = Gauge("sefar_jobs", "Batch jobs that are not done", ["status"], registry=self.registry)
+        """Add a gauge of queued and running batch jobs."""
+        jobs = Gauge("sefar_jobs", "Batch jobs that have not ended", ["status"], registry=self.registry)
         for status in ("queued", "running"):
             jobs.labels(status).set_function(lambda status=status: store.counts[status])  # type: ignore[misc]
 
@@ -71,7 +76,7 @@ class Metrics:
         Gauge(name, text, registry=self.registry).set_function(read)  # type: ignore[arg-type]
 
     def observe(self, results: Sequence[Recognised | Exception]) -> None:
-        """Count what became of a request's videos."""
+        """Count the outcomes and record the timings of a request's videos."""
         for result in results:
             if isinstance(result, Exception):
                 self.clips.labels(getattr(result, "code", type(result).__name__)).inc()
@@ -90,5 +95,5 @@ class Metrics:
         self.replies.labels("abstained" if reply.abstained else reply.agreement or "none").inc()
 
     def render(self) -> bytes:
-        """The text that Prometheus reads."""
+        """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Around every request: its id and trace, its timing headers, its line in the log, its place in the metrics."""
+"""Gives every request an id, timing headers, a log line with its trace, and an entry in the metrics."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _USABLE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 @dataclass
 class Timings:
-    """What the stages of one request took, in seconds; of several videos the slowest counts, each stage for itself."""
+    """Seconds that each stage of a request took. With several videos, each stage has the time of its slowest video."""
 
     decode: float | None = None
     queue: float | None = None
     inference: float | None = None
 
-    def take(self, results: Sequence[Recognised | Exception]) -> None:
-        """Read the stages off a request's results."""
+    def add(self, results: Sequence[Recognised | Exception]) -> None:
+        """Include the timings of these results."""
         for found in results:
             if isinstance(found, Recognised):
                 self.decode = max(self.decode or 0.0, found.decode_seconds)
@@ -45,11 +45,11 @@ class Timings:
 
 
 class ObserveMiddleware:
-    """Wraps the application; see the module.
+    """Observes requests as described in the module docstring.
 
     Args:
-        app: what it wraps.
-        metrics: where requests are counted.
+        app: the application to wrap.
+        metrics: counts and times the requests.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -57,14 +57,14 @@ class ObserveMiddleware:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request and note what it was."""
+        """Serve one request; log and count it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
         sent = Headers(scope=scope)
         offered = sent.get("x-request-id", "")
-        # An id goes into logs and headers as it is, so only a harmless one is taken over.
+        # The id is copied into logs and headers, so only harmless characters are accepted.
         request_id = offered if _USABLE_ID.fullmatch(offered) else uuid.uuid4().hex
         traced = {"request_id": request_id, **trace_of(sent)}
         logged = REQUEST.set(traced)
@@ -86,7 +86,7 @@ class ObserveMiddleware:
             await self._app(scope, receive, observed_send)
         finally:
             seconds = time.perf_counter() - started
-            # The template, never the path itself: paths are the client's to invent, label values are not.
+            # Use the route's template, not the path: a client could invent any number of paths, each a new label value.
             route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.request_seconds.labels(route).observe(seconds)

@@ -1,7 +1,7 @@
-"""OpenAI's parameters that this server does not act on: dropped where that changes nothing, refused where it would.
+"""OpenAI parameters that this server does not support: ignored if that changes nothing, refused if it would.
 
-Many clients send all of OpenAI's parameters at their defaults; those must not be refused. But whoever asks for a
-tool call or two answers should not get one answer without.
+Many clients send every OpenAI parameter with its default value, so defaults must be accepted. A request for a tool
+call or for two answers is refused, because the client would get something other than what it asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IGNORED = frozenset(
         "verbosity",
     }
 )
-"""They ask for no other answer, or are hints that this language model cannot take."""
+"""Parameters that do not change the answer, or are hints that this language model does not support."""
 
 UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
     "audio": (),
@@ -46,14 +46,14 @@ UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
     "top_logprobs": (0,),
     "web_search_options": (),
 }
-"""With the values that ask for what is done anyway."""
+"""Unsupported parameters, with the values that are accepted because they do not change the answer."""
 
 
-def acted_upon(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a request that are left to act upon; null counts as left out, as OpenAI's does.
+def supported_parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a request without those to ignore; null counts as omitted, as in OpenAI's API.
 
     Raises:
-        ApiError: 400 for one that would change the answer and is not supported.
+        ApiError: 400 for an unsupported parameter that would change the answer.
     """
     left = {}
     for name, value in fields.items():
@@ -63,6 +63,6 @@ def acted_upon(fields: Mapping[str, Any]) -> dict[str, Any]:
             left[name] = value
         elif value not in UNSUPPORTED[name]:
             neutral = " or ".join(json.dumps(allowed) for allowed in UNSUPPORTED[name])
-            mend = f"leave it out, or give {neutral}" if neutral else "leave it out"
-            raise ApiError(400, "unsupported_parameter", f"{name}: not supported here; {mend}", name)
+            fix = f"leave it out, or set it to {neutral}" if neutral else "leave it out"
+            raise ApiError(400, "unsupported_parameter", f"{name}: not supported by this server; {fix}", name)
     return left

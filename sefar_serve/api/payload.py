@@ -1,4 +1,4 @@
-"""Reading requests: the same videos and options as multipart form, raw body, or JSON with data URLs."""
+"""Reads videos and options from a request: a multipart form, a raw body, or JSON with data URLs."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _WHITESPACE = string.whitespace.encode()
 
 
 class DataUrlError(ClipError):
-    """A data URL that does not carry base64 data."""
+    """The URL is not a valid base64 data URL."""
 
     code = "invalid_data_url"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How requests are read.
+    """Limits for reading requests, and the fetcher for URLs.
 
     Attributes:
-        max_bytes: largest body.
-        max_clips: most videos.
-        fetcher: of videos that are given by URL.
+        max_bytes: largest body in bytes.
+        max_clips: maximum number of videos in a request.
+        fetcher: fetches videos that are given by URL.
     """
 
     max_bytes: int
@@ -56,7 +56,7 @@ Options = TypeVar("Options", bound=ClipOptions)
 
 
 def body_forms(options: type[ClipOptions]) -> dict[str, Any]:
-    """OpenAPI's description of a body that the route reads itself, in its three forms."""
+    """OpenAPI description of the three forms of a body that the route reads itself."""
     fields = options.model_json_schema()["properties"]
     url = {"type": "string", "description": "data:video/mp4;base64,…"}
     return {
@@ -88,18 +88,18 @@ def body_forms(options: type[ClipOptions]) -> dict[str, Any]:
 
 
 async def read_request(request: Request, query: Options, reading: Reading) -> tuple[list[ClipInput], Options]:
-    """Read a request whatever its form.
+    """Read a request in any of its forms.
 
-    Query parameters count in every form; those in the body win.
+    Options may be in the query in every form; options in the body override them.
 
     Args:
         request: its body not yet read.
-        query: the options that its query gives.
-        reading: limits, and how URLs are fetched.
+        query: options from the query string.
+        reading: limits, and the fetcher for URLs.
 
     Raises:
-        ApiError: 400 for malformed or missing parts, 413 for too many clips.
-        BodyTooLargeError, EncodingNotSupportedError, BrokenEncodingError: the body is not one that can be read.
+        ApiError: 400 if parts are invalid or missing, 413 if there are too many clips.
+        BodyTooLargeError, EncodingNotSupportedError, BrokenEncodingError: the body cannot be read.
     """
     max_clips = reading.max_clips
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -113,7 +113,7 @@ async def read_request(request: Request, query: Options, reading: Reading) -> tu
         inputs, more = [await _read_raw(_capped(request, reading.max_bytes))], {}
     with closed_on_error(inputs):
         if len(inputs) > max_clips:
-            message = f"{len(inputs)} clips in one request, at most {max_clips} are allowed"
+            message = f"the request has {len(inputs)} clips; at most {max_clips} are allowed, so send fewer"
             raise ApiError(413, "too_many_clips", message, "input")
         return inputs, validated(type(query), fields | more)
 
@@ -122,26 +122,26 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 def validated(kind: type[Body], fields: object, at: str = "") -> Body:
-    """What a request asks for.
+    """Validate fields of a request.
 
     Args:
-        kind: of thing it is.
-        fields: of the body.
-        at: where in the body they are; empty: they are all of it.
+        kind: the model to validate against.
+        fields: fields of the body.
+        at: path of the fields within the body; empty for the whole body.
 
     Raises:
-        ApiError: 400, naming the field at fault.
+        ApiError: 400; `param` is the invalid field.
     """
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        told = validation_problem([{**one, "loc": (*([at] if at else []), *one["loc"])} for one in error.errors()])
-        raise ApiError(told.status, told.body.code, told.body.message, told.body.param) from error
+        found = validation_problem([{**one, "loc": (*([at] if at else []), *one["loc"])} for one in error.errors()])
+        raise ApiError(found.status, found.body.code, found.body.message, found.body.param) from error
 
 
 @contextmanager
 def closed_on_error(inputs: Sequence[ClipInput]) -> Iterator[None]:
-    """Close videos that will not be handed on because the request is refused."""
+    """Close the videos if the request is refused."""
     try:
         yield
     except (ApiError, EngineError, GenerationError):
@@ -151,7 +151,7 @@ def closed_on_error(inputs: Sequence[ClipInput]) -> Iterator[None]:
 
 
 def _capped(request: Request, max_bytes: int) -> Request:
-    """The same request, whose body ends in a 413 once it passes the limit."""
+    """The same request; reading its body raises a 413 error once it exceeds the limit."""
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > max_bytes:
         raise BodyTooLargeError(max_bytes)
@@ -178,20 +178,20 @@ async def _read_multipart(request: Request, reading: Reading) -> tuple[list[Clip
 
 
 def _sort_form(form: FormData, fetcher: UrlFetcher) -> tuple[list[ClipInput], dict[str, Any]]:
-    """Videos and options of a form."""
+    """The videos and options in a form."""
     inputs: list[ClipInput] = []
     fields: dict[str, Any] = {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
             if name not in FILE_FIELDS:
-                raise ApiError(400, "invalid_parameter", f"{name}: send videos as field 'file'", name)
+                raise ApiError(400, "invalid_parameter", f"{name}: unexpected file field; send videos as 'file'", name)
             inputs.append(_uploaded(value, len(inputs)))
         elif name == "input":
             inputs.append(video_at(value, f"input[{len(inputs)}]", fetcher))
         else:
             fields[name] = value
     if not inputs:
-        raise ApiError(400, "missing_input", "no video in the form; send at least one as field 'file'", "file")
+        raise ApiError(400, "missing_input", "the form has no video; send at least one as field 'file'", "file")
     return inputs, fields
 
 
@@ -200,38 +200,38 @@ def _uploaded(upload: UploadFile, index: int) -> ClipInput:
 
 
 async def read_json(request: Request, max_bytes: int, *, example: str) -> Mapping[str, Any]:
-    """A request's body as a JSON object.
+    """Read a request's body as a JSON object.
 
     Args:
         request: its body not yet read.
-        max_bytes: largest body.
-        example: of such an object, for the error message.
+        max_bytes: largest body in bytes.
+        example: a valid object, for the error message.
 
     Raises:
-        ApiError: 400 if it is none.
+        ApiError: 400 if it is not a JSON object.
         BodyTooLargeError, EncodingNotSupportedError, BrokenEncodingError: see `parsed_json`.
     """
     try:
         fields = await parsed_json(_capped(request, max_bytes), max_bytes)
     except (ValueError, RecursionError) as error:
-        raise ApiError(400, "invalid_json", f"the body is not JSON: {error}") from error
+        raise ApiError(400, "invalid_json", f"the body is not valid JSON: {error}") from error
     if not isinstance(fields, Mapping):
         raise ApiError(400, "invalid_json", f"the body must be a JSON object, e.g. {example}")
     return fields
 
 
 async def read_form(request: Request, max_bytes: int, *, files: int, fields: int) -> FormData:
-    """A request's multipart form; the caller closes it.
+    """Read a request's multipart form; the caller closes it.
 
     Args:
         request: its body not yet read.
-        max_bytes: largest body.
-        files: most files in it.
-        fields: most other fields.
+        max_bytes: largest body in bytes.
+        files: maximum number of files.
+        fields: maximum number of other fields.
 
     Raises:
-        ApiError: 400 if it is malformed.
-        BodyTooLargeError, EncodingNotSupportedError: it is too large, or compressed.
+        ApiError: 400 if the form is invalid.
+        BodyTooLargeError, EncodingNotSupportedError: the body is too large, or compressed.
     """
     check_plain(request)
     try:
@@ -239,7 +239,7 @@ async def read_form(request: Request, max_bytes: int, *, files: int, fields: int
             max_files=files, max_fields=fields, max_part_size=64 * 1024 * 1024
         )
     except MultiPartException as error:
-        raise ApiError(400, "invalid_multipart", f"the multipart form cannot be read: {error.message}") from error
+        raise ApiError(400, "invalid_multipart", f"the multipart form is invalid: {error.message}") from error
 
 
 async def _read_json(request: Request, reading: Reading) -> tuple[list[ClipInput], dict[str, Any]]:
@@ -247,21 +247,21 @@ async def _read_json(request: Request, reading: Reading) -> tuple[list[ClipInput
     given = fields.get("input")
     urls = [given] if isinstance(given, str) else given
     if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
-        raise ApiError(400, "missing_input", "input must be a data URL or a list of them", "input")
+        raise ApiError(400, "missing_input", "input: must be a data URL or a list of data URLs", "input")
     inputs = [video_at(url, f"input[{index}]", reading.fetcher) for index, url in enumerate(urls)]
     return inputs, {key: value for key, value in fields.items() if key != "input"}
 
 
 def video_at(url: str, name: str, fetcher: UrlFetcher) -> ClipInput:
-    """A video given by a data URL, or by the URL of a host that the operator allows.
+    """A video given as a data URL, or as a URL of a host that the operator allows.
 
     Args:
-        url: of the video.
-        name: for answers and error messages.
-        fetcher: of URLs.
+        url: URL of the video.
+        name: name of the video in results and error messages.
+        fetcher: fetches URLs.
 
     Raises:
-        UrlNotAllowedError: it is a URL of another host.
+        UrlNotAllowedError: the operator does not allow the URL's host.
     """
     if not url[:8].lower().startswith(("http://", "https://")):
         return ClipInput(name, lambda: decode_data_url(url, name))
@@ -273,21 +273,21 @@ def decode_data_url(url: str, name: str) -> bytes:
     """The bytes of a base64 data URL (RFC 2397).
 
     Args:
-        url: e.g. ``data:video/mp4;base64,AAAA``; scheme and ``;base64`` in any case, white space in the data.
-        name: for error messages.
+        url: e.g. ``data:video/mp4;base64,AAAA``; scheme and ``;base64`` in any case; white space in it is ignored.
+        name: name of the video in error messages.
 
     Raises:
-        DataUrlError: if it is not a data URL in base64.
+        DataUrlError: it is not a valid base64 data URL.
     """
     header, comma, data = url.partition(",")
     scheme, _, kind = header.lower().partition(":")
     if scheme != "data" or not comma or not kind.endswith(";base64"):
-        raise DataUrlError(f"{name} is not a base64 data URL; it should begin with data:video/mp4;base64,")
+        raise DataUrlError(f"{name} is not a base64 data URL; it must start with data:video/mp4;base64,")
     try:
-        # Command line tools wrap lines, which changes nothing; any other character that base64 lacks is an error.
+        # Command-line tools wrap base64 lines, so white space is ignored. Any other invalid character is an error.
         return base64.b64decode(data.encode("ascii").translate(None, _WHITESPACE), validate=True)
     except ValueError as error:
-        raise DataUrlError(f"{name}: the data URL's base64 is broken: {error}") from error
+        raise DataUrlError(f"{name}: the data URL is not valid base64: {error}") from error
 
 
 async def _read_raw(request: Request) -> ClipInput:

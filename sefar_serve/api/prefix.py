@@ -1,4 +1,4 @@
-"""The path under which a proxy publishes the gateway, whether or not the proxy strips it from requests."""
+"""Supports a proxy that serves the gateway under a path prefix, whether or not it strips the prefix from requests."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class ProxyPrefixMiddleware:
-    """Sets ASGI's `root_path`, from which links and `Location` are made, and completes paths that lack it.
+    """Sets ASGI's `root_path`, which links and `Location` are built from, and adds the prefix to stripped paths.
 
-    ASGI wants the whole path in the scope. Starlette's routes also match a stripped one, its mounts do not.
+    ASGI requires the full path in the scope. Starlette's routes also match a stripped path, but its mounts do not.
 
     Args:
-        app: what it wraps.
-        prefix: begins with a slash and does not end with one.
+        app: the application to wrap.
+        prefix: starts with a slash and does not end with one.
     """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
@@ -31,6 +31,6 @@ class ProxyPrefixMiddleware:
 
 
 def path_below_prefix(scope: Scope) -> str:
-    """The path of a request as the gateway's routes have it."""
+    """The path of a request without the prefix."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))

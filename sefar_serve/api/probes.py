@@ -1,4 +1,4 @@
-"""What orchestrators and Prometheus ask: alive, ready, how busy."""
+"""Liveness and readiness probes, and Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from sefar_serve.language import GenerationError
 router = APIRouter(tags=["probes"])
 
 metrics_router = APIRouter(tags=["probes"])
-"""Apart, since metrics need a key where keys are set."""
+"""A separate router, because metrics require a key if keys are set."""
 
 READY_SECONDS = 5.0
-"""A model that takes longer than this to answer the probe is not ready."""
+"""A model that takes longer than this to answer a probe is not ready."""
 
 
 @router.get("/healthz")
 @router.head("/healthz", include_in_schema=False)
 async def healthz() -> dict[str, str]:
-    """The process answers."""
+    """Liveness: the process is running."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 @router.head("/readyz", include_in_schema=False)
 async def readyz(request: Request) -> dict[str, str]:
-    """The model answers: the probe goes through the engine, a recent answer counting as proof.
+    """Readiness: the model answers. The probe goes through the engine; a recent successful inference also counts.
 
-    A language model that does not is told, and does not take labels out of service.
+    A failing language model is reported in `captioner` but does not fail readiness.
     """
     gateway = gateway_of(request)
     engine = gateway.recognizer.engine
@@ -51,7 +51,7 @@ async def readyz(request: Request) -> dict[str, str]:
 
 
 async def _captioner_status(captioner: Captioner | None) -> str:
-    """The language model's name where it answers, else why it does not."""
+    """The language model's name if it is available, else the reason why it is not."""
     if captioner is None:
         return "none"
     try:

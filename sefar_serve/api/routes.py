@@ -35,11 +35,11 @@ router = APIRouter(prefix="/v1")
 
 @router.post("/classify", responses=ERRORS, openapi_extra=body_forms(ClassifyOptions), tags=["video"])
 async def classify(request: Request, query: Annotated[ClassifyOptions, Query()]) -> ClassifyResponse:
-    """Fine-grained labels of one or several videos.
+    """Fine-grained labels for one or more videos.
 
     Send videos as multipart fields named `file`, as a raw body, or as JSON
-    `{"input": "data:video/mp4;base64,…"}`. Several videos are answered in order, and one that fails
-    does not fail the others. `window` and `stride` (seconds) give a timeline over a long video.
+    `{"input": "data:video/mp4;base64,…"}`. Results are in the order of the videos, and a video that fails
+    does not affect the others. `window` and `stride` (seconds) give a timeline over a long video.
     """
     gateway = gateway_of(request)
     inputs, options, model = await _read(request, gateway, query)
@@ -67,13 +67,13 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
 
 @router.post("/embeddings", responses=ERRORS, openapi_extra=body_forms(EmbedOptions), tags=["video"])
 async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) -> EmbeddingsResponse:
-    """Embedding and element tokens of one or several videos, sent as to /v1/classify."""
+    """Embeddings and element tokens for one or more videos, sent as to /v1/classify."""
     gateway = gateway_of(request)
     inputs, options, model = await _read(request, gateway, query)
     meta = model.metadata
     with closed_on_error(inputs):
         if options.dimensions not in (None, meta.embedding_dim):
-            message = f"dimensions: embeddings of this model have {meta.embedding_dim} and cannot be shortened"
+            message = f"dimensions: must be {meta.embedding_dim}, the size of this model's embeddings, or be left out"
             raise ApiError(400, "invalid_parameter", message, "dimensions")
     found = await _recognise(request, gateway, inputs, options.span, model)
     as_base64 = options.encoding_format == "base64"
@@ -94,9 +94,9 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
 
 @router.get("/models", tags=["models"])
 @router.head("/models", include_in_schema=False)
-@router.get("/models/", include_in_schema=False)  # else the next route would take it for a model without a name
+@router.get("/models/", include_in_schema=False)  # otherwise the next route would match with an empty name
 async def models(request: Request) -> ModelList:
-    """The models that can be asked for."""
+    """List the models, including the language model."""
     gateway = gateway_of(request)
     listed: list[Model | LanguageModel] = [_listed(model.metadata) for model in gateway.recognizer.engine.models]
     if gateway.captioner is not None:
@@ -104,14 +104,14 @@ async def models(request: Request) -> ModelList:
     return ModelList(data=listed)
 
 
-# A path, since names may hold slashes.
+# A path parameter, because names may contain slashes.
 @router.get("/models/{name:path}", responses={404: ERRORS[404]}, tags=["models"])
 @router.head("/models/{name:path}", include_in_schema=False)
 async def model(
     request: Request,
     name: Annotated[str, Path(description="name, or name:version; `default` for the default model")],
 ) -> Model | LanguageModel:
-    """One model by its name."""
+    """Get one model by its name."""
     gateway = gateway_of(request)
     captioner = gateway.captioner
     if captioner is not None and name == captioner.generator.info.name:
@@ -167,7 +167,7 @@ async def _recognise(
 
 
 def _version(found: list[Recognised | Exception], meta: ModelMetadata) -> str:
-    """The version that answered: a server may have changed it since the model was looked up."""
+    """The version that answered; a Triton server may have switched versions since the model was looked up."""
     answered = (result.windows[0].prediction.version for result in found if isinstance(result, Recognised))
     return next(answered, meta.version)
 
@@ -178,7 +178,7 @@ Entry = TypeVar("Entry", Classification, Embedding)
 def _entries(
     inputs: list[ClipInput], found: list[Recognised | Exception], answer: Callable[[int, Recognised], Entry]
 ) -> list[Entry | ItemError]:
-    """One entry per video, in order: its answer, or what went wrong with it."""
+    """One entry per video, in order: its result, or its error."""
     return [
         answer(index, result)
         if isinstance(result, Recognised)

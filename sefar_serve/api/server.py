@@ -1,4 +1,4 @@
-"""The gateway as a process: the application from settings, run by uvicorn."""
+"""Runs the gateway as a process, with uvicorn."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ log = logging.getLogger(__name__)
 
 
 class MisnamedKeysError(SefarError):
-    """The environment has the client's SEFAR_API_KEY, and the gateway has no keys."""
+    """SEFAR_API_KEY, the client's variable, is set, but the gateway has no keys."""
 
     code = "misnamed_keys"
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM; running requests then have `shutdown_grace` seconds to finish.
+    """Serve until SIGINT or SIGTERM, then give running requests `shutdown_grace` seconds to finish.
 
     Raises:
-        MisnamedKeysError: if SEFAR_API_KEY is set where SEFAR_API_KEYS was probably meant.
-        ModelLoadError: if the model cannot be loaded.
-        GenerationError: if the captioner cannot.
+        MisnamedKeysError: SEFAR_API_KEY is set, and probably SEFAR_API_KEYS was meant.
+        ModelLoadError: the model cannot be loaded.
+        GenerationError: the captioner cannot be loaded.
     """
     configure_logging(settings.log_level, settings.log_format)
     check_exposure(settings)
@@ -46,21 +46,21 @@ def serve(settings: Settings) -> None:
 
 
 def check_exposure(settings: Settings) -> None:
-    """Say so if the gateway has no keys where its operator may believe that it has, or should have.
+    """Warn if the gateway is reachable from other machines without API keys.
 
     Raises:
-        MisnamedKeysError: if SEFAR_API_KEY is set where SEFAR_API_KEYS was probably meant.
+        MisnamedKeysError: SEFAR_API_KEY is set, and probably SEFAR_API_KEYS was meant.
     """
     if settings.api_keys:
         return
     if os.environ.get("SEFAR_API_KEY"):
         raise MisnamedKeysError(
             "SEFAR_API_KEY is the client's variable and does not protect this gateway; set SEFAR_API_KEYS to require "
-            "keys, or unset SEFAR_API_KEY to serve without"
+            "keys, or unset SEFAR_API_KEY to serve without keys"
         )
     if not _is_loopback(settings.host):
         log.warning(
-            "no API keys: everyone who can reach %s:%d can use this gateway; set SEFAR_API_KEYS to require a key",
+            "no API keys: anyone who can reach %s:%d can use this gateway; set SEFAR_API_KEYS to require a key",
             settings.host,
             settings.port,
         )

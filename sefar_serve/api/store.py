@@ -1,7 +1,7 @@
-"""Clips already looked at, held so that they can be asked about again without being sent again.
+"""Keeps processed clips, so that users can ask about them again without sending the video again.
 
-Only what the model said of a clip is held, some kilobytes each, the longest unused dropped first. It is this process's
-memory: behind several gateways, a client's requests have to reach the same one.
+Only the model's outputs are kept, a few kilobytes for each clip. The least recently used clip is dropped first. The
+store is in this process's memory: with several gateways, a client's requests must go to the same one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sefar_serve.recognition import Window
 
 
 class ClipNotFoundError(SefarError, LookupError):
-    """A clip is not held, or not any more."""
+    """The store does not have the clip, or has dropped it."""
 
     status = 404
     param = "messages"
@@ -29,13 +29,13 @@ class ClipNotFoundError(SefarError, LookupError):
 
 @dataclass(frozen=True, eq=False)
 class StoredClip:
-    """What was found in one clip.
+    """The model's outputs for one clip.
 
     Attributes:
-        clip_id: the same for the same frames seen by the same model.
-        name: of the video in the request that showed it.
-        window: the clip without its frames, and its prediction.
-        metadata: of the model that saw it.
+        clip_id: depends only on the model's outputs, the frames' indices, and the model's name and version.
+        name: name of the video in the request that sent it.
+        window: the clip, without its frames, and its prediction.
+        metadata: metadata of the model.
     """
 
     clip_id: str
@@ -45,13 +45,13 @@ class StoredClip:
 
     @property
     def features(self) -> ClipFeatures:
-        """What a language model reads of it."""
+        """The features that a language model reads."""
         outputs = self.window.prediction.outputs
         return ClipFeatures(outputs.embedding, outputs.tokens)
 
     @property
     def verdict(self) -> Verdict:
-        """What the classifier says of it."""
+        """The classifier's verdict on the clip."""
         return Verdict.of(self.window.prediction.outputs, self.metadata)
 
 
@@ -59,7 +59,7 @@ class ClipStore:
     """The clips of one application.
 
     Args:
-        max_clips: how many are held at most; 0 holds none.
+        max_clips: maximum number of clips to keep; 0 keeps none.
     """
 
     def __init__(self, max_clips: int) -> None:
@@ -67,18 +67,18 @@ class ClipStore:
         self._clips: OrderedDict[str, StoredClip] = OrderedDict()
 
     def put(self, name: str, window: Window, metadata: ModelMetadata) -> StoredClip:
-        """Hold a clip.
+        """Store a clip and return it.
 
         Args:
-            name: of its video.
+            name: name of its video.
             window: the clip with its prediction.
-            metadata: of the model that saw it.
+            metadata: metadata of the model.
         """
         outputs = window.prediction.outputs
         digest = hashlib.sha256(f"{metadata.name}:{window.prediction.version}".encode())
         for array in (outputs.embedding, outputs.tokens, window.clip.indices):
             digest.update(array.tobytes())
-        # Not a slice: that would keep all the pixels it was cut from, of every window of a long video.
+        # A slice would keep the whole array alive, for every window of a long video.
         frames = np.empty((0, *window.clip.frames.shape[1:]), np.uint8)
         clip = replace(window.clip, frames=frames)
         stored = StoredClip(f"clip_{digest.hexdigest()[:24]}", name, replace(window, clip=clip), metadata)
@@ -89,12 +89,12 @@ class ClipStore:
         return stored
 
     def get(self, clip_id: str) -> StoredClip:
-        """A clip that is held.
+        """Return a stored clip.
 
         Raises:
-            ClipNotFoundError: it is not, or not any more.
+            ClipNotFoundError: the store does not have it, or has dropped it.
         """
         if clip_id not in self._clips:
-            raise ClipNotFoundError(f"{clip_id} is not held, or not any more; send the video again")
+            raise ClipNotFoundError(f"{clip_id} is unknown or no longer stored; send the video again")
         self._clips.move_to_end(clip_id)
         return self._clips[clip_id]

@@ -1,4 +1,4 @@
-"""Answers that are sent as they are written, as server-sent events."""
+"""Streams answers as server-sent events."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
-LAST_WORDS = 2.0
-"""Seconds that a client has after the deadline to read that it has passed."""
+READ_GRACE = 2.0
+"""Seconds after the deadline for the client to read the timeout error."""
 
 
 class EventStream(StreamingResponse):
-    """Sends events, and in the end closes what they are made from, however it ends.
+    """Sends events, and always closes their source.
 
-    Starlette leaves an iterator that it does not finish to the garbage collector, and waits for ever for a client
-    that keeps the connection and does not read. Either would keep a place in the language model's queue.
+    Starlette leaves an unfinished iterator to the garbage collector, and waits forever for a client that keeps the
+    connection open without reading. Both would block a slot of the language model's queue.
 
     Args:
         events: the text of the events.
-        source: what they are made from; closed even where no event was sent.
-        deadline: by the event loop's clock; the events themselves are to end by then, sending them soon after.
+        source: the generator that the events are made from; closed even if no event was sent.
+        deadline: time by the event loop's clock when the events must end; sending may take `READ_GRACE` longer.
     """
 
     def __init__(self, events: AsyncGenerator[str, None], source: AsyncGenerator[Any, None], deadline: float) -> None:
-        # Proxies that gather an answer before they pass it on would make a stream of it no more.
+        # Tell proxies not to buffer the response, which would defeat streaming.
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
         self._events = events
@@ -38,11 +38,11 @@ class EventStream(StreamingResponse):
         self._deadline = deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them."""
+        """Send the events."""
         async with aclosing(self._source), aclosing(self._events):
             try:
-                async with asyncio.timeout_at(self._deadline + LAST_WORDS):
+                async with asyncio.timeout_at(self._deadline + READ_GRACE):
                     await super().__call__(scope, receive, send)
             except TimeoutError:
-                # Returning ends the connection: nothing more can be said to one who does not read.
-                log.warning("a client did not read its answer in time")
+                # Returning closes the connection. An error event would not reach a client that does not read.
+                log.warning("closed a stream because the client did not read its answer in time")

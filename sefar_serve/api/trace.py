@@ -1,4 +1,4 @@
-"""The trace that a request belongs to, as W3C Trace Context names it in `traceparent`."""
+"""Reads the trace of a request from its `traceparent` header (W3C Trace Context)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]
 
 
 def trace_of(headers: Headers) -> Mapping[str, str]:
-    """The `trace_id` and `span_id` of a request's caller; empty where it sends none, or none that is valid.
+    """The caller's `trace_id` and `span_id`; empty if the header is missing or invalid.
 
-    Section 3.2 of the recommendation: version ff, ids of zeros alone, capitals, and anything after the flags of version
-    00 are invalid; later versions may have more after them.
+    By section 3.2 of the recommendation, version ff, all-zero ids, capital letters, and anything after the flags in
+    version 00 are invalid. Later versions may have more fields after the flags.
     """
     match headers.getlist("traceparent"):
         case [header] if found := _TRACEPARENT.fullmatch(header):

@@ -1,4 +1,4 @@
-"""The work of one request: counted, bounded in time, and dropped when its client hangs up."""
+"""Runs the work of a request: counts it, limits its time, and cancels it when the client disconnects."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ T = TypeVar("T")
 async def recognise(
     request: Request, gateway: Gateway, inputs: Sequence[ClipInput], span: Span, model: Model
 ) -> list[Recognised | Exception]:
-    """Look at a request's videos.
+    """Run the model on a request's videos.
 
     Returns:
-        In their order, what was found or what went wrong with this one.
+        For each video, in order, its result or its error.
 
     Raises:
         EngineOverloadedError: too many videos are being fetched or decoded.
     """
     try:
-        here = await gateway.remote.arrived(inputs)
-        results = await gateway.recognizer.recognise(here, model, span)
+        fetched = await gateway.remote.arrived(inputs)
+        results = await gateway.recognizer.recognise(fetched, model, span)
     except EngineOverloadedError:
         gateway.metrics.rejected.labels("decoding").inc()
         raise
     gateway.metrics.observe(results)
-    request.state.timings.take(results)
+    request.state.timings.add(results)
     return results
 
 
 @contextmanager
 def counted(gateway: Gateway) -> Iterator[None]:
-    """Count the requests that the language model has no place for."""
+    """Count requests that are refused because the language model's queue is full."""
     try:
         yield
     except GeneratorOverloadedError:
@@ -52,35 +52,35 @@ def counted(gateway: Gateway) -> Iterator[None]:
 
 
 async def while_connected(request: Request, gateway: Gateway, work: Coroutine[Any, Any, T]) -> T:
-    """Wait for the work, or drop it when the time is up or the client hangs up, so that it stops costing.
+    """Wait for the work. Cancel it after `request_timeout`, or when the client disconnects.
 
     Raises:
-        TimeoutError: it took longer than a request may.
-        ApiError: the client is gone.
+        TimeoutError: it took longer than `request_timeout`.
+        ApiError: the client disconnected.
     """
     task = asyncio.ensure_future(work)
-    hang_up = asyncio.ensure_future(_hang_up(request))
+    disconnect = asyncio.ensure_future(_disconnected(request))
     try:
         async with asyncio.timeout(gateway.settings.request_timeout):
-            await asyncio.wait((task, hang_up), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, disconnect), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         raise ApiError(499, "client_disconnected", "the client closed the connection before the answer")
     finally:
-        for pending in (task, hang_up):
+        for pending in (task, disconnect):
             pending.cancel()
 
 
-async def _hang_up(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 def remember(gateway: Gateway, found: Recognised, meta: ModelMetadata) -> str | None:
-    """Hold what was found in a clip, so that it can be asked about without being sent again.
+    """Store a clip's result, so that users can ask about the clip without sending it again.
 
     Returns:
-        Its id; None where sliding windows make several clips of one video.
+        The clip's id; None if sliding windows split the video into several clips.
     """
     if len(found.windows) > 1:
         return None

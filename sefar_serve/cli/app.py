@@ -1,6 +1,6 @@
-"""The command `sefar`: every capability of the product from a terminal.
+"""The command `sefar`.
 
-Installed packages add commands through the entry-point group `sefar.commands`; the training commands come this way.
+Installed packages can add commands through the entry-point group `sefar.commands`. The training commands do.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from sefar_serve.schemas.video import Classification, Embedding
 from sefar_serve.settings import Settings
 
 GROUP = "sefar.commands"
-"""Each entry point of this group names a Typer app, whose commands become commands of `sefar`."""
+"""Each entry point of this group names a Typer app; its commands become commands of `sefar`."""
 
 SERVE = "Serve and recognise"
 """Help panel of this package's own commands."""
@@ -53,8 +53,8 @@ SERVE = "Serve and recognise"
 class Commands(TyperGroup):
     """The commands of this package and of installed packages.
 
-    Entry points are loaded when `sefar` runs, not when this module is imported: packages that add commands import
-    from `sefar_serve.cli` themselves.
+    Entry points are loaded when `sefar` runs, not when this module is imported, because the packages that add commands
+    import from `sefar_serve.cli` themselves.
     """
 
     def __init__(self, **attributes: Any) -> None:
@@ -66,7 +66,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="sefar",
     cls=Commands,
-    help="Fine-grained action recognition: serve it, classify and embed videos, train and export models.",
+    help="Fine-grained action recognition: classify, embed and caption videos, serve, train and export models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -80,8 +80,8 @@ app.add_typer(triton, name="triton", rich_help_panel=SERVE)
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def serve(ctx: typer.Context) -> None:
-    """Run the HTTP gateway; `sefar serve --help` lists every setting."""
-    # The settings class makes its own flags, so that a setting has one name and one description.
+    """Run the HTTP server; `sefar serve --help` lists all settings."""
+    # The settings class parses its own flags, so each setting has a single name and description.
     settings = Settings(_cli_parse_args=ctx.args)
     needs_engine(settings)
     serve_gateway(settings)
@@ -90,7 +90,7 @@ def serve(ctx: typer.Context) -> None:
 @app.command(rich_help_panel=SERVE)
 def classify(
     files: Files,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="labels per clip")] = 5,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="number of labels per clip")] = 5,
     start: StartOption = None,
     end: EndOption = None,
     window: WindowOption = None,
@@ -100,10 +100,10 @@ def classify(
     api_key: KeyOption = None,
     as_json: JsonOption = False,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", help="draw the frames the model looked at into this PNG")
+        Path | None, typer.Option("--sheet", help="save a contact sheet of the frames that the model used as this PNG")
     ] = None,
 ) -> None:
-    """Label videos: fine-grained classes, scores, and how far to trust them (η)."""
+    """Classify videos: fine-grained labels with scores, and the reliability η of each prediction."""
     from sefar_serve.cli.files import Place, process
 
     kind = TypeAdapter[Classification | ItemError](Classification | ItemError)
@@ -121,7 +121,9 @@ def classify(
 @app.command(rich_help_panel=SERVE)
 def embed(
     files: Files,
-    include: Annotated[str, typer.Option("--include", help="embedding, tokens, or embedding,tokens")] = "embedding",
+    include: Annotated[
+        str, typer.Option("--include", help="embedding, tokens, or both: embedding,tokens")
+    ] = "embedding",
     start: StartOption = None,
     end: EndOption = None,
     window: WindowOption = None,
@@ -131,12 +133,12 @@ def embed(
     api_key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn videos into vectors: a clip embedding, and a token per temporal element."""
+    """Compute feature vectors of videos: a clip embedding and one token per temporal element."""
     from sefar_serve.cli.files import Place, process
 
     wanted = [part.strip() for part in include.split(",")]
     if not set(wanted) <= {"embedding", "tokens"}:
-        raise typer.BadParameter(f"{include!r}: choose embedding, tokens, or both separated by a comma")
+        raise typer.BadParameter(f"--include {include!r}: use embedding, tokens, or both separated by a comma")
     kind = TypeAdapter[Embedding | ItemError](Embedding | ItemError)
     asked = {"include": wanted, "start": start, "end": end, "window": window, "stride": stride}
     items = process(files, Place(model, url=url, api_key=api_key), "embed", kind, asked)
@@ -159,7 +161,7 @@ def info(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a model says of itself: classes, sampling, sizes."""
+    """Show a model's metadata: classes, frame sampling, sizes."""
     settings = settings_for(model)
     with needs_extra("cpu"):
         from sefar_serve.engine.onnx import OnnxModel
@@ -174,14 +176,14 @@ def info(
 def root(
     version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
 ) -> None:
-    """Show the version."""
+    """Handle the options of `sefar` itself."""
     if version:
         typer.echo(f"sefar-serve {__version__}")
         raise typer.Exit
 
 
 def main() -> None:
-    """Entry point: errors that a user can mend are told in one line, without a traceback."""
+    """Entry point; errors that a user can fix are printed in one line, without a traceback."""
     try:
         app()
     except ValidationError as error:

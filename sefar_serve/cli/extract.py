@@ -22,7 +22,7 @@ from sefar_serve.cli import console
 from sefar_serve.cli.options import ModelOption, needs_engine, path_prefixes, settings_for
 from sefar_serve.clip import ClipLimits
 from sefar_serve.optional import needs_extra
-from sefar_serve.settings import Settings, every_core
+from sefar_serve.settings import Settings, cpu_count
 
 if TYPE_CHECKING:  # their packages are an extra
     from sefar_serve.extract.rows import RowOptions
@@ -127,7 +127,7 @@ def extract(
 
         try:
             if ray is None:
-                progress = asyncio.run(_locally(settings, options, workers or every_core(), limits, clip_timeout, work))
+                progress = asyncio.run(_locally(settings, options, workers or cpu_count(), limits, clip_timeout, work))
             else:
                 needs_engine(settings)
                 with needs_extra("ray"):

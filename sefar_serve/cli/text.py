@@ -26,9 +26,10 @@ CaptionerOption = Annotated[
     str | None,
     typer.Option("--captioner", help="folder or hub id of an adapter (default: SEFAR_CAPTIONER, else the shipped one)"),
 ]
-LengthOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="longest text, in tokens")]
+LengthOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="maximum length of the text in tokens")]
 TemperatureOption = Annotated[
-    float, typer.Option("--temperature", min=0, max=2, help="0: always the most likely token")
+    float,
+    typer.Option("--temperature", min=0, max=2, help="sampling temperature; 0 always takes the most likely token"),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="the same seed gives the same text")]
 AbstainOption = Annotated[
@@ -41,7 +42,7 @@ AbstainOption = Annotated[
 
 def caption(
     files: Files,
-    prompt: Annotated[str, typer.Option("--prompt", help="what to ask the language model")] = CAPTION_PROMPT,
+    prompt: Annotated[str, typer.Option("--prompt", help="prompt for the language model")] = CAPTION_PROMPT,
     max_tokens: LengthOption = None,
     temperature: TemperatureOption = 0.0,
     seed: SeedOption = None,
@@ -54,7 +55,7 @@ def caption(
     api_key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Describe each video in a sentence, and say where the classifier disagrees."""
+    """Describe each video in a sentence, with a notice if the classifier disagrees."""
     from sefar_serve.cli.files import Place, process
 
     kind = TypeAdapter[Caption | ItemError](Caption | ItemError)

@@ -16,15 +16,15 @@ from sefar_serve.metadata import ModelMetadata
 log = logging.getLogger(__name__)
 
 PATIENCE = 120.0
-"""Seconds for which requests to an overloaded or unavailable model are retried; a server restarts in less time."""
+"""Seconds for which requests to an overloaded or unavailable model are retried; a server restart takes less."""
 
 
 class PatientModel:
-    """Runs a model, and retries errors for which a retry makes sense. See `sefar_serve.engine.base.Model`.
+    """Runs a model and retries errors that are temporary. See `sefar_serve.engine.base.Model`.
 
     Args:
         model: the model to run.
-        slots: limits the clips in flight, together for all models that share it.
+        slots: limits the clips in flight, across all models that share it.
     """
 
     def __init__(self, model: Model, slots: asyncio.Semaphore) -> None:

@@ -84,7 +84,7 @@ class Envelope:
 
 
 def failure(error: Exception) -> str:
-    """The event for an error in the middle of a stream; OpenAI's clients raise it."""
+    """The event for an error in the middle of a stream; OpenAI's clients raise it as an exception."""
     return f"data: {json.dumps({'error': problem_of(error).body.model_dump()})}\n\n"
 
 

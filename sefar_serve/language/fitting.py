@@ -11,8 +11,8 @@ def encoder_of(generator: Generator, engine: Engine) -> Model:
     """The first model of an engine whose features a generator reads; the default model comes first.
 
     Raises:
-        AdapterMismatchError: it reads the features of none of them.
-        EngineUnavailableError: no model is known yet.
+        AdapterMismatchError: it cannot read the features of any of them.
+        EngineUnavailableError: no model is loaded yet.
     """
     default = engine.model(None)
     refusal: AdapterMismatchError | None = None
@@ -23,4 +23,4 @@ def encoder_of(generator: Generator, engine: Engine) -> Model:
             refusal = refusal or error
         else:
             return model
-    raise refusal or AdapterMismatchError("the engine serves no model whose features the captioner could read")
+    raise refusal or AdapterMismatchError("the captioner cannot read the features of any model that is served here")

@@ -82,7 +82,7 @@ def test_questions(chat: Any, clip: Path) -> None:
     assert all(option["logprob"] <= 0 for option in options)
 
 
-def test_a_length_as_many_clients_send_it(chat: Any, clip: Path) -> None:
+def test_the_default_max_tokens_of_many_clients(chat: Any, clip: Path) -> None:
     answer = chat.create(model=MODEL, messages=messages(clip, "Describe the action in this clip."), max_tokens=4096)
     assert SAYS in answer.choices[0].message.content
     assert "max_tokens was lowered from 4096" in answer.model_extra["sefar"]["notice"]

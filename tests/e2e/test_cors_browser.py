@@ -1,4 +1,4 @@
-"""A web page that calls the gateway from another origin, in a real browser, and the gateway's own page of its API."""
+"""A web page that calls the gateway from another origin, and the /docs page, in a real browser."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async ([url, key, video]) => {
 
 @pytest.fixture(scope="module")
 def pages() -> Iterator[int]:
-    """The port of a server of empty pages."""
+    """The port of a server that serves empty pages."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -62,7 +62,7 @@ def gateway(pages: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ga
 
 
 def called(browser: Browser, page_url: str, gateway: GatewayProcess, key: str | None, video: bytes) -> dict[str, Any]:
-    """What a page's script gets from the gateway."""
+    """The response that a page's script gets from the gateway."""
     page: Page = browser.new_page()
     try:
         page.goto(page_url)
@@ -80,7 +80,7 @@ def test_a_page_of_an_allowed_origin(browser: Browser, pages: int, gateway: Gate
     assert float(found["headers"]["x-inference-time"]) > 0
 
 
-def test_it_reads_errors_too(browser: Browser, pages: int, gateway: GatewayProcess, bright_clip: bytes) -> None:
+def test_a_page_can_read_errors_too(browser: Browser, pages: int, gateway: GatewayProcess, bright_clip: bytes) -> None:
     page = f"http://localhost:{pages}/"
     for key, video, status, code in (
         (None, bright_clip, 401, "invalid_api_key"),
@@ -97,7 +97,7 @@ def test_a_page_of_another_origin(browser: Browser, pages: int, gateway: Gateway
     assert "Failed to fetch" in found["refused"]
 
 
-def test_a_key_is_entered_on_the_page_of_the_api(browser: Browser, gateway: GatewayProcess) -> None:
+def test_a_key_can_be_entered_on_the_docs_page(browser: Browser, gateway: GatewayProcess) -> None:
     page = browser.new_page()
     try:
         page.goto(f"{gateway.url}/docs")

@@ -1,4 +1,4 @@
-"""How the gateway starts, and what it says where its keys are probably not as its operator believes."""
+"""How the gateway starts, and its errors if the API keys are probably misconfigured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from e2e_gateway import start_gateway
 SEFAR = [sys.executable, "-m", "sefar_serve"]
 
 
-def test_the_clients_variable_alone_is_an_error_that_names_the_gateways() -> None:
+def test_the_clients_key_variable_alone_is_an_error() -> None:
     environment = os.environ | {"SEFAR_API_KEY": "secret", "SEFAR_CAPTIONER": "none"}
     ended = subprocess.run(
         [*SEFAR, "serve", "--port", "0"], env=environment, capture_output=True, text=True, timeout=60
@@ -23,7 +23,7 @@ def test_the_clients_variable_alone_is_an_error_that_names_the_gateways() -> Non
     assert "Traceback" not in ended.stderr
 
 
-def test_both_are_fine_and_the_command_line_uses_the_clients(tmp_path: Path, dark_clip: bytes) -> None:
+def test_with_both_variables_the_command_line_uses_the_clients(tmp_path: Path, dark_clip: bytes) -> None:
     clip = tmp_path / "dark.mp4"
     clip.write_bytes(dark_clip)
     keys = {"SEFAR_API_KEYS": "secret", "SEFAR_API_KEY": "secret"}
@@ -42,15 +42,15 @@ def test_both_are_fine_and_the_command_line_uses_the_clients(tmp_path: Path, dar
     assert done.returncode == 0, done.stderr
 
 
-def test_an_idle_connection_is_ended_when_the_setting_says(tmp_path: Path) -> None:
+def test_an_idle_connection_is_closed_after_keep_alive(tmp_path: Path) -> None:
     gateway = start_gateway(tmp_path / "log", "--keep-alive", "1")
     connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=60)
     try:
         for _ in range(2):
             connection.request("GET", "/healthz")
             assert connection.getresponse().read()
-        assert connection.sock is not None  # one connection for both
-        assert connection.sock.recv(1) == b""  # the gateway ends it
+        assert connection.sock is not None  # both requests used one connection
+        assert connection.sock.recv(1) == b""  # the gateway closed it
     finally:
         connection.close()
         gateway.process.terminate()

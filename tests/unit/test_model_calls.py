@@ -1,4 +1,4 @@
-"""The calls of the Python API: their options, and that they answer as the HTTP client's do."""
+"""The methods of the Python API: their options, and that their results equal the HTTP client's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def model() -> Iterator[Model]:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    """The HTTP client, of a gateway over the same engine and generator."""
+    """The HTTP client of a gateway with the same engine and generator."""
     app = create_app(Settings(decode_threads=2), FakeEngine(), FakeGenerator())
     with TestClient(app) as http, Client("http://gateway", patience=0) as client:
         client._http = http
@@ -46,7 +46,7 @@ def path(tmp_path_factory: pytest.TempPathFactory, bright_clip: bytes) -> Path:
 
 
 def without_ids(result: Result) -> dict[str, Any]:
-    """A result as lists and dictionaries, without the ids that only a gateway gives."""
+    """A result as lists and dictionaries, without the ids that only a gateway assigns."""
 
     def stripped(value: Any) -> Any:
         if isinstance(value, dict):
@@ -79,12 +79,12 @@ CALLS: dict[str, Call] = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-def test_results_are_those_of_the_http_client(model: Model, client: Client, path: Path, call: Call) -> None:
+def test_results_equal_those_of_the_http_client(model: Model, client: Client, path: Path, call: Call) -> None:
     here, there = call(model, path), call(client, path)
     assert type(here) is type(there)
     expected = without_ids(there)
     if isinstance(there, ChatCompletion):
-        expected["sefar"]["clips"][0]["name"] = "bright.mp4"  # a gateway is sent the bytes alone
+        expected["sefar"]["clips"][0]["name"] = "bright.mp4"  # a gateway receives only the bytes
     assert without_ids(here) == expected
     assert repr(here).startswith(type(there).__name__)
     if not isinstance(here, ChatCompletion):
@@ -92,7 +92,7 @@ def test_results_are_those_of_the_http_client(model: Model, client: Client, path
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-def test_many_are_answered_as_one(model: Model, path: Path, call: Call) -> None:
+def test_many_videos_give_the_same_results_as_one(model: Model, path: Path, call: Call) -> None:
     one = without_ids(call(model, path))
     several: Any = call(model, [path, path])
     assert [without_ids(result) for result in several] == [one, one]
@@ -119,7 +119,7 @@ def test_the_types(model: Model, path: Path) -> None:
         (calls.CaptionOptions, CaptionOptions),
     ],
 )
-def test_every_option_of_the_client_is_one_here(known: Any, kind: Any) -> None:
+def test_every_client_option_exists_here(known: Any, kind: Any) -> None:
     assert known.__optional_keys__ <= kind.model_fields.keys()
 
 
@@ -137,9 +137,7 @@ def test_every_option_of_the_client_is_one_here(known: Any, kind: Any) -> None:
         ({"model": "other"}, ModelNotFoundError, "there is no model 'other'"),
     ],
 )
-def test_options_that_make_no_sense(
-    model: Model, path: Path, options: dict[str, Any], error: type[Exception], said: str
-) -> None:
+def test_invalid_options(model: Model, path: Path, options: dict[str, Any], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         model.classify(path, **options)
 
@@ -161,22 +159,22 @@ def test_options_are_checked_before_a_video_is_taken(model: Model) -> None:
     assert list(videos) == [b""]
 
 
-def test_an_option_of_none_counts_as_left_out(model: Model, path: Path) -> None:
+def test_an_option_that_is_none_counts_as_omitted(model: Model, path: Path) -> None:
     assert model.caption(path, max_tokens=None, seed=None, start=None, abstain_below=None) == model.caption(path)
 
 
 def test_a_text_that_contradicts_the_classifier_is_withheld(path: Path) -> None:
     generator = FakeGenerator("a salto backward tucked")
     with fake_model(generator=generator) as model:
-        told = model.caption(path)
-        assert (told.agreement, told.abstained) == ("disagree", False)
+        found = model.caption(path)
+        assert (found.agreement, found.abstained) == ("disagree", False)
         assert model.caption(path, abstain_below=1).abstained
     with fake_model(generator=generator, abstain_below=1.0) as strict:
         assert strict.caption(path).abstained
         assert not strict.caption(path, abstain_below=0).abstained
 
 
-def test_the_language_model_is_loaded_at_the_first_text_and_once(path: Path) -> None:
+def test_the_language_model_is_loaded_once_at_the_first_text(path: Path) -> None:
     made: list[FakeGenerator] = []
 
     def make(_: Settings) -> FakeGenerator:
@@ -193,7 +191,7 @@ def test_the_language_model_is_loaded_at_the_first_text_and_once(path: Path) -> 
     assert not made[0].started
 
 
-def test_a_language_model_that_cannot_be_loaded_is_tried_again(path: Path) -> None:
+def test_loading_the_language_model_is_retried_after_a_failure(path: Path) -> None:
     outcomes: list[Any] = [AdapterMismatchError("of another model"), ModuleNotFoundError("no torch"), FakeGenerator()]
 
     def make(_: Settings) -> FakeGenerator:
@@ -238,12 +236,12 @@ def test_a_failing_language_model(path: Path) -> None:
             model.ask(path, "What?")
 
 
-def test_a_prompt_that_cannot_be_put_is_raised_for_all(model: Model, path: Path) -> None:
+def test_an_invalid_prompt_is_raised_and_not_a_failure_per_video(model: Model, path: Path) -> None:
     with pytest.raises(PromptError, match="reserved for clips"):
         list(model.caption([path] * 20, prompt="Look: <sefar>"))
 
 
-def test_what_the_model_says_of_itself(model: Model) -> None:
+def test_metadata_and_repr(model: Model) -> None:
     assert model.metadata == FAKE_METADATA
     assert model.labels == FAKE_METADATA.labels
     assert repr(model).startswith("<sefar_serve.Model fake, version 0, 3 labels, /")

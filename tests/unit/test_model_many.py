@@ -1,4 +1,4 @@
-"""Many videos: order, how far ahead they are taken, and what ends it."""
+"""Many videos: order, how many are taken ahead, errors and closing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model() -> Iterator[Model]:
 
 
 class Counted:
-    """Gives a video without end, and counts how often."""
+    """Yields a video forever and counts how often."""
 
     def __init__(self, video: Any) -> None:
         self.video = video
@@ -52,7 +52,7 @@ def until(reached: Callable[[], bool]) -> None:
 
 
 def settled(model: Model) -> None:
-    """Wait until nothing of the model is under way."""
+    """Wait until the model has no work in progress."""
     background = model._ready()
     until(lambda: not background._tasks and not background.parts._recognizer.decoding)
 
@@ -79,7 +79,7 @@ def test_none(model: Model) -> None:
     assert list(model.classify([])) == []
 
 
-def test_an_endless_iterable_is_taken_a_bounded_number_ahead(model: Model, dark_clip: bytes) -> None:
+def test_an_infinite_iterable_is_read_a_limited_number_ahead(model: Model, dark_clip: bytes) -> None:
     videos = Counted(dark_clip)
     results = model.classify(videos)
     assert videos.taken == 0
@@ -89,7 +89,7 @@ def test_an_endless_iterable_is_taken_a_bounded_number_ahead(model: Model, dark_
     assert videos.taken <= 40 + AHEAD
 
 
-def test_while_nobody_takes_results_no_more_videos_are_taken(model: Model, dark_clip: bytes) -> None:
+def test_no_more_videos_are_taken_while_results_are_not_consumed(model: Model, dark_clip: bytes) -> None:
     videos = Counted(dark_clip)
     results = model.classify(videos)
     next(results)
@@ -127,14 +127,14 @@ def test_results_before_a_broken_iterable_are_kept(model: Model, dark_clip: byte
     assert [result.best.index for result in found] == [0, 0, 0]
 
 
-def test_something_that_cannot_be_a_video_ends_it_after_the_results_before(model: Model, dark_clip: bytes) -> None:
+def test_an_invalid_video_is_raised_after_the_results_before_it(model: Model, dark_clip: bytes) -> None:
     results = model.classify([dark_clip, 7, dark_clip])  # type: ignore[list-item]
     assert isinstance(next(results), Classification)
     with pytest.raises(TypeError, match="not int"):
         next(results)
 
 
-def test_leaving_early_cancels_what_is_under_way(dark_clip: bytes) -> None:
+def test_leaving_early_cancels_the_work_in_progress(dark_clip: bytes) -> None:
     engine = FakeEngine(delay=3600)
     with fake_model(engine) as model:
         results = model.classify([b"not a video" * 60, *[dark_clip] * 50])
@@ -155,8 +155,8 @@ def test_an_abandoned_generator_cancels_too(dark_clip: bytes) -> None:
         assert engine.running == 0
 
 
-@pytest.mark.parametrize("error", [InferenceError("bad"), EngineTimeoutError("slow"), RuntimeError("unforeseen")])
-def test_an_error_about_one_video_is_its_own(dark_clip: bytes, error: Exception) -> None:
+@pytest.mark.parametrize("error", [InferenceError("bad"), EngineTimeoutError("slow"), RuntimeError("unexpected")])
+def test_an_error_about_one_video_does_not_affect_the_others(dark_clip: bytes, error: Exception) -> None:
     with fake_model(FakeEngine()) as model:
         model.classify(dark_clip)
         engine: Any = model._ready().parts.engine
@@ -166,7 +166,7 @@ def test_an_error_about_one_video_is_its_own(dark_clip: bytes, error: Exception)
             model.classify(dark_clip)
 
 
-def test_what_every_video_would_meet_is_raised(dark_clip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_affects_every_video_is_raised(dark_clip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "PATIENCE", 0.0)
     with fake_model(FakeEngine()) as model:
         model.classify(dark_clip)
@@ -177,7 +177,7 @@ def test_what_every_video_would_meet_is_raised(dark_clip: bytes, monkeypatch: py
         settled(model)
 
 
-def test_a_model_that_is_away_for_a_moment_is_waited_for(dark_clip: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_is_briefly_unavailable_is_retried(dark_clip: bytes, caplog: pytest.LogCaptureFixture) -> None:
     class Restarting(FakeEngine):
         refusals = 3
 

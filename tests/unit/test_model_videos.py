@@ -1,4 +1,4 @@
-"""What can be given as a video, and what is said of what cannot."""
+"""What can be passed as a video, and the errors for what cannot."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def path(tmp_path_factory: pytest.TempPathFactory, bright_clip: bytes) -> Path:
 
 
 class Named:
-    """A path that is no `Path`."""
+    """A path that is not a `Path`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -50,7 +50,7 @@ def test_a_path(model: Model, path: Path, given: Callable[[Path], Any]) -> None:
 
 
 @pytest.mark.parametrize("given", [bytes, bytearray, memoryview, io.BytesIO])
-def test_what_a_file_holds(model: Model, path: Path, given: Callable[[bytes], Any]) -> None:
+def test_the_bytes_of_a_file(model: Model, path: Path, given: Callable[[bytes], Any]) -> None:
     result = model.classify(given(path.read_bytes()))
     assert (result.name, result.best.index) == ("video", 2)
 
@@ -107,7 +107,7 @@ def test_what_cannot_be_a_video(model: Model, given: Any, said: str) -> None:
         ("sefar://clip_1", "pass the video itself"),
     ],
 )
-def test_a_url_is_not_fetched_unasked(model: Model, url: str, said: str) -> None:
+def test_urls_are_refused_unless_allowed(model: Model, url: str, said: str) -> None:
     with pytest.raises(UrlNotAllowedError, match=said) as refused:
         model.classify(url)
     assert "secret" not in str(refused.value)
@@ -115,7 +115,7 @@ def test_a_url_is_not_fetched_unasked(model: Model, url: str, said: str) -> None
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def test_a_url_of_an_allowed_host_is_fetched(path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_url_of_an_allowed_host_is_fetched(path: Path) -> None:
     assert "404" in str(refused)
 
 
-def test_errors_name_the_video_as_it_was_given(model: Model, tmp_path: Path) -> None:
+def test_errors_name_the_video_as_the_caller_passed_it(model: Model, tmp_path: Path) -> None:
     notes = tmp_path / "notes.mp4"
     notes.write_text("not a video " * 50)
     with pytest.raises(NotAVideoError, match=f"^{notes} is not a video"):
@@ -145,6 +145,6 @@ def test_errors_name_the_video_as_it_was_given(model: Model, tmp_path: Path) -> 
         model.classify(tmp_path)
 
 
-def test_files_of_ones_own_may_be_larger_than_a_request(path: Path) -> None:
+def test_local_files_may_be_larger_than_a_request(path: Path) -> None:
     with fake_model(max_body_bytes=100) as model:
         assert model.classify(path).best.index == 2

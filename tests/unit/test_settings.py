@@ -1,4 +1,4 @@
-"""One name for each setting, in flags, environment and file, in this order of precedence."""
+"""Each setting has one name as a flag, environment variable and file entry, in this order of precedence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from sefar_serve.settings import Settings, shipped_model
 
 
-def test_flags_win_over_environment_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_override_the_environment_and_the_environment_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tmp_path / "sefar.toml"
     config.write_text("max_batch = 2\nmax_queue = 3\nport = 4\n")
     monkeypatch.setenv("SEFAR_CONFIG", str(config))
@@ -20,13 +22,13 @@ def test_flags_win_over_environment_over_file(tmp_path: Path, monkeypatch: pytes
     assert (settings.max_batch, settings.max_queue, settings.port) == (2, 30, 400)
 
 
-def test_a_missing_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_config_file_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEFAR_CONFIG", "/no/such.toml")
     with pytest.raises(FileNotFoundError, match=r"/no/such\.toml"):
         Settings()
 
 
-def test_keys_come_separated_by_commas_and_stay_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_comma_separated_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEFAR_API_KEYS", "secret-1, secret-2,")
     settings = Settings()
     assert [key.get_secret_value() for key in settings.api_keys] == ["secret-1", "secret-2"]
@@ -42,11 +44,11 @@ def test_impossible_values_are_refused(wrong: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("given", "prefix"), [("", ""), ("/", ""), ("/sefar", "/sefar"), ("sefar/", "/sefar"), ("/a/b/", "/a/b")]
 )
-def test_a_root_path_begins_with_a_slash_and_ends_without(given: str, prefix: str) -> None:
+def test_a_root_path_starts_with_a_slash_and_does_not_end_with_one(given: str, prefix: str) -> None:
     assert Settings(root_path=given).root_path == prefix
 
 
-def test_origins_are_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_origins_must_look_like_those_that_browsers_send(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEFAR_CORS_ORIGINS", "https://App.example.com, http://localhost:3000")
     assert Settings().cors_origins == ("https://app.example.com", "http://localhost:3000")
     assert Settings(cors_origins="*").cors_origins == ("*",)
@@ -65,5 +67,5 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         assert field.description
 
 
-def test_the_shipped_model_is_there() -> None:
+def test_the_shipped_model_exists() -> None:
     assert shipped_model().is_file()

@@ -1,4 +1,4 @@
-"""A gateway over the fake engine, made by a factory so that each test says what is special about it."""
+"""A factory of gateways over the fake engine; each test passes only the settings it needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Gateway = Callable[..., TestClient]
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    """`gateway(engine=…, generator=…, **settings)` gives a client of a started application."""
+    """`gateway(engine=…, generator=…, **settings)` returns a client of a started application."""
     with ExitStack() as running:
 
         def make(

@@ -56,13 +56,13 @@ def test_the_three_forms_and_their_options(gateway: Gateway, bright_clip: bytes,
 
 
 @pytest.mark.parametrize("windows", [{}, {"window": 0.4}])
-def test_a_longer_caption_than_allowed_is_cut_and_said(
+def test_a_caption_over_the_length_limit_is_cut_with_a_notice(
     gateway: Gateway, bright_clip: bytes, dark_clip: bytes, windows: dict[str, float]
 ) -> None:
     client = gateway(generator=FakeGenerator("giant circle forward and on"), max_tokens=3)
     files = [("file", bright_clip), ("file", dark_clip)]
     bright, dark = client.post(CAPTIONS, files=files, data={"max_tokens": 900, **windows}).json()["data"]
-    said = "max_tokens was lowered from 900 to 3, the most that this server allows for this request."
+    said = "max_tokens was lowered from 900 to 3, the maximum for this request."
     assert bright["caption"] == "giant circle forward"
     assert bright["notice"] == said
     assert dark["agreement"] == "disagree"
@@ -72,7 +72,7 @@ def test_a_longer_caption_than_allowed_is_cut_and_said(
         assert window["notice"] == said
 
 
-def test_one_request_does_not_fill_the_queue_alone(gateway: Gateway, bright_clip: bytes) -> None:
+def test_one_request_does_not_fill_the_whole_queue(gateway: Gateway, bright_clip: bytes) -> None:
     class Counting(FakeGenerator):
         most = 0
 
@@ -105,7 +105,7 @@ def test_a_caption_of_each_window(gateway: Gateway, bright_clip: bytes, dark_cli
     assert starts == sorted(set(starts))
     assert bright["timeline"][0]["end"] == pytest.approx(0.4)
     assert answer["usage"]["clips"] == len(bright["timeline"]) + len(dark["timeline"]) == len(generator.asked)
-    # Each window can be asked about by itself.
+    # Users can ask about each window.
     ids = [window["clip_id"] for window in bright["timeline"]]
     assert len(set(ids)) == len(ids)
     assert bright["clip_id"] in ids
@@ -114,7 +114,7 @@ def test_a_caption_of_each_window(gateway: Gateway, bright_clip: bytes, dark_cli
     assert asked["sefar"]["clips"][0]["clip_id"] == ids[1]
 
 
-def test_a_window_that_fails_fails_its_video_alone(gateway: Gateway, bright_clip: bytes, dark_clip: bytes) -> None:
+def test_a_failing_window_fails_only_its_video(gateway: Gateway, bright_clip: bytes, dark_clip: bytes) -> None:
     class Picky(FakeGenerator):
         async def generate(self, messages, options):  # type: ignore[no-untyped-def, override]
             if messages[0].content[0].embedding[0] == 0:
@@ -130,7 +130,7 @@ def test_a_window_that_fails_fails_its_video_alone(gateway: Gateway, bright_clip
     assert generator.running == 0
 
 
-def test_the_only_clip_gives_its_status(gateway: Gateway, bright_clip: bytes) -> None:
+def test_the_error_of_a_single_clip_is_the_response(gateway: Gateway, bright_clip: bytes) -> None:
     client = gateway(generator=FakeGenerator(failure=GeneratorUnavailableError("away")))
     assert client.post(CAPTIONS, content=bright_clip).status_code == 503
     both = client.post(CAPTIONS, files=[("file", bright_clip)] * 2)
@@ -138,7 +138,7 @@ def test_the_only_clip_gives_its_status(gateway: Gateway, bright_clip: bytes) ->
     assert client.post(CAPTIONS, content=b"no video").status_code == 415
 
 
-def test_a_prompt_that_cannot_fit_is_refused_before_any_work(gateway: Gateway, bright_clip: bytes) -> None:
+def test_a_prompt_that_is_too_long_is_refused_before_any_work(gateway: Gateway, bright_clip: bytes) -> None:
     engine = FakeEngine()
     client = gateway(engine=engine, generator=FakeGenerator())
     refused = client.post(CAPTIONS, files={"file": bright_clip}, data={"prompt": "w" * 8193})
@@ -146,7 +146,7 @@ def test_a_prompt_that_cannot_fit_is_refused_before_any_work(gateway: Gateway, b
     assert engine.calls == 0
 
 
-def test_no_language_model_and_another_name(gateway: Gateway, bright_clip: bytes) -> None:
+def test_no_language_model_and_an_unknown_name(gateway: Gateway, bright_clip: bytes) -> None:
     assert gateway().post(CAPTIONS, content=bright_clip).status_code == 501
     engine = FakeEngine()
     client = gateway(engine=engine, generator=FakeGenerator())

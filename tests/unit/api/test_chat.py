@@ -50,7 +50,7 @@ def error_of(response: Any) -> dict[str, Any]:
     return found
 
 
-def test_an_answer_in_the_shape_of_openai(gateway: Gateway, bright_clip: bytes) -> None:
+def test_an_answer_in_openais_format(gateway: Gateway, bright_clip: bytes) -> None:
     generator = FakeGenerator()
     client = gateway(generator=generator)
     body = client.post(CHAT, json=asking(bright_clip, "What is it?", max_tokens=50, temperature=0.5, seed=3)).json()
@@ -69,7 +69,7 @@ def test_an_answer_in_the_shape_of_openai(gateway: Gateway, bright_clip: bytes) 
     assert text == "What is it?"
 
 
-def test_every_answer_says_what_the_classifier_finds(gateway: Gateway, bright_clip: bytes) -> None:
+def test_every_answer_has_the_classifiers_labels(gateway: Gateway, bright_clip: bytes) -> None:
     block = (
         gateway(generator=FakeGenerator("a giant circle forward")).post(CHAT, json=asking(bright_clip)).json()["sefar"]
     )
@@ -82,7 +82,7 @@ def test_every_answer_says_what_the_classifier_finds(gateway: Gateway, bright_cl
     assert block["abstained"] is False
 
 
-def test_a_text_that_contradicts_the_classifier_says_so(gateway: Gateway, bright_clip: bytes) -> None:
+def test_a_text_that_contradicts_the_classifier_has_a_notice(gateway: Gateway, bright_clip: bytes) -> None:
     client = gateway(generator=FakeGenerator("A salto forward tucked."))
     body = client.post(CHAT, json=asking(bright_clip)).json()
     assert body["choices"][0]["message"]["content"] == "A salto forward tucked."
@@ -93,9 +93,7 @@ def test_a_text_that_contradicts_the_classifier_says_so(gateway: Gateway, bright
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_it_is_withheld_where_the_classifier_is_not_sure_either(
-    gateway: Gateway, bright_clip: bytes, stream: bool
-) -> None:
+def test_a_contradicting_text_is_withheld_if_eta_is_low(gateway: Gateway, bright_clip: bytes, stream: bool) -> None:
     client = gateway(generator=FakeGenerator("A salto forward tucked."), abstain_below=1.0)
     if stream:
         *_, last, done = events(client, asking(bright_clip))
@@ -109,7 +107,7 @@ def test_it_is_withheld_where_the_classifier_is_not_sure_either(
         "Not sure. The language model names salto forward tucked, the classifier giant circle forward"
     )
     assert block["abstained"] is True
-    # What agrees is given out all the same, and a request may set its own threshold.
+    # A text that agrees is not withheld, and a request may set its own threshold.
     sure = client.post(CHAT, json=asking(bright_clip, abstain_below=0.0)).json()
     assert sure["choices"][0]["message"]["content"] == "A salto forward tucked."
 
@@ -143,7 +141,7 @@ def test_an_error_in_mid_stream_ends_it(gateway: Gateway, bright_clip: bytes) ->
     assert generator.running == 0
 
 
-def test_a_clip_seen_before_is_asked_about_by_its_id(gateway: Gateway, bright_clip: bytes) -> None:
+def test_a_question_about_a_stored_clip(gateway: Gateway, bright_clip: bytes) -> None:
     engine = FakeEngine()
     client = gateway(engine=engine, generator=FakeGenerator())
     first = client.post("/v1/classify", content=bright_clip).json()["data"][0]["clip_id"]
@@ -158,7 +156,7 @@ def test_a_clip_seen_before_is_asked_about_by_its_id(gateway: Gateway, bright_cl
     assert error_of(gone)["code"] == "clip_not_found"
 
 
-def test_a_clip_that_cannot_be_had_costs_no_work_for_the_others(gateway: Gateway, bright_clip: bytes) -> None:
+def test_an_unusable_clip_is_refused_before_the_others_are_processed(gateway: Gateway, bright_clip: bytes) -> None:
     engine = FakeEngine()
     client = gateway(engine=engine, generator=FakeGenerator())
     for url in ("sefar://clip_000", "https://example.com/a.mp4"):
@@ -168,7 +166,7 @@ def test_a_clip_that_cannot_be_had_costs_no_work_for_the_others(gateway: Gateway
     assert engine.calls == 0
 
 
-def test_a_clip_seen_by_a_model_that_is_not_the_captioners(gateway: Gateway, bright_clip: bytes) -> None:
+def test_a_stored_clip_of_a_model_that_the_captioner_cannot_read(gateway: Gateway, bright_clip: bytes) -> None:
     class Particular(FakeGenerator):
         def fits(self, metadata: ModelMetadata) -> None:
             if metadata.name != FAKE_METADATA.name:
@@ -181,7 +179,7 @@ def test_a_clip_seen_by_a_model_that_is_not_the_captioners(gateway: Gateway, bri
     refused = client.post(CHAT, json=asking(f"sefar://{other.clip_id}"))
     assert refused.status_code == 400
     assert error_of(refused)["code"] == "clip_of_another_model"
-    assert "seen by other" in error_of(refused)["message"]
+    assert "processed by the model other" in error_of(refused)["message"]
 
 
 def test_a_full_queue_refuses_before_any_work(gateway: Gateway, bright_clip: bytes) -> None:
@@ -226,17 +224,17 @@ def test_a_conversation_without_a_video_is_refused(gateway: Gateway, bright_clip
         assert (error_of(refused)["code"], error_of(refused)["param"]) == ("missing_video", "messages")
         assert "SEFAR_TEXT_ONLY_CHAT" in error_of(refused)["message"]
     assert not generator.asked
-    # One anywhere in the conversation will do.
+    # One video anywhere in the conversation is enough.
     turns = asking(bright_clip)["messages"] + [{"role": "assistant", "content": "x"}] + asking(None)["messages"]
     assert client.post(CHAT, json={"messages": turns}).status_code == 200
 
 
-def test_where_texts_alone_are_allowed_the_answer_says_that_no_video_was_seen(gateway: Gateway) -> None:
+def test_text_only_answers_have_a_notice_that_there_was_no_video(gateway: Gateway) -> None:
     client = gateway(generator=FakeGenerator(), text_only_chat=True)
     body = client.post(CHAT, json=asking(None, "hello")).json()
     assert body["choices"][0]["message"]["content"] == "hello"
     assert body["sefar"]["clips"] == []
-    assert body["sefar"]["notice"].startswith("No video was seen")
+    assert body["sefar"]["notice"].startswith("The conversation has no video")
     *_, closing, _ = events(client, asking(None, "hello"))
     assert closing["sefar"]["notice"] == body["sefar"]["notice"]
     chosen = client.post(CHAT, json=asking(None, QUESTION)).json()["sefar"]
@@ -245,26 +243,24 @@ def test_where_texts_alone_are_allowed_the_answer_says_that_no_video_was_seen(ga
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_a_longer_answer_than_allowed_is_cut_and_said(gateway: Gateway, bright_clip: bytes, name: str) -> None:
+def test_an_answer_over_the_length_limit_is_cut_with_a_notice(gateway: Gateway, bright_clip: bytes, name: str) -> None:
     generator = FakeGenerator("a giant circle forward and on")
     client = gateway(generator=generator, max_tokens=4)
     body = client.post(CHAT, json=asking(bright_clip, **{name: 5})).json()
     assert body["choices"][0]["finish_reason"] == "length"
-    assert body["sefar"]["notice"] == (
-        "max_tokens was lowered from 5 to 4, the most that this server allows for this request."
-    )
+    assert body["sefar"]["notice"] == ("max_tokens was lowered from 5 to 4, the maximum for this request.")
     *_, closing, _ = events(client, asking(bright_clip, **{name: 5}))
     assert closing["sefar"]["notice"] == body["sefar"]["notice"]
     assert client.post(CHAT, json=asking(bright_clip, **{name: 4})).json()["sefar"]["notice"] is None
     assert [options.max_tokens for _, options in generator.asked] == [4, 4, 4]
 
 
-def test_the_context_counts_as_a_limit_too(gateway: Gateway, bright_clip: bytes) -> None:
+def test_the_context_length_is_a_limit_too(gateway: Gateway, bright_clip: bytes) -> None:
     body = gateway(generator=FakeGenerator()).post(CHAT, json=asking(bright_clip, max_tokens=4096)).json()
     assert "from 4096 to 253" in body["sefar"]["notice"]  # 256, of which the prompt has 3
 
 
-def test_two_notices_are_both_there(gateway: Gateway, bright_clip: bytes) -> None:
+def test_two_notices_are_both_included(gateway: Gateway, bright_clip: bytes) -> None:
     client = gateway(generator=FakeGenerator("A salto forward tucked."), max_tokens=100)
     body = client.post(CHAT, json=asking(bright_clip, max_tokens=999)).json()
     assert body["sefar"]["agreement"] == "disagree"
@@ -317,7 +313,7 @@ def test_a_choice_that_contradicts_the_classifier(gateway: Gateway, bright_clip:
     assert held["choices"][0]["message"]["content"].startswith("Not sure.")
 
 
-def test_letters_and_free_text_where_they_are_wanted(gateway: Gateway, bright_clip: bytes) -> None:
+def test_answer_modes_letter_and_generate(gateway: Gateway, bright_clip: bytes) -> None:
     client = gateway(generator=FakeGenerator("C"))
     letter = client.post(CHAT, json=asking(bright_clip, QUESTION, answer_mode="letter")).json()
     assert letter["choices"][0]["message"]["content"] == "C. salto backward tucked"
@@ -327,7 +323,7 @@ def test_letters_and_free_text_where_they_are_wanted(gateway: Gateway, bright_cl
 
 
 @pytest.mark.parametrize("text", ["Which?", None, "Which? A.one B.two C.three D.four"])
-def test_options_stand_in_the_question_once(gateway: Gateway, bright_clip: bytes, text: str | None) -> None:
+def test_options_are_in_the_prompt_once(gateway: Gateway, bright_clip: bytes, text: str | None) -> None:
     generator = FakeGenerator("free")
     body = asking(bright_clip, text or "", options=["one", "two", "three", "four"], answer_mode="generate")
     if text is None:
@@ -359,7 +355,12 @@ def test_a_choice_in_a_stream(gateway: Gateway, bright_clip: bytes) -> None:
         (asking(None, max_tokens=0), 400, "invalid_parameter", "max_tokens"),
         (asking(None, temperature=3), 400, "invalid_parameter", "temperature"),
         (asking(None, tools=[{"type": "function"}]), 400, "unsupported_parameter", "tools: not supported"),
-        (asking(None, n=2), 400, "unsupported_parameter", "n: not supported here; leave it out, or give 1"),
+        (
+            asking(None, n=2),
+            400,
+            "unsupported_parameter",
+            "n: not supported by this server; leave it out, or set it to 1",
+        ),
         (asking(None, response_format={"type": "json_object"}), 400, "unsupported_parameter", "response_format"),
         (asking(None, logprobs=True), 400, "unsupported_parameter", "logprobs"),
         (asking(None, top_k=3), 400, "invalid_parameter", "top_k: unknown parameter"),
@@ -369,7 +370,7 @@ def test_a_choice_in_a_stream(gateway: Gateway, bright_clip: bytes) -> None:
         (asking(None, answer_mode="loglik"), 400, "invalid_parameter", "needs options"),
         (asking(None, options=["one"]), 400, "invalid_parameter", "options"),
         ({"messages": []}, 400, "invalid_parameter", "messages"),
-        ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "invalid_parameter", "must be the user's"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "invalid_parameter", "must have role user"),
         (asking("data:video/mp4;base64,AAAA"), 415, "not_a_video", "video 0"),
         (asking("data:video/mp4,AAAA"), 400, "invalid_data_url", "base64"),
         (asking("https://example.com/a.mp4"), 403, "url_not_allowed", "SEFAR_URL_HOSTS"),
@@ -381,7 +382,7 @@ def test_a_choice_in_a_stream(gateway: Gateway, bright_clip: bytes) -> None:
         ),
     ],
 )
-def test_what_cannot_be_asked(gateway: Gateway, body: dict[str, Any], status: int, code: str, words: str) -> None:
+def test_invalid_requests(gateway: Gateway, body: dict[str, Any], status: int, code: str, words: str) -> None:
     generator = FakeGenerator()
     client = gateway(generator=generator, text_only_chat=True)
     response = client.post(CHAT, json=body)
@@ -423,7 +424,7 @@ def test_openai_parameters_at_their_defaults_change_nothing(gateway: Gateway) ->
     assert stopped.stop == ("x",)
 
 
-def test_a_body_that_is_no_json(gateway: Gateway) -> None:
+def test_a_body_that_is_not_json(gateway: Gateway) -> None:
     client = gateway(generator=FakeGenerator())
     assert error_of(client.post(CHAT, content=b"{"))["code"] == "invalid_json"
     assert error_of(client.post(CHAT, content=b"[]"))["code"] == "invalid_json"
@@ -438,7 +439,7 @@ def test_a_body_that_is_no_json(gateway: Gateway) -> None:
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_the_generator_cannot_do(
+def test_errors_of_the_generator(
     gateway: Gateway, bright_clip: bytes, failure: Any, status: int, code: str, stream: bool
 ) -> None:
     client = gateway(generator=FakeGenerator(failure=failure))
@@ -458,7 +459,7 @@ def test_a_request_that_takes_too_long(gateway: Gateway) -> None:
     assert generator.running == 0
 
 
-def test_without_a_language_model_labels_go_on(gateway: Gateway, bright_clip: bytes) -> None:
+def test_without_a_language_model_labels_still_work(gateway: Gateway, bright_clip: bytes) -> None:
     client = gateway()
     response = client.post(CHAT, json=asking(bright_clip))
     assert response.status_code == 501
@@ -484,8 +485,11 @@ def test_an_adapter_for_another_encoder_is_not_used(
     assert client.post("/v1/classify", content=bright_clip).status_code == 200
     assert "not made for fake" in client.get("/readyz").json()["captioner"]
     assert client.get("/v1/models").json()["data"][-1]["encoder"] is None
-    [told] = [record.getMessage() for record in caplog.records if record.name == "sefar_serve.api.captioner"]
-    assert told == "no captions: fake-captioner reads no features of the models here: not made for fake"
+    [found] = [record.getMessage() for record in caplog.records if record.name == "sefar_serve.api.captioner"]
+    assert (
+        found
+        == "captions are unavailable: fake-captioner cannot read the features of any model here: not made for fake"
+    )
 
 
 def test_the_captioner_is_listed_and_counted(gateway: Gateway, bright_clip: bytes) -> None:
@@ -495,11 +499,11 @@ def test_the_captioner_is_listed_and_counted(gateway: Gateway, bright_clip: byte
     assert listed[1]["encoder"] == FAKE_METADATA.name
     assert client.get("/readyz").json()["captioner"] == "fake-captioner"
     client.post(CHAT, json=asking(bright_clip))
-    told = client.get("/metrics").text
-    assert 'sefar_language_tokens_total{kind="completion"} 3.0' in told
-    assert 'sefar_replies_total{agreement="agree"} 1.0' in told
-    assert "sefar_first_token_seconds_count 1.0" in told
-    assert "sefar_generating 0.0" in told
+    found = client.get("/metrics").text
+    assert 'sefar_language_tokens_total{kind="completion"} 3.0' in found
+    assert 'sefar_replies_total{agreement="agree"} 1.0' in found
+    assert "sefar_first_token_seconds_count 1.0" in found
+    assert "sefar_generating 0.0" in found
 
 
 def test_the_generator_starts_and_stops_with_the_application(gateway: Gateway) -> None:

@@ -55,7 +55,7 @@ def test_json_with_several_data_urls_in_order(gateway, dark_clip: bytes, bright_
     assert [item["index"] for item in answer.json()["data"]] == [0, 1, 2]
 
 
-def test_the_answer_says_where_each_frame_came_from(gateway, dark_clip: bytes) -> None:
+def test_the_answer_has_the_position_of_each_frame(gateway, dark_clip: bytes) -> None:
     [item] = gateway().post("/v1/classify", files={"file": dark_clip}).json()["data"]
     clip = item["clip"]
     assert (clip["frame_count"], clip["width"], clip["height"]) == (24, 64, 64)
@@ -65,7 +65,7 @@ def test_the_answer_says_where_each_frame_came_from(gateway, dark_clip: bytes) -
     assert [f["time"] for f in frames] == pytest.approx([f["index"] / 25 for f in frames])
 
 
-def test_start_and_end_choose_a_part(gateway) -> None:
+def test_start_and_end_select_a_part_of_the_video(gateway) -> None:
     clip = encode_grey_clip([20] * 25 + [230] * 25)
     client = gateway()
     for start, expected in ((0.0, 0), (1.0, 2)):
@@ -83,7 +83,7 @@ def test_windows_give_a_timeline(gateway) -> None:
     assert [w["start"] for w in item["timeline"]] == pytest.approx([0, 1, 2, 3])
 
 
-def test_too_many_windows_say_which_stride_would_fit(gateway) -> None:
+def test_the_error_for_too_many_windows_suggests_a_stride(gateway) -> None:
     clip = encode_grey_clip([20] * 50)
     answer = gateway(max_windows=3).post("/v1/classify", files={"file": clip}, data={"window": "0.2", "stride": "0.1"})
     assert answer.status_code == 413

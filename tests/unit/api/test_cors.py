@@ -1,4 +1,4 @@
-"""What a browser asks before it lets a page's script call the gateway; tests/e2e has a real browser."""
+"""CORS: preflights and response headers. tests/e2e has the tests with a real browser."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ def test_a_preflight_is_answered_without_a_key(gateway: Gateway) -> None:
     assert "POST" in answer.headers["access-control-allow-methods"]
     assert answer.headers["access-control-allow-headers"] == PREFLIGHT["access-control-request-headers"]
     assert "access-control-allow-credentials" not in answer.headers
-    # Without the headers of a preflight it is a request as others, and needs a key as they do.
+    # Without preflight headers, OPTIONS is an ordinary request and needs a key.
     assert client.options("/v1/classify").status_code == 401
 
 
 @pytest.mark.parametrize("origins", ["https://app.example.com", "https://a.example.com,https://app.example.com", "*"])
-def test_an_answer_names_the_origin_and_what_scripts_may_read(gateway: Gateway, dark_clip: bytes, origins: str) -> None:
+def test_a_response_has_the_allowed_origin_and_the_exposed_headers(
+    gateway: Gateway, dark_clip: bytes, origins: str
+) -> None:
     answer = gateway(cors_origins=origins).post("/v1/classify", content=dark_clip, headers=PAGE)
     assert answer.headers["access-control-allow-origin"] == ("*" if origins == "*" else PAGE["origin"])
     exposed = answer.headers["access-control-expose-headers"].split(", ")
@@ -40,12 +42,12 @@ def test_an_answer_names_the_origin_and_what_scripts_may_read(gateway: Gateway, 
     assert timing | {"location", "retry-after"} <= set(exposed)
 
 
-def test_errors_can_be_read_too(gateway: Gateway, dark_clip: bytes) -> None:
+def test_errors_have_cors_headers_too(gateway: Gateway, dark_clip: bytes) -> None:
     engine = FakeEngine()
     client = gateway(engine, cors_origins="https://app.example.com", api_keys="secret")
     sent = PAGE | {"authorization": "Bearer secret"}
     answers = [client.post("/v1/classify", content=dark_clip, headers=PAGE)]
-    for failure in (EngineOverloadedError("full"), RuntimeError("nobody foresaw it")):
+    for failure in (EngineOverloadedError("full"), RuntimeError("unexpected")):
         engine.failure = failure
         answers.append(client.post("/v1/classify", content=dark_clip, headers=sent))
     answers.append(client.get("/nowhere", headers=sent))
@@ -56,7 +58,7 @@ def test_errors_can_be_read_too(gateway: Gateway, dark_clip: bytes) -> None:
         assert set(answer.json()) == {"error"}
 
 
-def test_other_origins_and_a_gateway_that_names_none(gateway: Gateway) -> None:
+def test_other_origins_and_a_gateway_without_origins(gateway: Gateway) -> None:
     for client in (gateway(), gateway(cors_origins="https://other.example.com")):
         assert "access-control-allow-origin" not in client.get("/v1/models", headers=PAGE).headers
         refused = client.options("/v1/classify", headers=PREFLIGHT)

@@ -34,7 +34,7 @@ def error_of(answer: Any, status: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "x-gzip", "identity, gzip"])
-def test_gzip_of_json_is_inflated_on_every_route(
+def test_gzipped_json_is_accepted_on_every_route(
     gateway: Gateway, bright_clip: bytes, tmp_path: Path, coding: str
 ) -> None:
     (tmp_path / "a.mp4").write_bytes(bright_clip)
@@ -52,7 +52,7 @@ def test_gzip_of_json_is_inflated_on_every_route(
         assert answer.status_code == status, answer.text
 
 
-def test_several_members_and_no_coding_at_all(gateway: Gateway, bright_clip: bytes) -> None:
+def test_several_gzip_members_and_no_encoding(gateway: Gateway, bright_clip: bytes) -> None:
     client = gateway()
     plain = json.dumps({"input": data_url(bright_clip)}).encode()
     members = gzip.compress(plain[:100]) + gzip.compress(plain[100:])
@@ -62,7 +62,7 @@ def test_several_members_and_no_coding_at_all(gateway: Gateway, bright_clip: byt
         assert answer.status_code == 200
 
 
-def test_a_bomb_stops_at_the_limit(gateway: Gateway) -> None:
+def test_a_gzip_bomb_stops_at_the_limit(gateway: Gateway) -> None:
     limit = MIB
     bomb = gzip.compress(b" " * MIB) * 500
     assert len(bomb) < limit
@@ -80,7 +80,7 @@ def test_a_bomb_stops_at_the_limit(gateway: Gateway) -> None:
     assert client.post("/v1/classify", json={"input": []}).status_code == 400
 
 
-def test_what_is_compressed_counts_before_inflating_too(gateway: Gateway) -> None:
+def test_the_size_limit_also_applies_to_the_compressed_body(gateway: Gateway) -> None:
     content = gzip.compress(bytes(range(256)) * 8, compresslevel=0)
     answer = gateway(max_body_bytes=1000).post(
         "/v1/classify", content=content, headers=JSON | {"content-encoding": "gzip"}
@@ -97,7 +97,7 @@ def test_broken_gzip(gateway: Gateway, break_it: Callable[[bytes], bytes]) -> No
     assert "not valid gzip" in error["message"]
 
 
-def test_other_codings_say_what_to_do(gateway: Gateway) -> None:
+def test_the_error_for_other_encodings_says_what_to_do(gateway: Gateway) -> None:
     client = gateway(generator=FakeGenerator())
     for coding, content in (
         ("deflate", zlib.compress(b"{}")),
@@ -112,7 +112,7 @@ def test_other_codings_say_what_to_do(gateway: Gateway) -> None:
             assert "gzip" in error["message"]
 
 
-def test_a_video_is_sent_as_it_is(gateway: Gateway, bright_clip: bytes, tmp_path: Path) -> None:
+def test_a_compressed_video_is_refused(gateway: Gateway, bright_clip: bytes, tmp_path: Path) -> None:
     client = gateway(jobs_dir=tmp_path / "jobs")
     form = client.build_request("POST", "/v1/classify", files={"file": bright_clip})
     packed = {"content-encoding": "gzip"}
@@ -143,7 +143,7 @@ WRAPPED = base64.encodebytes(PLAIN).decode()
         "data:video/mp4;base64,\r\n" + WRAPPED.replace("\n", "\r\n\t "),
     ],
 )
-def test_data_urls_as_tools_write_them(url: str) -> None:
+def test_data_urls_as_common_tools_write_them(url: str) -> None:
     assert WRAPPED.count("\n") > 2
     assert decode_data_url(url, "input[0]") == PLAIN
 
@@ -164,7 +164,7 @@ def test_data_urls_as_tools_write_them(url: str) -> None:
         "ünknown",
     ],
 )
-def test_data_urls_that_are_none(gateway: Gateway, url: str) -> None:
+def test_invalid_data_urls(gateway: Gateway, url: str) -> None:
     with pytest.raises(DataUrlError, match=r"input\[0\]"):
         decode_data_url(url, "input[0]")
     answer = gateway().post("/v1/classify", content=json.dumps({"input": url}), headers=JSON)

@@ -1,4 +1,4 @@
-"""Every refusal has its status, the one shape, and words that help."""
+"""Every error has its status, the common format and a helpful message."""
 
 from __future__ import annotations
 
@@ -126,14 +126,14 @@ def test_engine_failures(gateway, dark_clip: bytes, failure: Exception, status: 
     assert client.post("/v1/classify", content=dark_clip).status_code == 200
 
 
-def test_a_request_that_takes_too_long_is_ended(gateway, dark_clip: bytes) -> None:
+def test_a_request_that_takes_too_long_times_out(gateway, dark_clip: bytes) -> None:
     engine = FakeEngine(delay=30)
     answer = gateway(engine, request_timeout=0.2).post("/v1/classify", content=dark_clip)
     assert error_of(answer, 504)["code"] == "timeout"
     assert engine.running == 0
 
 
-def test_more_videos_than_may_wait_are_refused_before_work(gateway, dark_clip: bytes) -> None:
+def test_more_videos_than_the_queue_holds_are_refused_before_any_work(gateway, dark_clip: bytes) -> None:
     engine = FakeEngine()
     answer = gateway(engine, max_decoding=2).post("/v1/classify", files=[("file", dark_clip)] * 3)
     assert error_of(answer, 429)["code"] == "overloaded"
@@ -141,17 +141,17 @@ def test_more_videos_than_may_wait_are_refused_before_work(gateway, dark_clip: b
     assert engine.calls == 0
 
 
-def test_a_client_that_hangs_up_stops_costing(dark_clip: bytes) -> None:
+def test_work_is_cancelled_when_the_client_disconnects(dark_clip: bytes) -> None:
     async def run() -> None:
         engine = FakeEngine(delay=30)
         app = create_app(Settings(), engine)
-        hang_up = asyncio.Event()
+        disconnect = asyncio.Event()
         messages = [{"type": "http.request", "body": dark_clip, "more_body": False}]
 
         async def receive() -> dict[str, object]:
             if messages:
                 return messages.pop()
-            await hang_up.wait()
+            await disconnect.wait()
             return {"type": "http.disconnect"}
 
         async def send(_: object) -> None: ...
@@ -168,7 +168,7 @@ def test_a_client_that_hangs_up_stops_costing(dark_clip: bytes) -> None:
             request = asyncio.create_task(app(scope, receive, send))
             while not engine.running:
                 await asyncio.sleep(0.001)
-            hang_up.set()
+            disconnect.set()
             await request
             while engine.running:
                 await asyncio.sleep(0.001)

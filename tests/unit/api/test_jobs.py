@@ -64,7 +64,7 @@ def file_server(videos: Path) -> Iterator[str]:
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(videos))) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -110,7 +110,7 @@ def test_a_job_from_its_clips_to_its_rows(jobs: TestClient, videos: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "txt"])
-def test_a_manifest_may_be_a_file(jobs: TestClient, videos: Path, kind: str) -> None:
+def test_a_manifest_file(jobs: TestClient, videos: Path, kind: str) -> None:
     content = {
         "csv": b"path,start,id\ndark.mp4,0.1,a\nbright.mp4,,b\n",
         "jsonl": b'{"path": "dark.mp4", "start": 0.1, "id": "a"}\n{"path": "bright.mp4", "id": "b"}\n',
@@ -153,7 +153,7 @@ def test_a_manifest_may_be_a_file(jobs: TestClient, videos: Path, kind: str) -> 
         ([], 400, "invalid_json", None),
     ],
 )
-def test_a_job_that_cannot_be_is_refused_and_leaves_nothing(
+def test_an_invalid_job_is_refused_and_leaves_no_files(
     jobs: TestClient, videos: Path, body: Any, status: int, reason: str, param: str | None, tmp_path: Path
 ) -> None:
     (videos / "link").symlink_to("/etc")
@@ -164,20 +164,20 @@ def test_a_job_that_cannot_be_is_refused_and_leaves_nothing(
     assert not list((tmp_path / "jobs").glob("job_*"))
 
 
-def test_json_that_is_too_deep_or_too_much_is_refused(jobs: TestClient) -> None:
+def test_json_that_is_too_deep_or_has_too_many_clips_is_refused(jobs: TestClient) -> None:
     assert code(jobs.post("/v1/jobs", content='{"input": ' + "[" * 100_000)) == (400, "invalid_json")
-    # Before any of them is looked at.
+    # Refused before any clip is validated.
     assert code(jobs.post("/v1/jobs", json={"input": [None] * 101})) == (413, "too_many_clips")
 
 
-def test_an_empty_key_is_none(jobs: TestClient) -> None:
+def test_an_empty_idempotency_key_counts_as_none(jobs: TestClient) -> None:
     sent = [jobs.post("/v1/jobs", json={"input": CLIPS}, headers={"idempotency-key": ""}).json() for _ in range(2)]
     assert sent[0]["id"] != sent[1]["id"]
     for one in sent:
         ended(jobs, one["id"])
 
 
-def test_a_full_disk_is_waited_out(jobs: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_job_waits_while_the_disk_is_full(jobs: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fullness = {"commit": 2, "progress": 3, "finish": 1}
 
     def full(name: str, call: Callable[..., Any], error: Exception) -> Callable[..., Any]:
@@ -206,7 +206,7 @@ def test_a_full_disk_is_waited_out(jobs: TestClient, monkeypatch: pytest.MonkeyP
     assert [folder.name for folder in (tmp_path / "jobs").glob("job_*")] == [job["id"]]
 
 
-def test_an_unforeseen_error_names_its_job(jobs: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_of_an_unexpected_error_has_the_job_id(jobs: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("secret")
 
@@ -215,7 +215,7 @@ def test_an_unforeseen_error_names_its_job(jobs: TestClient, monkeypatch: pytest
     assert job["error"]["message"] == f"Internal server error. Search the log for {job['id']}"
 
 
-def test_a_manifest_that_is_none_is_refused_by_name(jobs: TestClient) -> None:
+def test_the_error_for_an_invalid_manifest_names_the_file(jobs: TestClient) -> None:
     answer = jobs.post("/v1/jobs", files={"file": ("clips.xls", b"x")})
     assert code(answer) == (400, "invalid_manifest")
     assert "clips.xls" in answer.json()["error"]["message"]
@@ -225,7 +225,7 @@ def test_a_manifest_that_is_none_is_refused_by_name(jobs: TestClient) -> None:
     assert code(jobs.post("/v1/jobs", files={"manifest": ("clips.csv", b"path")})) == (400, "missing_input")
 
 
-def test_the_same_request_sent_again_is_the_same_job(jobs: TestClient) -> None:
+def test_sending_the_same_request_again_returns_the_same_job(jobs: TestClient) -> None:
     key = {"idempotency-key": "mine"}
     first = jobs.post("/v1/jobs", json={"input": CLIPS}, headers=key)
     again = jobs.post("/v1/jobs", json={"input": CLIPS}, headers=key)
@@ -250,7 +250,7 @@ def test_jobs_are_listed_paged_and_deleted(jobs: TestClient, tmp_path: Path) -> 
         assert code(answer) == (404, "job_not_found")
 
 
-def test_cancelling_ends_a_job_once_and_what_waits_comes_next(gateway: Gateway, videos: Path, tmp_path: Path) -> None:
+def test_cancelling_a_job_lets_the_next_one_start(gateway: Gateway, videos: Path, tmp_path: Path) -> None:
     slow = FakeEngine(delay=60)
     server = gateway(slow, jobs_dir=tmp_path / "jobs", job_roots=str(videos), max_jobs=2)
     running, waiting = (
@@ -270,7 +270,7 @@ def test_cancelling_ends_a_job_once_and_what_waits_comes_next(gateway: Gateway, 
     assert server.delete(f"/v1/jobs/{running}").status_code == 204
 
 
-def test_a_job_is_continued_by_the_next_gateway(gateway: Gateway, videos: Path, tmp_path: Path) -> None:
+def test_the_next_gateway_resumes_a_job(gateway: Gateway, videos: Path, tmp_path: Path) -> None:
     settings = Settings(jobs_dir=tmp_path / "jobs", job_roots=str(videos))  # type: ignore[arg-type]
     with TestClient(create_app(settings, FakeEngine(delay=60))) as first:
         id_ = first.post("/v1/jobs", json={"input": CLIPS}).json()["id"]
@@ -285,7 +285,7 @@ def test_a_job_is_continued_by_the_next_gateway(gateway: Gateway, videos: Path, 
     assert other.exists(), "not ours to remove"
 
 
-def test_a_job_whose_model_has_gone_says_so(gateway: Gateway, videos: Path, tmp_path: Path) -> None:
+def test_a_job_whose_model_is_gone_fails(gateway: Gateway, videos: Path, tmp_path: Path) -> None:
     settings = Settings(jobs_dir=tmp_path / "jobs", job_roots=str(videos))  # type: ignore[arg-type]
     with TestClient(create_app(settings, FakeEngine(delay=60))) as first:
         id_ = first.post("/v1/jobs", json={"input": CLIPS}).json()["id"]
@@ -294,18 +294,18 @@ def test_a_job_whose_model_has_gone_says_so(gateway: Gateway, videos: Path, tmp_
     assert (job["status"], job["error"]["code"]) == ("failed", "model_not_found")
 
 
-def test_one_gateway_has_the_folder(jobs: TestClient, tmp_path: Path) -> None:
+def test_the_jobs_folder_belongs_to_one_gateway(jobs: TestClient, tmp_path: Path) -> None:
     with pytest.raises(JobsDirError, match=r"another gateway uses .* for its jobs"):
         create_app(Settings(jobs_dir=tmp_path / "jobs"), FakeEngine())
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(JobsDirError, match="cannot hold jobs"):
         create_app(Settings(jobs_dir=file), FakeEngine())
-    with pytest.raises(JobsDirError, match=r"none is no folder of videos .*SEFAR_JOB_ROOTS"):
+    with pytest.raises(JobsDirError, match=r"none in SEFAR_JOB_ROOTS is not a folder"):
         create_app(Settings(jobs_dir=tmp_path / "other", job_roots=str(tmp_path / "none")), FakeEngine())  # type: ignore[arg-type]
 
 
-def test_without_a_folder_there_are_no_jobs(gateway: Gateway) -> None:
+def test_without_a_folder_jobs_are_disabled(gateway: Gateway) -> None:
     server = gateway()
     assert code(server.post("/v1/jobs", json={"input": CLIPS})) == (501, "jobs_not_enabled")
     assert code(server.get("/v1/jobs")) == (501, "jobs_not_enabled")
@@ -325,7 +325,7 @@ def test_videos_of_allowed_hosts_are_fetched(gateway: Gateway, tmp_path: Path, f
     assert not (tmp_path / "jobs" / job["id"] / "fetched").exists()
 
 
-def test_long_videos_and_their_limits_are_the_gateways(gateway: Gateway, videos: Path, tmp_path: Path) -> None:
+def test_the_gateways_limits_apply_to_jobs(gateway: Gateway, videos: Path, tmp_path: Path) -> None:
     (videos / "long.mp4").write_bytes(encode_grey_clip([90] * 200))
     server = gateway(jobs_dir=tmp_path / "jobs", job_roots=str(videos), max_frames=100)
     job = ended(server, server.post("/v1/jobs", json={"input": [{"path": "long.mp4"}]}).json()["id"])

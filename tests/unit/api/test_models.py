@@ -1,4 +1,4 @@
-"""Which models there are, and how requests name one."""
+"""The list of models, and how requests name a model."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_one_model_by_name_version_and_default(gateway: Gateway) -> None:
     assert client.get("/v1/models/").json() == client.get("/v1/models").json()
 
 
-def test_a_name_may_hold_slashes(gateway: Gateway) -> None:
+def test_a_name_may_contain_slashes(gateway: Gateway) -> None:
     client = gateway(FakeEngine(FAKE_METADATA.model_copy(update={"name": "lab/sefar", "version": "3"})))
     for name in ("lab/sefar", "lab%2Fsefar", "lab/sefar:3"):
         assert client.get(f"/v1/models/{name}").json()["id"] == "lab/sefar"
 
 
 @pytest.mark.parametrize("name", ["gpt-4o", "fake:1", "fake/0", "captioner"])
-def test_a_model_that_is_not_there(gateway: Gateway, name: str) -> None:
+def test_an_unknown_model(gateway: Gateway, name: str) -> None:
     answer = gateway(generator=FakeGenerator()).get(f"/v1/models/{name}")
     assert answer.status_code == 404
     error = answer.json()["error"]
@@ -63,9 +63,7 @@ def test_every_route_takes_the_default_model(
     assert (job.status_code, job.json()["model"]) == (202, "fake")
 
 
-def test_a_job_of_the_default_model_is_the_same_job_however_it_says_so(
-    gateway: Gateway, bright_clip: bytes, tmp_path: Path
-) -> None:
+def test_all_names_of_the_default_model_give_the_same_job(gateway: Gateway, bright_clip: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(bright_clip)
     client = gateway(jobs_dir=tmp_path / "jobs", job_roots=str(tmp_path))
 
@@ -76,7 +74,7 @@ def test_a_job_of_the_default_model_is_the_same_job_however_it_says_so(
     assert submitted()["id"] == submitted(model="default")["id"]
 
 
-def test_head_answers_as_get_without_the_body(gateway: Gateway, bright_clip: bytes, tmp_path: Path) -> None:
+def test_head_returns_the_headers_of_get_without_a_body(gateway: Gateway, bright_clip: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(bright_clip)
     client = gateway(jobs_dir=tmp_path / "jobs", job_roots=str(tmp_path))
     location = client.post("/v1/jobs", json={"input": [{"path": "a.mp4"}]}).headers["location"]
@@ -90,14 +88,14 @@ def test_head_answers_as_get_without_the_body(gateway: Gateway, bright_clip: byt
         head, get = client.head(path), client.get(path)
         assert (head.status_code, head.content) == (200, b""), path
         assert head.headers["content-type"] == get.headers["content-type"]
-        if path != "/metrics":  # counts the requests between
+        if path != "/metrics":  # it counts the requests in between
             assert head.headers["content-length"] == str(len(get.content)), path
     assert client.head("/v1/models/none").status_code == 404
     assert client.head("/v1/jobs/none/result").status_code == 404
     assert client.head("/v1/classify").status_code == 405
 
 
-def test_head_is_left_out_of_the_openapi_document(gateway: Gateway) -> None:
+def test_head_is_not_in_the_openapi_document(gateway: Gateway) -> None:
     paths = gateway().get("/openapi.json").json()["paths"]
     assert "get" in paths["/v1/models/{name}"]
     assert not [path for path, methods in paths.items() if "head" in methods]

@@ -1,4 +1,4 @@
-"""The `openai` package as a client of a real server in a thread; only models and language model are fakes."""
+"""The `openai` package as a client of a real server in a thread; the model and the language model are fakes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def serve() -> Iterator[Serve]:
 
 
 def until(condition: Callable[[], bool]) -> bool:
-    """Whether a condition comes true before long."""
+    """Whether a condition becomes true soon."""
     deadline = time.monotonic() + 10
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -73,7 +73,7 @@ def test_a_stream(serve: Serve, bright_clip: bytes) -> None:
     assert closing.model_extra is not None and closing.model_extra["sefar"]["agreement"] is None
 
 
-def test_our_extensions_by_extra_body(serve: Serve, bright_clip: bytes) -> None:
+def test_extensions_in_extra_body(serve: Serve, bright_clip: bytes) -> None:
     client = serve(FakeGenerator("giant circle forward"))
     answer = client.chat.completions.create(
         model="fake-captioner",
@@ -95,7 +95,7 @@ def test_our_extensions_by_extra_body(serve: Serve, bright_clip: bytes) -> None:
         ({"video": b"no video"}, openai.APIStatusError, "not_a_video"),
     ],
 )
-def test_errors_are_its_own(
+def test_errors_are_raised_as_openai_exceptions(
     serve: Serve, bright_clip: bytes, change: dict[str, Any], error: type[openai.APIStatusError], code: str
 ) -> None:
     client = serve(FakeGenerator())
@@ -114,7 +114,9 @@ def test_errors_are_its_own(
         (GeneratorUnavailableError("away"), openai.InternalServerError),
     ],
 )
-def test_the_server_cannot(serve: Serve, bright_clip: bytes, failure: Any, error: type[openai.APIStatusError]) -> None:
+def test_server_errors_are_raised_as_openai_exceptions(
+    serve: Serve, bright_clip: bytes, failure: Any, error: type[openai.APIStatusError]
+) -> None:
     client = serve(FakeGenerator(failure=failure))
     with pytest.raises(error):
         client.chat.completions.create(model="fake-captioner", messages=messages(bright_clip))
@@ -126,7 +128,7 @@ def test_a_wrong_key(serve: Serve, bright_clip: bytes) -> None:
         client.chat.completions.create(model="fake-captioner", messages=messages(bright_clip))
 
 
-def test_an_error_in_mid_stream_is_raised_after_what_came(serve: Serve, bright_clip: bytes) -> None:
+def test_an_error_in_mid_stream_is_raised_after_the_text_before_it(serve: Serve, bright_clip: bytes) -> None:
     client = serve(FakeGenerator(failure=GeneratorUnavailableError("it went away"), fail_after=2))
     text = ""
     with pytest.raises(openai.APIError, match="it went away"):
@@ -138,7 +140,7 @@ def test_an_error_in_mid_stream_is_raised_after_what_came(serve: Serve, bright_c
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_hanging_up_ends_the_work(serve: Serve, bright_clip: bytes, stream: bool) -> None:
+def test_disconnecting_cancels_the_work(serve: Serve, bright_clip: bytes, stream: bool) -> None:
     generator = FakeGenerator("word " * 400, delay=0.05)
     client = serve(generator)
     if stream:

@@ -1,4 +1,4 @@
-"""Behind a proxy that publishes the gateway under a path of its own, which it strips or passes on."""
+"""Behind a proxy that serves the gateway under a path prefix, with and without stripping it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Proxied = Callable[..., httpx.Client]
 
 
 class Proxy(ThreadingHTTPServer):
-    """Passes on what is below `/sefar`, and nothing else."""
+    """Forwards only requests below `/sefar`."""
 
     def __init__(self, upstream: str, strip: bool) -> None:
         self.upstream = upstream
@@ -58,7 +58,7 @@ class Passing(BaseHTTPRequestHandler):
 
 @pytest.fixture(params=[True, False], ids=["strips", "passes on"])
 def proxied(request: pytest.FixtureRequest) -> Iterator[Proxied]:
-    """`proxied(**settings)` gives a client of a gateway behind a proxy."""
+    """`proxied(**settings)` returns a client of a gateway behind a proxy."""
     with ExitStack() as running:
 
         def make(**settings: object) -> httpx.Client:
@@ -80,7 +80,7 @@ def test_labels(proxied: Proxied, bright_clip: bytes) -> None:
     assert 'route="/v1/classify"' in client.get("/sefar/metrics").text
 
 
-def test_the_docs_page_and_what_it_loads(proxied: Proxied) -> None:
+def test_the_docs_page_and_its_files(proxied: Proxied) -> None:
     client = proxied()
     page = client.get("/sefar/docs").text
     links = re.findall(r'(?:src|href)="([^"]+)"', page) + re.findall(r"url: '([^']+)'", page)
@@ -90,7 +90,7 @@ def test_the_docs_page_and_what_it_loads(proxied: Proxied) -> None:
     assert client.get("/sefar/openapi.json").json()["servers"] == [{"url": "/sefar"}]
 
 
-def test_location_leads_to_the_job(proxied: Proxied, dark_clip: bytes, tmp_path: Path) -> None:
+def test_location_is_the_url_of_the_job(proxied: Proxied, dark_clip: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(dark_clip)
     client = proxied(jobs_dir=tmp_path / "jobs", job_roots=str(tmp_path))
     taken = client.post("/sefar/v1/jobs", json={"input": [{"path": "a.mp4"}]})
@@ -104,7 +104,7 @@ def test_a_redirect_stays_below_the_prefix(proxied: Proxied, tmp_path: Path) -> 
     assert httpx.URL(redirect.headers["location"]).path == "/sefar/v1/jobs"
 
 
-def test_keys_guard_the_same_paths(proxied: Proxied) -> None:
+def test_the_same_paths_require_a_key(proxied: Proxied) -> None:
     client = proxied(api_keys="secret")
     for path in ("/sefar/healthz", "/sefar/readyz", "/sefar/docs", "/sefar/openapi.json"):
         assert client.get(path).status_code == 200, path
@@ -112,8 +112,8 @@ def test_keys_guard_the_same_paths(proxied: Proxied) -> None:
         assert client.get(path).status_code == 401, path
 
 
-def test_who_does_not_go_through_the_proxy_needs_no_prefix() -> None:
-    """As a container's health check."""
+def test_direct_requests_need_no_prefix() -> None:
+    """For example a container's health check."""
     with GatewayThread(create_app(Settings(root_path="/sefar"), FakeEngine())) as url:
         assert httpx.get(f"{url}/healthz").status_code == 200
         assert httpx.get(f"{url}/v1/models/fake").json()["id"] == "fake"

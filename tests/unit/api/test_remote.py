@@ -1,4 +1,4 @@
-"""Videos by URL through the gateway: what they cost others, and what becomes of them."""
+"""Videos by URL through the gateway: limits, failures and their effect on other requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Gateway = Callable[..., TestClient]
 
 
 class Host:
-    """A host whose answers wait until they are let go; and its URL."""
+    """A host that holds its responses until `let_go` is set."""
 
     def __init__(self, video: bytes) -> None:
         self.asked = threading.Semaphore(0)
@@ -37,11 +37,11 @@ class Host:
                 self.wfile.write(video)
 
             def log_message(self, *_: object) -> None:
-                """Not in the tests' output."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # hanging up is no error here
+        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # disconnects are expected
         self.name = f"127.0.0.1:{self.server.server_address[1]}"
         self.url = f"http://{self.name}/clip.mp4"
 
@@ -58,7 +58,7 @@ def host(bright_clip: bytes) -> Iterator[Host]:
     host.server.server_close()
 
 
-def test_a_slow_host_holds_up_nobody_else(gateway: Gateway, host: Host, bright_clip: bytes) -> None:
+def test_a_slow_host_does_not_block_other_requests(gateway: Gateway, host: Host, bright_clip: bytes) -> None:
     client = gateway(url_hosts=host.name)  # with two decoding threads
     with ThreadPoolExecutor(4) as clients:
         slow = [clients.submit(client.post, "/v1/classify", json={"input": host.url}) for _ in range(4)]
@@ -70,7 +70,7 @@ def test_a_slow_host_holds_up_nobody_else(gateway: Gateway, host: Host, bright_c
         assert {answer.result().status_code for answer in slow} == {200}
 
 
-def test_one_that_cannot_be_fetched_fails_alone(gateway: Gateway, host: Host, bright_clip: bytes) -> None:
+def test_an_unreachable_url_does_not_affect_the_others(gateway: Gateway, host: Host, bright_clip: bytes) -> None:
     host.let_go.set()
     client = gateway(url_hosts=host.name)
     missing = host.url.replace("clip.mp4", "missing")
@@ -90,7 +90,7 @@ def test_a_url_in_a_conversation(gateway: Gateway, host: Host) -> None:
     assert answer["choices"][0]["message"]["content"] == "clip 2 What?"
 
 
-def test_no_more_wait_than_may(gateway: Gateway, host: Host) -> None:
+def test_requests_beyond_the_queue_limit_are_refused(gateway: Gateway, host: Host) -> None:
     client = gateway(url_hosts=host.name, max_decoding=2)
     with ThreadPoolExecutor(1) as clients:
         slow = clients.submit(client.post, "/v1/classify", json={"input": [host.url] * 2})
@@ -104,7 +104,7 @@ def test_no_more_wait_than_may(gateway: Gateway, host: Host) -> None:
     assert 'sefar_rejected_total{reason="decoding"} 1.0' in client.get("/metrics").text
 
 
-def test_a_request_that_is_given_up_gives_its_places_back(gateway: Gateway, host: Host) -> None:
+def test_a_request_that_times_out_frees_its_slots(gateway: Gateway, host: Host) -> None:
     most = FETCH_THREADS + 4  # some are still waiting for a thread when the request ends
     client = gateway(url_hosts=host.name, request_timeout=0.3, max_decoding=most)
     assert client.post("/v1/classify", json={"input": [host.url] * most}).status_code == 504

@@ -14,17 +14,17 @@ from sefar_serve.language import AdapterNotFoundError
 from sefar_serve.settings import Settings
 
 
-def test_no_captioner_is_wanted() -> None:
+def test_captioner_none_loads_nothing() -> None:
     assert make_generator(Settings(captioner="none")) is None
 
 
-def test_the_shipped_one_where_it_can_run() -> None:
+def test_auto_loads_the_shipped_captioner() -> None:
     generator = make_generator(Settings())
     assert generator is not None
     assert generator.info.name == "sefar-synthgym-captioner"
 
 
-def test_none_without_torch_unless_it_was_asked_for(
+def test_without_torch_auto_disables_captions_and_a_named_captioner_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = builtins.__import__
@@ -44,19 +44,19 @@ def test_none_without_torch_unless_it_was_asked_for(
         make_generator(Settings(captioner="some/adapter"))
 
 
-def test_an_adapter_that_is_not_there() -> None:
+def test_an_adapter_that_does_not_exist() -> None:
     with pytest.raises(AdapterNotFoundError, match="/no/such"):
         make_generator(Settings(captioner="/no/such"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_no_keys_on_loopback_is_fine(host: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_warning_without_keys_on_loopback(host: str, caplog: pytest.LogCaptureFixture) -> None:
     check_exposure(Settings(host=host))
     assert not caplog.records
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "gateway.example.com"])
-def test_no_keys_elsewhere_is_said_once(host: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_without_keys_on_other_addresses(host: str, caplog: pytest.LogCaptureFixture) -> None:
     check_exposure(Settings(host=host))
     [record] = caplog.records
     assert record.levelno == logging.WARNING
@@ -67,7 +67,7 @@ def test_no_keys_elsewhere_is_said_once(host: str, caplog: pytest.LogCaptureFixt
     assert not caplog.records
 
 
-def test_the_clients_variable_does_not_pass_for_the_gateways(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clients_key_variable_is_an_error_without_gateway_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEFAR_API_KEY", "secret")
     with pytest.raises(MisnamedKeysError, match="SEFAR_API_KEYS") as refused:
         check_exposure(Settings())
@@ -78,9 +78,7 @@ def test_the_clients_variable_does_not_pass_for_the_gateways(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("given", "seconds"), [({}, 75), ({"keep_alive": 5}, 5)])
-def test_connections_outlive_those_of_load_balancers(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], seconds: int
-) -> None:
+def test_keep_alive_is_passed_to_uvicorn(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], seconds: int) -> None:
     passed: dict[str, Any] = {}
     monkeypatch.setattr(server, "configure_logging", lambda *_: None)
     monkeypatch.setattr(server, "make_engine", lambda _: FakeEngine())

@@ -1,4 +1,4 @@
-"""What surrounds the answers: probes, models, metrics, ids, timing headers, keys, OpenAPI."""
+"""Everything around the answers: probes, models, metrics, ids, timing headers, keys, OpenAPI."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_metrics_count_requests_clips_and_stages(gateway, dark_clip: bytes) -> N
         assert line in text
 
 
-def test_request_ids_are_echoed_or_made(gateway) -> None:
+def test_request_ids_are_echoed_or_generated(gateway) -> None:
     client = gateway()
     assert client.get("/healthz", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
     made = client.get("/healthz", headers={"x-request-id": "bad id\twith space"}).headers["x-request-id"]
@@ -59,7 +59,7 @@ def test_timing_headers(gateway, dark_clip: bytes) -> None:
         assert float(headers[f"x-{stage}-time"]) >= 0
 
 
-def test_the_log_has_one_line_a_request(gateway, dark_clip: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_one_line_per_request(gateway, dark_clip: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="sefar_serve.access"):
         gateway().post("/v1/classify", content=dark_clip, headers={"x-request-id": "r1"})
     [record] = [r for r in caplog.records if r.name == "sefar_serve.access"]
@@ -67,7 +67,7 @@ def test_the_log_has_one_line_a_request(gateway, dark_clip: bytes, caplog: pytes
     assert record.decode_ms > 0
 
 
-def test_keys_guard_everything_but_the_probes(gateway, dark_clip: bytes) -> None:
+def test_every_path_except_the_probes_requires_a_key(gateway, dark_clip: bytes) -> None:
     client = gateway(api_keys="first,second")
     assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
     for path in ("/v1/models", "/metrics", "/nowhere", "/docs/nowhere", "/static-offline-docs"):
@@ -83,7 +83,7 @@ def test_keys_guard_everything_but_the_probes(gateway, dark_clip: bytes) -> None
         assert allowed.status_code == 200
 
 
-def test_openapi_describes_the_three_forms_and_the_options(gateway) -> None:
+def test_openapi_has_the_three_body_forms_and_the_options(gateway) -> None:
     spec = gateway().get("/openapi.json").json()
     post = spec["paths"]["/v1/classify"]["post"]
     forms = post["requestBody"]["content"]
@@ -93,7 +93,7 @@ def test_openapi_describes_the_three_forms_and_the_options(gateway) -> None:
     assert {"400", "413", "415", "422", "429", "503", "504"} <= set(post["responses"])
 
 
-def test_the_docs_page_needs_nothing_from_elsewhere(gateway) -> None:
+def test_the_docs_page_loads_only_local_files(gateway) -> None:
     client = gateway()
     page = client.get("/docs").text
     scripts = re.findall(r'(?:src|href)="([^"]+)"', page)
@@ -103,7 +103,7 @@ def test_the_docs_page_needs_nothing_from_elsewhere(gateway) -> None:
         assert client.get(script).status_code == 200
 
 
-def test_the_docs_page_opens_without_a_key_and_takes_one(gateway) -> None:
+def test_the_docs_page_opens_without_a_key_and_lets_users_enter_one(gateway) -> None:
     client = gateway(api_keys="first")
     page = client.get("/docs")
     assert page.status_code == 200
@@ -118,13 +118,13 @@ def test_the_docs_page_opens_without_a_key_and_takes_one(gateway) -> None:
             assert operation.get("security") == (None if open_to_all else [{name: []}]), (method, path)
 
 
-def test_no_key_is_asked_for_where_none_is_set(gateway) -> None:
+def test_openapi_has_no_security_scheme_without_keys(gateway) -> None:
     document = gateway().get("/openapi.json").json()
     assert "securitySchemes" not in document["components"]
     assert not [p for p, methods in document["paths"].items() for one in methods.values() if "security" in one]
 
 
-def test_every_reference_of_the_openapi_document_leads_somewhere(gateway) -> None:
+def test_every_reference_in_the_openapi_document_resolves(gateway) -> None:
     document = gateway().get("/openapi.json").json()
 
     def references(value: object) -> list[str]:
@@ -141,13 +141,13 @@ def test_every_reference_of_the_openapi_document_leads_somewhere(gateway) -> Non
             place = place[step.replace("~1", "/").replace("~0", "~")]
 
 
-def test_of_several_clips_the_slowest_counts() -> None:
+def test_timing_headers_have_the_slowest_clip() -> None:
     def found(decode: float, queue: float) -> Recognised:
         # Of a window only its prediction's times are read.
         prediction = Prediction(None, "1", queue, 0.0, 1)  # type: ignore[arg-type]
         return Recognised("a.mp4", (Window(0.0, 1.0, None, prediction),), decode)  # type: ignore[arg-type]
 
     timings = Timings()
-    timings.take([found(0.5, 0.1), ValueError("no video")])
-    timings.take([found(0.2, 0.3)])  # the second clip of a conversation
+    timings.add([found(0.5, 0.1), ValueError("no video")])
+    timings.add([found(0.2, 0.3)])  # the second clip of a conversation
     assert timings.headers() == {"x-decode-time": "500.00", "x-queue-time": "300.00", "x-inference-time": "0.00"}

@@ -35,7 +35,7 @@ def window(seed: int, frames: tuple[int, ...] = tuple(range(8))) -> Window:
     return Window(0.0, 1.0, clip, Prediction(outputs, "1", 0.0, 0.0, 1))
 
 
-def test_what_was_put_is_got_without_its_frames() -> None:
+def test_a_stored_clip_has_no_frames() -> None:
     store = ClipStore(2)
     put = store.put("a.mp4", window(0), FAKE_METADATA)
     got = store.get(put.clip_id)
@@ -47,7 +47,7 @@ def test_what_was_put_is_got_without_its_frames() -> None:
     assert 0 < got.verdict.reliability <= 1
 
 
-def test_the_pixels_of_a_held_clip_are_given_back() -> None:
+def test_the_pixels_of_a_stored_clip_are_freed() -> None:
     store = ClipStore(2)
     shown = window(0)
     pixels = weakref.ref(shown.clip.frames)
@@ -58,7 +58,7 @@ def test_the_pixels_of_a_held_clip_are_given_back() -> None:
     assert store.get(clip_id).window.clip.frames.shape == (0, 32, 32, 3)
 
 
-def test_the_same_clip_has_the_same_id_and_others_another() -> None:
+def test_equal_clips_have_equal_ids_and_different_clips_different_ids() -> None:
     store = ClipStore(8)
     one = store.put("a.mp4", window(0), FAKE_METADATA).clip_id
     assert store.put("b.mp4", window(0), FAKE_METADATA).clip_id == one
@@ -70,7 +70,7 @@ def test_the_same_clip_has_the_same_id_and_others_another() -> None:
     assert len({one, *others}) == 4
 
 
-def test_the_longest_unused_goes_first() -> None:
+def test_the_least_recently_used_clip_is_dropped_first() -> None:
     store = ClipStore(2)
     a, b = (store.put("x", window(seed), FAKE_METADATA).clip_id for seed in (0, 1))
     store.get(a)
@@ -81,7 +81,7 @@ def test_the_longest_unused_goes_first() -> None:
         store.get(b)
 
 
-def test_none_are_held_where_none_may_be() -> None:
+def test_a_store_of_size_0_keeps_nothing() -> None:
     store = ClipStore(0)
     with pytest.raises(ClipNotFoundError):
         store.get(store.put("x", window(0), FAKE_METADATA).clip_id)

@@ -1,4 +1,4 @@
-"""However a stream ends, what it is made from is closed when it has."""
+"""A stream closes its source however it ends."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from sefar_serve.api.stream import LAST_WORDS, EventStream
+from sefar_serve.api.stream import READ_GRACE, EventStream
 
 SCOPE: dict[str, Any] = {"type": "http", "asgi": {"spec_version": "2.3"}}
 
 
 class Source:
-    """Numbers without end; knows whether it was closed."""
+    """Many numbers; records whether it was closed."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -39,7 +39,7 @@ async def never() -> Any:
 
 
 def stream(send: Any, receive: Any = never, left: float = 60.0) -> Source:
-    """Send a stream whose first part has been waited for already, `left` seconds before its deadline."""
+    """Send a stream whose first part is already available, `left` seconds before its deadline."""
 
     async def run() -> Source:
         source = Source()
@@ -53,7 +53,7 @@ def stream(send: Any, receive: Any = never, left: float = 60.0) -> Source:
     return asyncio.run(run())
 
 
-def test_a_client_that_hangs_up() -> None:
+def test_a_client_that_disconnects() -> None:
     sent: list[bytes] = []
 
     async def send(message: Any) -> None:
@@ -69,7 +69,7 @@ def test_a_client_that_hangs_up() -> None:
     assert sent[:4] == [b"", b"data: opening\n\n", b"data: 1\n\n", b"data: 2\n\n"]
 
 
-def test_a_client_that_is_gone_before_the_first_byte() -> None:
+def test_a_client_that_disconnects_before_the_first_byte() -> None:
     closed: list[bool] = []
 
     async def send(_: Any) -> None:
@@ -96,11 +96,11 @@ def test_a_client_that_does_not_read() -> None:
         if sent == 4:  # nothing more fits into the connection's buffers
             await never()
 
-    stream(send, left=0.05 - LAST_WORDS)
+    stream(send, left=0.05 - READ_GRACE)
     assert sent == 4
 
 
-def test_events_are_passed_on_as_they_come() -> None:
+def test_headers_prevent_buffering() -> None:
     headers = EventStream(events(Source().numbers()), Source().numbers(), 0.0).headers
     assert headers["content-type"].startswith("text/event-stream")
     assert headers["cache-control"] == "no-store"

@@ -1,4 +1,4 @@
-"""Log lines of a request carry its id and the trace that its caller belongs to."""
+"""Log lines of a request have its id and the trace of its caller."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_valid(value: str) -> None:
         (f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01"),
     ],
 )
-def test_invalid_ones_are_ignored(values: tuple[str, ...]) -> None:
+def test_invalid_headers_are_ignored(values: tuple[str, ...]) -> None:
     assert trace_of(headers(*values)) == {}
 
 
 @contextmanager
 def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """The lines that a gateway's process writes meanwhile; filled in at the end."""
+    """The log lines that the gateway writes inside the block; filled in at its end."""
     stream, lines = io.StringIO(), []
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -70,15 +70,15 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
         lines.extend(line for line in written if line["logger"].startswith("sefar_serve"))
 
 
-def test_every_line_of_a_request_carries_it(gateway, dark_clip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = gateway(FakeEngine(failure=RuntimeError("nobody foresaw it")))
+def test_every_log_line_of_a_request_has_its_ids(gateway, dark_clip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = gateway(FakeEngine(failure=RuntimeError("unexpected")))
     sent = {"traceparent": f"00-{TRACE}-{SPAN}-01", "x-request-id": "r1"}
     with logged(monkeypatch) as lines:
         client.post("/v1/classify", content=dark_clip, headers=sent)
         client.get("/v1/models", headers={"traceparent": "00-not-valid-01"})
         logging.getLogger("sefar_serve.test").warning("of no request")
-    told = {(line["logger"], line.get("request_id"), line.get("trace_id"), line.get("span_id")) for line in lines[:-2]}
-    assert told == {
+    found = {(line["logger"], line.get("request_id"), line.get("trace_id"), line.get("span_id")) for line in lines[:-2]}
+    assert found == {
         ("sefar_serve.schemas.problem", "r1", TRACE, SPAN),
         ("sefar_serve.access", "r1", TRACE, SPAN),
     }

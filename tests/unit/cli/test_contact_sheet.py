@@ -1,4 +1,4 @@
-"""The contact sheet shows every frame, framed in its element's colour."""
+"""The contact sheet shows every frame, with a border in its element's colour."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def test_thumbnails_and_colours(tmp_path: Path) -> None:
     picture = np.asarray(Image.open(out).convert("RGB"))
     for colour in (CONTEXT_COLOUR, FINE_COLOURS[0], FINE_COLOURS[1]):
         assert (picture == ImageColor.getrgb(colour)).all(axis=-1).sum() > 1000
-    for level in (60, 200):  # the thumbnails themselves, give or take the codec
+    for level in (60, 200):  # the thumbnails, with a tolerance for the codec
         near = (np.abs(picture.astype(int) - level) <= 3).all(axis=-1).sum()
         assert near > 2 * 3 * 90 * 90
     assert [p.name for p in out.parent.iterdir()] == ["sheet.png"]
 
 
-def test_nothing_is_left_behind_when_a_video_cannot_be_read(tmp_path: Path) -> None:
+def test_no_file_is_left_if_a_video_cannot_be_read(tmp_path: Path) -> None:
     clip = SheetClip(b"no video" * 20, "bad", frames((0, "context")), 1.0)
     with pytest.raises(NotAVideoError):
         contact_sheet([clip], tmp_path / "sheet.png")

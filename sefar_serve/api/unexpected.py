@@ -1,7 +1,7 @@
-"""Errors that nobody foresaw, answered inside the middlewares that add headers.
+"""Answers unexpected errors inside the middlewares that add headers.
 
-Starlette answers them outside of every middleware: without a request id, and without the CORS headers that let
-a page's script read the answer at all.
+Starlette answers them outside all middlewares, so without a request id and without the CORS headers that let a
+web page's script read the response.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from sefar_serve.api.errors import response
 from sefar_serve.schemas.problem import problem_of
 
 
-class UnforeseenErrorMiddleware:
-    """Turns what the application raises into a 500 in the shape of every error.
+class UnexpectedErrorMiddleware:
+    """Turns an unexpected exception into a 500 response in the common error format.
 
     Args:
-        app: what it wraps.
+        app: the application to wrap.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -35,5 +35,5 @@ class UnforeseenErrorMiddleware:
             await self._app(scope, receive, noting_send)
         except Exception as error:
             if scope["type"] != "http" or started:
-                raise  # the server ends the connection, which tells the client that the answer is not whole
+                raise  # the server closes the connection, so the client sees that the response is incomplete
             await response(problem_of(error))(scope, receive, send)
