@@ -1,53 +1,18 @@
+"""POST /v1/chat/completions: answers, streams, stored clips, limits and the classifier beside them."""
+
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Callable
-from typing import Any
-
 import pytest
-from fastapi.testclient import TestClient
+from chat_requests import CHAT, Gateway, asking, error_of, events
 
 from sefar_serve.engine import FAKE_METADATA, FakeEngine
 from sefar_serve.language import (
     AdapterMismatchError,
     ClipFeatures,
     FakeGenerator,
-    GenerationFailedError,
-    GenerationOptions,
-    GeneratorOverloadedError,
     GeneratorUnavailableError,
 )
 from sefar_serve.metadata import ModelMetadata
-
-Gateway = Callable[..., TestClient]
-
-CHAT = "/v1/chat/completions"
-
-
-def data_url(video: bytes) -> str:
-    return "data:video/mp4;base64," + base64.b64encode(video).decode()
-
-
-def asking(video: bytes | str | None, text: str = "What is it?", **more: Any) -> dict[str, Any]:
-    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
-    if video is not None:
-        url = video if isinstance(video, str) else data_url(video)
-        content.insert(0, {"type": "video_url", "video_url": {"url": url}})
-    return {"messages": [{"role": "user", "content": content}], **more}
-
-
-def events(client: TestClient, body: dict[str, Any]) -> list[Any]:
-    with client.stream("POST", CHAT, json={**body, "stream": True}) as response:
-        assert response.status_code == 200
-        assert response.headers["content-type"].startswith("text/event-stream")
-        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
-    return [line if line == "[DONE]" else json.loads(line) for line in lines]
-
-
-def error_of(response: Any) -> dict[str, Any]:
-    found: dict[str, Any] = response.json()["error"]
-    return found
 
 
 def test_an_answer_in_openais_format(gateway: Gateway, bright_clip: bytes) -> None:
@@ -267,196 +232,6 @@ def test_two_notices_are_both_included(gateway: Gateway, bright_clip: bytes) -> 
     first, second = body["sefar"]["notice"].split(". ")
     assert "the classifier giant circle forward" in first
     assert second.startswith("max_tokens was lowered from 999 to 100")
-
-
-QUESTION = (
-    "What is it? A.salto forward tucked B.giant circle forward C.salto backward tucked D.split jump with 0.5 turn"
-)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"text": QUESTION},
-        {
-            "text": "What is it?",
-            "options": [
-                "salto forward tucked",
-                "giant circle forward",
-                "salto backward tucked",
-                "split jump with 0.5 turn",
-            ],
-        },
-    ],
-)
-def test_multiple_choice_by_the_likelihood_of_the_options(
-    gateway: Gateway, bright_clip: bytes, body: dict[str, Any]
-) -> None:
-    client = gateway(generator=FakeGenerator("giant circle forward"))
-    answer = client.post(CHAT, json=asking(bright_clip, **body)).json()
-    assert answer["choices"][0]["message"]["content"] == "B. giant circle forward"
-    options = answer["sefar"]["options"]
-    assert [option["letter"] for option in options] == ["A", "B", "C", "D"]
-    assert options[3]["text"] == "split jump with 0.5 turn"
-    assert sum(option["probability"] for option in options) == pytest.approx(1)
-    assert max(options, key=lambda option: option["logprob"])["letter"] == "B"
-    assert answer["sefar"]["agreement"] == "agree"
-
-
-def test_a_choice_that_contradicts_the_classifier(gateway: Gateway, bright_clip: bytes) -> None:
-    client = gateway(generator=FakeGenerator("salto forward tucked"))
-    block = client.post(CHAT, json=asking(bright_clip, QUESTION)).json()["sefar"]
-    assert block["agreement"] == "disagree"
-    assert "the classifier prefers giant circle forward" in block["notice"]
-    held = client.post(CHAT, json=asking(bright_clip, QUESTION, abstain_below=1.0)).json()
-    assert held["sefar"]["abstained"] is True
-    assert held["choices"][0]["message"]["content"].startswith("Not sure.")
-
-
-def test_answer_modes_letter_and_generate(gateway: Gateway, bright_clip: bytes) -> None:
-    client = gateway(generator=FakeGenerator("C"))
-    letter = client.post(CHAT, json=asking(bright_clip, QUESTION, answer_mode="letter")).json()
-    assert letter["choices"][0]["message"]["content"] == "C. salto backward tucked"
-    free = client.post(CHAT, json=asking(bright_clip, QUESTION, answer_mode="generate")).json()
-    assert free["choices"][0]["message"]["content"] == "C"
-    assert free["sefar"]["options"] is None
-
-
-@pytest.mark.parametrize("text", ["Which?", None, "Which? A.one B.two C.three D.four"])
-def test_options_are_in_the_prompt_once(gateway: Gateway, bright_clip: bytes, text: str | None) -> None:
-    generator = FakeGenerator("free")
-    body = asking(bright_clip, text or "", options=["one", "two", "three", "four"], answer_mode="generate")
-    if text is None:
-        del body["messages"][0]["content"][1]
-    assert gateway(generator=generator).post(CHAT, json=body).status_code == 200
-    [(messages, _)] = generator.asked
-    _, asked = messages[0].content
-    assert asked == f"{'' if text is None else 'Which? '}A.one B.two C.three D.four"
-
-
-def test_a_choice_in_a_stream(gateway: Gateway, bright_clip: bytes) -> None:
-    _, delta, closing, _ = events(
-        gateway(generator=FakeGenerator("giant circle forward")), asking(bright_clip, QUESTION)
-    )
-    assert delta["choices"][0]["delta"]["content"] == "B. giant circle forward"
-    assert closing["sefar"]["options"][1]["text"] == "giant circle forward"
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "code", "words"),
-    [
-        (asking(None, "look: <sefar>"), 400, "invalid_prompt", "<sefar>"),
-        (asking(None, "word " * 100_000), 400, "context_length_exceeded", "256"),
-        (asking(None, "w" * 8193), 400, "context_length_exceeded", "8193 characters"),
-        (asking(None, options=["a", "w" * 8193]), 400, "context_length_exceeded", "256 tokens"),
-        ({"messages": [{"role": "user", "content": []}]}, 400, "invalid_parameter", "is empty"),
-        ({"messages": [{"role": "user", "content": None}]}, 400, "invalid_parameter", "is empty"),
-        (asking(None, model="gpt-4o"), 404, "model_not_found", "'fake-captioner'"),
-        (asking(None, max_tokens=0), 400, "invalid_parameter", "max_tokens"),
-        (asking(None, temperature=3), 400, "invalid_parameter", "temperature"),
-        (asking(None, tools=[{"type": "function"}]), 400, "unsupported_parameter", "tools: not supported"),
-        (
-            asking(None, n=2),
-            400,
-            "unsupported_parameter",
-            "n: not supported by this server; leave it out, or set it to 1",
-        ),
-        (asking(None, response_format={"type": "json_object"}), 400, "unsupported_parameter", "response_format"),
-        (asking(None, logprobs=True), 400, "unsupported_parameter", "logprobs"),
-        (asking(None, top_k=3), 400, "invalid_parameter", "top_k: unknown parameter"),
-        (asking(None, seed=2**63), 400, "invalid_parameter", "seed"),
-        (asking(None, stop=["1", "2", "3", "4", "5"]), 400, "invalid_parameter", "stop"),
-        (asking(None, options=["one", ""]), 400, "invalid_parameter", "options"),
-        (asking(None, answer_mode="loglik"), 400, "invalid_parameter", "needs options"),
-        (asking(None, options=["one"]), 400, "invalid_parameter", "options"),
-        ({"messages": []}, 400, "invalid_parameter", "messages"),
-        ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "invalid_parameter", "must have role user"),
-        (asking("data:video/mp4;base64,AAAA"), 415, "not_a_video", "video 0"),
-        (asking("data:video/mp4,AAAA"), 400, "invalid_data_url", "base64"),
-        (asking("https://example.com/a.mp4"), 403, "url_not_allowed", "SEFAR_URL_HOSTS"),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
-            400,
-            "invalid_parameter",
-            "image_url",
-        ),
-    ],
-)
-def test_invalid_requests(gateway: Gateway, body: dict[str, Any], status: int, code: str, words: str) -> None:
-    generator = FakeGenerator()
-    client = gateway(generator=generator, text_only_chat=True)
-    response = client.post(CHAT, json=body)
-    assert response.status_code == status, response.text
-    assert error_of(response)["code"] == code
-    assert words in error_of(response)["message"]
-    assert generator.running == 0
-    assert client.post(CHAT, json=asking(None, "hello")).status_code == 200
-
-
-def test_openai_parameters_at_their_defaults_change_nothing(gateway: Gateway) -> None:
-    generator = FakeGenerator()
-    client = gateway(generator=generator, text_only_chat=True)
-    defaults: dict[str, Any] = {
-        "model": "default",
-        "n": 1,
-        "frequency_penalty": 0,
-        "presence_penalty": 0.0,
-        "logit_bias": {},
-        "logprobs": False,
-        "response_format": {"type": "text"},
-        "tools": [],
-        "tool_choice": "none",
-        "user": "me",
-        "store": False,
-        "reasoning_effort": "low",
-        "temperature": None,
-        "top_p": None,
-        "max_tokens": None,
-        "seed": None,
-        "stop": None,
-        "stream": None,
-    }
-    body = client.post(CHAT, json=asking(None, "hello", **defaults)).json()
-    assert body["choices"][0]["message"]["content"] == "hello"
-    client.post(CHAT, json=asking(None, "hello", stop=["", "x"]))
-    (_, plain), (_, stopped) = generator.asked
-    assert plain == GenerationOptions()
-    assert stopped.stop == ("x",)
-
-
-def test_a_body_that_is_not_json(gateway: Gateway) -> None:
-    client = gateway(generator=FakeGenerator())
-    assert error_of(client.post(CHAT, content=b"{"))["code"] == "invalid_json"
-    assert error_of(client.post(CHAT, content=b"[]"))["code"] == "invalid_json"
-
-
-@pytest.mark.parametrize(
-    ("failure", "status", "code"),
-    [
-        (GeneratorOverloadedError("full", retry_after=7), 429, "overloaded"),
-        (GeneratorUnavailableError("away", retry_after=7), 503, "generator_unavailable"),
-        (GenerationFailedError("broke"), 500, "generation_failed"),
-    ],
-)
-@pytest.mark.parametrize("stream", [False, True])
-def test_errors_of_the_generator(
-    gateway: Gateway, bright_clip: bytes, failure: Any, status: int, code: str, stream: bool
-) -> None:
-    client = gateway(generator=FakeGenerator(failure=failure))
-    response = client.post(CHAT, json=asking(bright_clip, stream=stream))
-    assert response.status_code == status
-    assert error_of(response)["code"] == code
-    assert response.headers.get("retry-after") == (None if status == 500 else "7")
-
-
-def test_a_request_that_takes_too_long(gateway: Gateway) -> None:
-    generator = FakeGenerator("one two three", delay=0.3)
-    client = gateway(generator=generator, request_timeout=0.5, text_only_chat=True)
-    late = client.post(CHAT, json=asking(None))
-    assert late.status_code == 504
-    *_, last = events(client, asking(None))
-    assert last["error"]["code"] == "timeout"
-    assert generator.running == 0
 
 
 def test_without_a_language_model_labels_still_work(gateway: Gateway, bright_clip: bytes) -> None:
