@@ -14,6 +14,11 @@ Gateway = Callable[..., TestClient]
 CHAT = "/v1/chat/completions"
 
 
+QUESTION = (
+    "What is it? A.salto forward tucked B.giant circle forward C.salto backward tucked D.split jump with 0.5 turn"
+)
+
+
 def data_url(video: bytes) -> str:
     return "data:video/mp4;base64," + base64.b64encode(video).decode()
 

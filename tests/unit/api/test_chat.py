@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from chat_requests import CHAT, Gateway, asking, error_of, events
+from chat_requests import CHAT, QUESTION, Gateway, asking, error_of, events
 
 from sefar_serve.engine import FAKE_METADATA, FakeEngine
 from sefar_serve.language import (

@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from chat_requests import CHAT, Gateway, asking, events
+from chat_requests import CHAT, QUESTION, Gateway, asking, events
 
 from sefar_serve.language import (
     FakeGenerator,
-)
-
-QUESTION = (
-    "What is it? A.salto forward tucked B.giant circle forward C.salto backward tucked D.split jump with 0.5 turn"
 )
 
 
