@@ -1,4 +1,4 @@
-"""Data for training and evaluation: list files, class tables, clips and their views."""
+"""Data for training and evaluation: list files, class tables, clips and views of clips."""
 
 from sefar_serve.lists import ListEntry, ListFileError, read_list
 

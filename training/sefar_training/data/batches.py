@@ -1,7 +1,7 @@
-"""Which clips make up which step: batches as a pure function of seed, epoch and step.
+"""Which clips each step takes: batches as a pure function of seed, epoch and step.
 
-A list shorter than an epoch is gone through again in another order, so every batch is full and no
-tail is dropped. Processes share a batch by taking every n-th clip of it.
+A list that is shorter than an epoch is repeated in another order, so every batch is full and no clips are dropped.
+With n processes, each takes every n-th clip of a batch.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
 Key = tuple[int, int, int]
-"""Source, pass over that source, and clip: all that a sample depends on but the seed."""
+"""Source, pass over that source, and clip: everything that a sample depends on, apart from the seed."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A list of clips that every step takes some of.
+    """A list of clips that steps draw from.
 
     Attributes:
         clips: map-style data set keyed by (pass, index), with a length.
-        batch_size: clips a step, over all processes.
-        first_epoch: no step before this epoch, counted from 0, takes any.
+        batch_size: clips per step, over all processes.
+        first_epoch: first epoch, counted from 0, whose steps take clips from this source.
     """
 
     clips: Dataset[Any]
@@ -51,23 +51,23 @@ class ClipSources(Dataset[tuple[int, Any]]):
 class StepBatches(Sampler[list[Key]]):
     """The keys of each step of one epoch.
 
-    Set `epoch` and, to go on inside an epoch, `first_step` before iterating.
+    Set `epoch` before iterating and, to resume inside an epoch, `first_step`.
 
     Args:
-        sources: what each step takes.
-        steps: steps an epoch.
-        seed: of the order.
-        rank: this process.
+        sources: what each step draws from.
+        steps: steps per epoch.
+        seed: seed of the order.
+        rank: number of this process.
         world: number of processes.
 
     Raises:
-        ValueError: if a batch cannot be shared evenly by the processes.
+        ValueError: a batch cannot be divided evenly among the processes.
     """
 
     def __init__(self, sources: Sequence[Source], steps: int, seed: int, rank: int = 0, world: int = 1) -> None:
         for source in sources:
             if source.batch_size % world:
-                raise ValueError(f"a batch of {source.batch_size} clips cannot be shared by {world} processes")
+                raise ValueError(f"a batch of {source.batch_size} clips cannot be divided among {world} processes")
         self.sources = sources
         self.steps = steps
         self.seed = seed
@@ -103,7 +103,7 @@ class StepBatches(Sampler[list[Key]]):
 
 
 def collate(samples: Sequence[tuple[int, Any]]) -> dict[str, Tensor]:
-    """Stack the samples of each source; sources name their fields differently."""
+    """Stack the samples of each source. No two sources use the same field names."""
     batch: dict[str, Tensor] = {}
     for source in sorted({number for number, _ in samples}):
         batch |= default_collate([sample for number, sample in samples if number == source])
@@ -111,14 +111,14 @@ def collate(samples: Sequence[tuple[int, Any]]) -> dict[str, Tensor]:
 
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:
-    """A seed for what one step of one process draws, far from those of other steps and other runs."""
+    """The seed of one step of one process, unrelated to the seeds of other steps and runs."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
     """Seed torch for one step.
 
-    Dropout, mixing and shuffles then depend on (seed, step, process) alone, and a run that goes on after a crash needs
-    no saved state of random generators.
+    Dropout, mixing and shuffling then depend only on (seed, step, process), so a run can resume after a crash without
+    saved generator states.
     """
     torch.manual_seed(step_seed(seed, step, rank))

@@ -1,4 +1,4 @@
-"""What is known of the classes: names, attributes, opposites."""
+"""The classes of a data set: names, attributes and opposites."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sefar_serve.lists import ListEntry
 
 
 class ClassesError(SefarError, ValueError):
-    """The files describing the classes are malformed or contradict each other."""
+    """The files that describe the classes are malformed or contradict each other."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class ClassTable:
     """The classes of a data set, class n at position n.
 
     Attributes:
-        labels: names.
-        attributes: machine-readable attributes of each; empty where the data set has none.
-        opposites: the class that is each one's exact opposite in time, or None; empty where unknown.
+        labels: class names.
+        attributes: machine-readable attributes of each class; empty if the data set has none.
+        opposites: for each class the number of its exact opposite in time, or None; empty if unknown.
     """
 
     labels: tuple[str, ...]
@@ -31,25 +31,25 @@ class ClassTable:
 
     @classmethod
     def numbered(cls, entries: Iterable[ListEntry]) -> ClassTable:
-        """Classes that have no names: ``class_0`` to the highest in the lists."""
+        """Name unnamed classes ``class_0`` up to the highest label in the lists."""
         return cls(tuple(f"class_{n}" for n in range(max(entry.label for entry in entries) + 1)))
 
     @classmethod
     def read(cls, labels: Path | None, classes: Path | None = None) -> ClassTable:
-        """Read a label file and, where there is one, the JSON of attributes and opposites.
+        """Read a label file and, if given, a JSON file of attributes and opposites.
 
         Args:
-            labels: text file, line n names class n; None where the JSON is to say the names.
+            labels: text file, line n names class n; None takes the names from the JSON file.
             classes: JSON list; entry n is an object with ``name``, ``attributes`` and ``opposite``
                 (class number or null).
 
         Raises:
-            ClassesError: if the files are malformed or disagree about names.
+            ClassesError: the files are malformed or disagree about names.
         """
         names = None if labels is None else _read_labels(labels)
         if classes is None:
             if names is None:
-                raise ClassesError("neither a label file nor a table of classes is given")
+                raise ClassesError("neither a label file nor a JSON file of classes is given")
             return cls(names)
         try:
             table = json.loads(classes.read_text(encoding="utf-8"))
@@ -61,14 +61,14 @@ class ClassTable:
                 f"{classes} is not a list of objects with name, attributes and opposite: {error}"
             ) from error
         if names not in (described, None):
-            raise ClassesError(f"{classes} and {labels} name different classes")
+            raise ClassesError(f"{classes} and {labels} list different class names")
         return cls(described, attributes, opposites)
 
     def check(self, entries: Iterable[ListEntry], source: Path) -> None:
-        """Make sure that a list has no class beyond these.
+        """Check that a list has no labels beyond these classes.
 
         Raises:
-            ClassesError: naming the list and its highest label.
+            ClassesError: it has; the message names the list and its highest label.
         """
         highest = max((entry.label for entry in entries), default=0)
         if highest >= len(self.labels):
@@ -83,11 +83,11 @@ def _read_labels(file: Path) -> tuple[str, ...]:
         lines = file.read_text(encoding="utf-8").rstrip().splitlines()
     except FileNotFoundError as error:
         raise ClassesError(
-            f"there is no label file {file}; data.labels=null numbers the classes as they are in the lists"
+            f"label file {file} does not exist; with data.labels=null the classes are numbered as in the lists"
         ) from error
     names = tuple(line.strip() for line in lines)
     if not names:
-        raise ClassesError(f"{file} names no classes")
+        raise ClassesError(f"{file} is empty; it needs one class name per line")
     if not all(names):
-        raise ClassesError(f"{file}, line {names.index('') + 1} is empty, but line n names class n")
+        raise ClassesError(f"{file}, line {names.index('') + 1} is empty; line n must name class n")
     return names

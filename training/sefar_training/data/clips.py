@@ -1,7 +1,7 @@
-"""Clips for training and for evaluation, as map-style data sets.
+"""Clips for training and evaluation, as map-style data sets.
 
-Training clips are keyed by (epoch, index): everything random about one is drawn from a generator
-seeded with (seed, epoch, index), so a run is the same for any number of workers and can be resumed.
+Training clips are keyed by (epoch, index). Everything random about a clip is drawn from a generator seeded with
+(seed, epoch, index), so a run does not depend on the number of workers and can be resumed.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ logger = logging.getLogger(__name__)
 Sample = dict[str, Any]
 
 NAMED = 20
-"""Broken clips that an error names; the log names all of them."""
+"""Most broken clips that an error names; the log names all of them."""
 
 
 class BrokenClipsError(SefarError, RuntimeError):
     """More training clips failed to decode than the recipe allows; the message names them."""
 
     def __init__(self, message: str) -> None:
-        # Out of a worker process comes the text of a whole traceback, the message at its end.
+        # An error from a worker process carries the text of a whole traceback; the message is at its end.
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
@@ -53,7 +53,7 @@ class DecodedClip:
 
     Attributes:
         pixels: uint8 (T,h,w,3).
-        shown: int64 (T,), the frame whose picture is at each place: another one's where a frame does not decode.
+        shown: int64 (T,), the number of the frame at each position; another frame's number if its own does not decode.
     """
 
     pixels: NDArray[np.uint8]
@@ -62,7 +62,7 @@ class DecodedClip:
     def read(
         self, indices: NDArray[np.int64], within: NDArray[np.int64], name: str
     ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Take frames as `Video.read` does, the same ones standing in; returns their numbers and the frames."""
+        """Read frames as `Video.read` does, with the same replacements; return their numbers and the frames."""
         shown = indices.copy()
         damaged = np.flatnonzero(self.shown[indices] != indices)
         if len(damaged):
@@ -71,18 +71,18 @@ class DecodedClip:
                 found = nearest(int(indices[i]), within[i], decodable)
                 if found is None:
                     raise UndecodableVideoError(
-                        f"frame {indices[i]} of {name} does not decode, nor does one near it", len(decodable)
+                        f"frame {indices[i]} of {name} and its neighbours do not decode", len(decodable)
                     )
                 shown[i] = found
         return shown, self.pixels[shown]
 
 
 def decode_clip(path: Path, short_side: int) -> DecodedClip:
-    """Decode every frame of a clip, scaled to the short side given.
+    """Decode every frame of a clip, scaled to the given short side.
 
     Raises:
-        FileNotFoundError: if the path does not exist.
-        ClipError: if the file is not a video of which a frame decodes.
+        FileNotFoundError: the path does not exist.
+        ClipError: the file is not a video, or none of its frames decodes.
     """
     with Video(path) as video:
         count = video.frame_count
@@ -91,20 +91,20 @@ def decode_clip(path: Path, short_side: int) -> DecodedClip:
 
 
 def _shared_flags(count: int) -> Tensor:
-    """Flags that this process and those forked from it all see and set."""
+    """Flags in memory that is shared with forked processes."""
     return torch.zeros(count, dtype=torch.bool).share_memory_()  # type: ignore[no-any-return, no-untyped-call]
 
 
 class FrameStore:
-    """The frames of training clips: out of memory where they are kept there, else decoded as they are needed.
+    """The frames of training clips, from memory if cached, otherwise decoded on demand.
 
-    What is broken is counted over this process and all workers forked from it.
+    Broken clips are counted over this process and all workers forked from it.
 
     Args:
         entries: the clips.
-        short_side: short side in pixels they are decoded at.
-        cache_gb: gigabytes of decoded clips that `fill` may keep; the other clips are opened anew each time, and only
-            the frames asked for are decoded.
+        short_side: short side in pixels that frames are scaled to.
+        cache_gb: gigabytes of decoded clips that `fill` may keep. Other clips are opened each time they are needed, and
+            only the requested frames are decoded.
         max_broken: clips that may fail to decode.
     """
 
@@ -118,22 +118,22 @@ class FrameStore:
         self._damaged = _shared_flags(len(entries))
 
     def share(self, decoded: Mapping[Path, DecodedClip]) -> None:
-        """Take clips that were decoded before, by another store's `decoded`."""
+        """Use clips that another store has decoded, see `decoded`."""
         self._kept = {i: decoded[entry.path] for i, entry in enumerate(self.entries) if entry.path in decoded}
 
     def decoded(self) -> dict[Path, DecodedClip]:
-        """The clips that are kept in memory."""
+        """The clips that are cached in memory."""
         return {self.entries[index].path: clip for index, clip in self._kept.items()}
 
     def fill(self, progress: bool = True, threads: int | None = None) -> None:
-        """Decode clips until the limit is reached, so that the first epoch is as fast as the others.
+        """Decode clips until the cache is full, so that the first epoch is as fast as the others.
 
         Args:
-            progress: show a bar.
-            threads: clips decoded at a time; None: one per core.
+            progress: show a progress bar.
+            threads: clips decoded at the same time; None for one per core.
 
         Raises:
-            BrokenClipsError: if more than the allowed number of clips do not decode.
+            BrokenClipsError: more clips than allowed do not decode.
         """
         if not self._limit:
             return
@@ -143,7 +143,7 @@ class FrameStore:
             ThreadPoolExecutor(threads, thread_name_prefix="sefar-decode") as pool,
             tqdm(total=len(self.entries), desc="decoding", unit="clip", disable=not progress) as bar,
         ):
-            # Only a few ahead: what is decoded and not yet kept takes memory too.
+            # Only a few ahead, because decoded clips that wait take memory too.
             ahead: deque[Future[DecodedClip]] = deque()
             for index in range(len(self.entries)):
                 for entry in self.entries[index + len(ahead) : index + 2 * threads]:
@@ -157,28 +157,28 @@ class FrameStore:
                     bar.update()
                 size += clip.pixels.nbytes
                 if size > self._limit:
-                    logger.info("cache of decoded frames is full after %d of %d clips", index, len(self.entries))
+                    logger.info("the cache of decoded frames is full after %d of %d clips", index, len(self.entries))
                     return
                 self._kept[index] = clip
 
     def sample(
         self, index: int, sampling: Sampling, rng: np.random.Generator
     ) -> tuple[int, NDArray[np.int64], NDArray[np.uint8]]:
-        """Draw the F frames of a clip; in place of one that does not decode, the next one that does.
+        """Draw the F frames of a clip. If the clip does not decode, take the next one that does.
 
-        As in serving, the nearest frame that decodes in the same of F equal segments stands in for one that does not.
+        As in serving, a frame that does not decode is replaced by the nearest one in its segment that does.
 
         Args:
             index: number of the clip.
             sampling: temporal elements; frames are drawn at random inside their segments.
-            rng: what they are drawn from.
+            rng: source of the draws.
 
         Returns:
-            The number of the clip given, the numbers (F,) of its frames in element order, and the frames, uint8
+            The number of the clip taken, the numbers (F,) of its frames in element order, and the frames, uint8
             (F,h,w,3).
 
         Raises:
-            BrokenClipsError: if more than the allowed number of clips do not decode.
+            BrokenClipsError: more clips than allowed do not decode.
         """
         before = rng.bit_generator.state
         while True:
@@ -186,7 +186,7 @@ class FrameStore:
                 numbers, frames = self._draw(index, sampling, rng)
             except (ClipError, OSError) as error:
                 self._report(index, error)
-                # What is drawn for the next clip must not depend on how far this one got.
+                # The draws for the next clip must not depend on how far this one got.
                 rng.bit_generator.state = before
                 index = (index + 1) % len(self.entries)
             else:
@@ -211,7 +211,7 @@ class FrameStore:
         if not self._damaged[index] and (shown != chosen).any():
             self._damaged[index] = True
             logger.warning(
-                "clip damaged, its undecodable frames are replaced by their neighbours: %s (%d such clips so far)",
+                "damaged clip, undecodable frames are replaced by their neighbours: %s (%d such clips so far)",
                 path,
                 self._damaged.sum(),
             )
@@ -220,19 +220,19 @@ class FrameStore:
     def _report(self, index: int, error: Exception) -> None:
         if not self._broken[index]:
             self._broken[index] = True
-            logger.warning("clip left out: %s", error)
+            logger.warning("clip skipped: %s", error)
         broken = self._broken.nonzero().flatten().tolist()
         if len(broken) > min(self._max_broken, len(self.entries) - 1):
             names = ", ".join(self.entries[i].name for i in broken[:NAMED])
             more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
             raise BrokenClipsError(
                 f"{len(broken)} clips do not decode, data.max_broken allows {self._max_broken}: {names}{more}; "
-                f"the last one: {error}; `sefar lists --root … --check` finds all of them"
+                f"last error: {error}; `sefar lists --root … --check` finds all of them"
             ) from error
 
 
 class TrainingClips(Dataset[Sample]):
-    """Labelled clips under the weak view; keyed by (epoch, index).
+    """Labelled clips in the weak view, keyed by (epoch, index).
 
     Each sample has ``frames`` uint8 (F,size,size,3) in element order, ``label`` int and ``index`` int.
 
@@ -240,8 +240,8 @@ class TrainingClips(Dataset[Sample]):
         store: the decoded clips.
         sampling: temporal elements; frames are drawn at random inside their segments.
         view: the spatial view.
-        seed: of everything drawn.
-        poses: per-frame targets of each clip by its name in the list, float (T,P); they add ``pose`` (F,P).
+        seed: seed of all draws.
+        poses: per-frame targets, float (T,P), by the clip's name in the list; they add ``pose`` (F,P) to each sample.
     """
 
     def __init__(
@@ -277,7 +277,7 @@ class TrainingClips(Dataset[Sample]):
 
 
 class EvaluationClips(Dataset[Sample]):
-    """Labelled clips exactly as they are served: middle frames, fixed scale, central square.
+    """Labelled clips preprocessed as in serving: middle frames, fixed scale, central square.
 
     Each sample has ``frames`` uint8 (F,size,size,3) in element order, ``label`` int and ``index`` int.
 
@@ -286,7 +286,7 @@ class EvaluationClips(Dataset[Sample]):
         sampling: temporal elements.
         resize: short side in pixels before the central square is cut.
         size: side of the square in pixels.
-        cache_gb: gigabytes of prepared clips that may be kept for the next pass.
+        cache_gb: gigabytes of preprocessed clips to keep for the next pass.
     """
 
     def __init__(

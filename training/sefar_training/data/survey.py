@@ -1,4 +1,4 @@
-"""What is in list files, told before a run is spent on them: sizes, missing and broken clips, leaks between lists."""
+"""Check list files before training: sizes, missing and broken clips, leaks between lists."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sefar_serve.sampling import Sampling
 Role = Literal["training", "evaluation", "other"]
 
 ROLES: dict[str, Role] = {"train": "training", "unlabe": "training", "val": "evaluation", "test": "evaluation"}
-"""What a list is for, by how its file name begins; one list of the authors' is called ``unlabe.csv``."""
+"""What a list is for, by the beginning of its file name. One of the authors' lists is called ``unlabe.csv``."""
 
 
 class _Report(BaseModel):
@@ -28,10 +28,10 @@ class _Report(BaseModel):
 
 
 class BrokenClip(_Report):
-    """A clip that an evaluation could not use.
+    """A clip that does not decode.
 
     Attributes:
-        name: as in the list.
+        name: its name in the list.
         reason: what is wrong with it.
     """
 
@@ -40,21 +40,21 @@ class BrokenClip(_Report):
 
 
 class ListSurvey(_Report):
-    """One list.
+    """What was found in one list.
 
     Attributes:
         file: the list file.
         role: what it is for, by its name.
-        clips: lines.
+        clips: number of clips.
         classes: classes with at least one clip.
-        least: clips of the rarest class that has any.
-        most: clips of the commonest class.
-        highest_label: the highest class number; -1 where no clip has one.
+        least: clips of the rarest class.
+        most: clips of the most common class.
+        highest_label: the highest class number; -1 if no clip has one.
         unlabelled: clips without a class.
-        beyond_labels: clips whose class the label file does not name.
+        beyond_labels: clips whose class is not in the label file.
         repeated: clips listed more than once.
-        missing: names of clips that are not on disk; None where that was not looked at.
-        broken: clips on disk that do not decode; None where that was not looked at.
+        missing: names of clips that are not on disk; None if not checked.
+        broken: clips on disk that do not decode; None if not checked.
     """
 
     file: Path
@@ -72,16 +72,16 @@ class ListSurvey(_Report):
 
 
 class Overlap(_Report):
-    """Two lists with clips in common.
+    """Two lists that share clips.
 
     Attributes:
-        first: the one file.
-        second: the other.
-        shared: clips in both.
-        same: the two list the same clips.
-        leak: one is trained on and the other evaluated on.
-        contradictions: shared clips that the two put in different classes.
-        example: name of one shared clip.
+        first: one file.
+        second: the other file.
+        shared: number of clips in both.
+        same: both list exactly the same clips.
+        leak: one is for training and the other for evaluation.
+        contradictions: shared clips with different classes in the two lists.
+        example: name of a shared clip.
     """
 
     first: Path
@@ -97,8 +97,8 @@ class Survey(_Report):
     """Everything found in a set of lists.
 
     Attributes:
-        lists: each list, in the order given.
-        overlaps: lists of one set that have clips in common.
+        lists: the lists, in the order given.
+        overlaps: pairs of lists of one set that share clips.
     """
 
     lists: tuple[ListSurvey, ...]
@@ -106,32 +106,32 @@ class Survey(_Report):
 
     @property
     def sound(self) -> bool:
-        """Whether a run can rely on the lists: nothing missing, broken, leaking or outside the classes."""
+        """Whether the lists are fit for training: nothing missing, broken, leaking or outside the classes."""
         lists = all(not (survey.missing or survey.broken or survey.beyond_labels) for survey in self.lists)
         return lists and not any(overlap.leak or overlap.contradictions for overlap in self.overlaps)
 
 
 def find_lists(places: Sequence[Path]) -> list[list[Path]]:
-    """Put list files into sets that belong together.
+    """Group list files into sets that belong together.
 
     Args:
-        places: list files, which make up one set, and folders: those (``*.csv``) in a folder, or in a folder below
-            it, are a set.
+        places: list files and folders. All files named directly form one set; so do the ``*.csv`` files of each folder
+            and of each folder below it.
 
     Raises:
-        FileNotFoundError: if a place does not exist.
-        ListFileError: if a folder holds no list.
+        FileNotFoundError: a place does not exist.
+        ListFileError: a folder has no list.
     """
     sets: dict[Path | None, list[Path]] = {}
     for place in places:
         if not place.exists():
-            raise FileNotFoundError(f"there is no {place}")
+            raise FileNotFoundError(f"{place} does not exist")
         if not place.is_dir():
             sets.setdefault(None, []).append(place)
             continue
         found = sorted(place.rglob("*.csv"))
         if not found:
-            raise ListFileError(f"{place} holds no .csv file; name the list files themselves")
+            raise ListFileError(f"{place} has no .csv files; name the list files themselves")
         for file in found:
             sets.setdefault(file.parent, []).append(file)
     return [list(dict.fromkeys(files)) for files in sets.values()]
@@ -147,19 +147,19 @@ def survey_lists(
     workers: int | None = None,
     progress: bool = True,
 ) -> Survey:
-    """Read list files and compare them with each other and, where a root is given, with the disk.
+    """Read list files and compare them with each other and, with a root, with the files on disk.
 
     Args:
         sets: list files; those of one set are compared with each other.
-        root: folder that relative clip paths are joined to; None: the disk is not looked at.
+        root: folder that relative clip paths are joined to; None does not check the disk.
         remap: path prefix replacements.
-        classes: number of classes there are; None: any label will do.
-        check: decode of every clip the frames an evaluation takes.
-        workers: processes that decode; None: one per core.
-        progress: show a bar.
+        classes: number of classes; None accepts any label.
+        check: decode the frames of each clip that evaluation uses.
+        workers: processes that decode; None for one per core.
+        progress: show a progress bar.
 
     Raises:
-        ListFileError: if a file is not a list.
+        ListFileError: a file is not a list.
     """
     entries = {
         file: read_list(file, root or Path(), remap, unlabelled=_role(file) != "evaluation")
@@ -178,10 +178,10 @@ def survey_lists(
 
 
 def check_clips(paths: Sequence[Path], workers: int | None = None, progress: bool = True) -> dict[Path, str]:
-    """Decode of every clip the frames an evaluation takes, in worker processes.
+    """Decode the frames of each clip that evaluation uses, in worker processes.
 
     Returns:
-        For each clip that cannot be used, why.
+        For each clip that does not decode, the reason.
     """
     broken = {}
     # Spawned, not forked: the caller may already run threads of its own.
@@ -197,7 +197,7 @@ def check_clips(paths: Sequence[Path], workers: int | None = None, progress: boo
 
 def _what_is_wrong(path: Path) -> str | None:
     try:
-        # Small, because only the decoding matters here.
+        # Small, because only decoding matters here.
         load_clip(path, Sampling(), resize=32, size=32)
     except (ClipError, OSError) as error:
         return str(error)

@@ -1,4 +1,4 @@
-"""Unlabelled clips: two spatial views of the same frames, for a teacher and for a student."""
+"""Unlabelled clips: two spatial views of the same frames, one for the teacher and one for the student."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .views import StrongView
 class UnlabelledClips(Dataset[Sample]):
     """Clips keyed by (pass, index), like `TrainingClips`.
 
-    Each sample has ``weak`` and ``strong``, uint8 (F,size,size,3) in element order, cut anew from the same frames; the
-    number ``clip``; and ``hidden_label``, the class in the list, from which nothing is learnt: it tells how often
-    pseudo-labels are right.
+    Each sample has ``weak`` and ``strong``, uint8 (F,size,size,3) in element order, cropped independently from the same
+    frames; the number ``clip``; and ``hidden_label``, the class in the list. Nothing is learnt from the hidden label;
+    it only measures how often pseudo-labels are right.
 
     Args:
         store: the decoded clips.
         sampling: temporal elements; frames are drawn at random inside their segments.
-        view: the strong view; its weak part is the weak view.
-        seed: of everything drawn.
+        view: the strong view, which includes the weak one.
+        seed: seed of all draws.
     """
 
     def __init__(self, store: FrameStore, sampling: Sampling, view: StrongView, seed: int) -> None:
@@ -37,7 +37,7 @@ class UnlabelledClips(Dataset[Sample]):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         which_pass, wanted = key
-        # The leading word keeps these draws apart from a labelled clip's with the same numbers.
+        # The leading 1 keeps these draws apart from those of a labelled clip with the same numbers.
         rng = np.random.default_rng((1, self.seed, which_pass, wanted))
         index, _, frames = self.store.sample(wanted, self.sampling, rng)
         return {

@@ -1,4 +1,4 @@
-"""Spatial views of a training clip: whatever is drawn is drawn once and holds for all of its frames."""
+"""Spatial views of a training clip. Parameters are drawn once per clip and apply to all of its frames."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class WeakView:
-    """Random scale of the short side, random square, random mirror.
+    """Random scale, random square crop, random horizontal flip.
 
     Attributes:
         size: side of the square in pixels.
-        scale: lowest and highest short side in pixels before cutting, both included.
-        flip: probability of mirroring left to right.
+        scale: smallest and largest short side in pixels before cropping, both included.
+        flip: probability of a horizontal flip.
     """
 
     size: int
@@ -24,11 +24,11 @@ class WeakView:
     flip: float
 
     def __call__(self, frames_FHWC: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Cut the same square from every frame.
+        """Crop the same square from every frame.
 
         Args:
-            frames_FHWC: whole pictures of one clip, their short side at least about `scale`'s highest
-                (a smaller picture is enlarged).
+            frames_FHWC: whole frames of one clip. Their short side should be at least the largest of `scale`; smaller
+                frames are enlarged.
             rng: source of the view's parameters.
 
         Returns:
@@ -36,7 +36,7 @@ class WeakView:
         """
         _, height, width, _ = frames_FHWC.shape
         short = int(rng.integers(max(self.scale[0], self.size), max(self.scale[1], self.size) + 1))
-        # Cutting first and scaling after is the same view with less to scale.
+        # Cropping before scaling gives the same view with less to scale.
         side = min(height, width) * self.size / short
         top, left = rng.uniform(0, height - side), rng.uniform(0, width - side)
         mirror = rng.random() < self.flip
@@ -53,21 +53,22 @@ class WeakView:
 
 @dataclass(frozen=True)
 class StrongView:
-    """The weak view, then one change of colours, one blur and one erased box for all frames of the clip.
+    """The weak view, then colour jitter, blur and one erased box, the same for all frames of the clip.
 
-    Time is perturbed elsewhere (`sefar_training.semisupervised.perturb`), on whole batches.
+    Time is perturbed elsewhere, on whole batches: `sefar_training.semisupervised.perturb`.
 
     Attributes:
-        weak: the spatial view before.
-        strength: on [0, 1]; 0 is the weak view alone. Brightness, contrast and saturation change by up to 60 % of it,
-            hue by up to 10 %; the blur's sigma is up to 1.5 pixels and the box's sides up to 40 % of the picture's.
+        weak: the weak view.
+        strength: in [0, 1]; 0 is the weak view alone. At 1, brightness, contrast and saturation change by up to 60 %
+            and hue by up to 10 %, the blur's sigma is up to 1.5 pixels, and the box's sides are up to 40 % of the
+            frame's.
     """
 
     weak: WeakView
     strength: float
 
     def __call__(self, frames_FHWC: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Cut and change every frame alike; as `WeakView`, uint8 (F,size,size,3)."""
+        """Apply the view to every frame; returns uint8 (F,size,size,3)."""
         out = self.weak(frames_FHWC, rng)
         if not self.strength:
             return out
@@ -86,9 +87,9 @@ class StrongView:
 def _recolour(
     frames_FHWC: NDArray[np.uint8], brightness: float, contrast: float, saturation: float, hue: float
 ) -> NDArray[np.uint8]:
-    """Turn hue by `hue` of a full circle, then scale saturation, brightness, and contrast about the clip's mean.
+    """Rotate hue by `hue` of a full circle, then scale saturation, brightness, and contrast around the clip's mean.
 
-    By tables over uint8: a tenth of the time that torchvision's functions take, which was a quarter of a whole step.
+    Lookup tables over uint8 take a tenth of the time of torchvision's functions, which took a quarter of a step.
     """
     levels = np.arange(256)
     hsv_tables = np.stack([(levels + round(256 * hue)) % 256, _bytes(saturation * levels), levels], axis=-1)

@@ -1,4 +1,4 @@
-"""Deterministic evaluation of a checkpoint or of the exported ONNX file, by the same code."""
+"""Deterministic evaluation. A checkpoint and its exported ONNX file are evaluated by the same code."""
 
 from .predict import EvaluatedModel, Predictor, Scores, onnx_predictor, open_model, torch_predictor
 from .run import evaluate_clips, evaluate_model

@@ -1,4 +1,4 @@
-"""The figures behind a report, each a pure function of arrays."""
+"""The metrics behind a report, each a pure function of arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Bins(NamedTuple):
     """Answers grouped by their confidence, in B equal-width bins of (0, 1]."""
 
     edges: NDArray[np.float64]
-    """(B+1,), bin b is (edges[b], edges[b+1]]; the first one has 0 too."""
+    """(B+1,), bin b is (edges[b], edges[b+1]]; the first bin also includes 0."""
     clips: NDArray[np.int64]
     """(B,)."""
     confidence: NDArray[np.float64]
@@ -29,8 +29,8 @@ def calibration_bins(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool
 
     Args:
         confidence_N: probability of each answer, in [0, 1].
-        right_N: whether it is right.
-        bins: B.
+        right_N: whether each answer is right.
+        bins: number of bins B.
     """
     edges = np.linspace(0, 1, bins + 1)
     of_N = np.digitize(confidence_N, edges[1:-1], right=True)
@@ -50,11 +50,11 @@ def calibration_error(bins: Bins) -> float:
 def auroc(signal_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> float | None:
     """How well a signal tells right answers from wrong ones: the area under its ROC curve.
 
-    It is the share of pairs of a right and a wrong answer in which the right one has the higher signal; equal signals
-    count half (Mann-Whitney). 0.5 is no better than chance.
+    That is the share of (right, wrong) pairs in which the right answer has the higher signal. Ties count half
+    (Mann-Whitney). 0.5 is chance level.
 
     Args:
-        signal_N: finite, of any scale.
+        signal_N: finite values on any scale.
         right_N: whether each answer is right.
 
     Returns:
@@ -65,12 +65,12 @@ def auroc(signal_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> float | 
     if not right or not wrong:
         return None
     _, place, count = np.unique(signal_N, return_inverse=True, return_counts=True)
-    rank = np.cumsum(count) - (count - 1) / 2  # of equal signals each has their mean rank
+    rank = np.cumsum(count) - (count - 1) / 2  # equal signals share their mean rank
     return float((rank[place][right_N].sum() - right * (right + 1) / 2) / (right * wrong))
 
 
 def wilson_interval(successes: int, count: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's interval of a share, 95 % unless told otherwise; within [0, 1] even near the ends.
+    """Wilson score interval of a share, 95 % by default. It stays within [0, 1].
 
     Args:
         successes: at most `count`.
@@ -80,10 +80,10 @@ def wilson_interval(successes: int, count: int, z: float = Z95) -> tuple[float, 
     share = successes / count
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    # At 0 and 1 rounding must not push the bound past the share itself.
+    # At shares of 0 and 1, rounding must not move a bound past the share itself.
     return max(min(middle - half, share), 0.0), min(max(middle + half, share), 1.0)
 
 
 def confusion_matrix(labels_N: NDArray[np.int64], predicted_N: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Clips of each true class (row) that were taken for each class (column), int64 (K,K)."""
+    """Count the clips of each true class (row) by predicted class (column), int64 (K,K)."""
     return np.bincount(labels_N * classes + predicted_N, minlength=classes**2).reshape(classes, classes)

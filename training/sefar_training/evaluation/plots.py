@@ -1,4 +1,4 @@
-"""Drawings of a report's figures."""
+"""Plots of a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH = 7.0
 """Inches."""
 
 NAMED_CLASSES = 60
-"""Above this many classes their names no longer fit beside bars and matrix rows."""
+"""With more classes than this, their names do not fit next to bars and matrix rows."""
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
@@ -26,14 +26,14 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def attribute_bars(report: EvaluationReport) -> Figure:
-    """Accuracy of each attribute."""
+    """Plot the accuracy of each attribute."""
     fig, axes = _axes(WIDTH, 0.6 + 0.32 * len(report.attributes))
     _bars(axes, list(report.attributes), list(report.attributes.values()))
     return fig
 
 
 def class_bars(report: EvaluationReport) -> Figure:
-    """Accuracy of each class, the lowest at the top; without names where there are too many."""
+    """Plot the accuracy of each class, lowest first; without names if there are too many."""
     classes = sorted(report.per_class.items(), key=lambda item: item[1])
     names, values = [name for name, _ in classes], [value for _, value in classes]
     if len(names) <= NAMED_CLASSES:
@@ -48,7 +48,7 @@ def class_bars(report: EvaluationReport) -> Figure:
 
 
 def _bars(axes: Axes, names: list[str], values: list[float]) -> None:
-    """Horizontal bars from the top, each with its value."""
+    """Draw horizontal bars from top to bottom, each labelled with its value."""
     places = list(range(len(names)))
     axes.barh(places, values, 0.72, color=BLUE)
     for place, value in zip(places, values, strict=True):
@@ -60,7 +60,7 @@ def _bars(axes: Axes, names: list[str], values: list[float]) -> None:
 
 
 def reliability_diagram(report: EvaluationReport) -> Figure:
-    """Accuracy against confidence, bin by bin, and below it how many clips each bin has."""
+    """Plot accuracy against confidence for each bin, and below it the number of clips in each bin."""
     bins = [b for b in report.calibration if b.confidence is not None]
     fig = Figure(figsize=(WIDTH * 0.75, 4.6))
     upper, lower = fig.subplots(2, sharex=True, height_ratios=(4, 1))
@@ -83,7 +83,7 @@ def reliability_diagram(report: EvaluationReport) -> Figure:
 
 
 def eta_histograms(eta: EtaFigures) -> Figure:
-    """How η is distributed over right and over wrong answers, each as shares of its kind."""
+    """Plot the distribution of η over right and over wrong answers, each normalised to 1."""
     fig, axes = _axes(WIDTH, 3)
     edges = np.linspace(0, 1, ETA_BINS + 1)
     for kind, counts, mean, colour in (
@@ -104,7 +104,7 @@ def eta_histograms(eta: EtaFigures) -> Figure:
 
 
 def confusion_image(report: EvaluationReport) -> Figure:
-    """The confusion matrix as shares of each true class."""
+    """Draw the confusion matrix, normalised per true class."""
     counts = np.array(report.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     known = len(counts)
@@ -112,7 +112,7 @@ def confusion_image(report: EvaluationReport) -> Figure:
     side = max(4.0, 0.17 * known) if named else 6.0
     fig = Figure(figsize=(side + 1, side))
     axes = fig.subplots()
-    # The small shares are the mistakes: a root makes them visible beside the diagonal.
+    # The mistakes are small shares: a square root makes them visible next to the diagonal.
     norm = matplotlib.colors.PowerNorm(0.5, 0, 1)
     image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
     if named:

@@ -1,4 +1,4 @@
-"""Class scores and their Monte-Carlo samples, from a checkpoint with torch or from the exported file, alike."""
+"""Class scores and their Monte-Carlo samples, from a checkpoint in torch or from the exported file."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .score import EvaluationError
 
 
 class Scores(NamedTuple):
-    """What a model says of B clips."""
+    """A model's output for B clips."""
 
     logits: NDArray[np.float32]
     """(B,K)."""
     mc_logits: NDArray[np.float32]
-    """(B,T,K), T Monte-Carlo dropout samples of the head under the fixed masks of the exported file."""
+    """(B,T,K), T Monte-Carlo dropout samples of the head with the fixed masks of the exported file."""
 
 
 Predictor = Callable[[NDArray[np.uint8]], Scores]
@@ -40,11 +40,11 @@ class EvaluatedModel:
     """A model ready to be evaluated.
 
     Attributes:
-        predict: its predictions.
-        classes: what it tells apart.
-        sampling: temporal elements it takes.
+        predict: maps frames to scores.
+        classes: the classes it predicts.
+        sampling: temporal elements of its input.
         resize: short side in pixels that frames are scaled to.
-        size: side in pixels of the squares it takes.
+        size: side in pixels of its square input.
     """
 
     predict: Predictor
@@ -55,9 +55,9 @@ class EvaluatedModel:
 
 
 def torch_predictor(model: SefarModel, normalizer: FrameNormalizer, device: torch.device) -> Predictor:
-    """Predict with a torch model, in eval mode and float32; the model's mode is put back after each batch.
+    """Predict with a torch model in eval mode and float32. The model's mode is restored after each batch.
 
-    The Monte-Carlo samples cost one backbone pass, as in the exported file.
+    The backbone runs once per batch; the Monte-Carlo samples only repeat the classifier, as in the exported file.
     """
     masks_TC = dropout_masks(rate=model.head.dropout.p).to(device)
 
@@ -74,10 +74,10 @@ def torch_predictor(model: SefarModel, normalizer: FrameNormalizer, device: torc
 
 
 def onnx_predictor(file: Path, device: Device = "cpu") -> tuple[Predictor, ModelMetadata]:
-    """Predict with an exported file, run as it is served; also returns what it says about itself.
+    """Predict with an exported file, run as in serving; also return the file's metadata.
 
     Raises:
-        ModelLoadError: if the file is missing or is no SeFAR model, or there is no such device.
+        ModelLoadError: the file is missing or not a SeFAR model, or the device does not exist.
     """
     model = OnnxModel(file, device=device)
 
@@ -93,14 +93,14 @@ def open_model(path: Path, device: Device = "auto") -> EvaluatedModel:
 
     Args:
         path: checkpoint folder, or file ending in ``.onnx``.
-        device: ``auto`` takes CUDA where there is one.
+        device: ``auto`` uses CUDA if available.
 
     Raises:
-        EvaluationError: if it is neither, or there is no such device.
-        CheckpointError, ModelLoadError: if it is damaged or not ours.
+        EvaluationError: it is neither, or the device does not exist.
+        CheckpointError, ModelLoadError: it is damaged or not a SeFAR model.
     """
     if not path.exists():
-        raise EvaluationError(f"there is no model at {path}; give a checkpoint folder or an .onnx file")
+        raise EvaluationError(f"{path} does not exist; give a checkpoint folder or an .onnx file")
     if path.suffix == ".onnx":
         predict, about = onnx_predictor(path, device)
         classes = ClassTable(about.labels, about.attributes, about.opposites)
@@ -108,10 +108,10 @@ def open_model(path: Path, device: Device = "auto") -> EvaluatedModel:
     if not path.is_dir():
         raise EvaluationError(f"{path} is neither a checkpoint folder nor an .onnx file")
     if device == "cuda" and not torch.cuda.is_available():
-        raise EvaluationError("device 'cuda' was asked for, but torch finds none")
+        raise EvaluationError("torch finds no CUDA device; use --device cpu")
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     model, info = load_checkpoint(path)
-    # As in training, so that a checkpoint gives to the bit the figures that were noted down with it.
+    # As in training, so that a checkpoint reproduces its recorded figures bit for bit.
     model.backbone.set_fused_attention(where.type != "cpu")
     config = info.model
     predict = torch_predictor(model.to(where), FrameNormalizer(config.mean, config.std).to(where), where)

@@ -1,4 +1,4 @@
-"""An evaluation from model and list to report: nothing at random, nothing left out."""
+"""An evaluation from model and list to report: deterministic, over every clip of the list."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def evaluate_clips(
 
     Args:
         predict: the model.
-        clips: with one view or several; those of one clip are averaged as probabilities.
-        classes: what the model tells apart.
-        batch_size: pictures of clips a forward pass; at least 1.
-        workers: threads decoding clips ahead; 0: each is decoded when its turn comes.
-        progress: show a bar.
+        clips: with one or several views each; probabilities are averaged over the views of a clip.
+        classes: the classes that the model predicts.
+        batch_size: views per forward pass; at least 1.
+        workers: threads that decode clips ahead; 0 decodes each clip when it is needed.
+        progress: show a progress bar.
 
     Raises:
-        ClipError, OSError: if a clip cannot be read.
-        EvaluationError: if the predictions cannot be judged.
+        ClipError, OSError: a clip cannot be read.
+        EvaluationError: the predictions cannot be scored.
     """
     views = clips.views if isinstance(clips, MultiViewClips) else Views()
     found: list[Scores] = []
@@ -64,14 +64,14 @@ def evaluate_clips(
     if waiting:
         flush()
     if not found:
-        raise EvaluationError("there is no clip to evaluate")
+        raise EvaluationError("there are no clips to evaluate")
     logits, mc_logits = (np.concatenate(kind) for kind in zip(*found, strict=True))
     report = score(logits, np.array(labels), classes, mc_logits)
     return report.model_copy(update={"temporal_views": views.temporal, "spatial_crops": views.spatial})
 
 
 def _decoded(clips: EvaluationClips, workers: int, ahead: int) -> Iterator[Sample]:
-    """The clips in order, decoded by threads up to `ahead` of them before they are asked for."""
+    """Yield the clips in order; threads decode up to `ahead` clips in advance."""
     if not workers:
         yield from (clips[index] for index in range(len(clips)))
         return
@@ -106,17 +106,17 @@ def evaluate_model(
         list_file: `path label` lines.
         root: folder that relative clip paths are joined to.
         remap: path prefix replacements.
-        batch_size: clips a forward pass.
-        workers: threads decoding clips.
-        progress: show a bar.
-        views: looks at each clip; the default is exactly what serving does.
-        device: ``auto`` takes CUDA where there is one.
+        batch_size: views per forward pass.
+        workers: threads that decode clips.
+        progress: show a progress bar.
+        views: views of each clip; the default is what serving does.
+        device: ``auto`` uses CUDA if available.
 
     Raises:
-        EvaluationError: if `model` is neither, the list has labels the model does not know, or clips are not there.
-        CheckpointError, ModelLoadError: if the model is damaged or not ours.
-        ListFileError: if the list is malformed or empty.
-        ClipError: if a clip does not decode; nothing is left out of an evaluation silently.
+        EvaluationError: `model` is neither, the list has labels that the model does not know, or clips are missing.
+        CheckpointError, ModelLoadError: the model is damaged or not a SeFAR model.
+        ListFileError: the list is malformed or empty.
+        ClipError: a clip does not decode. No clip is skipped silently.
     """
     entries = read_list(list_file, root, remap)
     opened = open_model(model, device)
@@ -131,14 +131,14 @@ def evaluate_model(
 
 
 def check_files(entries: Sequence[ListEntry], list_file: Path) -> None:
-    """Tell at once, not after an hour, that clips are not there.
+    """Check that all clips exist, before hours are spent on the first ones.
 
     Raises:
-        EvaluationError: if any is missing.
+        EvaluationError: clips are missing.
     """
     missing = [entry.path for entry in entries if not entry.path.is_file()]
     if missing:
         raise EvaluationError(
-            f"{len(missing)} of {len(entries)} clips of {list_file} are not there, e.g. {missing[0]}; "
-            "--root and --remap say where clips are"
+            f"{len(missing)} of {len(entries)} clips of {list_file} do not exist, e.g. {missing[0]}; set the folder of "
+            "the clips (--root, in recipes data.root) or replace path prefixes (--remap, in recipes data.remap)"
         )

@@ -1,4 +1,4 @@
-"""Predictions against labels: the report with every figure of an evaluation."""
+"""Predictions compared with labels: a report with every figure of an evaluation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..data import ClassTable
 from .measures import auroc, calibration_bins, calibration_error, confusion_matrix, wilson_interval
 
 CONFUSED_PAIRS = 20
-"""Pairs of classes that a report lists as most confused."""
+"""Most pairs of classes that a report lists as confused."""
 
 ETA_BINS = 20
 """Equal-width bins of [0, 1] in the histograms of η."""
 
 
 class EvaluationError(SefarError, ValueError):
-    """A list cannot be evaluated with this model."""
+    """The model cannot be evaluated on this list."""
 
 
 class _Figures(BaseModel):
@@ -33,11 +33,11 @@ class CalibrationBin(_Figures):
     """Clips whose top-1 probability is in (low, high].
 
     Attributes:
-        low: exclusive, except for 0.
-        high: inclusive.
-        clips: number of them.
-        confidence: their mean top-1 probability; None where there is none.
-        accuracy: share of them that is right; None where there is none.
+        low: lower bound; exclusive, except for 0.
+        high: upper bound, inclusive.
+        clips: number of clips.
+        confidence: their mean top-1 probability; None if there are no clips.
+        accuracy: share classified correctly; None if there are no clips.
     """
 
     low: float
@@ -48,14 +48,14 @@ class CalibrationBin(_Figures):
 
 
 class ConfusedPair(_Figures):
-    """Clips of one class that were taken for another.
+    """Clips of one class that were classified as another.
 
     Attributes:
         true: label of their class.
-        predicted: label of the class they were taken for.
-        clips: number of them.
-        share: of the true class's clips.
-        opposite: the two are exact opposites in time.
+        predicted: label of the predicted class.
+        clips: number of clips.
+        share: their share of the true class's clips.
+        opposite: whether the two classes are exact opposites in time.
     """
 
     true: str
@@ -66,16 +66,16 @@ class ConfusedPair(_Figures):
 
 
 class EtaFigures(_Figures):
-    """Whether η, the Adaptive-Regulation coefficient of each answer, tells right from wrong.
+    """How well η, the Adaptive-Regulation coefficient of each answer, separates right from wrong answers.
 
     Attributes:
-        auroc: chance that a right answer has the higher η than a wrong one, equal ones counting half; None where all
+        auroc: probability that a right answer has a higher η than a wrong one, ties counting half; None if all
             answers are right or all are wrong.
-        auroc_probability: the same of the top-1 probability.
-        mean_right: mean η of right answers; None where there is none.
-        mean_wrong: mean η of wrong answers; None where there is none.
-        right: right answers by η, in `ETA_BINS` equal-width bins of [0, 1].
-        wrong: wrong answers likewise.
+        auroc_probability: the same for the top-1 probability.
+        mean_right: mean η of right answers; None if there are none.
+        mean_wrong: mean η of wrong answers; None if there are none.
+        right: histogram of η over right answers, in `ETA_BINS` equal-width bins of [0, 1].
+        wrong: the same for wrong answers.
     """
 
     auroc: float | None
@@ -87,28 +87,28 @@ class EtaFigures(_Figures):
 
 
 class EvaluationReport(_Figures):
-    """What a model does on a list of clips; accuracies are shares on [0, 1].
+    """A model's results on a list of clips. Accuracies are shares in [0, 1].
 
     Attributes:
         clips: number of clips.
-        temporal_views: times that each clip was looked at over its length.
-        spatial_crops: squares that were cut from each of its pictures.
+        temporal_views: views of each clip over time.
+        spatial_crops: square crops of each frame.
         top1: the true class scores highest.
-        top1_low: lower end of top-1's 95 % interval (Wilson).
-        top1_high: upper end.
+        top1_low: lower bound of top-1's 95 % interval (Wilson).
+        top1_high: upper bound.
         top5: the true class is among the five highest.
-        mean_class: top-1 averaged over the classes present, each weighing the same.
+        mean_class: mean of the per-class top-1, over the classes in the list.
         attributes: for each attribute, how often the predicted class has the true class's value.
-        opposite_pairs: over clips whose class has an exact opposite in time, how often the true class
-            scores above its opposite; None where there is no such clip.
-        opposite_confusion: over the same clips, how often the opposite is the answer.
-        opposite_clips: number of such clips.
+        opposite_pairs: how often the true class scores above its exact opposite in time, over the clips whose class
+            has one; None if there are no such clips.
+        opposite_confusion: how often the opposite is predicted, over the same clips.
+        opposite_clips: number of these clips.
         ece: expected calibration error of the top-1 probability, over the bins of `calibration`.
         calibration: clips by top-1 probability.
-        eta: η as a sign of right answers; None where there are no Monte-Carlo samples.
-        per_class: top-1 of each class present.
+        eta: how well η separates right from wrong answers; None without Monte-Carlo samples.
+        per_class: top-1 of each class in the list.
         labels: the K classes.
-        confusion: clips of each true class (row) by the class they were taken for (column), K x K.
+        confusion: clips of each true class (row) by predicted class (column), K x K.
         confused_pairs: the most confused classes, most clips first.
     """
 
@@ -134,16 +134,16 @@ class EvaluationReport(_Figures):
 
 
 def check_labels(labels: Sequence[int] | NDArray[np.int64], classes: int) -> None:
-    """Make sure that every clip can be judged.
+    """Check that every clip has a class that the model knows.
 
     Raises:
-        EvaluationError: if there is no clip, or a label is not one of the classes.
+        EvaluationError: there are no clips, or a label is not one of the classes.
     """
     if not len(labels):
-        raise EvaluationError("there is no clip to evaluate")
+        raise EvaluationError("there are no clips to evaluate")
     wrong = next((label for label in (max(labels), min(labels)) if not 0 <= label < classes), None)
     if wrong is not None:
-        raise EvaluationError(f"the list has label {wrong}, but the model knows {classes} classes, from 0")
+        raise EvaluationError(f"the list has label {wrong}, but the model's {classes} classes are 0 to {classes - 1}")
 
 
 def score(
@@ -161,13 +161,13 @@ def score(
         mc_logits_NTK: Monte-Carlo samples of the scores, for η.
 
     Raises:
-        EvaluationError: if a label is not one of the K classes, there is no clip, or a score is not a number.
+        EvaluationError: a label is not one of the K classes, there are no clips, or a score is not finite.
     """
     count, known = logits_NK.shape
     check_labels(labels_N, known)
     for scores in (logits_NK, mc_logits_NTK):
         if scores is not None and not np.isfinite(scores).all():
-            raise EvaluationError("the model's scores are not all finite numbers: its weights are broken")
+            raise EvaluationError("the model's scores are not all finite; its weights are damaged or training diverged")
     rows = np.arange(count)
     true = logits_NK[rows, labels_N]
     predicted = logits_NK.argmax(axis=1)
@@ -241,7 +241,7 @@ def _eta(eta_N: NDArray[np.float64], confidence_N: NDArray[np.float64], right_N:
 def _confused(
     confusion_KK: NDArray[np.int64], opposite_K: NDArray[np.int64], labels: Sequence[str]
 ) -> list[ConfusedPair]:
-    """The pairs of different classes with the most clips; of equal ones, those that are more of their class."""
+    """The confused pairs with the most clips; ties are ordered by their share of the true class."""
     wrong = confusion_KK - np.diag(np.diag(confusion_KK))
     total = confusion_KK.sum(axis=1)
     pairs = [(int(wrong[t, p]), float(wrong[t, p] / total[t]), int(t), int(p)) for t, p in np.argwhere(wrong)]

@@ -1,4 +1,4 @@
-"""Multi-view testing: several looks at each clip, over its length and its width, whose predictions are averaged."""
+"""Multi-view testing: predictions are averaged over several views of each clip, in time and in space."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..data.clips import Sample
 
 @dataclass(frozen=True)
 class Views:
-    """How often each clip is looked at; once and in the middle is what serving does.
+    """How many views of each clip are taken. Serving takes one, in the middle.
 
     Attributes:
-        temporal: N; view k takes the point (2k + 1) / 2N of each segment of the clip.
-        spatial: 1, the central square, or 3: one at each end of the longer side besides.
+        temporal: N; view k samples each segment of the clip at (2k + 1) / 2N of its length.
+        spatial: 1 takes the central square, 3 adds a square at each end of the longer side.
     """
 
     temporal: int = 1
@@ -31,13 +31,13 @@ class Views:
 
     def __post_init__(self) -> None:
         if self.temporal < 1:
-            raise ValueError(f"{self.temporal} temporal views are none; at least 1 is needed")
+            raise ValueError(f"temporal views must be at least 1, not {self.temporal}")
         if self.spatial not in (1, 3):
-            raise ValueError(f"spatial crops are 1 or 3, not {self.spatial}")
+            raise ValueError(f"spatial crops must be 1 or 3, not {self.spatial}")
 
     @property
     def count(self) -> int:
-        """V, predictions averaged for each clip."""
+        """V, the views of each clip."""
         return self.temporal * self.spatial
 
 
@@ -45,12 +45,12 @@ def squares(pixels: NDArray[np.uint8], size: int, spatial: int) -> list[NDArray[
     """Cut squares along the longer side: the central one, or the first, central and last.
 
     Args:
-        pixels: uint8 (..., h, w, 3); of square pictures the width counts as the longer side.
+        pixels: uint8 (..., h, w, 3); for square frames the width counts as the longer side.
         size: side in pixels, at most the shorter side.
         spatial: 1 or 3.
 
     Returns:
-        Views (..., size, size, 3); across the shorter side all are central.
+        Views (..., size, size, 3), all centred on the shorter side.
     """
     central = central_square(pixels, size)
     if spatial == 1:
@@ -65,17 +65,17 @@ def squares(pixels: NDArray[np.uint8], size: int, spatial: int) -> list[NDArray[
 
 
 class MultiViewClips(EvaluationClips):
-    """Labelled clips under several views; each is opened once and no frame decoded twice.
+    """Labelled clips with several views each. Every clip is opened once, and no frame is decoded twice.
 
-    Each sample has ``frames`` uint8 (V,F,size,size,3), ``label`` int and ``index`` int; V counts the spatial crops of
-    the first temporal view, then those of the next.
+    Each sample has ``frames`` uint8 (V,F,size,size,3), ``label`` int and ``index`` int. Views are ordered by time, then
+    by crop.
 
     Args:
         entries: the clips.
         sampling: temporal elements.
         resize: short side in pixels before squares are cut.
         size: side of the squares in pixels.
-        views: the looks at each clip.
+        views: views of each clip.
     """
 
     def __init__(self, entries: Sequence[ListEntry], sampling: Sampling, resize: int, size: int, views: Views) -> None:
@@ -103,7 +103,7 @@ def average_views(logits: NDArray[np.float32]) -> NDArray[np.float32]:
         logits: scores of V views, (B, V, ..., K).
 
     Returns:
-        Logarithms of the mean over views of the softmax, (B, ..., K); with one view the scores as they are.
+        Log of the softmax averaged over views, (B, ..., K). With one view, the scores unchanged.
     """
     if logits.shape[1] == 1:
         return logits[:, 0]

@@ -1,4 +1,4 @@
-"""The SeFAR model: divided space-time transformer over temporal elements, and the fusion head."""
+"""The SeFAR model: a divided space-time transformer over temporal elements, and the fusion head."""
 
 from .backbone import TimeSformer
 from .head import EMBEDDING_DIM, FusionHead

@@ -1,4 +1,4 @@
-"""The backbone: frames of all temporal elements in, one D-vector per element out."""
+"""The backbone: takes the frames of all temporal elements, returns one D-vector per element."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from .stem import create_stem
 
 
 class TimeSformer(nn.Module):
-    """Divided space-time transformer run over each temporal element with shared weights.
+    """Divided space-time transformer, applied to each temporal element with shared weights.
 
-    Parameter names follow the TimeSformer release, so that its checkpoints and those of image ViTs map
-    onto ours by prefix alone.
+    Parameters are named as in the TimeSformer release, so that its checkpoints and those of image ViTs map to ours by
+    prefix alone.
 
     Args:
         sample_frames: frames per element, context last.
         size: side of the square frames in pixels.
-        patch: pixels a token covers on each side.
+        patch: side of a patch in pixels.
         dim: width D.
         depth: number of layers.
-        heads: attention heads.
+        heads: number of attention heads.
         stem: ``patch`` or ``conv``.
-        drop_path: rate of stochastic depth at the last layer, rising linearly from 0.
+        drop_path: rate of stochastic depth at the last layer; it rises linearly from 0.
     """
 
     def __init__(
@@ -67,39 +67,39 @@ class TimeSformer(nn.Module):
         for embedding in self.time_embed:
             nn.init.trunc_normal_(embedding, std=0.02)
         for block in self.blocks:
-            # The network starts as a per-frame image model and learns time from there.
+            # The network starts as an image model applied to each frame, and learns time from there.
             nn.init.zeros_(block.temporal_fc.weight)
             nn.init.zeros_(block.temporal_fc.bias)
 
     def set_fused_attention(self, fused: bool) -> None:
-        """Choose torch's fused attention or plain matrix products; the results agree to rounding."""
+        """Choose torch's fused attention or plain matrix products. Results differ only by rounding."""
         for module in self.modules():
             if isinstance(module, Attention):
                 module.fused_attn = fused
 
     def freeze_stem(self) -> None:
-        """Leave the stem as it is from here on: its weights, and its batch statistics in train mode too."""
+        """Freeze the stem from here on: its weights, and its batch statistics even in train mode."""
         self.patch_embed.requires_grad_(False)
         self._stem_frozen = True
         self.train(self.training)
 
     def train(self, mode: bool = True) -> TimeSformer:
-        """Set train mode; a frozen stem stays in eval mode."""
+        """Set train or eval mode; a frozen stem stays in eval mode."""
         super().train(mode)
         if self._stem_frozen:
             self.patch_embed.eval()
         return self
 
     def embed(self, frames_BFCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn frames into tokens: class tokens (B,E,D) and patch tokens (B,F,N,D), position and time added.
+        """Turn frames into class tokens (B,E,D) and patch tokens (B,F,N,D), with position and time embeddings added.
 
         Raises:
-            ValueError: if F is not the sum of `sample_frames`.
+            ValueError: F is not the sum of `sample_frames`.
         """
         b, f = frames_BFCHW.shape[:2]
         wanted = sum(self.sample_frames)
         if f != wanted:
-            raise ValueError(f"{f} frames a clip, but sample_frames {self.sample_frames} needs {wanted}")
+            raise ValueError(f"clips have {f} frames, but sample_frames {self.sample_frames} needs {wanted}")
         x = self.patch_embed(frames_BFCHW.flatten(0, 1))
         x_BFND = x.unflatten(0, (b, f)) + self.pos_embed[:, None, 1:]
         x_BFND = x_BFND + torch.cat(list(self.time_embed), dim=1).unsqueeze(2)
@@ -107,7 +107,7 @@ class TimeSformer(nn.Module):
         return cls_BED, x_BFND
 
     def forward(self, frames_BFCHW: Tensor) -> Tensor:
-        """Describe each element.
+        """Encode each element.
 
         Args:
             frames_BFCHW: normalised frames, float (B,F,3,H,W), in element order [fine_1 | … | context].
@@ -116,25 +116,25 @@ class TimeSformer(nn.Module):
             tokens_BED, one D-vector per element.
 
         Raises:
-            ValueError: if F is not the sum of `sample_frames`.
+            ValueError: F is not the sum of `sample_frames`.
         """
         return self.encode(*self.embed(frames_BFCHW))
 
     def encode(self, cls_BED: Tensor, x_BFND: Tensor) -> Tensor:
-        """Describe each element from what `embed` gives, or from a mixture of it, (B,E,D)."""
+        """Encode each element from the output of `embed`, or from a mixture of such outputs, (B,E,D)."""
         for block in self.blocks[:-1]:
             cls_BED, x_BFND = block(cls_BED, x_BFND)
         return self.norm(self.blocks[-1].forward_class_tokens(cls_BED, x_BFND))
 
     def class_attention(self, frames_BFCHW: Tensor) -> Tensor:
-        """How much each element's class token looks at each patch of its frames in the last layer, (B,F,N)."""
+        """Attention of each element's class token to each patch of its frames in the last layer, (B,F,N)."""
         cls_BED, x_BFND = self.embed(frames_BFCHW)
         for block in self.blocks[:-1]:
             cls_BED, x_BFND = block(cls_BED, x_BFND)
         return self.blocks[-1].class_attention(cls_BED, x_BFND)
 
     def frame_features(self, frames_BFCHW: Tensor) -> Tensor:
-        """Describe each frame by the mean of its patch tokens after the last layer, (B,F,D)."""
+        """Encode each frame as the mean of its patch tokens after the last layer, (B,F,D)."""
         cls_BED, x_BFND = self.embed(frames_BFCHW)
         for block in self.blocks:
             cls_BED, x_BFND = block(cls_BED, x_BFND)

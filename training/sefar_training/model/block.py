@@ -1,4 +1,4 @@
-"""One layer of divided space-time attention (TimeSformer), for several temporal elements at once."""
+"""One layer of divided space-time attention (TimeSformer) for several temporal elements at once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BackboneNorm = partial(nn.LayerNorm, eps=BACKBONE_EPS)
 
 
 class ElementGroups(nn.Module):
-    """Which frames belong together: the constants that turn `sample_frames` into tensor operations.
+    """Which frames belong to which element, as constant tensors.
 
-    Elements never exchange anything before the head. Frames of all elements can therefore share one
-    spatial pass, and differ only in which frames meet in temporal attention and in which class token.
+    Elements exchange nothing before the head. Frames of all elements can therefore share one spatial pass; they differ
+    only in which frames attend to each other over time, and in their class token.
     """
 
     def __init__(self, sample_frames: tuple[int, ...]) -> None:
@@ -42,13 +42,13 @@ class ElementGroups(nn.Module):
 
 
 class SpaceTimeBlock(nn.Module):
-    """Temporal attention between the frames of an element, spatial attention inside each frame, MLP.
+    """Temporal attention between the frames of an element, spatial attention inside each frame, and an MLP.
 
     Args:
         dim: width D.
-        heads: attention heads.
-        groups: the elements' constants, shared by all blocks.
-        mlp_ratio: hidden width of the MLP over D.
+        heads: number of attention heads.
+        groups: which frames belong to which element; shared by all blocks.
+        mlp_ratio: hidden width of the MLP as a multiple of D.
         drop_path: rate of stochastic depth.
     """
 
@@ -67,24 +67,24 @@ class SpaceTimeBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def _temporal(self, x_BFND: Tensor) -> Tensor:
-        """Add what each token learns from the same place in the other frames of its element."""
+        """Add temporal attention: each token attends to the same position in the other frames of its element."""
         b, f, n, d = x_BFND.shape
         x = self.temporal_norm1(x_BFND).transpose(1, 2).reshape(b * n, f, d)
-        # All elements in one attention under a mask: for so few frames it costs nothing against three
-        # calls, and exp(-inf) is exactly 0, so not a bit of one element reaches another.
+        # One masked attention for all elements: with so few frames it is as fast as one call per element, and exp(-inf)
+        # is exactly 0, so nothing leaks from one element to another.
         y = self.temporal_attn(x, attn_mask=self.groups.mask_FF.to(x.dtype))
         y = self.temporal_fc(self.drop_path(y))
         return x_BFND + y.reshape(b, n, f, d).transpose(1, 2)
 
     def forward(self, cls_BED: Tensor, x_BFND: Tensor) -> tuple[Tensor, Tensor]:
-        """One layer over all elements.
+        """Apply the layer to all elements.
 
         Args:
             cls_BED: class token of each element.
             x_BFND: patch tokens of every frame in element order.
 
         Returns:
-            Both, updated, in the same shapes.
+            Updated class tokens and patch tokens, in the same shapes.
         """
         x_BFND = self._temporal(x_BFND)
         b, f, n, d = x_BFND.shape
@@ -97,9 +97,9 @@ class SpaceTimeBlock(nn.Module):
         return cls_BED, x_BFND
 
     def forward_class_tokens(self, cls_BED: Tensor, x_BFND: Tensor) -> Tensor:
-        """The same layer when only the class tokens are wanted after it, as in the last one.
+        """Apply the layer and return only the class tokens, for the last layer.
 
-        Exactly `forward(...)[0]` without the queries, output projection and MLP of the patch tokens.
+        Computes `forward(...)[0]`, without the queries, output projection and MLP of the patch tokens.
         """
         b, f, _, d = x_BFND.shape
         q, k, v = self._class_queries(cls_BED, x_BFND)
@@ -108,9 +108,9 @@ class SpaceTimeBlock(nn.Module):
         return cls_BED + self.drop_path(self.mlp(self.norm2(cls_BED)))
 
     def class_attention(self, cls_BED: Tensor, x_BFND: Tensor) -> Tensor:
-        """How much the class token looks at each patch of each frame, (B,F,N): the mean over heads.
+        """Attention of the class token to each patch of each frame, averaged over heads, (B,F,N).
 
-        What is missing to 1 in a frame is the attention to the class token itself.
+        A frame's values sum to less than 1: the rest is the attention to the class token itself.
         """
         b, f, _, _ = x_BFND.shape
         q, k, _ = self._class_queries(cls_BED, x_BFND)
@@ -132,7 +132,7 @@ class SpaceTimeBlock(nn.Module):
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, attn: Attention) -> Tensor:
-    """Attention of (…,T,head_dim) queries over keys and values, fused or plain as the module says."""
+    """Attention of (…,T,head_dim) queries over keys and values; fused or plain, as set on the module."""
     if attn.fused_attn:
         return F.scaled_dot_product_attention(q, k, v)
     return ((q * attn.scale) @ k.transpose(-2, -1)).softmax(dim=-1) @ v

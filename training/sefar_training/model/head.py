@@ -1,4 +1,4 @@
-"""The fusion head: element tokens in, clip embedding and class scores out (METHOD section 3)."""
+"""The fusion head: from element tokens to the clip embedding and the class scores."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ DROPOUT = 0.5
 
 
 class FusionHead(nn.Module):
-    """Every element and every unordered pair of elements, each to 256, then all of them to one embedding.
+    """Projects every element and every unordered pair of elements to 256, and fuses them into one embedding.
 
     Args:
-        elements: E; one alone has no pairs.
+        elements: number of elements E; a single element has no pairs.
         dim: width D of the element tokens.
-        classes: K.
-        dropout: rate between embedding and classifier; the teacher's Monte-Carlo samples come from it.
+        classes: number of classes K.
+        dropout: rate between embedding and classifier, also for the teacher's Monte-Carlo samples.
     """
 
     def __init__(self, elements: int, dim: int, classes: int, dropout: float = DROPOUT) -> None:
@@ -45,6 +45,6 @@ class FusionHead(nn.Module):
         return self.fuse_norm(F.gelu(self.fuse(torch.cat([pairs, singles], dim=1).flatten(1))))
 
     def forward(self, tokens_BED: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the clip embedding (B,256) and the logits (B,K); in train mode under dropout."""
+        """Return the clip embedding (B,256) and the logits (B,K). In train mode, dropout applies to the logits."""
         embedding = self.embed(tokens_BED)
         return embedding, self.classifier(self.dropout(embedding))

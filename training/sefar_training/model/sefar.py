@@ -1,4 +1,4 @@
-"""The whole SeFAR model and its named variants."""
+"""The complete SeFAR model and its named variants."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Architecture(BaseModel):
     """Sizes of a backbone.
 
     Attributes:
-        patch: pixels a token covers on each side.
+        patch: side of a patch in pixels.
         dim: width D.
-        depth: layers.
-        heads: attention heads.
+        depth: number of layers.
+        heads: number of attention heads.
         stem: ``patch`` (a ViT's projection) or ``conv`` (four convolutions, for models trained from scratch).
     """
 
@@ -59,7 +59,7 @@ assert set(VARIANTS) == set(get_args(VariantName))
 
 
 class SefarOutput(NamedTuple):
-    """What the model says about a batch of clips."""
+    """The model's output for a batch of clips."""
 
     logits: Tensor
     """(B,K) class scores before softmax."""
@@ -70,11 +70,11 @@ class SefarOutput(NamedTuple):
 
 
 class SefarModel(nn.Module):
-    """Backbone and fusion head, usable apart: one backbone pass serves any number of head passes.
+    """Backbone and fusion head. They can be called separately: one backbone pass serves any number of head passes.
 
     Args:
-        backbone: frames to element tokens.
-        head: element tokens to embedding and logits.
+        backbone: maps frames to element tokens.
+        head: maps element tokens to embedding and logits.
     """
 
     def __init__(self, backbone: TimeSformer, head: FusionHead) -> None:
@@ -103,18 +103,18 @@ def create_model(
 
     Args:
         variant: a key of `VARIANTS`.
-        classes: K.
+        classes: number of classes K.
         sample_frames: frames per temporal element, context last.
-        size: side of the square frames in pixels; None for the variant's own.
+        size: side of the square frames in pixels; None for the variant's default.
         dropout: rate in the head.
         drop_path: rate of stochastic depth in the backbone.
-        architecture: sizes that replace the variant's, for a model that has no name.
+        architecture: sizes to use instead of the variant's, for models without a named variant.
 
     Raises:
-        ValueError: if the variant is unknown or `size` does not divide into patches.
+        ValueError: the variant is unknown, or `size` is not a multiple of the patch size.
     """
     if variant not in VARIANTS:
-        raise ValueError(f"no model variant {variant!r}; there are {', '.join(VARIANTS)}")
+        raise ValueError(f"no model variant {variant!r}; choose one of {', '.join(VARIANTS)}")
     sizes = architecture or VARIANTS[variant]
     backbone = TimeSformer(
         sample_frames,
@@ -130,11 +130,11 @@ def create_model(
 
 
 class FrameNormalizer(nn.Module):
-    """Decoded frames to what the model takes: uint8 (B,F,H,W,3) to normalised float (B,F,3,H,W).
+    """Turns decoded frames into the model's input: uint8 (B,F,H,W,3) to normalised float (B,F,3,H,W).
 
     Args:
-        mean: per RGB channel on [0, 1], subtracted.
-        std: per RGB channel on [0, 1], divided by.
+        mean: per RGB channel in [0, 1]; subtracted.
+        std: per RGB channel in [0, 1]; divided by.
     """
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
@@ -145,5 +145,5 @@ class FrameNormalizer(nn.Module):
 
     def forward(self, frames_BFHWC: Tensor) -> Tensor:
         """Normalise a batch of clips."""
-        # Left in the memory order of the pictures, which is the faster one for the convolutions that follow.
+        # Not made contiguous: the frames' own memory order is faster for the convolutions that follow.
         return frames_BFHWC.permute(0, 1, 4, 2, 3).float() * self.scale + self.shift

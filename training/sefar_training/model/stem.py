@@ -1,4 +1,4 @@
-"""How a frame becomes tokens: a ViT's patch embedding, or a small convolutional stem for tiny models."""
+"""From frames to tokens: a ViT's patch embedding, or a small convolutional stem for tiny models."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
 CONV_STEM_STRIDE = 16
-"""Pixels a token covers on each side: four layers of stride 2."""
+"""Side of a patch in pixels: four layers of stride 2."""
 
 
 class ConvStem(nn.Module):
     """Four 3x3 convolutions of stride 2: a frame of H x W pixels becomes (H/16)·(W/16) tokens.
 
-    A small transformer learns edges slowly from a bare patch projection; convolutions give it a start.
+    A small transformer learns edges slowly from a plain patch projection. Convolutions learn them faster.
 
     Args:
         dim: width D of the tokens, a multiple of 4.
@@ -43,11 +43,11 @@ def create_stem(kind: str, size: int, patch: int, dim: int) -> nn.Module:
     Args:
         kind: ``conv`` or ``patch``.
         size: side of the square frames in pixels, a multiple of `patch`.
-        patch: pixels a token covers on each side; 16 for ``conv``.
+        patch: side of a patch in pixels; 16 for ``conv``.
         dim: width D of the tokens.
 
     Returns:
-        A module taking (B,3,size,size) to (B,(size/patch)²,D).
+        A module from (B,3,size,size) to (B,(size/patch)²,D).
     """
     if kind == "conv":
         if patch != CONV_STEM_STRIDE:

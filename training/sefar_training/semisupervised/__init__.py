@@ -1,4 +1,7 @@
-"""Learning from unlabelled clips: perturbation, pseudo-labels, regulation, mixing, and the step that uses them."""
+"""Learning from unlabelled clips: perturbation, pseudo-labels, regulation, mixing, and the training step.
+
+The method is described in docs/explanation/method.md.
+"""
 
 from .losses import mixing_loss, pseudo_label_loss, ramp
 from .mixing import Mix, draw_mix, mix_targets, mix_tokens

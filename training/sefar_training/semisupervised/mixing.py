@@ -1,4 +1,4 @@
-"""Tube-token mixing: two clips in one, cut along tubes through time (METHOD section 4; after SVFormer)."""
+"""Tube-token mixing after SVFormer: combines two clips by swapping tokens along tubes through time."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from torch import Tensor
 
 
 class Mix(NamedTuple):
-    """How B clips are mixed with others of the batch."""
+    """How B clips are mixed with other clips of the batch."""
 
     other: Tensor
-    """int64 (B,): the clip each is mixed with; one permutation for all elements and for the labels."""
+    """int64 (B,): the clip that each is mixed with; the same for all elements and for the labels."""
     keep_BEN: Tensor
-    """bool: token places of each element that a clip keeps; the others come from the other clip."""
+    """bool: token positions of each element that a clip keeps; the rest comes from the other clip."""
     share: Tensor
-    """λ (B,) in [0, 1]: share of places kept, the same for every element of a clip."""
+    """λ (B,) in [0, 1]: share of positions kept, the same for every element of a clip."""
 
 
 def draw_mix(clips: int, elements: int, tokens: int, alpha: float, device: torch.device | None = None) -> Mix:
-    """Draw partners, ratios λ ~ Beta(α, α), and for each element a mask of round(λ·N) places.
+    """Draw partners, ratios λ ~ Beta(α, α), and for each element a mask of round(λ·N) positions.
 
-    λ is then the share really kept, so that targets are mixed exactly as tokens are.
+    The returned λ is the share that is actually kept, so that targets are mixed in the same ratio as tokens.
 
     Args:
-        clips: B.
-        elements: E, one mask each.
-        tokens: N, token places of a frame.
-        alpha: of the Beta distribution.
-        device: where the tensors go.
+        clips: number of clips B.
+        elements: number of elements E; each has its own mask.
+        tokens: token positions of a frame N.
+        alpha: α of the Beta distribution.
+        device: device of the tensors.
     """
     concentration = torch.full((clips,), alpha, device=device)
     kept = (torch.distributions.Beta(concentration, concentration).sample() * tokens).round()
@@ -38,7 +38,7 @@ def draw_mix(clips: int, elements: int, tokens: int, alpha: float, device: torch
 
 
 def mix_tokens(x_BFND: Tensor, mix: Mix, element_of_frame: Tensor) -> Tensor:
-    """Mix patch tokens; every frame of an element is cut by that element's mask.
+    """Mix patch tokens. All frames of an element use that element's mask.
 
     Args:
         x_BFND: embedded patches in element order.

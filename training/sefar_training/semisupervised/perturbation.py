@@ -1,7 +1,7 @@
-"""Temporal perturbation: what the strong view does to the order of a clip's frames (METHOD section 2).
+"""Temporal perturbation: how the strong view reorders a clip's frames.
 
-A perturbation is a choice of frame numbers (or, for one ablation, of channels) and nothing else: it
-moves whole frames along the time axis, so a clip's frames keep their common crop and colours.
+A perturbation only permutes frame numbers (or, for one ablation, channels). It moves whole frames along the time axis,
+so the frames of a clip keep the same crop and colours.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from ..config import Perturbation
 
 
 def frame_order(sample_frames: tuple[int, ...], kind: Perturbation, generator: torch.Generator | None = None) -> Tensor:
-    """Where each of the F positions takes its frame from, int64 (F,).
+    """The frame number that each of the F positions takes, int64 (F,).
 
     Args:
         sample_frames: frames per element, fine ones first, context last.
-        kind: ``none`` and ``channel-flip`` leave time alone; ``moderate`` reverses every fine element and
-            never touches the context, which keeps the cue of forward and backward; ``shuffle`` permutes every
-            element, the context too; ``reverse-all`` reverses every element, the context too.
-        generator: source of ``shuffle``'s permutations; None for torch's own.
+        kind: ``none`` and ``channel-flip`` keep the order. ``moderate`` reverses every fine element but not the
+            context, which still shows the direction of time. ``shuffle`` permutes every element, and ``reverse-all``
+            reverses every element, both including the context.
+        generator: source of ``shuffle``'s permutations; None for torch's default.
 
     Raises:
-        ValueError: if there is no such perturbation.
+        ValueError: there is no such perturbation.
     """
     if kind not in get_args(Perturbation):
         raise ValueError(f"no perturbation {kind!r}; choose one of {', '.join(get_args(Perturbation))}")
@@ -54,18 +54,18 @@ def perturb(
     Args:
         frames_BFHWC: clips in element order, any dtype; axis 1 is time, axis 4 colour.
         sample_frames: frames per element, context last.
-        kind: see `frame_order`. ``channel-flip`` reverses the colours of every frame and leaves time alone: what
-            the authors' release does, whose axis 1 is colour. ``shuffle`` draws for each clip.
+        kind: see `frame_order`. ``channel-flip`` reverses the colour channels of every frame and keeps the order, which
+            is what the authors' release does: its axis 1 is colour. ``shuffle`` draws a permutation for each clip.
         generator: source of ``shuffle``'s permutations.
 
     Returns:
         Clips of the same shape.
 
     Raises:
-        ValueError: if there is no such perturbation or F is not the sum of `sample_frames`.
+        ValueError: there is no such perturbation, or F is not the sum of `sample_frames`.
     """
     if frames_BFHWC.shape[1] != sum(sample_frames):
-        raise ValueError(f"{frames_BFHWC.shape[1]} frames a clip do not fit sample_frames {sample_frames}")
+        raise ValueError(f"clips have {frames_BFHWC.shape[1]} frames, which does not fit sample_frames {sample_frames}")
     if kind == "channel-flip":
         return frames_BFHWC.flip(4)
     if kind != "shuffle":

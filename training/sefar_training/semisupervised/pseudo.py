@@ -1,7 +1,7 @@
-"""Pseudo-labels: what the teacher says of unlabelled clips, and how much each of its answers counts.
+"""Pseudo-labels: the teacher's predictions for unlabelled clips, and the weight of each.
 
-Pure functions on probabilities. SeFAR weighs every pseudo-label by its Adaptive-Regulation
-coefficient η (METHOD section 4; paper, section 3.3); its peers keep those above a threshold.
+Pure functions of probabilities. SeFAR weights every pseudo-label by its Adaptive-Regulation coefficient η (paper,
+section 3.3). The other methods keep pseudo-labels above a threshold.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..model import FusionHead
 
 
 class PseudoLabels(NamedTuple):
-    """The teacher's answer to B clips."""
+    """The teacher's predictions for B clips."""
 
     probabilities: Tensor
     """p̄, (B,K): the mean prediction."""
@@ -30,10 +30,10 @@ class PseudoLabels(NamedTuple):
 
 
 def monte_carlo(head: FusionHead, tokens_BED: Tensor, samples: int) -> Tensor:
-    """T dropout predictions of the head on one backbone pass, probabilities (B,T,K).
+    """T dropout predictions of the head from one backbone pass, probabilities (B,T,K).
 
-    Only the head has dropout, so T passes of the whole teacher have this same distribution. The embedding before the
-    dropout is computed once, and the T·B masked copies go through the classifier together.
+    Only the head has dropout, so T passes of the whole teacher have the same distribution. The embedding is computed
+    once, and its T·B masked copies go through the classifier together.
     """
     embedding = head.embed(tokens_BED)
     copies = embedding[:, None].expand(-1, samples, -1)
@@ -42,9 +42,9 @@ def monte_carlo(head: FusionHead, tokens_BED: Tensor, samples: int) -> Tensor:
 
 
 def pseudo_labels(probabilities_BTK: Tensor) -> PseudoLabels:
-    """Mean over the T samples, its best class, and how much that class's probability wavers.
+    """Average the T samples; return the most probable class and the spread of its probability.
 
-    The deviation is the population's (divided by T), as in `sefar_serve.reliability`.
+    The standard deviation is the population's (divided by T), as in `sefar_serve.reliability`.
     """
     mean_BK = probabilities_BTK.mean(dim=1)
     mean, label = mean_BK.max(dim=1)
@@ -53,9 +53,9 @@ def pseudo_labels(probabilities_BTK: Tensor) -> PseudoLabels:
 
 
 def regulation(mean: Tensor, deviation: Tensor) -> Tensor:
-    """η = 2·σ(e^m − e) · 2·(σ(1/(20·s + 1e-9)) − 1/2), in (0, 1]; shapes as given.
+    """η = 2·σ(e^m − e) · 2·(σ(1/(20·s + 1e-9)) − 1/2), in (0, 1], elementwise.
 
-    Near 1 when the teacher is sure and steady, small when it is unsure or wavers.
+    Close to 1 if the teacher is confident and consistent, small if it is not.
     """
     sure = 2 * torch.sigmoid(mean.exp() - math.e)
     steady = 2 * (torch.sigmoid(1 / (20 * deviation + 1e-9)) - 0.5)
@@ -63,13 +63,13 @@ def regulation(mean: Tensor, deviation: Tensor) -> Tensor:
 
 
 def class_thresholds(confident_K: Tensor, unseen: int, threshold: float) -> Tensor:
-    """FlexMatch's threshold of each class: lower for classes the model is still learning.
+    """FlexMatch's threshold for each class; lower for classes that the model is still learning.
 
     β_c = σ_c / max(max σ, unseen), threshold · β_c / (2 − β_c) (arXiv 2110.08263, equations 7, 11 and 12).
 
     Args:
-        confident_K: σ_c, how many unlabelled clips were last confidently taken for class c.
-        unseen: how many have not been confidently taken for any class yet.
+        confident_K: σ_c, number of unlabelled clips whose last confident prediction is class c.
+        unseen: number of unlabelled clips without a confident prediction so far.
         threshold: the highest threshold.
 
     Returns:

@@ -1,7 +1,7 @@
-"""One step of training a classifier: supervised, SeFAR, and the peers it is compared with.
+"""One training step of a classifier: supervised, SeFAR, and the methods that it is compared with.
 
-All methods share the data, the views, the model and this step. They differ in who labels the unlabelled clips (the
-student itself or its moving average), in how much a pseudo-label counts, and in whether clips are mixed.
+All methods share the data, the views, the model and this step. They differ in what labels the unlabelled clips (the
+student or its moving average), in the weight of a pseudo-label, and in whether clips are mixed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .pseudo import PseudoLabels, class_thresholds, monte_carlo, pseudo_labels, 
 
 @dataclass(frozen=True)
 class Rules:
-    """What sets a method apart.
+    """What distinguishes a method.
 
     Attributes:
-        teacher: pseudo-labels come from the moving average of the student, else from the student.
+        teacher: whether pseudo-labels come from the moving average of the student; otherwise from the student.
         weighting: ``regulation`` (η of Monte-Carlo samples), ``threshold``, or ``class-thresholds``.
         mixes: whether clips are mixed.
     """
@@ -46,20 +46,20 @@ RULES: dict[Method, Rules] = {
 
 
 class ClassificationStep(nn.Module):
-    """Labelled clips, and unlabelled ones where the method uses them, to one loss.
+    """One loss from labelled clips and, if the method uses them, unlabelled clips.
 
-    A moving average of the student is kept by every method, so that all can be evaluated with and without it.
+    Every method keeps a moving average of the student, so that all can be evaluated with and without it.
 
     Args:
-        student: the model trained.
-        normalizer: uint8 frames to the model's input.
-        method: how to train.
+        student: the model to train.
+        normalizer: turns uint8 frames into the model's input.
+        method: the training method.
         config: weights, thresholds and so on.
-        perturbation: what the strong view does to time.
-        epochs: of the whole run.
+        perturbation: temporal perturbation of the strong view.
+        epochs: number of epochs of the run.
         unlabelled: number of unlabelled clips.
-        average_from: optimiser's steps after which the moving average stops being a plain copy.
-        label_smoothing: of the labelled loss.
+        average_from: optimiser steps after which the moving average stops being a plain copy.
+        label_smoothing: label smoothing of the supervised loss.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class ClassificationStep(nn.Module):
         )
         self.average.requires_grad_(False)
         if self.rules is not None and self.rules.weighting == "class-thresholds":
-            # What each unlabelled clip was last confidently taken for, -1 for nothing yet.
+            # Class of the last confident prediction for each unlabelled clip, -1 for none yet.
             self.register_buffer("taken_for", torch.full((unlabelled,), -1))
 
     def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Metrics]:
-        """Loss of one batch: L_sup, and from `config.start_epoch` on ξ·(γ1·L_un + γ2·L_mix).
+        """Loss of one batch: L_sup and, from `config.start_epoch` on, ξ·(γ1·L_un + γ2·L_mix).
 
         Args:
             batch: ``frames`` uint8 (B,F,H,W,3) and ``label`` (B,) of labelled clips; ``weak`` and ``strong``
@@ -107,7 +107,7 @@ class ClassificationStep(nn.Module):
         strong = perturb(batch["strong"], self.student.backbone.sample_frames, self.perturbation)
         b, u = len(labelled), len(strong)
         backbone = self.student.backbone
-        # One pass for all clips the student sees: larger batches are faster, and the mixed clips need no stem.
+        # One pass for all clips of the student: larger batches are faster, and mixed clips skip the stem.
         cls_BED, x_BFND = backbone.embed(torch.cat([labelled, self.normalizer(strong)]))
         if rules.mixes:
             mix = draw_mix(u, cls_BED.shape[1], x_BFND.shape[2], self.config.mix_alpha, x_BFND.device)
@@ -127,7 +127,7 @@ class ClassificationStep(nn.Module):
         return loss + xi * extra, metrics
 
     def updated(self, steps: int) -> None:
-        """Let the moving average follow the student, after the optimiser's step number `steps` (from 1)."""
+        """Update the moving average after the optimiser's step number `steps`, counted from 1."""
         self.average.update(self.student, step=steps)
 
     def _supervised(self, logits_BK: Tensor, label: Tensor) -> tuple[Tensor, Metrics]:
@@ -137,17 +137,17 @@ class ClassificationStep(nn.Module):
 
     @torch.no_grad()
     def _pseudo_labels(self, batch: Batch, rules: Rules) -> tuple[PseudoLabels, Tensor]:
-        """The labeller's answer to the weak views, and the weight (U,) of each."""
+        """Predictions for the weak views, and the weight (U,) of each."""
         labeller: SefarModel = self.average.module if rules.teacher else self.student
         was_training = labeller.training
-        labeller.eval()  # batch statistics and stochastic depth stay out of pseudo-labels
+        labeller.eval()  # no batch statistics or stochastic depth in pseudo-labels
         tokens = labeller.backbone(self.normalizer(batch["weak"]))
         if rules.weighting == "regulation":
             answer = pseudo_labels(monte_carlo(labeller.head, tokens, self.config.mc_samples))
         else:
             answer = pseudo_labels(labeller.head(tokens)[1].float().softmax(dim=1)[:, None])
         labeller.train(was_training)
-        # Older torch keeps casts made without gradients, and a student that labels would then train on those.
+        # Older torch versions cache casts made without gradients; a student that labels would then train on those.
         torch.clear_autocast_cache()
         return answer, self._weights(answer, batch["clip"], rules)
 
@@ -156,7 +156,7 @@ class ClassificationStep(nn.Module):
             return regulation(answer.mean, answer.deviation) if self.config.regulation else torch.ones_like(answer.mean)
         if rules.weighting == "threshold":
             return (answer.mean >= self.config.threshold).float()
-        # A clip keeps what it was last confidently taken for; every process learns of all clips of the step.
+        # A clip keeps the class of its last confident prediction. Processes exchange the predictions of the step.
         sure = answer.mean >= self.config.threshold
         news = _everywhere(torch.stack([clip, torch.where(sure, answer.label, self.taken_for[clip])]))
         self.taken_for[news[0]] = news[1]
@@ -167,7 +167,7 @@ class ClassificationStep(nn.Module):
 
 
 def _everywhere(values: Tensor) -> Tensor:
-    """Join the columns (.., U) of all processes."""
+    """Concatenate the columns (.., U) of all processes."""
     if not torch.distributed.is_initialized():
         return values
     parts = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
@@ -176,7 +176,7 @@ def _everywhere(values: Tensor) -> Tensor:
 
 
 def _known(answer: PseudoLabels, weight: Tensor, batch: Batch) -> Metrics:
-    """How often pseudo-labels are right, where the truth is known: plainly and by weight."""
+    """How often pseudo-labels are right, plain and weighted, over the clips whose label is known."""
     known = batch["hidden_label"] >= 0
     if not known.any():
         return {}

@@ -1,4 +1,4 @@
-"""The task `classify`: labelled clips and, with most methods, unlabelled ones, to a classifier."""
+"""The task `classify`: train a classifier from labelled and, with most methods, unlabelled clips."""
 
 from __future__ import annotations
 
