@@ -118,6 +118,7 @@ class Model:
         self._engine = engine
         self._generator = generator
         self._background: Background[Answers] | None = None
+        self._finalizer: weakref.finalize[[], Model] | None = None
         self._closed = False
         self._lock = threading.Lock()
         _models.add(self)
@@ -284,6 +285,8 @@ class Model:
             background, self._background = self._background, None
         if background is not None:
             background.close()
+        if self._finalizer is not None:
+            self._finalizer.detach()  # it refers to the engine, whose memory is to be freed now
 
     def __enter__(self) -> Model:
         return self
@@ -323,7 +326,8 @@ class Model:
             if self._background is None:
                 engine = self._engine(self._settings)
                 background = Background(partial(Answers.opened, self._settings, engine, self._generator))
-                weakref.finalize(self, background.close, wait=False).atexit = False
+                self._finalizer = weakref.finalize(self, background.close, wait=False)
+                self._finalizer.atexit = False
                 self._background = background
             return self._background
 

@@ -126,7 +126,11 @@ def test_every_client_option_exists_here(known: Any, kind: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"topk": 3}, TypeError, "unknown option 'topk'; the options are attributes, end, model, raw_scores, start"),
+        (
+            {"topk": 3},
+            TypeError,
+            "unknown option 'topk'; the options are attributes, end, model, raw_scores, start, stride",
+        ),
         ({"top_k": 0}, ValueError, "top_k: Input should be greater than or equal to 1"),
         ({"top_k": "many"}, ValueError, "top_k"),
         ({"encoding_format": "float"}, TypeError, "unknown option"),
