@@ -81,7 +81,7 @@ def _process(command: list[str], log: Path) -> Iterator[None]:
 
 
 def _wait_for(ready: Callable[[], bool], log: Path) -> None:
-    for _ in range(1200):
+    for _ in range(3000):
         if ready():
             return
         time.sleep(0.1)
@@ -155,7 +155,7 @@ def _run_shell(block: Block, code: str, workspace: Workspace, folder: Path) -> N
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     said = f"{block.page.relative_to(ROOT)}:{block.line}\n{code}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert done.returncode == 0, said
