@@ -27,7 +27,8 @@ from sefar_client import (
     calls,
 )
 from sefar_client.results import Result
-from sefar_serve.api import create_app, options
+from sefar_serve import options
+from sefar_serve.api import create_app
 from sefar_serve.engine import FakeEngine
 from sefar_serve.language import CAPTION_PROMPT, FakeGenerator
 from sefar_serve.schemas import chat as chat_schemas
