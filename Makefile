@@ -58,7 +58,7 @@ bench: .venv-dev/.ready  ## the headline figures, each A against B in one run
 
 constraints: .venv-dev/.ready  ## pin the newest versions that resolve, without naming an index
 	@echo "# Every version the project is tested with. Made by 'make constraints' from pyproject.toml; do not edit by hand." > constraints.txt.new
-	@$(DEV)/uv pip compile pyproject.toml --extra dev --extra examples --extra ray --extra train --extra triton --universal --python-version 3.11 \
+	@$(DEV)/uv pip compile pyproject.toml --extra dev --extra examples --extra pose --extra ray --extra train --extra triton --universal --python-version 3.11 \
 	  --fork-strategy fewest --no-header --no-annotate --no-emit-index-url -q >> constraints.txt.new
 	@mv constraints.txt.new constraints.txt
 
@@ -78,7 +78,7 @@ constraints: .venv-dev/.ready  ## pin the newest versions that resolve, without 
 .venv-dev/.ready: pyproject.toml constraints.txt
 	@echo "Setting up the development environment in .venv-dev (with torch: several GB the first time)"
 	@$(call make-chromium)
-	@$(call make-venv,.venv-dev,.[dev$(comma)examples$(comma)ray$(comma)train$(comma)triton])
+	@$(call make-venv,.venv-dev,.[dev$(comma)examples$(comma)pose$(comma)ray$(comma)train$(comma)triton])
 
 comma := ,
 define make-venv
