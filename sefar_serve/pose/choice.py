@@ -24,6 +24,8 @@ GROWTH = 0.8
 """What growing or shrinking by a factor of e costs."""
 UNLIKE = 2.0
 """What having wholly different colours costs."""
+UNLIKELY = 0.35
+"""Two torsos less alike than this are two persons'."""
 JUMP = 0.5
 """Sides of the region that a person may at most move between frames, beyond the free speed."""
 
@@ -58,10 +60,11 @@ def change(a: Candidate, b: Candidate, seconds: float) -> float:
     one, other = a.detection.region, b.detection.region
     distance = math.hypot(one.x - other.x, one.y - other.y) / max(one.size, other.size)
     beyond = max(0.0, distance - FREE_SPEED * seconds)
-    if beyond > JUMP:
+    alike = likeness(a.colours, b.colours)
+    if beyond > JUMP or alike < UNLIKELY:
         return math.inf
     growth = abs(math.log(one.size / other.size))
-    return MOTION * beyond + GROWTH * growth + UNLIKE * (1 - likeness(a.colours, b.colours))
+    return MOTION * beyond + GROWTH * growth + UNLIKE * (1 - alike)
 
 
 def best_path(

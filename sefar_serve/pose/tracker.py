@@ -78,9 +78,18 @@ class Tracker:
             scouts = list(range(count))
         tracks: list[Track] = []
         for _ in range(persons):
-            free = {frame: self._free(frame, tracks) for frame in scouts}
-            tracks.append(self._follow(best_path(free, self._times, self.size), tracks))
+            tracks.append(self._main_person(scouts, tracks))
         return tracks
+
+    def _main_person(self, scouts: list[int], others: list[Track]) -> Track:
+        """Follow the person who is worth most, of those who are not followed already."""
+        free = {frame: self._free(frame, others) for frame in scouts}
+        while path := best_path(free, self._times, self.size):
+            if track := self._follow(path, others):
+                return track
+            # No body there: the detector took something else for a person.
+            free = {frame: [c for c in found if c is not path.get(frame)] for frame, found in free.items()}
+        return {}
 
     def _follow(self, path: dict[int, Candidate], others: list[Track]) -> Track:
         """Find the joints where the detector found the person, then outwards from there."""

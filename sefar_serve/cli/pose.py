@@ -1,0 +1,100 @@
+"""The commands `sefar pose …`: get the pose models, and look at the joints of a clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from sefar_serve.atomic import atomic_file
+from sefar_serve.cli import console
+from sefar_serve.cli.options import EndOption, StartOption
+from sefar_serve.clip import Sampling, Video
+from sefar_serve.optional import optional_module
+from sefar_serve.pose import Estimator, load_poses, pose_sheet
+from sefar_serve.pose.load import MAX_PERSONS
+from sefar_serve.pose.models import ensure_models
+
+app = typer.Typer(no_args_is_help=True, help="Find the joints of persons in videos.")
+
+THUMB = 240
+"""Short side of a frame on a sheet, pixels."""
+
+Home = Annotated[
+    Path | None, typer.Option("--home", help="folder of the models (default: SEFAR_POSE_HOME, else in ~/.cache)")
+]
+
+
+def _models(home: Path | None, wheel: Path | None = None) -> Path:
+    """The folder of the models; a bar on the terminal shows a download."""
+    bar = Progress(
+        TextColumn("downloading pose models"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console.err,
+        transient=True,
+    )
+    with bar:
+        task = None
+
+        def progress(done: int, total: int) -> None:
+            nonlocal task
+            if task is None:
+                task = bar.add_task("", total=total)
+            bar.update(task, completed=done)
+
+        return ensure_models(home, progress, wheel)
+
+
+def make_estimator(home: Path | None = None) -> Estimator:
+    """MediaPipe's estimator; its models are downloaded at first use, with a bar.
+
+    Raises:
+        PoseSetupError: the models cannot be had.
+        ModuleNotFoundError: the extra `pose` is not installed; the message says how to.
+    """
+    litert = optional_module("sefar_serve.pose.litert", extra="pose")
+    estimator: Estimator = litert.LiteRTEstimator(_models(home))
+    return estimator
+
+
+@app.command()
+def setup(
+    home: Home = None,
+    wheel: Annotated[
+        Path | None, typer.Option("--wheel", help="take the models from this wheel of MediaPipe; nothing is downloaded")
+    ] = None,
+) -> None:
+    """Download the pose models (36 MB, of which 9 MB are kept)."""
+    typer.echo(f"pose models: {_models(home, wheel)}")
+
+
+@app.command()
+def show(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="video file")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write")],
+    persons: Annotated[int, typer.Option("--persons", min=1, max=MAX_PERSONS, help="persons to follow")] = 1,
+    frames: Annotated[int, typer.Option("--frames", min=1, max=64, help="frames to look at")] = 16,
+    start: StartOption = None,
+    end: EndOption = None,
+    home: Home = None,
+) -> None:
+    """Draw the skeletons over the frames of a clip. Left is orange, right is blue; a red frame has nobody."""
+    estimator = make_estimator(home)
+    found = load_poses(clip, estimator, Sampling((frames,)), persons=persons, start=start, end=end)
+    with Video(clip) as video:
+        pixels = video.read(found.indices, THUMB).pixels
+    labels = [
+        f"{index} · {time:.2f} s · {' '.join(f'{p:.2f}' for p in presence)}"
+        for index, time, presence in zip(found.indices, found.times, found.poses.presence, strict=True)
+    ]
+    sheet = pose_sheet(pixels, found.poses, labels, scale=pixels.shape[2] / found.width)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out) as new:
+        sheet.save(new, format="PNG")
+    for warning in found.warnings:
+        console.err.print(f"[yellow]{clip}:[/] {warning}", highlight=False)
+    typer.echo(str(out))
