@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from sefar_serve.atomic import atomic_file
@@ -96,5 +97,5 @@ def show(
     with atomic_file(out) as new:
         sheet.save(new, format="PNG")
     for warning in found.warnings:
-        console.err.print(f"[yellow]{clip}:[/] {warning}", highlight=False)
+        console.err.print(f"[yellow]{escape(str(clip))}:[/] {escape(warning)}", highlight=False, soft_wrap=True)
     typer.echo(str(out))

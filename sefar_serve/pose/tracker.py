@@ -24,6 +24,10 @@ MIN_VISIBILITY = 0.3
 """Mean over the joints. On dark frames the landmark model imagines bodies with a presence above 0.5."""
 SURE = 0.9
 """Below this presence the joints are found once more, in the region that they give themselves."""
+CENTRED = 0.75
+"""The same where the region that they give overlaps the one that was looked at by less than this."""
+WORSE = 0.05
+"""How much less presence the second look may have."""
 HOPELESS = 0.2
 """Below this presence there is no person whose region could be refined."""
 MIN_LIKENESS = 0.6
@@ -125,12 +129,13 @@ class Tracker:
         return None
 
     def _look(self, frame: int, region: Region) -> Landmarks:
-        """The joints in a region, refined once where they are unsure."""
+        """The joints in a region; once more where they are unsure, or the person is not in its middle."""
         picture = self._pictures[frame]
         found = self._estimator.landmarks(picture, region)
-        if HOPELESS < found.presence < SURE:
+        unsure = found.presence < SURE or region.overlap(found.region) < CENTRED
+        if unsure and found.presence > HOPELESS:
             again = self._estimator.landmarks(picture, found.region)
-            if again.presence >= found.presence:
+            if again.presence >= found.presence - WORSE:
                 return again
         return found
 
