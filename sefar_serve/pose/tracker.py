@@ -20,8 +20,8 @@ from sefar_serve.pose.region import Picture, Region
 SCOUTS = 4
 """Frames that are searched with the detector in any case."""
 MIN_PRESENCE = 0.5
-MIN_VISIBILITY = 0.3
-"""Mean over the joints. On dark frames the landmark model imagines bodies with a presence above 0.5."""
+MIN_VISIBILITY = 0.4
+"""Mean over the joints. The landmark model imagines bodies with a presence above 0.5, but few visible joints."""
 SURE = 0.9
 """Below this presence the joints are found once more, in the region that they give themselves."""
 CENTRED = 0.75

@@ -89,6 +89,13 @@ def test_a_person_who_leaves_gives_a_warning(estimator: FakeEstimator) -> None:
     assert found.warnings == ("no person in 10 of 16 frames",)
 
 
+def test_dark_frames_give_a_warning(estimator: FakeEstimator) -> None:
+    frames = scene(Person(walk((100, 120))))
+    frames[:5] = frames[:5] // 5
+    found = load_poses(video(frames), estimator)
+    assert found.warnings[0] == "5 of 16 frames are dark; joints in them may be imagined"
+
+
 def test_two_persons(estimator: FakeEstimator) -> None:
     frames = scene(Person(walk((100, 120)), "red"), Person(walk((220, 120)), "blue", height=80))
     found = load_poses(video(frames), estimator, persons=2)
