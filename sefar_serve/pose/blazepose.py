@@ -22,8 +22,8 @@ MARGIN = 1.25
 GRIDS = ((28, 2), (14, 2), (7, 6))
 """Cells a side, and anchors a cell, of the detector's output."""
 MIN_SCORE = 0.35
-SAME_PERSON = 0.35
-"""Detections whose regions overlap more than this are one person's."""
+SAME_PERSON = 0.8
+"""Detections whose regions overlap more than this are one person's. Lower, and neighbours would be merged into one."""
 
 LANDMARKS = (0, 11, 12, 13, 14, 15, 16, 19, 20, 23, 24, 25, 26, 27, 28)
 """Numbers of our joints among the model's 33 landmarks."""

@@ -1,4 +1,4 @@
-"""Choosing the person of a clip: the one who stays large, central and alike through the frames that were searched."""
+"""Choosing the person of a clip: who is large, central and moves, and looks alike in all frames that were searched."""
 
 from __future__ import annotations
 
@@ -16,26 +16,33 @@ SMALL, LARGE = 0.12, 4.0
 """Regions of less or more than this times the picture's height are no persons."""
 OFF_CENTRE = 0.5
 """What standing at the picture's left or right edge costs, against a score of 1."""
+LIVELY = 0.5
+"""What being the liveliest person of a frame is worth."""
 MOTION = 4.0
 """What moving by one region's side costs, beyond the free speed."""
 FREE_SPEED = 0.6
 """Sides of the region a second that a person may move at no cost."""
 GROWTH = 0.8
 """What growing or shrinking by a factor of e costs."""
-UNLIKE = 2.0
+UNLIKE = 4.0
 """What having wholly different colours costs."""
-UNLIKELY = 0.35
-"""Two torsos less alike than this are two persons'."""
 JUMP = 0.5
 """Sides of the region that a person may at most move between frames, beyond the free speed."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A detection, and what the person wears."""
+    """A detection.
+
+    Attributes:
+        detection: as the detector gave it.
+        colours: of the person's torso.
+        liveliness: how much the picture changes there over time, as a share of where it does most in this frame.
+    """
 
     detection: Detection
     colours: Colours
+    liveliness: float = 1.0
 
 
 def plausible(detection: Detection, height: int) -> bool:
@@ -44,7 +51,7 @@ def plausible(detection: Detection, height: int) -> bool:
 
 
 def worth(candidate: Candidate, size: tuple[int, int]) -> float:
-    """How much a person seems to be the one that the clip shows: sure, large, central.
+    """How much a person seems to be the one that the clip shows: sure, large, central, lively.
 
     Args:
         candidate: the person.
@@ -52,7 +59,8 @@ def worth(candidate: Candidate, size: tuple[int, int]) -> float:
     """
     region = candidate.detection.region
     off_centre = abs(region.x - size[0] / 2) / (size[0] / 2)
-    return candidate.detection.score + min(1.0, region.size / size[1]) - OFF_CENTRE * off_centre
+    merits = candidate.detection.score + min(1.0, region.size / size[1]) + LIVELY * candidate.liveliness
+    return merits - OFF_CENTRE * off_centre
 
 
 def change(a: Candidate, b: Candidate, seconds: float) -> float:
@@ -60,11 +68,10 @@ def change(a: Candidate, b: Candidate, seconds: float) -> float:
     one, other = a.detection.region, b.detection.region
     distance = math.hypot(one.x - other.x, one.y - other.y) / max(one.size, other.size)
     beyond = max(0.0, distance - FREE_SPEED * seconds)
-    alike = likeness(a.colours, b.colours)
-    if beyond > JUMP or alike < UNLIKELY:
+    if beyond > JUMP:
         return math.inf
     growth = abs(math.log(one.size / other.size))
-    return MOTION * beyond + GROWTH * growth + UNLIKE * (1 - alike)
+    return MOTION * beyond + GROWTH * growth + UNLIKE * (1 - likeness(a.colours, b.colours))
 
 
 def best_path(

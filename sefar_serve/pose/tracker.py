@@ -33,9 +33,17 @@ HOPELESS = 0.2
 MIN_LIKENESS = 0.6
 """Of a torso's colours to those where the detector found the person."""
 SAME_REGION = 0.5
-"""Regions that overlap more than this are one person's."""
+"""A detection whose region overlaps one that is followed by more than this is no further person."""
+SAME_PERSON = 0.75
+"""Detections in different parts of a picture whose regions overlap more than this are one person's."""
 SAME_JOINTS = 0.1
 """Two bodies whose joints lie this near, over the region's side, are one."""
+
+OBLONG = 1.2
+"""Pictures whose sides differ by at least this factor are searched on closer squares as well."""
+BODY = 0.6
+"""Side of the square in which a person's movement is measured, over the region's."""
+CHANGE_SIDE = 32
 
 Track = dict[int, Landmarks]
 """A person's landmarks by frame number; frames without the person are left out."""
@@ -153,15 +161,29 @@ class Tracker:
         return torso_colours(self._pictures[frame], *_torso(found))
 
     def _search(self, frame: int) -> list[Candidate]:
-        """The persons in a frame, by the detector: on the whole picture, and where it finds none, on closer squares."""
+        """The persons in a frame, by the detector: on the whole picture and on closer squares of it."""
         if frame not in self._searched:
             picture = self._pictures[frame]
-            for parts in ([picture.whole], _closer(picture)):
-                found = [d for part in parts for d in self._estimator.detect(picture, part)]
-                if distinct := _distinct([d for d in found if plausible(d, picture.height)]):
-                    break
-            self._searched[frame] = [Candidate(d, torso_colours(picture, d.hips, d.shoulders)) for d in distinct]
+            middle, sides = _closer(picture)
+            distinct: list[Detection] = []
+            for parts in ([picture.whole, *middle], sides):
+                if not distinct:
+                    found = [d for part in parts for d in self._estimator.detect(picture, part)]
+                    distinct = _distinct([d for d in found if plausible(d, picture.height)])
+            changes = [self._change(frame, d.region) for d in distinct]
+            self._searched[frame] = [
+                Candidate(d, torso_colours(picture, d.hips, d.shoulders), change / max(*changes, 1.0))
+                for d, change in zip(distinct, changes, strict=True)
+            ]
         return self._searched[frame]
+
+    def _change(self, frame: int, region: Region) -> float:
+        """How much the picture changes at a person's body until the next frames, in grey levels."""
+        body = Region(region.x, region.y, BODY * region.size, region.angle)
+        here = self._pictures[frame].crop(body, CHANGE_SIDE).astype(np.float64)
+        beside = [n for n in (frame - 1, frame + 1) if 0 <= n < len(self._pictures)]
+        changes = [np.abs(self._pictures[n].crop(body, CHANGE_SIDE) - here).mean() for n in beside]
+        return float(np.mean(changes)) if changes else 0.0
 
     def _free(self, frame: int, taken: list[Track]) -> list[Candidate]:
         """The persons in a frame who are not followed already."""
@@ -188,18 +210,21 @@ def _same_body(a: Landmarks, b: Landmarks) -> bool:
     return bool(distance < SAME_JOINTS * max(a.region.size, b.region.size))
 
 
-def _closer(picture: Picture) -> list[Region]:
-    """Three overlapping squares along the longer side, as large as the shorter one."""
+def _closer(picture: Picture) -> tuple[list[Region], list[Region]]:
+    """Squares of the picture's shorter side: in the middle, and at both ends. None where it is nearly square itself."""
     short, long = sorted((picture.width, picture.height))
-    places = [short / 2, long / 2, long - short / 2] if long > 1.2 * short else []
+    if long < OBLONG * short:
+        return [], []
     wide = picture.width > picture.height
-    return [Region(place, short / 2, short) if wide else Region(short / 2, place, short) for place in places]
+    places = (long / 2, short / 2, long - short / 2)
+    middle, *ends = [Region(at, short / 2, short) if wide else Region(short / 2, at, short) for at in places]
+    return [middle], ends
 
 
 def _distinct(found: list[Detection]) -> list[Detection]:
     """One detection a person, the surest first, where parts of the picture overlap."""
     kept: list[Detection] = []
     for detection in sorted(found, key=lambda d: -d.score):
-        if all(detection.region.overlap(other.region) <= SAME_REGION for other in kept):
+        if all(detection.region.overlap(other.region) <= SAME_PERSON for other in kept):
             kept.append(detection)
     return kept
