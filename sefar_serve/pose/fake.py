@@ -94,9 +94,10 @@ class FakeEstimator:
     def _blocks(self, picture: Picture, region: Region) -> Iterator[tuple[Points, bool]]:
         """Corners (2,2) of each block in pixels of the picture, and whether it is dark."""
         pixels = picture.crop(region, SIDE).astype(np.int64)
-        strong = np.ptp(pixels, axis=-1) > STRONG
         brightest = pixels.max(axis=-1, keepdims=True)
         kinds = (pixels > brightest / 2) @ np.array([4, 2, 1])
+        # Where a block's edge blends into the ground, all three colours are nearly as bright.
+        strong = (np.ptp(pixels, axis=-1) > STRONG) & (kinds != 7)
         for kind in np.unique(kinds[strong]).tolist():
             rows, columns = np.nonzero(strong & (kinds == kind))
             if len(rows) < LEAST_PIXELS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,17 @@ def test_show_draws_every_frame_and_tells_the_warnings(
     assert "no second person found" in done.output
     with Image.open(out) as sheet:
         assert sheet.size == (4 * (commands.THUMB + 4) + 4, 2 * (commands.THUMB + 4) + 4)
+
+
+def test_without_the_extra_the_message_says_what_to_install(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.delitem(sys.modules, "ai_edge_litert.interpreter", raising=False)
+    monkeypatch.delitem(sys.modules, "sefar_serve.pose.litert", raising=False)
+    done = CliRunner().invoke(app, ["pose", "show", str(clip), "-o", str(tmp_path / "sheet.png")])
+    assert isinstance(done.exception, ModuleNotFoundError)
+    assert "pip install 'sefar-serve[pose]'" in str(done.exception)
 
 
 def test_setup_refuses_what_is_no_wheel(clip: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_one_person_is_followed_with_few_searches(estimator: FakeEstimator) -> N
     person = Person(walk((80, 120), (8, 2)))
     [track] = follow(scene(person), estimator)
     is_at(track, person)
-    assert estimator.detections == 4
+    assert estimator.detections == 8  # whole and middle of four frames
     assert estimator.looks == 16
 
 
@@ -61,6 +61,14 @@ def test_the_person_who_is_there_throughout_is_taken_over_one_who_passes(estimat
     player = Person(walk((120, 120), (2, 0)), "red")
     passing = Person([None] * 5 + [(200, 120)] * 2 + [None] * 9, "green", height=140)
     is_at(follow(scene(player, passing), estimator)[0], player)
+
+
+def test_who_moves_is_taken_over_who_stands_still(estimator: FakeEstimator) -> None:
+    """Both as large and as central; the block that changes its place is the player."""
+    coach = Person(walk((120, 120)), "green")
+    player = Person([(200 + (8 if i % 2 else -8), 120) for i in range(16)], "red")
+    for order in ((coach, player), (player, coach)):
+        is_at(follow(scene(*order), estimator)[0], player)
 
 
 def test_a_person_keeps_their_identity_where_another_crosses_in_front(estimator: FakeEstimator) -> None:
@@ -117,10 +125,10 @@ def test_small_persons_are_found_on_closer_squares() -> None:
         def detect(self, picture, within):  # type: ignore[no-untyped-def]
             return [d for d in super().detect(picture, within) if d.region.size > within.size / 5]
 
-    person = Person(walk((250, 120)), height=45)
+    person = Person(walk((300, 120)), height=45)
     estimator = Coarse()
     is_at(follow(scene(person), estimator)[0], person)
-    assert estimator.detections == 4 * 4
+    assert estimator.detections == 4 * 4  # whole, middle and both ends
 
 
 def test_specks_are_no_persons(estimator: FakeEstimator) -> None:
