@@ -1,4 +1,4 @@
-"""The colours of a torso: alike in any light and size that differ little, unlike for another shirt."""
+"""The colours of a torso: alike where the light differs little, unlike for another shirt."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sefar_serve.pose import Picture
 from sefar_serve.pose.appearance import likeness, torso_colours
+from sefar_serve.pose.tracker import MIN_LIKENESS
 
 HIPS, SHOULDERS = np.array([100.0, 140.0]), np.array([100.0, 60.0])
 colours = st.tuples(*[st.integers(0, 255)] * 3)
@@ -35,9 +36,9 @@ def test_shares_sum_to_1_and_a_torso_is_like_itself(colour: tuple[int, int, int]
 
 @settings(deadline=None)
 @given(colours, st.integers(-12, 12))
-def test_a_little_more_or_less_light_changes_little(colour: tuple[int, int, int], light: int) -> None:
+def test_a_little_more_or_less_light_leaves_the_person_the_same(colour: tuple[int, int, int], light: int) -> None:
     lit = tuple(int(np.clip(value + light, 0, 255)) for value in colour)
-    assert likeness(worn(shirt(colour)), worn(shirt(lit))) > 0.85  # type: ignore[arg-type]
+    assert likeness(worn(shirt(colour)), worn(shirt(lit))) > MIN_LIKENESS  # type: ignore[arg-type]
 
 
 def test_the_ground_does_not_count() -> None:
