@@ -13,7 +13,7 @@ from sefar_serve.atomic import atomic_file
 from sefar_serve.cli import console
 from sefar_serve.cli.options import EndOption, StartOption
 from sefar_serve.clip import Sampling, Video
-from sefar_serve.optional import optional_module
+from sefar_serve.optional import needs_extra
 from sefar_serve.pose import Estimator, load_poses, pose_sheet
 from sefar_serve.pose.load import MAX_PERSONS
 from sefar_serve.pose.models import ensure_models
@@ -57,9 +57,9 @@ def make_estimator(home: Path | None = None) -> Estimator:
         PoseSetupError: the models cannot be had.
         ModuleNotFoundError: the extra `pose` is not installed; the message says how to.
     """
-    litert = optional_module("sefar_serve.pose.litert", extra="pose")
-    estimator: Estimator = litert.LiteRTEstimator(_models(home))
-    return estimator
+    with needs_extra("pose"):
+        from sefar_serve.pose.litert import LiteRTEstimator
+    return LiteRTEstimator(_models(home))
 
 
 @app.command()
