@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from sefar_serve.atomic import atomic_file
 from sefar_serve.cli import console
@@ -15,6 +14,7 @@ from sefar_serve.cli.options import EndOption, StartOption
 from sefar_serve.clip import Sampling, Video
 from sefar_serve.optional import needs_extra
 from sefar_serve.pose import Estimator, load_poses, pose_sheet
+from sefar_serve.pose.bar import download_bar
 from sefar_serve.pose.load import MAX_PERSONS
 from sefar_serve.pose.models import ensure_models
 
@@ -28,28 +28,6 @@ Home = Annotated[
 ]
 
 
-def _models(home: Path | None, wheel: Path | None = None) -> Path:
-    """The folder of the models; a bar on the terminal shows a download."""
-    bar = Progress(
-        TextColumn("downloading pose models"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=console.err,
-        transient=True,
-    )
-    with bar:
-        task = None
-
-        def progress(done: int, total: int) -> None:
-            nonlocal task
-            if task is None:
-                task = bar.add_task("", total=total)
-            bar.update(task, completed=done)
-
-        return ensure_models(home, progress, wheel)
-
-
 def make_estimator(home: Path | None = None) -> Estimator:
     """MediaPipe's estimator; its models are downloaded at first use, with a bar.
 
@@ -59,7 +37,7 @@ def make_estimator(home: Path | None = None) -> Estimator:
     """
     with needs_extra("pose"):
         from sefar_serve.pose.litert import LiteRTEstimator
-    return LiteRTEstimator(_models(home))
+    return LiteRTEstimator(home)
 
 
 @app.command()
@@ -70,7 +48,9 @@ def setup(
     ] = None,
 ) -> None:
     """Download the pose models (36 MB, of which 9 MB are kept)."""
-    typer.echo(f"pose models: {_models(home, wheel)}")
+    with download_bar(console.err) as progress:
+        folder = ensure_models(home, progress, wheel)
+    typer.echo(f"pose models: {folder}")
 
 
 @app.command()

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from sefar_serve.optional import needs_extra
 from sefar_serve.pose import blazepose
+from sefar_serve.pose.bar import download_bar
 from sefar_serve.pose.blazepose import DETECTOR_SIDE, LANDMARK_SIDE, by_size, read_detections, read_landmarks
 from sefar_serve.pose.estimator import Detection, Landmarks
-from sefar_serve.pose.models import DETECTOR, ESTIMATOR_SHA256, LANDMARK, Progress, ensure_models
+from sefar_serve.pose.models import DETECTOR, ESTIMATOR_SHA256, LANDMARK, ensure_models
 from sefar_serve.pose.region import Picture, Region
 
 with needs_extra("pose"):
@@ -30,8 +31,8 @@ class LiteRTEstimator:
     Every thread gets interpreters of its own, one thread each: clips run in parallel, not frames.
 
     Args:
-        home: folder of the models; None: `sefar_serve.pose.models.default_home`. They are downloaded where missing.
-        progress: told of the download.
+        home: folder of the models; None: `sefar_serve.pose.models.default_home`. They are downloaded where missing,
+            with a bar on a terminal.
 
     Raises:
         PoseSetupError: the models are missing and cannot be downloaded, or are damaged.
@@ -40,8 +41,9 @@ class LiteRTEstimator:
     name = "mediapipe-pose-full"
     sha256 = ESTIMATOR_SHA256
 
-    def __init__(self, home: Path | None = None, progress: Progress | None = None) -> None:
-        self._folder = ensure_models(home, progress)
+    def __init__(self, home: Path | None = None) -> None:
+        with download_bar() as progress:
+            self._folder = ensure_models(home, progress)
         self._local = threading.local()
 
     def detect(self, picture: Picture, within: Region) -> list[Detection]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import subprocess
 import sys
 import threading
@@ -10,9 +11,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from sefar_serve.errors import SefarError
 from sefar_serve.pose import PoseSetupError, models
+from sefar_serve.pose.bar import download_bar
 from sefar_serve.pose.models import ModelFile, default_home, ensure_models, has_models
 
 CONTENTS = {"pose_detection.tflite": b"detector", "pose_landmark_full.tflite": b"landmarks"}
@@ -201,3 +204,14 @@ def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_home() == Path("/cache/sefar-serve/pose-0.10.21")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_home() == Path.home() / ".cache/sefar-serve/pose-0.10.21"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_bar_is_drawn_on_a_terminal_only(terminal: bool) -> None:
+    screen = io.StringIO()
+    with download_bar(Console(file=screen, force_terminal=terminal, width=100)) as progress:
+        assert screen.getvalue() == ""
+        progress(18_000_000, 36_000_000)
+        progress(36_000_000, 36_000_000)
+    assert ("downloading pose models" in screen.getvalue()) == terminal
+    assert ("36.0/36.0 MB" in screen.getvalue()) == terminal
