@@ -58,7 +58,7 @@ bench: .venv-dev/.ready  ## run the main benchmarks; each compares two variants 
 
 constraints: .venv-dev/.ready  ## pin the newest compatible versions in constraints.txt
 	@echo "# Every version the project is tested with. Made by 'make constraints' from pyproject.toml; do not edit by hand." > constraints.txt.new
-	@$(DEV)/uv pip compile pyproject.toml --extra dev --extra examples --extra ray --extra train --extra triton --universal --python-version 3.11 \
+	@$(DEV)/uv pip compile pyproject.toml --extra dev --extra examples --extra pose --extra ray --extra train --extra triton --universal --python-version 3.11 \
 	  --fork-strategy fewest --no-header --no-annotate --no-emit-index-url -q >> constraints.txt.new
 	@mv constraints.txt.new constraints.txt
 
@@ -78,7 +78,7 @@ constraints: .venv-dev/.ready  ## pin the newest compatible versions in constrai
 .venv-dev/.ready: pyproject.toml constraints.txt
 	@echo "Setting up the development environment in .venv-dev (with torch: several GB the first time)"
 	@$(call make-chromium)
-	@$(call make-venv,.venv-dev,.[dev$(comma)examples$(comma)ray$(comma)train$(comma)triton])
+	@$(call make-venv,.venv-dev,.[dev$(comma)examples$(comma)pose$(comma)ray$(comma)train$(comma)triton])
 
 comma := ,
 define make-venv

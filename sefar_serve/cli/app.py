@@ -36,6 +36,7 @@ from sefar_serve.cli.options import (
     needs_engine,
     settings_for,
 )
+from sefar_serve.cli.pose import app as pose
 from sefar_serve.cli.triton import app as triton
 from sefar_serve.errors import SefarError
 from sefar_serve.optional import needs_extra
@@ -71,6 +72,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(pose, name="pose", rich_help_panel=SERVE)
 app.add_typer(triton, name="triton", rich_help_panel=SERVE)
 
 

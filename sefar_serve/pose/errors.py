@@ -1,0 +1,18 @@
+"""What can go wrong in pose estimation."""
+
+from __future__ import annotations
+
+from sefar_serve.errors import SefarError
+
+
+class PoseError(SefarError):
+    """Poses cannot be estimated."""
+
+    status = 503
+    code = "pose_unavailable"
+
+
+class PoseSetupError(PoseError):
+    """The pose models are missing, damaged, or cannot be downloaded."""
+
+    code = "pose_setup"

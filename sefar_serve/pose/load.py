@@ -1,0 +1,129 @@
+"""From a video to poses: decode, sample, find the persons, follow them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sefar_serve.clip.limits import ClipLimits
+from sefar_serve.clip.load import segments_of, span_indices
+from sefar_serve.clip.source import VideoSource
+from sefar_serve.clip.video import Video
+from sefar_serve.pose.estimator import Estimator
+from sefar_serve.pose.poses import Poses, make_poses
+from sefar_serve.pose.tracker import Tracker
+from sefar_serve.sampling import Sampling, sample_indices
+
+SIXTEEN = Sampling((16,))
+"""One frame at the centre of each of 16 equal segments."""
+
+SHORT_SIDE = 720
+"""Larger pictures are scaled down to this before persons are searched: 256 pixels of one are all that a model sees."""
+
+MAX_PERSONS = 2
+
+DARK = 40
+"""A frame is dark if 95 % of its pixels are darker than this, of 255."""
+
+
+@dataclass(frozen=True)
+class PoseClip:
+    """The poses of a clip, and where its frames came from; the counterpart of `sefar_serve.clip.Clip`.
+
+    Attributes:
+        poses: of the F frames, in element order.
+        indices: int64 (F,), frame numbers in the whole video.
+        times: float64 (F,), seconds since the video's first frame.
+        frame_count: frames of the span that was sampled.
+        duration: seconds, of the whole video.
+        width: of the video, upright, pixels.
+        height: of the video, upright, pixels.
+        stream_index: stream of the container.
+        corrupt: numbers of sampled frames which the decoder flagged as damaged.
+        warnings: of the video, and those of the poses.
+    """
+
+    poses: Poses
+    indices: NDArray[np.int64]
+    times: NDArray[np.float64]
+    frame_count: int
+    duration: float
+    width: int
+    height: int
+    stream_index: int
+    corrupt: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def load_poses(
+    source: VideoSource,
+    estimator: Estimator,
+    sampling: Sampling = SIXTEEN,
+    *,
+    persons: int = 1,
+    start: float | None = None,
+    end: float | None = None,
+    rng: np.random.Generator | None = None,
+    name: str | None = None,
+    limits: ClipLimits = ClipLimits(),  # noqa: B008  (frozen)
+    threads: int = 1,
+) -> PoseClip:
+    """Find the joints of the persons in a clip.
+
+    Args:
+        source: path, bytes or binary file object.
+        estimator: finds persons and joints.
+        sampling: the temporal elements; 16 frames at segment centres by default.
+        persons: how many to follow, 1 or 2.
+        start: seconds since the first frame where the clip begins; None: at the first frame.
+        end: seconds where it ends; None: at the last frame.
+        rng: randomness in training; None samples the same frames every time.
+        name: what messages call the source.
+        limits: on the video.
+        threads: of the decoder.
+
+    Raises:
+        FileNotFoundError: if the path does not exist.
+        ClipError: one of its types, if the video or the span cannot be used.
+        ValueError: if `persons` is out of range.
+    """
+    if not 1 <= persons <= MAX_PERSONS:
+        raise ValueError(f"persons is {persons}; 1 to {MAX_PERSONS} can be followed")
+    with Video(source, name=name, limits=limits, threads=threads) as video:
+        span = span_indices(video, start, end)
+        indices = span[0] + sample_indices(span[1] - span[0], sampling, rng)
+        scale = max(min(video.width, video.height) / SHORT_SIDE, 1.0)
+        side = SHORT_SIDE if scale > 1 else None
+        # Persons are followed in order of time, each frame once; elements take them from there.
+        ordered, order = np.unique(indices, return_inverse=True)
+        frames = video.read(ordered, side, within=segments_of(ordered, span, sampling.frames))
+        tracks = Tracker(frames.pixels, frames.times, estimator).follow(persons)
+        poses = make_poses(
+            tracks,
+            frames.times,
+            order,
+            scale=video.width / frames.pixels.shape[2],
+            estimator=estimator.name,
+            estimator_sha256=estimator.sha256,
+        )
+        return PoseClip(
+            poses=poses,
+            indices=frames.indices[order],
+            times=frames.times[order],
+            frame_count=span[1] - span[0],
+            duration=video.duration,
+            width=video.width,
+            height=video.height,
+            stream_index=video.stream_index,
+            corrupt=frames.corrupt,
+            warnings=(*video.warnings, *frames.warnings, *_of_light(frames.pixels[order]), *poses.warnings),
+        )
+
+
+def _of_light(pixels: NDArray[np.uint8]) -> tuple[str, ...]:
+    """A warning about dark frames: models find bodies in them that are not there, and are sure of them."""
+    brightness = np.percentile(pixels[:, ::4, ::4].mean(axis=-1), 95, axis=(1, 2))
+    dark = int((brightness < DARK).sum())
+    return (f"{dark} of {len(pixels)} frames are dark; joints in them may be imagined",) if dark else ()
