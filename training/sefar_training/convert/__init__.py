@@ -1,4 +1,4 @@
-"""Weights in: checkpoints of others become checkpoint folders of ours, tensor by tensor and by name."""
+"""Convert published weights to checkpoint folders, tensor by tensor and by name."""
 
 from .convert import ConversionReport, convert
 from .files import ConversionError

@@ -1,4 +1,4 @@
-"""One conversion from end to end: find out what a source is, build our model, fill it, save it."""
+"""A conversion from start to end: detect what the source is, build the model, fill in the weights, save it."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ Format = Literal["sefar", "timm", "timesformer"]
 
 SAMPLE_FRAMES = (2, 2, 4)
 SEED = 0
-"""Of a new head, so that the same source gives the same checkpoint."""
+"""Seed of a new head, so that the same source gives the same checkpoint."""
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion produced.
+    """The result of a conversion.
 
     Attributes:
         folder: the checkpoint.
         source: what was converted.
         model: the model's description.
-        classes: K.
-        carried: tensors carried over.
-        derived: tensors made from those, or set to zero: the temporal ones that the source does not have.
+        classes: number of classes K.
+        carried: tensors that were copied.
+        derived: temporal tensors that the source does not have, copied from spatial ones or set to zero.
         new: tensors of a new, untrained head.
     """
 
@@ -53,9 +53,9 @@ class ConversionReport:
         frames = ", ".join(map(str, self.model.sample_frames))
         parts = [f"{self.carried} tensors converted"]
         if self.derived:
-            parts.append(f"{self.derived} temporal ones derived")
+            parts.append(f"{self.derived} temporal tensors derived")
         if self.new:
-            parts.append(f"{self.new} of a new, untrained head")
+            parts.append(f"{self.new} tensors of a new, untrained head")
         return (
             f"{self.folder}: {self.classes} {'class' if self.classes == 1 else 'classes'}, "
             f"{len(self.model.sample_frames)} elements ({frames}), {self.model.size} pixels; "
@@ -75,23 +75,23 @@ def convert(
     size: int | None = None,
     name: str = "unnamed",
 ) -> ConversionReport:
-    """Turn weights of others into a checkpoint folder of ours.
+    """Convert pretrained weights to a checkpoint folder.
 
     Args:
-        source: a checkpoint file of the SeFAR authors; a name of timm, or a file of one of its ViTs; a TimeSformer
-            folder of transformers, or its id on the hub.
-        out: the checkpoint folder to write; an earlier checkpoint there is replaced.
-        kind: what the source is; None to find out.
-        architecture: timm's name of the ViT that a file holds.
-        num_heads: attention heads, where the source does not tell.
+        source: a checkpoint file of the SeFAR authors; a timm model name, or a weights file of a timm ViT; a
+            TimeSformer folder in the format of transformers, or its hub id.
+        out: the checkpoint folder to write; an existing checkpoint is replaced.
+        kind: what the source is; None detects it.
+        architecture: timm's name for the ViT in a file.
+        num_heads: number of attention heads, if the source does not say.
         labels: text file, line n names class n; None for ``class_0`` and so on.
-        sample_frames: frames per temporal element, context last; None for the source's own, else (2, 2, 4).
-        size: side of the frames in pixels; None for the source's own. Position embeddings are interpolated.
-        name: what the data set is called, for people to read.
+        sample_frames: frames per temporal element, context last; None for the source's, else (2, 2, 4).
+        size: side of the frames in pixels; None for the source's. Position embeddings are interpolated.
+        name: name of the data set, for display.
 
     Raises:
-        ConversionError: if the source cannot be read or does not fit, or `out` is a folder of something else.
-        ClassesError: if the label file is malformed.
+        ConversionError: the source cannot be read or does not fit, or `out` exists and is not a checkpoint.
+        ClassesError: the label file is malformed.
     """
     _check_replaceable(out)
     read = _read(str(source), kind, architecture, num_heads, sample_frames)
@@ -133,23 +133,23 @@ def convert(
 
 
 def detect(source: str, architecture: str | None = None) -> Format:
-    """Find out what a source is.
+    """Detect what a source is.
 
     Raises:
-        ConversionError: if it is nothing we know.
+        ConversionError: it is none of the known formats.
     """
     path = Path(source)
     if path.is_dir():
         if not (path / CONFIG).is_file():
-            raise ConversionError(f"{source} holds no {CONFIG} that would tell what it is")
+            raise ConversionError(f"{source} has no {CONFIG}, so its format cannot be detected")
         config = read_json(path / CONFIG)
         if config.get("model_type") == "timesformer":
             return "timesformer"
         if "architecture" in config:
             return "timm"
         if "sample_frames" in (config.get("model") or {}):
-            raise ConversionError(f"{source} is a checkpoint of this project already")
-        raise ConversionError(f"{source} is neither a TimeSformer of transformers nor a model of timm")
+            raise ConversionError(f"{source} is already a checkpoint of this project")
+        raise ConversionError(f"{source} is neither a TimeSformer in the format of transformers nor a timm model")
     if path.exists():
         return "sefar" if architecture is None else "timm"
     if timm.is_model(source):
@@ -157,7 +157,7 @@ def detect(source: str, architecture: str | None = None) -> Format:
     if source.count("/") == 1 and not path.suffix:
         return "timesformer"
     raise ConversionError(
-        f"{source} is no file or folder, no name timm knows and no id on the Hugging Face hub (owner/name)"
+        f"{source} is not a file or folder, not a timm model name, and not a Hugging Face hub id (owner/name)"
     )
 
 
@@ -171,11 +171,11 @@ def _read(
     if kind is None:
         kind = detect(source, architecture)
     if kind not in get_args(Format):
-        raise ConversionError(f"no format {kind!r}; there are {', '.join(get_args(Format))}")
+        raise ConversionError(f"no format {kind!r}; choose one of {', '.join(get_args(Format))}")
     if kind == "timm" and num_heads is not None:
-        raise ConversionError("timm tells the number of heads of its ViTs; leave --num-heads out")
+        raise ConversionError("timm knows the number of heads of its ViTs; remove --num-heads")
     if kind != "timm" and architecture is not None:
-        raise ConversionError(f"--architecture names a ViT of timm, but {source} is taken for {kind}")
+        raise ConversionError(f"--architecture is for timm ViTs, but {source} has the format {kind}")
     path, frames = Path(source), sample_frames or SAMPLE_FRAMES
     if kind == "sefar":
         read = read_release(path, num_heads)
@@ -188,18 +188,18 @@ def _read(
         return read_vit_folder(path, frames)
     if path.exists():
         if architecture is None:
-            raise ConversionError(f"{source} does not say which ViT it holds: pass timm's name of it (--architecture)")
+            raise ConversionError(f"{source} does not say which ViT it is; pass timm's name with --architecture")
         return read_vit_file(path, architecture, frames)
     return read_pretrained_vit(source, frames)
 
 
 def _check_replaceable(out: Path) -> None:
-    """Only a checkpoint may be replaced: any other folder would be lost."""
+    """Refuse to replace anything but a checkpoint."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         try:
             read_info(out)
         except CheckpointError as error:
-            raise ConversionError(f"{out} is there already and is no checkpoint; choose another folder") from error
+            raise ConversionError(f"{out} exists and is not a checkpoint; choose another folder") from error
 
 
 def _labels(file: Path | None, source: Source, has_head: bool) -> tuple[str, ...]:
@@ -207,12 +207,12 @@ def _labels(file: Path | None, source: Source, has_head: bool) -> tuple[str, ...
         return tuple(f"class_{k}" for k in range(source.classes or 1))
     labels = ClassTable.read(file).labels
     if has_head and len(labels) != source.classes:
-        raise ConversionError(f"{file} names {len(labels)} classes, but {source.origin} has {source.classes}")
+        raise ConversionError(f"{file} has {len(labels)} class names, but {source.origin} has {source.classes} classes")
     return labels
 
 
 def _sizes(architecture: Architecture) -> dict[str, VariantName | Architecture]:
-    """The variant of these sizes, or the sizes themselves where they have no name."""
+    """The variant with these sizes, or the sizes themselves if no variant has them."""
     for name, variant in VARIANTS.items():
         if Architecture(**variant.model_dump(exclude={"size"})) == architecture:
             return {"variant": name}

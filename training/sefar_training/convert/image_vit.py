@@ -1,7 +1,7 @@
-"""Image ViTs of timm: a SeFAR backbone that starts as the image model, frame by frame.
+"""Image ViTs from timm: a SeFAR backbone that starts as the image model, applied to each frame.
 
-As in TimeSformer's start from ImageNet: temporal attention and its norm are copies of the spatial ones, its output
-projection is zero, so are the time embeddings. The head is new.
+As TimeSformer starts from ImageNet weights: temporal attention and its norm are copies of the spatial ones; its output
+projection and the time embeddings are zero. The head is new.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ CLASSIFIER = frozenset({"head.weight", "head.bias"})
 
 
 class ImageSource(Source):
-    """The weights of an image ViT, by timm's names."""
+    """The weights of an image ViT, under timm's names."""
 
     def spelled(self, ours: str) -> str | None:
-        """Timm's name of a tensor: the same, as far as it is about single images."""
+        """Timm's name for a tensor; it equals ours, but image models have no temporal tensors."""
         return image_name(ours)
 
     def derived(self, carried: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -46,29 +46,31 @@ class ImageSource(Source):
 
 
 def image_name(ours: str) -> str | None:
-    """Timm's name of a tensor of our model, or None where an image ViT has no such tensor."""
+    """Timm's name for a tensor of our model, or None if an image ViT has no such tensor."""
     if not ours.startswith(BACKBONE) or ".temporal_" in ours or ".time_embed." in ours:
         return None
     return ours.removeprefix(BACKBONE)
 
 
 def read_pretrained_vit(name: str, sample_frames: tuple[int, ...]) -> ImageSource:
-    """Fetch a ViT's pretrained weights as timm does, from its cache or the hub.
+    """Load a ViT's pretrained weights through timm, from its cache or the hub.
 
     Args:
-        name: a name timm knows, e.g. ``vit_small_patch16_224.augreg_in21k_ft_in1k``.
+        name: a timm model name, e.g. ``vit_small_patch16_224.augreg_in21k_ft_in1k``.
         sample_frames: frames per temporal element, context last.
 
     Raises:
-        ConversionError: if timm has no such weights, they cannot be fetched, or the architecture is unfit.
+        ConversionError: timm has no such weights, they cannot be downloaded, or the architecture does not fit.
     """
     vit = _build(name)
     if not timm.is_model_pretrained(name):
-        raise ConversionError(f"timm has no pretrained weights of {name}; pass a file, and the name as --architecture")
+        raise ConversionError(
+            f"timm has no pretrained weights for {name}; pass a weights file, with --architecture {name}"
+        )
     try:
         state = timm.create_model(name, pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:
-        raise ConversionError(f"the weights of {name} cannot be fetched: {error}") from error
+        raise ConversionError(f"the weights of {name} cannot be downloaded: {error}") from error
     return describe_vit(vit, state, name, sample_frames)
 
 
@@ -78,13 +80,13 @@ def read_vit_file(
     """Read a ViT's weights from a file.
 
     Args:
-        file: .safetensors, or what `torch.save` wrote.
-        name: timm's name of the architecture.
+        file: a .safetensors file, or one that `torch.save` wrote.
+        name: timm's name for the architecture.
         sample_frames: frames per temporal element, context last.
-        said: what is known of the weights (``mean``, ``std``); None for what timm says of the name.
+        said: preprocessing of the weights (``mean``, ``std``); None for timm's values for the name.
 
     Raises:
-        ConversionError: if the file cannot be read, or the architecture is unfit.
+        ConversionError: the file cannot be read, or the architecture does not fit.
     """
     vit = _build(name)
     state = state_dict_in(read_weights_file(file), ["state_dict", "model"], file)
@@ -92,7 +94,7 @@ def read_vit_file(
 
 
 def read_vit_folder(folder: Path, sample_frames: tuple[int, ...]) -> ImageSource:
-    """Read a folder as timm publishes them: `config.json` names the architecture, beside `model.safetensors`."""
+    """Read a folder as timm publishes it: `config.json` with the architecture, and `model.safetensors`."""
     config = read_json(folder / "config.json")
     said = config.get("pretrained_cfg")
     return read_vit_file(
@@ -110,28 +112,28 @@ def describe_vit(
     sample_frames: tuple[int, ...],
     said: Mapping[str, Any] | None = None,
 ) -> ImageSource:
-    """Say what a ViT's weights are.
+    """Describe a ViT's weights as a source.
 
     Args:
-        vit: the architecture; its own weights are not looked at.
-        state: the weights, by timm's names.
+        vit: the architecture; its own weights are ignored.
+        state: the weights, under timm's names.
         origin: where they come from, for messages.
         sample_frames: frames per temporal element, context last.
-        said: what is known of the weights; None for what timm says of the architecture.
+        said: preprocessing of the weights; None for timm's values for the architecture.
 
     Raises:
-        ConversionError: if a SeFAR backbone cannot compute what this ViT computes; the message says why.
+        ConversionError: a SeFAR backbone cannot compute what this ViT computes; the message says why.
     """
     if "cls_token" not in state:
         raise ConversionError(f"{origin} has no class token, which each temporal element needs")
     block = vit.blocks[0]
     if not isinstance(block, Block):
-        raise ConversionError(f"{origin} has layers of another kind ({type(block).__name__}) than ours")
+        raise ConversionError(f"{origin} has layers of the type {type(block).__name__}, which SeFAR does not have")
     activation = getattr(block.mlp, "act", None)
     if not isinstance(activation, nn.GELU) or activation.approximate != "none":
-        raise ConversionError(f"{origin} has another activation ({activation}) than our exact GELU")
+        raise ConversionError(f"{origin} has the activation {activation}; SeFAR needs exact GELU")
     if block.norm1.eps != BACKBONE_EPS:
-        raise ConversionError(f"{origin} has layer norms of eps {block.norm1.eps}, not {BACKBONE_EPS}")
+        raise ConversionError(f"{origin} has layer norms with eps {block.norm1.eps}; SeFAR needs {BACKBONE_EPS}")
     if said is None:
         said = vit.pretrained_cfg or {}
     measured = measure(state, image_name, origin)
@@ -150,14 +152,14 @@ def describe_vit(
 
 
 def _build(name: str) -> VisionTransformer:
-    """The architecture alone: no memory for weights."""
+    """Build the architecture without allocating its weights."""
     if not timm.is_model(name):
-        raise ConversionError(f"timm knows no model {name!r}")
+        raise ConversionError(f"timm has no model {name!r}")
     try:
         with torch.device("meta"):
             vit = timm.create_model(name)
     except RuntimeError as error:  # a name with a tag that does not exist
         raise ConversionError(f"timm cannot build {name}: {error}") from error
     if not isinstance(vit, VisionTransformer):
-        raise ConversionError(f"{name} is no plain vision transformer, but a {type(vit).__name__}")
+        raise ConversionError(f"{name} is not a plain vision transformer but a {type(vit).__name__}")
     return vit

@@ -1,6 +1,6 @@
 """Checkpoints of the SeFAR authors' release: ``{"epoch", "model_state", "optimizer_state", "cfg"}`` in a .pyth file.
 
-The whole model is carried over, head included, so that a converted checkpoint computes what the release computes.
+The whole model is converted, including the head, so that a converted checkpoint computes what the release computes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RELEASE_HEAD = {
 
 
 def release_name(ours: str) -> str:
-    """The authors' name of a tensor of our model, e.g. ``fc.bias`` of ``head.classifier.bias``."""
+    """The authors' name for a tensor of our model, e.g. ``fc.bias`` for ``head.classifier.bias``."""
     if ours.startswith(BACKBONE):
         return RELEASE_BACKBONE + ours.removeprefix(BACKBONE)
     _, module, parameter = ours.split(".")
@@ -43,7 +43,7 @@ class ReleaseSource(Source):
     """A checkpoint of the authors' release."""
 
     def spelled(self, ours: str) -> str:
-        """The authors' name of a tensor."""
+        """The authors' name for a tensor."""
         return release_name(ours)
 
 
@@ -52,10 +52,10 @@ def read_release(file: Path, num_heads: int | None = None) -> ReleaseSource:
 
     Args:
         file: the .pyth file.
-        num_heads: attention heads, where neither the settings in the file nor the width tell.
+        num_heads: number of attention heads, if neither the settings in the file nor the width determine it.
 
     Raises:
-        ConversionError: if the file is no such checkpoint, or the number of heads is open.
+        ConversionError: the file is not such a checkpoint, or the number of heads is unknown.
     """
     content = read_weights_file(file)
     state = state_dict_in(content, ["model_state"], file)
@@ -66,21 +66,21 @@ def read_release(file: Path, num_heads: int | None = None) -> ReleaseSource:
 def describe_release(
     state: Mapping[str, Tensor], origin: str, settings: Mapping[str, Any], num_heads: int | None = None
 ) -> ReleaseSource:
-    """Read from the tensors, by the authors' names, what model they are.
+    """Infer the model from its tensors, which have the authors' names.
 
     Args:
-        state: tensors; their shapes suffice.
+        state: tensors; only their shapes are used.
         origin: where they come from, for messages.
-        settings: the authors' settings, as far as the file holds them.
+        settings: the authors' settings, as far as the file contains them.
         num_heads: see `read_release`.
 
     Raises:
-        ConversionError: if the tensors are no such model, or the number of heads is open.
+        ConversionError: the tensors are not such a model, or the number of heads is unknown.
     """
     if not any(name.startswith(RELEASE_BACKBONE) for name in state):
         raise ConversionError(
-            f"{origin} is no checkpoint of the SeFAR release: no tensor's name begins with {RELEASE_BACKBONE}. "
-            "Of a ViT's weights pass timm's name as well (--architecture)"
+            f"{origin} is not a checkpoint of the SeFAR release: no tensor name begins with {RELEASE_BACKBONE}. "
+            "If these are the weights of a ViT, pass timm's name with --architecture"
         )
     measured = measure(state, release_name, origin)
     embeddings = [
@@ -90,8 +90,8 @@ def describe_release(
     classifier = release_name("head.classifier.weight")
     if len(embeddings) < 2 or any(len(shape) != 3 for shape in embeddings) or classifier not in state:
         raise ConversionError(
-            f"{origin} is no SeFAR checkpoint: it needs {RELEASE_BACKBONE}time_embed.0, .1 … for two or more temporal "
-            f"elements, and {classifier}"
+            f"{origin} is not a SeFAR checkpoint: it needs {RELEASE_BACKBONE}time_embed.0, .1 … for two or more "
+            f"temporal elements, and {classifier}"
         )
     data = _section(settings, "DATA")
     return ReleaseSource(
@@ -114,21 +114,21 @@ def _heads(dim: int, settings: Mapping[str, Any], num_heads: int | None, origin:
         return stated
     if dim % HEAD_DIM:
         raise ConversionError(
-            f"{origin} has width {dim}, which is no multiple of {HEAD_DIM}, the width of a head in the release: "
-            "pass the number of heads (--num-heads)"
+            f"{origin} has width {dim}, which is not a multiple of {HEAD_DIM}, the width of a head in the release; "
+            "pass the number of heads with --num-heads"
         )
     return dim // HEAD_DIM
 
 
 class _SettingsLoader(yaml.SafeLoader):
-    """Plain YAML, and the tuples that the authors' settings are dumped with."""
+    """Plain YAML, plus the tuples in the authors' settings."""
 
 
 _SettingsLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_sequence)
 
 
 def _settings(text: Any) -> Mapping[str, Any]:
-    """The authors' settings; empty where the file has none that can be read without running code."""
+    """The authors' settings; empty if the file has none that can be read without running code."""
     if not isinstance(text, str):
         return text if isinstance(text, dict) else {}
     try:

@@ -1,4 +1,4 @@
-"""What every source has in common: sizes read from tensors, and tensors taken by name with none left over."""
+"""What all sources share: sizes inferred from tensors, and a one-to-one mapping of tensors by name."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Rgb = tuple[float, float, float]
 
 MEAN: Rgb = (0.45, 0.45, 0.45)
 STD: Rgb = (0.225, 0.225, 0.225)
-"""TimeSformer's, for sources that do not say."""
+"""TimeSformer's values, for sources that do not state theirs."""
 
 BACKBONE = "backbone."
 SHOWN = 8
 
 
 class NamesError(ConversionError):
-    """Tensors of a source and of our model do not match one to one.
+    """The tensors of a source and of our model do not match one to one.
 
     Attributes:
-        leftover: names in the source that our model has no place for.
-        missing: names, as the source would spell them, that our model needs and the source lacks.
-        reshaped: names of tensors that have another shape than our model's.
+        leftover: names in the source that our model does not have.
+        missing: names in the source's convention that our model needs and the source lacks.
+        reshaped: names of tensors with a different shape than in our model.
     """
 
     def __init__(self, origin: str, leftover: list[str], missing: list[str], reshaped: Mapping[str, str]) -> None:
@@ -40,29 +40,29 @@ class NamesError(ConversionError):
         told = [
             f"{what}: {', '.join(names[:SHOWN])}" + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
             for what, names in (
-                ("no place in our model for", leftover),
-                ("missing", missing),
-                ("of another shape than our model's", list(reshaped.values())),
+                ("unknown tensors", leftover),
+                ("missing tensors", missing),
+                ("tensors of the wrong shape", list(reshaped.values())),
             )
             if names
         ]
-        super().__init__(f"{origin} does not fit. Tensors {'; '.join(told)}")
+        super().__init__(f"{origin} does not fit the model: {'; '.join(told)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Weights of others and what they are.
+    """Pretrained weights and their description.
 
     Attributes:
         origin: where they come from, for messages.
-        state: tensors by the source's own names.
+        state: tensors, under the source's names.
         architecture: sizes of the backbone.
-        size: side in pixels of the frames they are for.
+        size: side of the input frames in pixels.
         sample_frames: frames per temporal element, context last.
-        classes: rows of the source's classifier, or None where it has none.
-        mean: per RGB channel on [0, 1].
-        std: per RGB channel on [0, 1].
-        left_out: names in `state` that are not carried over, by intention.
+        classes: rows of the source's classifier, or None if it has none.
+        mean: per RGB channel in [0, 1].
+        std: per RGB channel in [0, 1].
+        left_out: names in `state` that are deliberately not converted.
     """
 
     origin: str
@@ -76,21 +76,21 @@ class Source:
     left_out: frozenset[str] = frozenset()
 
     def spelled(self, ours: str) -> str | None:
-        """The source's name of our tensor, or None where it has no such tensor."""
+        """The source's name for our tensor, or None if it has no such tensor."""
         raise NotImplementedError
 
     def derived(self, carried: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors of ours that the source does not have by name but that follow from it, by our names."""
+        """Tensors that the source does not have but that follow from its tensors, under our names."""
         return {}
 
     def carry(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Take the source's tensors, by our names.
+        """The source's tensors, under our names.
 
         Args:
             ours: every tensor of our model, for names and shapes.
 
         Raises:
-            NamesError: if a tensor is left over on either side, or has another shape.
+            NamesError: a tensor has no counterpart, on either side, or a different shape.
         """
         names = {name: theirs for name in ours if (theirs := self.spelled(name)) is not None}
         wanted = set(names.values())
@@ -106,10 +106,10 @@ class Source:
         return {name: self.state[theirs] for name, theirs in names.items()}
 
     def resized(self, size: int) -> Self:
-        """The same for frames of another size: position embeddings interpolated (bicubic), all else as it is.
+        """The same weights for another frame size, with position embeddings interpolated (bicubic).
 
         Raises:
-            ConversionError: if `size` is not a multiple of the patch size.
+            ConversionError: `size` is not a multiple of the patch size.
         """
         patch = self.architecture.patch
         if size == self.size:
@@ -123,7 +123,7 @@ class Source:
 
 
 class Measured(NamedTuple):
-    """Sizes that tensors tell by themselves."""
+    """Sizes that follow from the shapes of tensors."""
 
     patch: int
     dim: int
@@ -132,21 +132,21 @@ class Measured(NamedTuple):
 
 
 def measure(state: Mapping[str, Any], spelled: Callable[[str], str | None], origin: str) -> Measured:
-    """Read patch, width, depth and frame size from the shapes of a source's tensors.
+    """Infer patch size, width, depth and frame size from the shapes of a source's tensors.
 
     Args:
-        state: tensors by the source's names.
-        spelled: the source's name of our tensor.
+        state: tensors, under the source's names.
+        spelled: gives the source's name for our tensor.
         origin: where they come from, for messages.
 
     Raises:
-        ConversionError: if the tensors are no transformer over square patches with a class token.
+        ConversionError: the tensors are not a transformer over square patches with a class token.
     """
 
     def shape(ours: str) -> tuple[int, ...]:
         name = spelled(BACKBONE + ours)
         if name not in state:
-            raise ConversionError(f"{origin} is not what it is taken for: it has no tensor {name}")
+            raise ConversionError(f"{origin} does not have the expected format: it has no tensor {name}")
         return tuple(state[name].shape)
 
     projection, positions = shape("patch_embed.proj.weight"), shape("pos_embed")
@@ -156,7 +156,7 @@ def measure(state: Mapping[str, Any], spelled: Callable[[str], str | None], orig
     side = math.isqrt(max(positions[1] - 1, 0)) if len(positions) == 3 else 0
     if side < 1 or positions[1] != 1 + side**2:
         raise ConversionError(
-            f"{origin} has no position embedding of a class token and a square of patches: it is {positions}"
+            f"{origin} has no position embedding for a class token and a square of patches: its shape is {positions}"
         )
     depth = 0
     while spelled(f"{BACKBONE}blocks.{depth}.norm1.weight") in state:
@@ -165,10 +165,10 @@ def measure(state: Mapping[str, Any], spelled: Callable[[str], str | None], orig
 
 
 def describe(measured: Measured, heads: int, origin: str) -> Architecture:
-    """Put measured sizes and the number of heads together.
+    """Combine measured sizes with the number of heads.
 
     Raises:
-        ConversionError: if they contradict each other.
+        ConversionError: they contradict each other.
     """
     try:
         return Architecture(patch=measured.patch, dim=measured.dim, depth=measured.depth, heads=heads)
@@ -178,7 +178,7 @@ def describe(measured: Measured, heads: int, origin: str) -> Architecture:
 
 
 def rgb(value: Any, default: Rgb) -> Rgb:
-    """Three numbers out of another project's settings, or the default where they are not that."""
+    """Read three numbers from another project's settings; the default if the value is anything else."""
     if isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(v, int | float) for v in value):
         return (float(value[0]), float(value[1]), float(value[2]))
     return default

@@ -1,6 +1,6 @@
 """TimeSformer folders of Hugging Face transformers (`TimesformerForVideoClassification`), read without that package.
 
-The whole backbone is carried over; the Kinetics classifier has no place behind temporal elements, and the head is new.
+The whole backbone is converted. The Kinetics classifier does not fit temporal elements, so the head is new.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ REQUIRED = {
     "layer_norm_eps": BACKBONE_EPS,
     "qkv_bias": True,
 }
-"""What our backbone computes, and with which value transformers leaves a key out."""
+"""Settings that our backbone needs; they are also the defaults of transformers for keys that are left out."""
 
 
 class TimesformerSource(Source):
-    """The weights of a TimeSformer, by transformers' names without their prefix."""
+    """The weights of a TimeSformer, under transformers' names without their prefix."""
 
     def spelled(self, ours: str) -> str | None:
-        """Transformers' name of a tensor."""
+        """Transformers' name for a tensor."""
         return timesformer_name(ours)
 
     def derived(self, carried: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The time embedding of each element: TimeSformer's own, resampled as it does for another number of frames."""
+        """The time embedding of each element: TimeSformer's, resampled to the number of frames as TimeSformer does."""
         time_1DF = self.state[TIME].transpose(1, 2)
         return {
             f"{BACKBONE}time_embed.{e}": F.interpolate(time_1DF, size=frames, mode="nearest").transpose(1, 2)
@@ -68,7 +68,7 @@ class TimesformerSource(Source):
 
 
 def timesformer_name(ours: str) -> str | None:
-    """Transformers' name of a tensor of our model, or None where it has none by that name."""
+    """Transformers' name for a tensor of our model, or None if it has no such tensor."""
     if not ours.startswith(BACKBONE) or ".time_embed." in ours:
         return None
     name = ours.removeprefix(BACKBONE)
@@ -82,10 +82,10 @@ def timesformer_name(ours: str) -> str | None:
 
 
 def fetch_timesformer(name: str) -> Path:
-    """Fetch a model's folder from the hub, or from its cache.
+    """Download a model's folder from the hub, or find it in the cache.
 
     Raises:
-        ConversionError: if it cannot be had.
+        ConversionError: it cannot be downloaded.
     """
     try:
         folder = Path(snapshot_download(name, allow_patterns=[CONFIG, PREPROCESSOR, WEIGHTS[0]]))
@@ -93,35 +93,35 @@ def fetch_timesformer(name: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=[CONFIG, PREPROCESSOR, WEIGHTS[1]]))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise ConversionError(
-            f"{name} is no folder here, and cannot be fetched from the Hugging Face hub: {error}"
+            f"{name} is not a local folder, and cannot be downloaded from the Hugging Face hub: {error}"
         ) from error
     return folder
 
 
 def read_timesformer(folder: Path, sample_frames: tuple[int, ...], num_heads: int | None = None) -> TimesformerSource:
-    """Read a folder of transformers.
+    """Read a folder in the format of transformers.
 
     Args:
-        folder: with `config.json` and `model.safetensors` (or `pytorch_model.bin`, read without running code).
+        folder: has `config.json` and `model.safetensors` (or `pytorch_model.bin`, read without running code).
         sample_frames: frames per temporal element, context last.
-        num_heads: attention heads in place of those in the config.
+        num_heads: number of attention heads; None for the config's.
 
     Raises:
-        ConversionError: if the folder is no TimeSformer, or one that our backbone does not compute.
+        ConversionError: the folder is not a TimeSformer, or our backbone cannot compute what it computes.
     """
     config = read_json(folder / CONFIG)
     if config.get("model_type") != "timesformer":
         raise ConversionError(f"{folder / CONFIG} describes a {config.get('model_type')!r} model, not 'timesformer'")
     for key, value in REQUIRED.items():
         if config.get(key, value) != value:
-            raise ConversionError(f"{folder} has {key} {config[key]!r}; our backbone has {value!r}")
+            raise ConversionError(f"{folder} has {key} {config[key]!r}; SeFAR needs {value!r}")
     file = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
     if file is None:
-        raise ConversionError(f"{folder} holds no weights: neither {' nor '.join(WEIGHTS)}")
+        raise ConversionError(f"{folder} has no weights: neither {' nor '.join(WEIGHTS)}")
     named = state_dict_in(read_weights_file(file), [], file)
     state = {name.removeprefix("timesformer."): value for name, value in named.items()}
     if TIME not in state or state[TIME].ndim != 3:
-        raise ConversionError(f"{file} is no TimeSformer: it has no tensor {TIME}")
+        raise ConversionError(f"{file} is not a TimeSformer: it has no tensor {TIME}")
     heads = num_heads if num_heads is not None else config.get("num_attention_heads", 12)
     measured = measure(state, timesformer_name, str(file))
     pixels = _pixels(folder)

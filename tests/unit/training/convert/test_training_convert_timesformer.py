@@ -83,7 +83,7 @@ def test_timesformer_folder_is_carried_over_whole(small_model: Callable[..., Sef
 
 
 def test_timesformer_from_the_hub(small_model: Callable[..., SefarModel], tmp_path: Path, hub_cache: Path) -> None:
-    with pytest.raises(ConversionError, match="own/timesformer is no folder here, and cannot be fetched"):
+    with pytest.raises(ConversionError, match="own/timesformer is not a local folder, and cannot be downloaded"):
         convert("own/timesformer", tmp_path / "out")
     save_timesformer(tmp_path / "hf", small_model(), frames=8)
     in_hub_cache(hub_cache, "own/timesformer", {file.name: file.read_bytes() for file in (tmp_path / "hf").iterdir()})
@@ -93,7 +93,7 @@ def test_timesformer_from_the_hub(small_model: Callable[..., SefarModel], tmp_pa
 @pytest.mark.parametrize(
     ("config", "why"),
     [
-        ({"attention_type": "space_only"}, "attention_type 'space_only'; our backbone has 'divided_space_time'"),
+        ({"attention_type": "space_only"}, "attention_type 'space_only'; SeFAR needs 'divided_space_time'"),
         ({"layer_norm_eps": 1e-12}, "layer_norm_eps 1e-12"),
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"model_type": "vivit"}, "is neither a TimeSformer"),
@@ -111,10 +111,10 @@ def test_timesformer_that_computes_something_else_is_refused(
 def test_timesformer_folder_without_weights(small_model: Callable[..., SefarModel], tmp_path: Path) -> None:
     save_timesformer(tmp_path / "hf", small_model(), frames=8)
     (tmp_path / "hf" / "model.safetensors").unlink()
-    with pytest.raises(ConversionError, match=r"holds no weights: neither model\.safetensors nor pytorch_model\.bin"):
+    with pytest.raises(ConversionError, match=r"has no weights: neither model\.safetensors nor pytorch_model\.bin"):
         convert(tmp_path / "hf", tmp_path / "out")
     (tmp_path / "hf" / "config.json").unlink()
-    with pytest.raises(ConversionError, match=r"holds no config\.json that would tell what it is"):
+    with pytest.raises(ConversionError, match=r"has no config\.json, so its format cannot be detected"):
         convert(tmp_path / "hf", tmp_path / "out")
 
 
