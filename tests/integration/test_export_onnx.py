@@ -140,7 +140,7 @@ def test_one_file_without_dropout_or_source_paths(exported: export.ExportReport)
 def test_export_reports_small_differences(exported: export.ExportReport) -> None:
     assert set(exported.differences) == {"logits", "embedding", "tokens", "mc_logits"}
     assert max(exported.differences.values()) < 1e-4
-    assert "model.onnx: 7." in str(exported) and "at batches 1, 2, 3, 8: logits" in str(exported)
+    assert "model.onnx: 7." in str(exported) and "at batch sizes 1, 2, 3, 8: logits" in str(exported)
 
 
 def test_export_leaves_the_model_as_it_was(model: SefarModel, exported: export.ExportReport) -> None:

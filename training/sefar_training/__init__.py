@@ -1,1 +1,1 @@
-"""Training: SynthGym, the SeFAR model, its training, and the export to ONNX. Needs the `train` extra."""
+"""Training: SynthGym, the SeFAR model, training and export to ONNX. Needs the `train` extra."""

@@ -12,7 +12,7 @@ PLACES = {
     "BB": "on the balance beam",
     "VT": "on the vault",
 }
-"""Where each event takes place, by the letters that labels begin with."""
+"""Where each event takes place, by the letters at the beginning of labels."""
 
 _WORDINGS = (
     "A gymnast performs {what} {place}.",
@@ -34,13 +34,13 @@ _LABEL = re.compile(r"\((?P<event>[A-Z]{2})\) (?P<what>.+)")
 
 
 def split_label(label: str) -> tuple[str | None, str]:
-    """The event that a label begins with, or None, and the action: ``(FX) split jump`` is ``FX``, ``split jump``."""
+    """Split a label into its event, or None, and the action: ``(FX) split jump`` gives ``FX`` and ``split jump``."""
     found = _LABEL.fullmatch(label)
     return (None, label) if found is None or found["event"] not in PLACES else (found["event"], found["what"])
 
 
 def label_captions(label: str) -> list[str]:
-    """Every wording for a label, of this data set or another; those without an event in the label say no place."""
+    """Every wording for a label. Wordings for labels without an event name no place."""
     event, what = split_label(label)
     if event is None:
         return [wording.format(what=what) for wording in _WORDINGS_WITHOUT_PLACE]
@@ -49,6 +49,6 @@ def label_captions(label: str) -> list[str]:
 
 
 def caption(label: str, seed: int) -> str:
-    """One wording for a label; the same seed gives the same one."""
+    """Choose one wording for a label; the same seed gives the same one."""
     wordings = label_captions(label)
     return wordings[int(np.random.default_rng([seed, 1]).integers(len(wordings)))]

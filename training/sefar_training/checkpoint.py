@@ -1,4 +1,4 @@
-"""A trained model on disk: a folder of `model.safetensors` and `config.json`, written whole or not at all."""
+"""A trained model on disk: a folder with `model.safetensors` and `config.json`, written atomically."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ CONFIG = "config.json"
 
 
 class CheckpointError(SefarError, ValueError):
-    """A folder is no checkpoint of ours, or does not fit the model it is loaded into."""
+    """A folder is not a checkpoint, or does not fit the model that it is loaded into."""
 
 
 class CheckpointInfo(BaseModel):
-    """All that is needed to rebuild, serve and judge the weights.
+    """Everything that is needed to rebuild, serve and evaluate the model.
 
     Attributes:
         model: variant and preprocessing.
-        dataset: what it was trained on, for people to read.
+        dataset: name of the training data, for display.
         labels: class names.
-        attributes: of each class; may be empty.
-        opposites: of each class; may be empty.
+        attributes: attributes of each class; may be empty.
+        opposites: opposite of each class; may be empty.
         recipe: the training recipe as it ran, or None.
-        metrics: figures reached, e.g. the evaluation report.
+        metrics: results, e.g. the evaluation report.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +54,7 @@ class CheckpointInfo(BaseModel):
 
 
 def save_checkpoint(folder: Path, model: SefarModel, info: CheckpointInfo) -> Path:
-    """Write a checkpoint; one of the same name is replaced only once the new one is complete.
+    """Write a checkpoint atomically; an existing one is replaced.
 
     Returns:
         The folder.
@@ -69,13 +69,13 @@ def read_info(folder: Path) -> CheckpointInfo:
     """Read a checkpoint's description without its weights.
 
     Raises:
-        CheckpointError: if the folder is no checkpoint.
+        CheckpointError: the folder is not a checkpoint.
     """
     try:
         return CheckpointInfo.model_validate_json((folder / CONFIG).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(
-            f"{folder} is no checkpoint: it has no {CONFIG}; give the folder that training ends with, "
+            f"{folder} is not a checkpoint: it has no {CONFIG}. Give the checkpoint folder inside a run, "
             "e.g. runs/synthgym_sefar/final"
         ) from error
     except ValidationError as error:
@@ -90,10 +90,10 @@ def _read_weights(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path) -> tuple[SefarModel, CheckpointInfo]:
-    """Rebuild a model, in eval mode on the CPU.
+    """Load a model in eval mode on the CPU.
 
     Raises:
-        CheckpointError: if the folder is no checkpoint or its weights do not fit its description.
+        CheckpointError: the folder is not a checkpoint, or its weights do not fit its description.
     """
     info = read_info(folder)
     config = info.model
@@ -113,10 +113,10 @@ def load_checkpoint(folder: Path) -> tuple[SefarModel, CheckpointInfo]:
 
 
 def init_backbone(model: SefarModel, folder: Path) -> None:
-    """Start a model's backbone from another run's, e.g. the pretext's; the head keeps its own weights.
+    """Load the backbone of a checkpoint, e.g. of the pretext, into a model. The head keeps its weights.
 
     Raises:
-        CheckpointError: if the backbones differ in variant or architecture, size or elements.
+        CheckpointError: the backbones differ in architecture, size or elements.
     """
     prefix = "backbone."
     weights = {k.removeprefix(prefix): v for k, v in _read_weights(folder).items() if k.startswith(prefix)}

@@ -1,7 +1,7 @@
-"""Recipes: what a training run is, as typed objects that are validated before anything starts.
+"""Recipes of training runs, as typed objects that are validated before training starts.
 
-A recipe is a YAML file. `load_recipe` reads it, applies `key=value` overrides with dotted keys, and
-names the offending key when something does not fit.
+A recipe is a YAML file. `load_recipe` reads it and applies ``dotted.key=value`` overrides; errors name the offending
+key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .model import VARIANTS, Architecture, VariantName
 from .recipe import read_recipe
 
 Perturbation = Literal["none", "moderate", "shuffle", "reverse-all", "channel-flip"]
-"""What the strong view does to time (METHOD section 2)."""
+"""Temporal perturbation of the strong view; see `sefar_training.semisupervised.frame_order`."""
 
 Rgb = tuple[float, float, float]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -29,18 +29,18 @@ class _Strict(BaseModel):
 
 
 class ModelConfig(_Strict):
-    """The model and the preprocessing it is trained for.
+    """The model and its preprocessing.
 
     Attributes:
         variant: named sizes, see `sefar_training.model.VARIANTS`.
-        architecture: sizes that replace the variant's, for a model that has no name; or None.
-        sample_frames: frames per temporal element, fine ones first, context last.
-        layout: where the elements' frames come from.
-        size: side in pixels of the square the model sees; a multiple of the patch size.
-        resize: short side in pixels that frames are scaled to at inference, before the central square.
-        mean: per RGB channel on [0, 1].
-        std: per RGB channel on [0, 1].
-        dropout: rate between embedding and classifier, in training and in the Monte-Carlo samples that η comes from.
+        architecture: sizes to use instead of the variant's, or None.
+        sample_frames: frames per temporal element, fine elements first, context last.
+        layout: where the frames of each element come from.
+        size: side of the square model input in pixels; a multiple of the patch size.
+        resize: short side in pixels that frames are scaled to at inference, before the central square is cropped.
+        mean: per RGB channel in [0, 1].
+        std: per RGB channel in [0, 1].
+        dropout: rate between embedding and classifier, in training and in the Monte-Carlo samples behind η.
     """
 
     variant: VariantName = "tiny"
@@ -60,12 +60,12 @@ class ModelConfig(_Strict):
 
     @property
     def sizes(self) -> Architecture:
-        """The backbone's sizes: the variant's, or those that replace them."""
+        """The backbone's sizes: `architecture` if set, else the variant's."""
         return self.architecture or VARIANTS[self.variant]
 
     @property
     def sizes_name(self) -> str:
-        """The variant's name, or width and depth where the sizes have no name, e.g. ``192x12``."""
+        """The variant's name, or width and depth if `architecture` is set, e.g. ``192x12``."""
         return self.variant if self.architecture is None else f"{self.architecture.dim}x{self.architecture.depth}"
 
     @model_validator(mode="after")
@@ -80,13 +80,13 @@ class ModelConfig(_Strict):
 
 
 class RegularizationConfig(_Strict):
-    """What keeps the model from memorising.
+    """Regularisation.
 
     Attributes:
-        drop_path: stochastic depth at the last layer, rising linearly from 0 at the first.
-        label_smoothing: share of the target spread over all classes.
-        freeze_stem: leave what turns pixels into tokens as `init` made it, batch statistics included; a quarter
-            of `tiny`'s training time, and nothing that a few labels could teach it better.
+        drop_path: rate of stochastic depth at the last layer; it rises linearly from 0 at the first.
+        label_smoothing: share of the target that is spread over all classes.
+        freeze_stem: keep the stem as in `init`, including batch statistics. Saves a quarter of `tiny`'s training
+            time; a few labels could not improve the stem.
     """
 
     drop_path: Rate = 0.0
@@ -95,29 +95,29 @@ class RegularizationConfig(_Strict):
 
 
 class DataConfig(_Strict):
-    """Where the clips are and how they are varied.
+    """Where the clips are, and how they are augmented.
 
-    A recipe may name the folder of its lists once, as ``lists``: the four lists are then relative to it.
+    A recipe may set ``lists``, the folder of its lists; the four lists are then relative to it.
 
     Attributes:
-        name: what the data set is called, for people to read.
-        root: folder that relative paths in the lists, and the files below, are relative to.
+        name: name of the data set, for display.
+        root: folder that relative paths in the lists and the files below are relative to.
         train: list file of `path label` lines.
-        unlabel: list file of clips without labels (their numbers, where given, only serve to tell how often
-            a pseudo-label is right), or None; needed by every method but ``supervised``.
-        val: list file evaluated after every epoch, or None.
-        test: list file evaluated at the end, or None.
-        labels: class names, line n is class n; None numbers the classes up to the highest in the lists.
-        classes: JSON with attributes and opposites per class, or None where the data set has none.
-        poses: ``.npz`` file of per-frame pose targets; needed by the pretext alone.
+        unlabel: list file of clips without labels, or None; needed by every method except ``supervised``. Labels in it
+            only measure how often pseudo-labels are right.
+        val: list file to evaluate after every epoch, or None.
+        test: list file to evaluate at the end, or None.
+        labels: file of class names, line n is class n; None numbers the classes up to the highest label in the lists.
+        classes: JSON file of attributes and opposites per class, or None if the data set has none.
+        poses: ``.npz`` file of per-frame pose targets; only for the task ``pretext``.
         remap: replacements of path prefixes in the lists, e.g. ``{"/root/video/": "videos/"}``.
-        scale: range of the short side in pixels that training clips are scaled to before a random
-            square of the model's size is cut; None for the paper's 256-320 to 224, in proportion.
-        flip: probability of mirroring a training clip left to right.
-        strong: strength on [0, 1] of the strong view's colour jitter, blur and erasing; 0 is the weak
-            view's own range, as in the paper.
-        cache_gb: memory that the decoded frames of each list may take; 0 decodes every clip anew each epoch.
-        workers: processes preparing batches; 0 prepares them in the training process.
+        scale: range of the short side in pixels that training clips are scaled to before a random square is cropped;
+            None for the paper's 256 to 320 for a size of 224, in proportion.
+        flip: probability of a horizontal flip of a training clip.
+        strong: strength in [0, 1] of the strong view's colour jitter, blur and erasing; 0, as in the paper, adds
+            nothing to the weak view.
+        cache_gb: memory for decoded frames, per list; 0 decodes every clip in each epoch.
+        workers: processes that prepare batches; 0 prepares them in the training process.
         max_broken: training clips that may fail to decode before the run stops; each is logged by name.
     """
 
@@ -143,10 +143,10 @@ class DataConfig(_Strict):
     def _lists_in_one_folder(cls, fields: Any) -> Any:
         if not isinstance(fields, dict) or "lists" not in fields:
             return fields
-        # Resolved here, so that a recipe written back is complete in itself.
+        # Resolved here, so that the recipe stored in a checkpoint is self-contained.
         folder = fields["lists"]
         if not isinstance(folder, str | Path):
-            raise ValueError("lists is the folder of the lists")
+            raise ValueError("lists must be the path of a folder")
         lists = {key: Path(folder) / fields[key] for key in ("train", "unlabel", "val", "test") if fields.get(key)}
         return {key: value for key, value in fields.items() if key != "lists"} | lists
 
@@ -161,21 +161,22 @@ class OptimConfig(_Strict):
     """Optimiser, learning rate and length of a run.
 
     Attributes:
-        epochs: passes over the training clips: over the unlabelled list where a method uses one.
-        steps_per_epoch: length of an epoch in steps; None for one pass. Lists shorter than that are gone
-            through again in another order, so that methods can be compared at an equal number of steps.
-        batch_size: labelled clips a step, over all processes.
-        accumulate: parts a batch is worked off in, one after the other, where it does not fit in memory.
-        optimizer: ``adamw``, or ``sgd`` with Nesterov-free momentum as in the paper.
-        momentum: of ``sgd``.
-        lr: learning rate at its highest.
-        weight_decay: of weight matrices; biases, norms and embeddings have none.
-        warmup_epochs: epochs of linear rise of the learning rate, fractions allowed.
-        schedule: ``cosine``, or ``steps``: at each of `milestones` the rate becomes `lr` times the
-            next power of 0.1 (the paper: 25 and 28 of 30 epochs).
+        epochs: number of epochs. An epoch is one pass over the unlabelled clips if the method uses them, else over the
+            labelled clips.
+        steps_per_epoch: length of an epoch in steps; None for one pass. Shorter lists are repeated in another order,
+            so that methods can be compared at the same number of steps.
+        batch_size: labelled clips per step, over all processes.
+        accumulate: parts that a batch is processed in, one after another, to save memory.
+        optimizer: ``adamw``, or ``sgd`` with plain momentum as in the paper.
+        momentum: momentum of ``sgd``.
+        lr: highest learning rate.
+        weight_decay: decay of weight matrices; biases, norms and embeddings have none.
+        warmup_epochs: epochs of linear warm-up; may be fractional.
+        schedule: ``cosine``, or ``steps``, which multiplies the learning rate by 0.1 at each of `milestones` (the
+            paper: epochs 25 and 28 of 30).
         milestones: epochs of ``steps``, ascending.
-        final_lr: learning rate at the end of ``cosine`` as a share of `lr`.
-        clip_grad: largest gradient norm; None for any.
+        final_lr: learning rate at the end of ``cosine``, as a share of `lr`.
+        clip_grad: largest gradient norm; None does not clip.
         precision: ``bf16`` autocast or ``fp32``.
     """
 
@@ -204,27 +205,27 @@ class OptimConfig(_Strict):
 
 
 Method = Literal["supervised", "fixmatch", "flexmatch", "svformer", "sefar"]
-"""Ways to train; all but ``supervised`` use unlabelled clips."""
+"""Training methods; all except ``supervised`` use unlabelled clips."""
 
 
 class SemiConfig(_Strict):
-    """How unlabelled clips are used (METHOD section 4). A method takes what it needs of this.
+    """How unlabelled clips are used. Each method reads the fields that it needs.
 
     Attributes:
-        batch_size: unlabelled clips a step, over all processes.
-        start_epoch: epochs of labelled clips alone before the first pseudo-label (the paper's warm-up).
-        ramp: raise the unlabelled losses by ξ = sin(π/2 · (epoch + 1 − start)/(epochs − start)); without it ξ is 1.
-        pseudo_weight: γ1, of the pseudo-label loss.
-        mix_weight: γ2, of the mixing loss (``svformer``, ``sefar``).
+        batch_size: unlabelled clips per step, over all processes.
+        start_epoch: epochs with labelled clips only, before the first pseudo-label (the paper's warm-up).
+        ramp: multiply the unlabelled losses by ξ = sin(π/2 · (epoch + 1 − start)/(epochs − start)); if off, ξ is 1.
+        pseudo_weight: γ1, weight of the pseudo-label loss.
+        mix_weight: γ2, weight of the mixing loss (``svformer``, ``sefar``).
         mix_alpha: the mixing ratio is drawn from Beta(α, α).
         mc_samples: T, Monte-Carlo dropout predictions of the teacher (``sefar``).
-        regulation: weigh pseudo-labels by η (``sefar``); off, all weigh 1, as an ablation.
-        perturbation: what the strong view does to time; None for the method's own: ``moderate`` for
-            ``sefar``, ``none`` for the others.
-        threshold: least probability of a pseudo-label that counts (``fixmatch``, ``flexmatch``, ``svformer``).
+        regulation: weight pseudo-labels by η (``sefar``); if off, all weigh 1, as an ablation.
+        perturbation: temporal perturbation of the strong view; None for the method's default, which is ``moderate``
+            for ``sefar`` and ``none`` for the others.
+        threshold: smallest probability of a pseudo-label that is used (``fixmatch``, ``flexmatch``, ``svformer``).
         teacher_decay: highest decay of the exponential moving average of weights.
-        teacher_warmup: let the decay n steps on be at most 1 − (n + 1)^(−2/3) (timm's ModelEmaV3), for runs too short
-            for theirs; without it the average is a copy of the student until `start_epoch`, then has the full decay.
+        teacher_warmup: limit the decay after n steps to 1 − (n + 1)^(−2/3) (timm's ModelEmaV3), for short runs. If off,
+            the average is a copy of the student until `start_epoch`, then uses the full decay.
     """
 
     batch_size: int = Field(default=32, ge=1)
@@ -242,10 +243,10 @@ class SemiConfig(_Strict):
 
 
 class PretextConfig(_Strict):
-    """The frame-level pretext: regress the renderer's pose of every frame.
+    """The task ``pretext``: regress the rendered pose of every frame.
 
     Attributes:
-        targets: names of the pose columns regressed; empty for all of them.
+        targets: names of the pose columns to regress; empty for all.
     """
 
     targets: tuple[str, ...] = ()
@@ -255,15 +256,21 @@ class TrainConfig(_Strict):
     """One training run.
 
     Attributes:
-        task: what is trained: ``classify``, or a task that an installed package adds, such as SynthGym's ``pretext``.
-        method: how ``classify`` trains.
-        out: folder of the run: log, resumable state and the final checkpoint.
-        seed: of weights, order, sampling, views and dropout.
-        init: checkpoint folder whose backbone the run starts from, or None.
-        resume: continue the run found in `out`, if there is one.
+        task: what to train: ``classify``, or a task that an installed package adds, such as SynthGym's ``pretext``.
+        method: training method of ``classify``.
+        out: folder of the run: log, resumable state and checkpoints.
+        seed: seed of weights, order, sampling, views and dropout.
+        init: checkpoint folder to take the backbone from, or None.
+        resume: resume the run in `out`, if there is one.
         checkpoint_every: epochs between resumable states.
-        checkpoint_steps: steps between resumable states inside an epoch, for long ones; None for none.
-        trackers: where Accelerate sends curves, e.g. ``[tensorboard]``, written to `out`; ``[]`` for nowhere.
+        checkpoint_steps: steps between resumable states inside an epoch, for long epochs; None for none.
+        trackers: Accelerate's trackers to send curves to, e.g. ``[tensorboard]``, which writes to `out`.
+        model: the model and its preprocessing.
+        regularization: regularisation.
+        data: clips and augmentation.
+        optim: optimiser, learning rate and length.
+        semi: how unlabelled clips are used.
+        pretext: options of the task ``pretext``.
     """
 
     task: str = "classify"
@@ -288,8 +295,8 @@ class TrainConfig(_Strict):
             raise ValueError(f"method {self.method} needs data.unlabel, the list of unlabelled clips")
         if self.uses_unlabelled and self.semi.start_epoch >= self.optim.epochs:
             raise ValueError(
-                f"semi.start_epoch {self.semi.start_epoch} leaves none of optim.epochs {self.optim.epochs} "
-                "for unlabelled clips"
+                f"semi.start_epoch {self.semi.start_epoch} leaves no epochs with unlabelled clips; "
+                f"optim.epochs is {self.optim.epochs}"
             )
         return self
 
@@ -300,12 +307,12 @@ class TrainConfig(_Strict):
 
     @property
     def perturbation(self) -> Perturbation:
-        """What the strong view does to time."""
+        """Temporal perturbation of the strong view."""
         return self.semi.perturbation or ("moderate" if self.method == "sefar" else "none")
 
     @property
     def scale(self) -> tuple[int, int]:
-        """Range of the training clips' short side in pixels."""
+        """Range of the training clips' short side, in pixels."""
         if self.data.scale is not None:
             return self.data.scale
         return (round(self.model.size * 256 / 224), round(self.model.size * 320 / 224))

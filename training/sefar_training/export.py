@@ -1,7 +1,7 @@
-"""Checkpoint to the one ONNX file that is served: uint8 frames in, everything else inside, parity proven.
+"""Export a checkpoint to the one ONNX file that is served, and check that it agrees with torch.
 
-The graph holds normalisation, the model, T fixed Monte-Carlo dropout masks of the head, and the
-metadata of `sefar_serve.metadata`. A file that does not agree with torch is never left on disk.
+The graph takes uint8 frames. It contains normalisation, the model, T fixed Monte-Carlo dropout masks of the head, and
+the metadata of `sefar_serve.metadata`. If it disagrees with torch, no file is written.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .model import EMBEDDING_DIM, FrameNormalizer, SefarModel, create_model
 
 PARITY_BATCHES = (1, 2, 3, 8)
 TOLERANCE = 1e-3
-"""Largest difference allowed, relative to the largest value of an output where that is above 1."""
+"""Largest allowed difference, relative to an output's largest value if that is above 1."""
 
 MC_SAMPLES = 10
 MC_SEED = 20250101
-"""The masks are the same in every exported file, so that reliabilities of two models compare."""
+"""The masks are the same in every exported file, so that the reliabilities of two models are comparable."""
 
 
 class ParityError(SefarError, RuntimeError):
@@ -42,13 +42,13 @@ class ParityError(SefarError, RuntimeError):
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export produced.
+    """The result of an export.
 
     Attributes:
         path: the file.
         bytes: its size.
         nodes: number of graph nodes.
-        differences: for each output the largest absolute difference to torch over all checked batches.
+        differences: for each output the largest absolute difference from torch over all checked batches.
     """
 
     path: Path
@@ -59,13 +59,13 @@ class ExportReport:
     def __str__(self) -> str:
         figures = ", ".join(f"{name} {value:.1e}" for name, value in self.differences.items())
         return (
-            f"{self.path}: {self.bytes / 1e6:.1f} MB, {self.nodes} nodes; largest difference to torch "
-            f"at batches {', '.join(map(str, PARITY_BATCHES))}: {figures}"
+            f"{self.path}: {self.bytes / 1e6:.1f} MB, {self.nodes} nodes; largest difference from torch "
+            f"at batch sizes {', '.join(map(str, PARITY_BATCHES))}: {figures}"
         )
 
 
 def dropout_masks(samples: int = MC_SAMPLES, rate: float = 0.5, seed: int = MC_SEED) -> Tensor:
-    """Fixed dropout masks of the embedding, float (T,256): 0 or 1/(1-rate), as dropout in training scales."""
+    """Fixed dropout masks of the embedding, float (T,256): 0 or 1/(1-rate), scaled as in training."""
     kept = torch.rand(samples, EMBEDDING_DIM, generator=torch.Generator().manual_seed(seed)) >= rate
     return kept.float() / (1 - rate)
 
@@ -74,8 +74,8 @@ class ServedModel(nn.Module):
     """What the ONNX file computes.
 
     Args:
-        model: the trained model; copied, never changed.
-        normalizer: uint8 frames to the model's input.
+        model: the trained model; it is copied and not changed.
+        normalizer: turns uint8 frames into the model's input.
         masks_TC: dropout masks of the embedding, (T,256).
     """
 
@@ -85,7 +85,7 @@ class ServedModel(nn.Module):
         self.normalizer = normalizer
         self.register_buffer("masks_TC", masks_TC)
         self.model.backbone.set_fused_attention(False)  # exports to fewer nodes
-        # A new wrapper starts in train mode, which would put dropout into the graph.
+        # A new module is in train mode, which would put dropout into the graph.
         self.eval()
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -96,7 +96,7 @@ class ServedModel(nn.Module):
 
 
 def fold_temporal_projections(model: SefarModel) -> None:
-    """Merge, in place, the two linear maps after temporal attention into one; the function is unchanged."""
+    """Merge the two linear maps after temporal attention into one, in place. The output does not change."""
     for block in model.backbone.blocks:
         proj, fc = block.temporal_attn.proj, block.temporal_fc
         with torch.no_grad():
@@ -107,11 +107,11 @@ def fold_temporal_projections(model: SefarModel) -> None:
 
 
 def export_metadata(info: CheckpointInfo, name: str, version: str, token_dim: int) -> ModelMetadata:
-    """What the file says about itself.
+    """The metadata of an exported file.
 
     Args:
         info: the checkpoint's description.
-        name: name users address the model by.
+        name: the name that clients pass as `model`.
         version: version of the weights.
         token_dim: width D of its tokens.
     """
@@ -139,15 +139,15 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str | None = None, vers
     """Export a checkpoint folder.
 
     Args:
-        checkpoint: folder that training ended with.
-        out: the ONNX file to write; its folder is made.
-        name: name users address the model by; None for ``sefar-<data set>-<variant>``, or
-            ``-<width>x<depth>`` where the sizes have no name.
+        checkpoint: the checkpoint folder.
+        out: the ONNX file to write; its folder is created if missing.
+        name: the name that clients pass as `model`; None for ``sefar-<data set>-<variant>``, or
+            ``sefar-<data set>-<width>x<depth>`` for sizes without a named variant.
         version: version of the weights.
 
     Raises:
-        CheckpointError: if the folder is no checkpoint.
-        ParityError: if ONNX Runtime and torch disagree; no file is left.
+        CheckpointError: the folder is not a checkpoint.
+        ParityError: ONNX Runtime and torch disagree. No file is written.
     """
     model, info = load_checkpoint(checkpoint)
     metadata = export_metadata(
@@ -157,7 +157,7 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str | None = None, vers
 
 
 def export_model(model: SefarModel, metadata: ModelMetadata, out: Path) -> ExportReport:
-    """Export a model that is in memory; see `export_checkpoint`."""
+    """Export a model from memory; see `export_checkpoint`."""
     normalizer = FrameNormalizer(metadata.mean, metadata.std)
     masks = dropout_masks(metadata.mc_samples, model.head.dropout.p)
     reference = ServedModel(model, normalizer, masks)
@@ -179,14 +179,14 @@ def export_untrained(
     name: str = "untrained",
     version: str = "1",
 ) -> ExportReport:
-    """Export a tiny model with seeded random weights: a real file of the real interface for tests.
+    """Export a tiny model with seeded random weights: a real file with the real interface, for tests.
 
     Args:
         out: the ONNX file to write.
         labels: class names.
         sample_frames: frames per temporal element, context last.
-        name: name users address the model by.
-        version: of the weights; they are the same for all.
+        name: the name that clients pass as `model`.
+        version: version to state; the weights do not depend on it.
     """
     torch.manual_seed(0)
     model = create_model("tiny", len(labels), sample_frames).eval()
@@ -195,10 +195,10 @@ def export_untrained(
 
 
 def _to_onnx(served: ServedModel, metadata: ModelMetadata) -> onnx.ModelProto:
-    """Trace, optimise, describe and check the graph."""
-    example = torch.zeros(2, *metadata.frames_shape, dtype=torch.uint8)  # a batch of 1 would be frozen in
+    """Trace and optimise the graph, add the metadata, and check it."""
+    example = torch.zeros(2, *metadata.frames_shape, dtype=torch.uint8)  # a batch of 1 would become a constant
     with warnings.catch_warnings():
-        # The exporter and what it imports warn about their own deprecated internals.
+        # The exporter and its dependencies warn about their own deprecated internals.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             served,
@@ -213,7 +213,7 @@ def _to_onnx(served: ServedModel, metadata: ModelMetadata) -> onnx.ModelProto:
     buffer = io.BytesIO()
     program.save(buffer)
     proto = onnx.load_from_string(buffer.getvalue())
-    # The exporter's own notes, with paths of this machine, have no place in a file that travels.
+    # The exporter adds notes with paths of this machine, which must not be published.
     graph = proto.graph
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for noted in (proto, graph, *graph.node, *values):
@@ -234,7 +234,7 @@ def check_parity(
         For each output the largest absolute difference.
 
     Raises:
-        ParityError: if an output differs in shape or by more than `TOLERANCE`.
+        ParityError: an output differs in shape or by more than `TOLERANCE`.
     """
     session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
@@ -247,11 +247,13 @@ def check_parity(
             OUTPUT_NAMES, session.run(list(OUTPUT_NAMES), {"frames": frames}), expected, strict=True
         ):
             if ours.shape != tuple(theirs.shape):
-                raise ParityError(f"{name} has shape {ours.shape} at batch {batch}, torch gives {tuple(theirs.shape)}")
+                raise ParityError(
+                    f"{name} has shape {ours.shape} at batch size {batch}, but {tuple(theirs.shape)} in torch"
+                )
             difference = float(np.abs(ours - theirs.numpy()).max())
             allowed = TOLERANCE * max(1.0, float(theirs.abs().max()))
             # Written so that a NaN fails as well.
             if not difference <= allowed:
-                raise ParityError(f"{name} differs from torch by {difference:.2e} at batch {batch}")
+                raise ParityError(f"{name} differs from torch by {difference:.2e} at batch size {batch}")
             differences[name] = max(differences[name], difference)
     return differences

@@ -1,7 +1,7 @@
-"""The training loop: epochs of steps, learning rate, log, resumable state. What a step does is given to it.
+"""The training loop: epochs, learning rate, log and resumable state. What a step does is up to the task.
 
-Supervised training, its semi-supervised peers and the pose pretext differ only in the step and in what
-is evaluated after an epoch. Accelerate brings devices, bf16, processes and trackers.
+Supervised training, the semi-supervised methods and the pose pretext differ only in the step and in the evaluation
+after each epoch. Accelerate handles devices, bf16, processes and trackers.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ TRACK_EVERY = 10
 
 
 class RunError(SefarError, RuntimeError):
-    """A run cannot start or continue in its folder."""
+    """A run cannot start, resume or continue."""
 
 
 class Step(Protocol):
-    """What is done with one batch; an `nn.Module` whose state is everything that training changes."""
+    """What is done with one batch. An `nn.Module` whose state is everything that training changes."""
 
     def __call__(self, batch: Batch, epoch: int) -> tuple[Tensor, Metrics]:
-        """Return the loss to minimise, and scalar tensors to log; `epoch` counts from 0."""
+        """Return the loss to minimise and scalar tensors to log; `epoch` counts from 0."""
         ...
 
     def updated(self, steps: int) -> None:
-        """Note that the optimiser has made its step number `steps`, counted from 1."""
+        """Called after the optimiser's step number `steps`, counted from 1."""
         ...
 
 
@@ -73,39 +73,39 @@ def _differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps its log and its resumable state.
+    """The folder with a run's log and resumable state.
 
     Attributes:
         path: the folder.
-        fingerprint: what must be equal for a state to be continued, as JSON values.
+        fingerprint: what must be unchanged for a run to resume, as JSON values.
     """
 
     path: Path
     fingerprint: dict[str, Any]
 
     def open(self, resume: bool) -> dict[str, Any] | None:
-        """Prepare the folder and return the state to continue from, if there is one.
+        """Create the folder, and return the state to resume from if there is one.
 
         Raises:
-            RunError: if a run is there and `resume` is off, or it was run by another recipe.
+            RunError: the folder has a run and `resume` is off, or its run had another recipe.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         state_file = self.path / STATE
         if not state_file.exists():
             return None
         if not resume:
-            raise RunError(f"{self.path} holds a run; set resume=true to continue it, or choose another out=")
+            raise RunError(f"{self.path} already has a run; set resume=true to resume it, or choose another out=")
         state: dict[str, Any] = torch.load(state_file, map_location="cpu", weights_only=True)
         if state["fingerprint"] != self.fingerprint:
             changed = ", ".join(_differences(state["fingerprint"], self.fingerprint))
             raise RunError(
-                f"{self.path} was trained by another recipe ({changed} differs); continue it with that, or choose "
-                "another out="
+                f"the run in {self.path} had another recipe ({changed} differs); resume it with that recipe, or "
+                "choose another out="
             )
         return state
 
     def cut_log(self, epoch: int) -> None:
-        """Take lines of `epoch` and later out of the log, and one cut short: they will be written again."""
+        """Remove the lines of `epoch` and later from the log, and any truncated line; they will be written again."""
         log = self.path / LOG
         if log.exists():
             lines = log.read_text(encoding="utf-8").splitlines()
@@ -129,20 +129,20 @@ class TrainingLoop:
 
     Args:
         step: what is done with one batch; an `nn.Module`, see `Step`.
-        sources: what each batch takes; the last one's length gives an epoch's where the recipe does not.
+        sources: the clips of each batch. The last source sets the length of an epoch, unless the recipe does.
         optim: epochs, batches and learning rate.
-        folder: where log and state go.
+        folder: for log and state.
         accelerator: device, precision, processes, trackers.
-        seed: of the order of clips and of whatever steps draw.
-        workers: processes preparing batches, for each training process.
-        evaluate: figures to log after each epoch; called in the main process alone.
+        seed: seed of the order of clips and of all draws in steps.
+        workers: processes that prepare batches, per training process.
+        evaluate: returns figures to log after each epoch; called only in the main process.
         checkpoint_every: epochs between resumable states.
         checkpoint_steps: steps between resumable states inside an epoch; None for none.
-        resume: continue the state found in `folder`.
-        progress: show a bar.
+        resume: resume the run in `folder`.
+        progress: show a progress bar.
 
     Raises:
-        RunError: if `folder` holds a run that may not be continued, or batches cannot be cut into equal parts.
+        RunError: `folder` has a run that must not be resumed, or batches cannot be split into equal parts.
     """
 
     def __init__(
@@ -198,13 +198,13 @@ class TrainingLoop:
             self.epoch, self._first_step = state["epoch"], state["first_step"]
             self._sums, self._counts = Counter(state["sums"]), Counter(state["counts"])
             self._last = state["last"]
-            logger.info("continuing %s at epoch %d, step %d", folder.path, self.epoch, self._first_step)
+            logger.info("resuming %s at epoch %d, step %d", folder.path, self.epoch, self._first_step)
         if accelerator.is_main_process:
             folder.cut_log(self.epoch)
         self._forward, self.optimizer = accelerator.prepare(step, self.optimizer)
 
     def run(self) -> Figures:
-        """Train to the last epoch.
+        """Train until the last epoch.
 
         Returns:
             The last epoch's figures.
@@ -256,21 +256,21 @@ class TrainingLoop:
         return self._means() | {"lr": lr}
 
     def _train_step(self, batch: Batch) -> Figures:
-        """Forward and backward of one batch, in `accumulate` equal parts, and the optimiser's step."""
+        """Run forward and backward for one batch, in `accumulate` equal parts, and step the optimiser."""
         parts = self.optim.accumulate
         found: dict[str, list[float]] = {}
         self.optimizer.zero_grad(set_to_none=True)
         split = {key: value.chunk(parts) for key, value in batch.items()}
         for part in range(parts):
             moved = {key: value[part].to(self.accelerator.device, non_blocking=True) for key, value in split.items()}
-            # Gradients meet between processes once, after the last part.
+            # Processes exchange gradients once, after the last part.
             alone = self.accelerator.no_sync(self._forward) if part + 1 < parts else nullcontext()
             with alone:
                 loss, metrics = self._forward(moved, self.epoch)
                 self.accelerator.backward(loss / parts)
             for key, value in ({"loss": loss.detach()} | metrics).items():
                 found.setdefault(key, []).append(value.item())
-        # Some figures are known of some parts only.
+        # Some parts lack some of the figures.
         figures = {key: sum(values) / len(values) for key, values in found.items()}
         if not math.isfinite(figures["loss"]):
             raise RunError(
@@ -311,32 +311,32 @@ class TrainingLoop:
 
 
 def steps_per_epoch(sources: Sequence[Source], optim: OptimConfig) -> int:
-    """Steps of an epoch: the recipe's, else one pass over the last source."""
+    """Steps per epoch: as in the recipe, else one pass over the last source."""
     return optim.steps_per_epoch or math.ceil(len(sources[-1]) / sources[-1].batch_size)
 
 
 def _check_parts(sources: Sequence[Source], accumulate: int, processes: int) -> None:
-    """Refuse batches that cannot be cut into equal parts: the mean of their means would be another step."""
+    """Check that batches split into equal parts; with unequal ones, averaging would change the gradient."""
     for source in sources:
         if source.batch_size % (accumulate * processes):
             raise RunError(
-                f"a batch of {source.batch_size} clips cannot be cut into {accumulate} equal parts for each of "
+                f"a batch of {source.batch_size} clips cannot be split into {accumulate} equal parts for each of "
                 f"{processes} processes; change batch_size or optim.accumulate"
             )
 
 
 def create_accelerator(optim: OptimConfig, trackers: Sequence[str] = (), folder: Path | None = None) -> Accelerator:
-    """What runs the steps: device, precision and processes as found (`accelerate launch` starts several).
+    """Create the accelerator for the available device and processes (`accelerate launch` starts several).
 
     Args:
-        optim: the precision.
-        trackers: names Accelerate knows, e.g. ``tensorboard`` or ``wandb``.
-        folder: where trackers that write files put them.
+        optim: for the precision.
+        trackers: names of Accelerate's trackers, e.g. ``tensorboard`` or ``wandb``.
+        folder: for trackers that write files.
     """
-    # Accelerate keeps one state a process; trainings in turn may differ in precision.
+    # Accelerate has one global state per process, but runs in the same process may differ in precision.
     AcceleratorState._reset_state()
-    # Batch statistics stay each process's own; averaging weights keeps the processes equal.
-    # The other processes wait while the first one evaluates, which may take longer than the usual ten minutes.
+    # Each process has its own batch statistics; averaged gradients keep the weights equal.
+    # Processes wait while the first one evaluates, which may take longer than the default timeout of ten minutes.
     handlers = [
         DistributedDataParallelKwargs(broadcast_buffers=False),
         InitProcessGroupKwargs(timeout=timedelta(hours=12)),
@@ -350,7 +350,7 @@ def create_accelerator(optim: OptimConfig, trackers: Sequence[str] = (), folder:
 
 
 def create_optimizer(module: nn.Module, optim: OptimConfig) -> torch.optim.Optimizer:
-    """Build the recipe's optimiser over what the module trains."""
+    """Build the recipe's optimiser for the module's trainable parameters."""
     groups = parameter_groups(module, optim.weight_decay)
     if optim.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, fused=True)
@@ -358,7 +358,7 @@ def create_optimizer(module: nn.Module, optim: OptimConfig) -> torch.optim.Optim
 
 
 def schedule(epoch: float, optim: OptimConfig) -> float:
-    """Share of the highest learning rate at a (fractional) epoch: linear warm-up, then a cosine or steps."""
+    """Learning rate at a (fractional) epoch, as a share of the highest: linear warm-up, then cosine or steps."""
     if epoch < optim.warmup_epochs:
         # Never exactly zero: the first step should move.
         return max(epoch / optim.warmup_epochs, 0.01)
@@ -369,7 +369,7 @@ def schedule(epoch: float, optim: OptimConfig) -> float:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for the optimiser: weight matrices under decay; biases, norms, embeddings without."""
+    """Parameter groups for the optimiser: weight matrices with decay; biases, norms and embeddings without."""
     decayed, free = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

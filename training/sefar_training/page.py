@@ -1,7 +1,7 @@
-"""One self-contained HTML page from headings, text, tables and figures: what the tools report for people.
+"""Self-contained HTML pages of headings, text, tables and figures, for reports.
 
-A page is one file: styles are inside, figures are data URIs, and nothing is loaded from a network. It
-follows the reader's light or dark setting and narrow screens.
+A page is one file: styles are inline, figures are data URIs, and nothing is loaded from the network. It adapts to light
+or dark mode and to narrow screens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sefar_serve.atomic import atomic_file
 Cell = str | int | float
 
 MAX_SVG = 150_000
-"""Bytes; a figure whose SVG is larger, e.g. of thousands of points, is kept as PNG if that is smaller."""
+"""Bytes. Figures with a larger SVG, e.g. with thousands of points, become PNG if that is smaller."""
 
 PNG_DPI = 160
 
@@ -101,13 +101,13 @@ figcaption { margin-top: .5rem; max-width: 44rem }
 
 
 class Page:
-    """A page under construction; its parts appear in the order they are added.
+    """A page under construction. Parts appear in the order in which they are added.
 
-    All text is plain and is escaped; a line break in it is kept.
+    All text is plain text and is escaped; line breaks are kept.
 
     Args:
-        title: of the page.
-        lead: a sentence or two below the title; may be empty.
+        title: title of the page.
+        lead: one or two sentences below the title; may be empty.
     """
 
     def __init__(self, title: str, lead: str = "") -> None:
@@ -124,15 +124,15 @@ class Page:
         return self._add("text", text=text)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str | None = None) -> Self:
-        """Add a table; columns in which every cell begins as a number are aligned to the right.
+        """Add a table. Columns whose cells all begin with a number are right-aligned.
 
         Args:
             headers: names of the columns.
-            rows: cells, as they are to be shown; ``–`` or nothing for a missing number.
-            caption: above the table.
+            rows: cells as displayed; ``–`` or an empty cell for a missing number.
+            caption: text above the table.
 
         Raises:
-            ValueError: if a row has not one cell per column.
+            ValueError: a row does not have one cell per column.
         """
         for row in rows:
             if len(row) != len(headers):
@@ -142,21 +142,21 @@ class Page:
         return self._add("table", headers=list(headers), rows=[list(r) for r in rows], numeric=numeric, caption=caption)
 
     def figure(self, fig: Figure, alt: str, caption: str) -> Self:
-        """Add a picture, drawn now: a figure closed or changed afterwards does not change the page.
+        """Add a figure. It is rendered now, so later changes to it do not affect the page.
 
         Args:
             fig: a matplotlib figure.
             alt: what it shows, for readers who cannot see it.
-            caption: below it.
+            caption: text below the figure.
         """
         return self._add("figure", uri=_data_uri(fig), alt=alt, caption=caption)
 
     def html(self) -> str:
-        """The page as text."""
+        """The page as HTML."""
         return _TEMPLATE.render(title=self.title, lead=self.lead, parts=self._parts)
 
     def write(self, path: Path) -> Path:
-        """Write the page, whole or not at all; its folder is made.
+        """Write the page atomically; its folder is created if missing.
 
         Returns:
             The path.
@@ -172,14 +172,14 @@ class Page:
 
 
 def _data_uri(fig: Figure) -> str:
-    """The figure as SVG, or as PNG where that would be large; the same figure gives the same text."""
+    """Encode a figure as SVG, or as PNG if the SVG is large. The same figure gives the same text."""
     svg = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "sefar"}):
         fig.savefig(svg, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     kind, picture = "svg+xml", svg.getvalue()
     if len(picture) > MAX_SVG:
         fig.savefig(drawn := io.BytesIO(), format="png", dpi=PNG_DPI, bbox_inches="tight")
-        # A palette is enough for plots, and a third of the size.
+        # A palette is enough for plots and takes a third of the size.
         with Image.open(drawn) as image:
             image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png := io.BytesIO(), "PNG", optimize=True)
         if len(png.getvalue()) < len(picture):

@@ -1,4 +1,4 @@
-"""One training run from a recipe: puts data, model, step and loop together."""
+"""One training run from a recipe: combines data, model, task and loop."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def find_task(name: str) -> TaskFactory:
 
 
 def build_model(config: TrainConfig, classes: int) -> SefarModel:
-    """Build the recipe's model with seeded weights, its backbone started from `init` where given."""
+    """Build the recipe's model with seeded weights, or with the backbone of `init` if given."""
     torch.manual_seed(config.seed)
     model = create_model(
         config.model.variant,
@@ -64,22 +64,23 @@ def build_model(config: TrainConfig, classes: int) -> SefarModel:
 
 
 def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, DecodedClip] | None = None) -> Path:
-    """Run a recipe to its end.
+    """Train from a recipe until the last epoch.
 
     Args:
         config: the recipe.
-        progress: show bars.
-        decoded: frames of training clips that are in memory already; None fills the cache as the recipe says.
+        progress: show progress bars.
+        decoded: frames of training clips that are already in memory; None fills the cache as the recipe says.
 
     Returns:
-        The final checkpoint's folder, ``<out>/final``; a classifier's student is beside it in ``<out>/student``.
+        The folder of the final checkpoint, ``<out>/final``. A classifier's student is in ``<out>/student``.
 
     Raises:
-        RunError: if `out` holds a run and `resume` is off, batches cannot be cut as asked, or the loss is no longer
+        RecipeError: there is no such task, or the recipe lacks what the task needs.
+        RunError: `out` has a run and `resume` is off, batches cannot be split as configured, or the loss is not
             finite.
-        EvaluationError: if clips of the val or test list are not there; told before training.
-        BrokenClipsError: if more clips than allowed do not decode.
-        ListFileError, ClassesError, CheckpointError, PoseFileError: if a file the recipe names does not fit.
+        EvaluationError: clips of the val or test list are missing; reported before training.
+        BrokenClipsError: more clips than allowed do not decode.
+        ListFileError, ClassesError, CheckpointError: a file that the recipe names is missing or does not fit.
     """
     make_task = find_task(config.task)
     accelerator = create_accelerator(config.optim, config.trackers, config.out)
@@ -88,7 +89,7 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
     device = accelerator.device
     classes = read_classes(config)
     model = build_model(config, len(classes.labels)).to(device)
-    # Plain attention trains 1.6x faster than the fused one in bf16 on CPUs; on accelerators fused wins.
+    # In bf16 on CPUs, plain attention trains 1.6x faster than fused attention; on accelerators fused is faster.
     model.backbone.set_fused_attention(device.type != "cpu")
     normalizer = FrameNormalizer(config.model.mean, config.model.std).to(device)
     task = make_task(
@@ -135,7 +136,7 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
     last = loop.run()
     if accelerator.is_main_process:
         metrics: dict[str, object] = {"last_epoch": last}
-        # Saved before they are tested: a test clip that does not decode must not cost the training.
+        # Saved before testing: a test clip that does not decode must not cost the trained model.
         for name, chosen in task.models.items():
             save_checkpoint(config.out / name, chosen, _describe(config, classes, metrics))
         if test is not None:
@@ -149,7 +150,7 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
 
 
 def _fingerprint(config: TrainConfig) -> dict[str, object]:
-    """What makes a training what it is, the contents of its lists included; where data lie may change."""
+    """What must be unchanged for a run to resume, including the contents of its lists. Data may move."""
     data = config.data
     lists = [data.train, data.unlabel if config.uses_unlabelled else None]
     contents = [hashlib.sha256((data.root / file).read_bytes()).hexdigest() for file in lists if file is not None]

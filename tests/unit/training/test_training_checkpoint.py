@@ -64,7 +64,7 @@ def test_other_backbone_is_refused(saved: Path) -> None:
 
 
 def test_folder_that_is_no_checkpoint_is_named(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nowhere is no checkpoint: it has no config\.json"):
+    with pytest.raises(CheckpointError, match=r"nowhere is not a checkpoint: it has no config\.json"):
         load_checkpoint(tmp_path / "nowhere")
     (saved / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(CheckpointError, match=r"model\.safetensors is missing or damaged"):

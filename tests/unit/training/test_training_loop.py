@@ -160,9 +160,9 @@ def test_same_seed_same_weights(small_model, tmp_path: Path) -> None:
 
 def test_a_run_is_not_overwritten_nor_continued_by_another_recipe(small_model, tmp_path: Path) -> None:
     loop(small_model(), tmp_path, epochs=1).run()
-    with pytest.raises(RunError, match="holds a run; set resume=true"):
+    with pytest.raises(RunError, match="already has a run; set resume=true"):
         loop(small_model(), tmp_path, epochs=1)
-    with pytest.raises(RunError, match=r"another recipe \(.*epochs differs\)"):
+    with pytest.raises(RunError, match=r"had another recipe \(.*epochs differs\)"):
         loop(small_model(), tmp_path, epochs=2, resume=True)
 
 
@@ -174,7 +174,7 @@ def test_a_log_of_epochs_without_a_state_is_begun_anew(small_model, tmp_path: Pa
 
 
 def test_batches_that_cannot_be_cut_equally_are_refused(small_model, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="4 clips cannot be cut into 3 equal parts"):
+    with pytest.raises(RunError, match="4 clips cannot be split into 3 equal parts"):
         loop(small_model(), tmp_path, accumulate=3)
 
 

@@ -1,4 +1,4 @@
-"""Adapters: training a language model to read SeFAR features, and measuring what it says.
+"""Adapters: train a language model to read SeFAR features, and evaluate its captions and answers.
 
-Its modules are imported one by one: some need nothing, most need torch and transformers.
+Import the modules one by one: most need torch and transformers, some need neither.
 """

@@ -1,4 +1,4 @@
-"""Letting an adapter speak about clips: captions, and answers to multiple choice in three ways, in batches."""
+"""Captions and answers from an adapter, in batches. Multiple choice is answered in one of three ways."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .questions import LETTERS, Question, normalised
 from .sentences import CAPTION_PROMPTS, LETTER_INSTRUCTION
 
 AnswerMode = Literal["loglik", "letter", "generate"]
-"""Which option is most probable as the whole answer; which letter is; or what is said when simply asked."""
+"""How a question is answered: the most probable option text, the most probable letter, or free generation."""
 
 MAX_TOKENS = 64
-"""Of a caption or a spoken answer."""
+"""Longest caption or generated answer."""
 
 T = TypeVar("T")
 
@@ -32,9 +32,9 @@ class Speaker:
 
     Args:
         adapter: the model.
-        clips: features of the clips, of which the first view is shown.
-        batch_size: clips at a time.
-        progress: show a bar.
+        clips: features of the clips; the model sees the first view.
+        batch_size: clips per batch.
+        progress: show a progress bar.
     """
 
     def __init__(self, adapter: Adapter, clips: Features, batch_size: int = 32, progress: bool = False) -> None:
@@ -44,16 +44,16 @@ class Speaker:
         self._progress = progress
 
     def captions(self) -> list[str]:
-        """A sentence about each clip, the most probable one word by word."""
+        """Caption each clip with greedy decoding."""
         prompts = (self._prompt(i, CAPTION_PROMPTS[0]) for i in range(len(self._clips)))
         return self._speak(prompts, len(self._clips), "captions")
 
     def answers(self, questions: Sequence[tuple[Question, int]], mode: AnswerMode = "loglik") -> list[int | None]:
-        """The number of the option chosen for each question; None where what is said is none of them.
+        """Choose an option for each question; None if the generated answer is none of the options.
 
         Args:
-            questions: each with the number of its clip.
-            mode: how they are answered.
+            questions: questions, each with the number of its clip.
+            mode: how questions are answered.
         """
         if mode == "generate":
             prompts = (self._prompt(clip, question.text) for question, clip in questions)
@@ -106,12 +106,12 @@ class Speaker:
 def score_batch(
     adapter: Adapter, prompts: Sequence[Prompt], options: Sequence[Sequence[list[int]]]
 ) -> list[list[float]]:
-    """Sums of the log-probabilities of options after their prompts; `sefar_serve.mllm.batch.score` for many prompts.
+    """Sum the log-probabilities of each option after its prompt, like `sefar_serve.mllm.batch.score` for many prompts.
 
     Args:
         adapter: the model.
         prompts: the questions.
-        options: for each the token ids of its options, their end included.
+        options: for each question the token ids of its options, including the end token.
 
     Returns:
         For each prompt the sums of its options.
@@ -131,7 +131,7 @@ def score_batch(
 
 
 def chosen_option(text: str, question: Question) -> int | None:
-    """Which option a spoken answer names: by its text, or by its letter at the beginning; None for neither."""
+    """Match a generated answer with an option, by its text or by its letter at the beginning; None for neither."""
     said = normalised(text).strip(". ")
     for i, option in enumerate(question.options):
         if said == normalised(option).strip(". "):

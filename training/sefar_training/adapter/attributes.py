@@ -1,4 +1,4 @@
-"""Which attributes of an action a sentence states: captions are judged by what they say, not by how they say it."""
+"""Extract the attributes that a sentence states, so that captions are scored by content, not by wording."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..data import ClassTable
 from .questions import normalised
 
 Attributes = dict[str, str | float]
-"""Name to value. What a sentence does not state is absent; contradictory values are joined by "and", which is none."""
+"""Name to value. Unstated attributes are absent. Contradictory values are joined by "and", which matches no value."""
 
 AttributeReader = Callable[[str], Attributes]
 
 LABEL = "label"
-"""The one attribute of classes that have no others: which class it is."""
+"""The only attribute of classes without attributes: the class itself."""
 
 _NUMBERS = {"no": 0.0, "half a": 0.5, "half": 0.5, "a": 1.0, "one": 1.0, "two": 2.0, "three": 3.0}
 _NUMBER = rf"(?P<number>\d+(?:\.\d+)?|{'|'.join(_NUMBERS)})"
@@ -36,21 +36,21 @@ _POSITIONS = (
     ("stretched", r"\bstretched\b|\bgiant\b"),
     ("upright", r"\bupright\b"),
 )
-"""In this order, each taken out of the sentence once found: ``straddle pike`` is not piked as well."""
+"""In this order; a match is removed from the sentence, so that ``straddle pike`` is not also piked."""
 
 _SALTO, _CIRCLE, _JUMP = r"\bsaltos?\b", r"\b(?:circle|stalder)\b", r"\b(?:jump|leap)\b"
 _TURN = r"\bon one leg\b|\bfree leg\b|\btuck stand\b"
-"""What only turns are: saltos and jumps are made `with` turns."""
+"""Words that only occur with turns on the beam; saltos and jumps are made `with` turns."""
 
 _TURNS = re.compile(rf"\b{_NUMBER} (?:full )?(?:turns?|twists?)\b")
 _SALTOS = re.compile(rf"\b{_NUMBER} saltos?\b")
 
 
-def read_synthgym(text: str) -> Attributes:
-    """Attributes that a sentence about SynthGym states: event, direction, position, twists, saltos.
+def read_gymnastics(text: str) -> Attributes:
+    """Extract event, direction, position, twists and saltos from a sentence about a gymnastics move.
 
-    Words for an action state what is always true of it, as a jump has no direction and a circle no salto; so an
-    impossible mixture, such as a piked giant circle, is still read.
+    The name of a move also states what is always true of it: a jump has no direction, a circle has no salto.
+    Impossible combinations, such as a piked giant circle, are still read.
     """
     text = normalised(text)
     salto, circle, jump, turn = (bool(re.search(pattern, text)) for pattern in (_SALTO, _CIRCLE, _JUMP, _TURN))
@@ -65,7 +65,7 @@ def read_synthgym(text: str) -> Attributes:
         stated["direction"] = ["none"]
     if not stated["position"] and turn:
         stated["position"] = ["upright"]
-    described = stated["direction"] or stated["position"]  # else it is a number of saltos, not an action
+    described = stated["direction"] or stated["position"]  # otherwise it is a number of saltos, not an action
     if not stated["twists"] and described and (salto or circle or jump):
         stated["twists"] = [0.0]
     if "double salto" in text:
@@ -94,10 +94,10 @@ def _joined(values: Sequence[str | float]) -> str | float:
 
 
 class LabelReader:
-    """Reads any data set's classes: the longest label named in the sentence, and the attributes of that class.
+    """Reads sentences about any data set: finds the longest label in the sentence and gives its class's attributes.
 
     Args:
-        classes: what there is to be named; a class without attributes has its `LABEL` as one.
+        classes: the classes; a class without attributes has `LABEL` as its only one.
     """
 
     def __init__(self, classes: ClassTable) -> None:
@@ -106,7 +106,7 @@ class LabelReader:
         self._named = sorted(named, key=lambda item: -len(item[0]))
 
     def __call__(self, text: str) -> Attributes:
-        """The attributes stated; none where no label is named."""
+        """Extract the attributes; empty if the sentence contains no label."""
         text = _words(text)
         for name, found in self._named:
             if name in text:
@@ -115,24 +115,24 @@ class LabelReader:
 
 
 def _words(text: str) -> str:
-    """A text without punctuation at its words' ends, with a space on either side."""
+    """Strip punctuation at the ends of words, and add a space on either side of the text."""
     return f" {re.sub(r'[.,;:!?]+(?= |$)', '', normalised(text))} "
 
 
 def option_text(label: str) -> str:
-    """A label as an option of a question says it: without the event before it, as in the authors' questions."""
+    """A label as the text of an option: without its event, as in the authors' questions."""
     return re.sub(r"^\([A-Z]{2}\) ", "", label)
 
 
 def class_attributes(classes: ClassTable, index: int) -> Attributes:
-    """The attributes of a class that captions are judged by."""
+    """The attributes of a class that captions are scored by."""
     return dict(classes.attributes[index]) if classes.attributes else {LABEL: classes.labels[index]}
 
 
 def reader_for(classes: ClassTable) -> AttributeReader:
-    """The reader of a data set's captions: the grammar, where it reads every label right, else labels themselves."""
+    """Choose a data set's reader: the gymnastics grammar if it reads every label correctly, else `LabelReader`."""
     if classes.attributes and all(
-        read_synthgym(label) == found for label, found in zip(classes.labels, classes.attributes, strict=True)
+        read_gymnastics(label) == found for label, found in zip(classes.labels, classes.attributes, strict=True)
     ):
-        return read_synthgym
+        return read_gymnastics
     return LabelReader(classes)

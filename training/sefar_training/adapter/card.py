@@ -1,4 +1,4 @@
-"""The model card of an adapter: what it is made of, what it was measured to do, and what it cannot do."""
+"""The model card of an adapter: its parts, its training, its results and its limits."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def write_card(
     """Write the card into an adapter's folder.
 
     Args:
-        folder: of the adapter.
-        recipe: it was trained by.
+        folder: the adapter's folder.
+        recipe: the recipe of its training.
         model: the adapter.
         about: the encoder.
-        taught: the clips it learnt from.
-        report: of clips it was not trained on; None where the recipe names none.
+        taught: the clips that it was trained on.
+        report: results on clips that it was not trained on; None if the recipe has no test list.
 
     Returns:
         The file.
@@ -50,7 +50,7 @@ def _head(recipe: AdapterRecipe) -> str:
         f"---\nlibrary_name: transformers\npipeline_tag: video-text-to-text\n{base}"
         "tags: [sefar, video-captioning]\n---\n"
         f"# {recipe.name}\n\n"
-        "Lets a language model read what a SeFAR encoder says of a clip: captions, and answers to questions.\n\n"
+        "Lets a language model read the features of a SeFAR encoder: it captions clips and answers questions.\n\n"
         "```\n"
         "sefar caption clip.mp4\n"
         'sefar ask clip.mp4 "How many turns?"\n'
@@ -65,14 +65,14 @@ def _made_of(recipe: AdapterRecipe, model: SefarForConditionalGeneration, about:
         sizes = recipe.tiny
         language = (
             f"Llama of {total / 1e6:.2f} million parameters (width {sizes.hidden}, {sizes.layers} layers, "
-            f"byte-level BPE of {model.config.text_config.vocab_size} entries), trained from nothing by this recipe; "
-            "in this folder"
+            f"byte-level BPE of {model.config.text_config.vocab_size} entries), trained from scratch by this recipe; "
+            "included in this folder"
         )
     else:
         lora = "frozen" if recipe.lora is None else f"with a LoRA of rank {recipe.lora.r}"
-        language = f"{recipe.language_model}, {lora}; not in this folder, checked by a fingerprint when it is loaded"
+        language = f"{recipe.language_model}, {lora}; not included, its fingerprint is checked at load"
     rows = [
-        ["encoder", f"{about.name}, version {about.version}; no other fits"],
+        ["encoder", f"{about.name}, version {about.version}; works with no other encoder"],
         [
             "a clip becomes",
             f"{model.config.soft_tokens} soft tokens: its embedding and {model.config.elements} elements",
@@ -86,15 +86,16 @@ def _made_of(recipe: AdapterRecipe, model: SefarForConditionalGeneration, about:
 def _training(recipe: AdapterRecipe, about: ModelMetadata, taught: Taught) -> str:
     pseudo = len(taught.labels) - taught.labelled
     lines = [
-        f"Learnt from {taught.labelled} clips of {about.dataset} with their labels"
+        f"Trained on {taught.labelled} labelled clips of {about.dataset}"
         + (
-            f" and {pseudo} without, which were given the label of the encoder's own classifier where its η was at "
-            f"least {recipe.data.threshold:g}."
+            f" and {pseudo} unlabelled ones, with pseudo-labels of the encoder's classifier whose η was at least "
+            f"{recipe.data.threshold:g}."
             if pseudo
             else "."
         ),
-        f"Every clip was seen in {recipe.data.views} views. Captions, multiple-choice questions and questions about "
-        "single attributes were drawn anew for every step; the answer to a question is the option's text.",
+        f"Every clip was used in {recipe.data.views} views. Captions, multiple-choice questions and questions about "
+        "single attributes were drawn at random in every step. The answer to a multiple-choice question is the text of "
+        "the option.",
         "Stages, in steps: "
         + ", ".join(
             f"{name} {stage.steps}"
@@ -105,40 +106,39 @@ def _training(recipe: AdapterRecipe, about: ModelMetadata, taught: Taught) -> st
             )
             if stage.steps and (recipe.whole or name != "language model alone")
         )
-        + f"; seed {recipe.seed}. The whole recipe is in `recipe.yaml`.",
+        + f"; seed {recipe.seed}. The full recipe is in `recipe.yaml`.",
     ]
     if recipe.features == "none":
-        lines.append("This is the blind baseline: its clips were zeros.")
+        lines.append("This is the blind baseline: its features were zeros.")
     return "## Training\n\n" + "\n".join(lines)
 
 
 def _figures(recipe: AdapterRecipe, report: AdapterReport | None) -> str:
     if report is None:
-        return "## Figures\n\nNone were measured: the recipe names no list to measure on."
+        return "## Results\n\nNot evaluated: the recipe has no test list."
     rows = [list(row) for row in report_rows(report)]
     examples = "\n".join(f"- {example.label}: *{example.caption}*" for example in report.examples)
     return (
-        f"## Figures\n\n{report.clips} clips of `{recipe.data.test}`, which neither this adapter nor its encoder was "
-        "trained on. Per cent, with Wilson's 95 % intervals over clips; beside it the encoder's own classifier, which "
-        "no adapter can be expected to beat. Questions are answered by the probability of their options "
-        f"({report.mode}); hard ones have the classifier's most probable wrong classes as options, near ones a "
-        "group of classes that differ in few attributes.\n\n"
-        f"{markdown_table(['', 'this adapter', 'the classifier'], rows)}\n\nEvery so many clips, one:\n\n{examples}"
+        f"## Results\n\nMeasured on {report.clips} clips of `{recipe.data.test}`, which neither this adapter nor its "
+        "encoder was trained on. Values are per cent, with 95 % Wilson intervals over clips. The second column is the "
+        "encoder's own classifier, which no adapter can be expected to beat. Multiple-choice questions are answered "
+        f"with the mode `{report.mode}`. The options of hard questions are the classifier's most probable wrong "
+        "classes; those of near questions are classes that differ in few attributes.\n\n"
+        f"{markdown_table(['', 'this adapter', 'classifier'], rows)}\n\nExamples, at regular intervals:\n\n{examples}"
     )
 
 
 def _limits(recipe: AdapterRecipe, about: ModelMetadata) -> str:
     lines = [
-        f"- It says what the encoder sees: where {about.name} is wrong, so is the caption, in a sentence that sounds "
-        "as sure as any other. Look at η beside it.",
-        f"- It knows the {len(about.labels)} classes of {about.dataset} and no others; any other video is described as "
-        "one of them.",
+        f"- It describes what the encoder sees. If {about.name} is wrong, the caption is wrong too, and sounds just as "
+        "certain. Check η.",
+        f"- It knows only the {len(about.labels)} classes of {about.dataset}. Any other video is described as one of "
+        "them.",
     ]
     if recipe.language_model is None:
         lines.append(
-            "- The language model has read nothing but sentences about these classes. It answers what it was asked "
-            "in training: captions, multiple choice, single attributes. Asked anything else it answers as if it were "
-            "one of these."
+            "- The language model was trained only on sentences about these classes. It can caption, answer multiple "
+            "choice, and answer questions about single attributes. It treats any other question as one of these."
         )
-    lines.append("- The figures are of one training with one seed.")
+    lines.append("- The results are from a single training run with one seed.")
     return "## Limits\n\n" + "\n".join(lines)

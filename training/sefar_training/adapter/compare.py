@@ -1,7 +1,7 @@
-"""The question that the paper answers with yes: do SeFAR's features make a better captioner than others?
+"""Compare captioners: do SeFAR's features give better captions than others, as the paper claims?
 
-A comparison is a sweep: one recipe on several encoders, or on none, with several seeds. All adapters are asked the
-same questions, and the classifiers are measured beside them. The table can say no.
+A comparison is a sweep: one recipe with several encoders, or with none, and several seeds. All adapters get the same
+questions, and the classifiers are evaluated next to them. The result can contradict the claim.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from .measures import AdapterReport
 from .train import train_adapter
 
 REPORT = "report.json"
-"""A run's figures, in its folder; there once it is trained and measured."""
+"""A run's results, in its folder; exists once the run is trained and evaluated."""
 
 AdapterRun = Run[AdapterRecipe]
 
 
 class Comparison(Sweep):
-    """A sweep over what an adapter reads.
+    """A sweep over the features that an adapter reads.
 
-    It tests the claim that `focus` is the best; the classifier of `focus` also draws the hard options of all questions.
+    It tests the claim that `focus` is best. The classifier of `focus` also gives the hard options of all questions.
 
     Attributes:
         test: list of clips that no adapter was trained on; relative to the recipe's ``data.root``.
-        questions: most clips that questions are asked about; None for all.
+        questions: largest number of clips with questions; None for all.
     """
 
     test: Path
@@ -53,7 +53,7 @@ def load_comparison(path: Path) -> Comparison:
 
 
 def plan_comparison(comparison: Comparison, out: Path, overrides: Sequence[str] = ()) -> list[AdapterRun]:
-    """Plan the runs of a comparison; they are measured after training, so that their model cards have no figures.
+    """Plan the runs of a comparison. They are evaluated after training, so their model cards have no results.
 
     Raises:
         RecipeError: a variant does not fit the recipe.
@@ -64,13 +64,13 @@ def plan_comparison(comparison: Comparison, out: Path, overrides: Sequence[str] 
 def run_comparison(
     comparison: Comparison, out: Path, overrides: Sequence[str] = (), progress: bool = True
 ) -> list[tuple[AdapterRun, AdapterReport]]:
-    """Train and measure every adapter; those that are finished in `out` are skipped.
+    """Train and evaluate every adapter. Finished runs in `out` are skipped.
 
     Args:
-        comparison: what to run.
+        comparison: what to compare.
         out: folder of the runs and the page.
         overrides: further ``dotted.key=value`` changes of the recipe.
-        progress: show bars.
+        progress: show progress bars.
 
     Raises:
         RecipeError, ModelLoadError, ListFileError, EvaluationError, ClipError: as `train_adapter` does.
@@ -86,7 +86,7 @@ def run_comparison(
 
 
 def report_file(run: AdapterRun) -> Path:
-    """Where a run's figures are, once it is trained and measured."""
+    """Where a run's results are, once it is trained and evaluated."""
     return run.config.out / REPORT
 
 

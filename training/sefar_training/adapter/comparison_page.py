@@ -1,4 +1,4 @@
-"""The page of a comparison: one table, and what it says of the claim."""
+"""The page of a comparison: a table, and what it says about the claim."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ CAPTION_COLUMNS: dict[str, Callable[[CaptionFigures], float | None]] = {
 
 
 def write_comparison(comparison: Comparison, finished: Finished, out: Path) -> tuple[Path, Path, Path]:
-    """Write ``comparison.json``, ``comparison.md`` and ``comparison.html``, each whole or not at all.
+    """Write ``comparison.json``, ``comparison.md`` and ``comparison.html``, each atomically.
 
     Args:
         comparison: what was compared.
-        finished: every adapter with its figures.
+        finished: every run with its report.
         out: folder to write to.
 
     Returns:
@@ -43,15 +43,15 @@ def write_comparison(comparison: Comparison, finished: Finished, out: Path) -> t
     attribute_headers, attribute_rows = attribute_table(finished)
     claim = claim_text(comparison, finished)
     caption = (
-        "Per cent on the test list. Adapters: mean over seeds ± 95 % interval (Student's t). Each classifier is one "
-        "training; Wilson's intervals over clips are in the reports of the runs."
+        "Per cent on the test list. Adapters: mean over seeds ± 95 % interval (Student's t). Each classifier is a "
+        "single training run; its Wilson intervals over clips are in the reports of the runs."
     )
     page = Page(comparison.title, _lead(comparison, finished))
     if comparison.note:
         page.text(comparison.note)
-    page.heading("All figures").table(headers, rows, caption)
+    page.heading("Results").table(headers, rows, caption)
     page.heading("The claim").text(claim)
-    page.heading("Attribute by attribute").table(attribute_headers, attribute_rows, "Stated rightly, per cent.")
+    page.heading("By attribute").table(attribute_headers, attribute_rows, "Stated correctly, per cent.")
     markdown = "\n\n".join(
         [markdown_table(headers, rows), claim, markdown_table(attribute_headers, attribute_rows)],
     )
@@ -66,7 +66,7 @@ def write_comparison(comparison: Comparison, finished: Finished, out: Path) -> t
 def comparison_table(
     comparison: Comparison, finished: Finished
 ) -> tuple[list[str], list[list[str]], list[dict[str, Any]]]:
-    """Headers, rows as they are shown, and the figures behind them: a classifier for each encoder, then adapters."""
+    """Headers, rows as displayed, and the figures behind them: one classifier per encoder, then the adapters."""
     sets = list(finished[0][1].questions)
     headers = ["", *CAPTION_COLUMNS, *(f"QA {name}" for name in sets), "QA consistent"]
     rows: list[list[str]] = []
@@ -88,7 +88,7 @@ def comparison_table(
 
 
 def attribute_table(finished: Finished) -> tuple[list[str], list[list[str]]]:
-    """Each attribute's accuracy in captions by variant, mean over seeds."""
+    """Headers and rows of the accuracy of each attribute in captions, per variant, averaged over seeds."""
     names = list(finished[0][1].captions.attributes)
     rows = []
     for variant, reports in by_variant(finished):
@@ -98,7 +98,7 @@ def attribute_table(finished: Finished) -> tuple[list[str], list[list[str]]]:
 
 
 def claim_text(comparison: Comparison, finished: Finished) -> str:
-    """How the focus differs from every other variant within a seed, and whether that is more than chance."""
+    """Say how `focus` differs from every other variant within a seed, and whether the difference is significant."""
     reports = dict(by_variant(finished))
     sentences = []
     for variant, others in reports.items():
@@ -108,20 +108,20 @@ def claim_text(comparison: Comparison, finished: Finished) -> str:
             [100 * (a.captions.mean - b.captions.mean) for a, b in zip(reports[comparison.focus], others, strict=True)]
         )
         if not np.isfinite(gain.half):
-            verdict = "one seed, so nothing is known of chance"
+            verdict = "a single seed shows nothing about chance"
         elif abs(gain.mean) <= gain.half:
-            verdict = "the interval holds zero: no difference is shown"
+            verdict = "the interval includes zero: no significant difference"
         else:
             verdict = "better" if gain.mean > 0 else "worse"
         sentences.append(
-            f"Captions from {comparison.focus} features state {gain} points more attributes rightly than from "
-            f"{variant} ({verdict})."
+            f"Captions from {comparison.focus} features state {gain} percentage points more attributes correctly than "
+            f"from {variant} ({verdict})."
         )
     return " ".join(sentences)
 
 
 def classifiers(comparison: Comparison, finished: Finished) -> list[tuple[str, AdapterReport]]:
-    """One report for each encoder that was compared, whose classifier's figures do not depend on the adapter."""
+    """One report per encoder; the classifier's figures in it do not depend on the adapter."""
     found: dict[Path, tuple[str, AdapterReport]] = {}
     for run, report in finished:
         found.setdefault(run.config.encoder, (run.variant, report))
@@ -129,7 +129,7 @@ def classifiers(comparison: Comparison, finished: Finished) -> list[tuple[str, A
 
 
 def by_variant(finished: Finished) -> list[tuple[str, list[AdapterReport]]]:
-    """The reports of each variant, in order of seeds."""
+    """The reports of each variant, ordered by seed."""
     names = dict.fromkeys(run.variant for run, _ in finished)
     return [(name, [report for run, report in finished if run.variant == name]) for name in names]
 
@@ -137,10 +137,10 @@ def by_variant(finished: Finished) -> list[tuple[str, list[AdapterReport]]]:
 def _lead(comparison: Comparison, finished: Finished) -> str:
     recipe = finished[0][0].config
     return (
-        f"{len(comparison.seeds)} seeds; {finished[0][1].clips} test clips that no adapter and no encoder was trained "
-        f"on. Every adapter is trained alike: {recipe.projector.steps} steps of the projector and "
-        f"{recipe.together.steps} of everything, of {recipe.together.batch_size} examples; all answer the same "
-        f"questions, whose hard options are those that the classifier of {comparison.focus} confuses."
+        f"{len(comparison.seeds)} seeds and {finished[0][1].clips} test clips, on which no adapter or encoder was "
+        f"trained. All adapters are trained in the same way: {recipe.projector.steps} steps of the projector, then "
+        f"{recipe.together.steps} steps of the whole model, with {recipe.together.batch_size} examples per step. All "
+        f"answer the same questions; hard options are classes that the classifier of {comparison.focus} confuses."
     )
 
 

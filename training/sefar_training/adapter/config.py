@@ -1,4 +1,4 @@
-"""Recipes of adapters: which encoder, which language model, which clips, and three stages of training."""
+"""Recipes of adapters: encoder, language model, clips, and the three stages of training."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class _Strict(BaseModel):
 
 
 class TinyLanguageModel(_Strict):
-    """Sizes of the language model that is trained from nothing.
+    """Sizes of the language model that is trained from scratch.
 
     Attributes:
-        vocabulary: entries of its tokenizer, at most.
+        vocabulary: largest number of tokenizer entries.
         hidden: width.
-        layers: depth.
-        heads: attention heads.
-        intermediate: width inside the feed-forward layers.
-        context: most tokens of prompt and answer.
+        layers: number of layers.
+        heads: number of attention heads.
+        intermediate: width of the feed-forward layers.
+        context: largest number of tokens of prompt and answer.
     """
 
     vocabulary: int = Field(default=768, ge=300)
@@ -40,18 +40,18 @@ class TinyLanguageModel(_Strict):
     @model_validator(mode="after")
     def _divides(self) -> TinyLanguageModel:
         if self.hidden % self.heads or (self.hidden // self.heads) % 2:
-            raise ValueError(f"hidden {self.hidden} over {self.heads} heads must give an even width")
+            raise ValueError(f"hidden {self.hidden} divided by {self.heads} heads must be an even whole number")
         return self
 
 
 class LoraSettings(_Strict):
-    """The low-rank change that stage 2 learns for a pretrained language model.
+    """The LoRA that stage 2 trains for a pretrained language model.
 
     Attributes:
         r: rank.
         alpha: scale.
-        dropout: before the low-rank maps.
-        target_modules: which linear maps; ``all-linear``, or names.
+        dropout: dropout before the low-rank layers.
+        target_modules: linear layers to adapt: ``all-linear``, or names.
     """
 
     r: int = Field(default=16, ge=1)
@@ -61,15 +61,15 @@ class LoraSettings(_Strict):
 
 
 class Stage(_Strict):
-    """One stage of training; AdamW with a cosine schedule.
+    """One stage of training, with AdamW and a cosine schedule.
 
     Attributes:
-        steps: optimiser steps; 0 leaves the stage out.
-        batch_size: examples a step, of each process.
-        accumulate: parts that a batch is worked off in, where it does not fit in memory.
+        steps: optimiser steps; 0 skips the stage.
+        batch_size: examples per step and process.
+        accumulate: parts that a batch is processed in, one after another, to save memory.
         lr: highest learning rate.
-        warmup: steps of its linear rise, as a share of all.
-        weight_decay: of weight matrices.
+        warmup: steps of linear warm-up, as a share of `steps`.
+        weight_decay: decay of weight matrices.
     """
 
     steps: int = Field(ge=0)
@@ -87,22 +87,22 @@ class Stage(_Strict):
 
 
 class AdapterData(_Strict):
-    """The clips, and what is made of them.
+    """The clips, and the examples that are made from them.
 
     Attributes:
-        root: folder that relative paths in the lists, and the lists themselves, are relative to.
+        root: folder that the lists and relative paths in them are relative to.
         train: list of labelled clips.
-        unlabel: list of clips without labels, which are given the classifier's; or None.
-        test: list of clips that neither adapter nor encoder is trained on: the figures of the model card; or None.
+        unlabel: list of unlabelled clips, which get pseudo-labels from the classifier; or None.
+        test: list of clips that neither adapter nor encoder is trained on, for the results in the model card; or None.
         remap: replacements of path prefixes in the lists.
-        views: views of each training clip; the first is the served one.
+        views: views of each training clip; the first is the one used in serving.
         scale: see `ViewSettings`.
         flip: see `ViewSettings`.
-        threshold: least η of a pseudo-label that counts.
+        threshold: smallest η of a pseudo-label that is used.
         questions: share of examples that are multiple-choice questions.
-        attributes: share of examples that ask for a single attribute, where classes have attributes.
-        hard: share of questions whose options are what the classifier finds most probable on some clip.
-        near: share of questions whose options differ in few attributes; those of the rest are random.
+        attributes: share of examples that ask about a single attribute, if classes have attributes.
+        hard: share of questions whose options are the classifier's most probable classes for some clip.
+        near: share of questions whose options differ in few attributes. All other questions have random options.
     """
 
     root: Path
@@ -123,12 +123,12 @@ class AdapterData(_Strict):
     def _shares(self) -> AdapterData:
         for first, second in (("questions", "attributes"), ("hard", "near")):
             if getattr(self, first) + getattr(self, second) > 1:
-                raise ValueError(f"{first} and {second} are shares of one whole; together they are more than 1")
+                raise ValueError(f"{first} and {second} are shares whose sum must not exceed 1")
         return self
 
     @property
     def view_settings(self) -> ViewSettings:
-        """The views of training clips; the same for every seed of a run, so that they are computed once."""
+        """The views of training clips; independent of the run's seed, so that they are computed once."""
         return ViewSettings(self.views, self.scale, self.flip)
 
 
@@ -136,22 +136,22 @@ class AdapterRecipe(_Strict):
     """One training of an adapter.
 
     Attributes:
-        name: users address the adapter by it.
-        out: folder of the run; the adapter is ``final`` in it.
-        seed: of weights, order, wording and views.
-        encoder: ONNX file of the encoder whose features are read.
-        features: ``sefar``, or ``none``: the blind baseline, whose clips are all alike.
+        name: the name that clients pass as `model`.
+        out: folder of the run; the adapter is written to ``final`` in it.
+        seed: seed of weights, order, wording and views.
+        encoder: ONNX file of the encoder whose features the adapter reads.
+        features: ``sefar``, or ``none`` for the blind baseline, whose features are zeros.
         cache: folder where features and tiny language models are kept between runs.
         language_model: folder or hub id of a pretrained causal language model; None trains a tiny one.
-        tiny: sizes of that one.
-        lora: stage 2 learns a LoRA of a pretrained language model; None leaves that model as it is, and then there
-            is no stage 2. The tiny one is trained in full instead.
+        tiny: sizes of the tiny language model.
+        lora: the LoRA that stage 2 trains for a pretrained language model. With None the language model is frozen, and
+            stage 2 is skipped. The tiny language model is trained in full.
         precision: ``bf16`` autocast or ``fp32``.
-        gradient_checkpointing: spend time to save memory; for large language models.
+        gradient_checkpointing: trade time for memory; for large language models.
         data: the clips.
-        language: stage 0, the tiny language model on text alone.
-        projector: stage 1, the projector alone.
-        together: stage 2, projector and language model.
+        language: stage 0: the tiny language model, on text only.
+        projector: stage 1: the projector only.
+        together: stage 2: projector and language model.
         log_every: steps between lines of the log.
     """
 
@@ -175,12 +175,12 @@ class AdapterRecipe(_Strict):
     @model_validator(mode="after")
     def _one_language_model(self) -> AdapterRecipe:
         if self.language_model is None and self.lora is not None:
-            raise ValueError("lora is for a pretrained language_model; the tiny one is trained in full")
+            raise ValueError("lora is for a pretrained language_model; the tiny language model is trained in full")
         return self
 
     @property
     def whole(self) -> bool:
-        """Whether the adapter holds its language model, which nobody could load from elsewhere."""
+        """Whether the adapter includes its language model: the tiny one exists nowhere else."""
         return self.language_model is None
 
 

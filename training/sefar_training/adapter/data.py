@@ -1,7 +1,6 @@
-"""Examples to train on: captions, multiple-choice questions and questions about single attributes, drawn by number.
+"""Training examples: captions, multiple-choice questions and questions about single attributes.
 
-Example i is drawn from a generator seeded with (seed, i), so a run is the same however its examples are fetched,
-and no wording, view or set of options is repeated by design.
+Example i is drawn from a generator seeded with (seed, i), so a run does not depend on how its examples are fetched.
 """
 
 from __future__ import annotations
@@ -30,27 +29,27 @@ from .questions import Question
 from .sentences import CAPTION_PROMPTS, STEMS, attribute_questions
 
 IGNORED = -100
-"""Label of tokens that no loss is taken of."""
+"""Label of tokens without a loss."""
 
 Item = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One exchange about a clip: what is asked, and the answer to be learnt."""
+    """One exchange about a clip: the prompt and the answer to learn."""
 
     prompt: str
     answer: str
 
 
 class Examples:
-    """Draws exchanges about clips of known class.
+    """Draws exchanges about clips whose class is known.
 
     Args:
-        classes: of the data set.
-        shares: which kinds of exchange, and how often.
-        logits: a classifier's scores of many clips, (N,K): what it confuses on any of them makes hard questions.
-            None for none.
+        classes: classes of the data set.
+        shares: how often each kind of exchange is drawn.
+        logits: a classifier's scores for many clips, (N,K). The classes that it confuses make hard questions; None
+            draws no hard questions.
     """
 
     def __init__(self, classes: ClassTable, shares: AdapterData, logits: NDArray[np.float32] | None = None) -> None:
@@ -65,11 +64,11 @@ class Examples:
         self._attributes = [attribute_questions(class_attributes(classes, i)) for i in range(len(classes.labels))]
 
     def draw(self, label: int, rng: np.random.Generator) -> Asked:
-        """One exchange.
+        """Draw one exchange.
 
         Args:
             label: class of the clip.
-            rng: what it is drawn from.
+            rng: source of the draws.
         """
         kind = rng.random()
         if kind < self._shares.questions:
@@ -80,7 +79,7 @@ class Examples:
         return Asked(_one(CAPTION_PROMPTS, rng), self.caption(label, rng))
 
     def caption(self, label: int, rng: np.random.Generator) -> str:
-        """A sentence that describes a class."""
+        """Draw a sentence that describes a class."""
         return _one(self._captions[label], rng)
 
     def _question(self, label: int, rng: np.random.Generator) -> Asked:
@@ -88,13 +87,13 @@ class Examples:
         if kind < shares.near:
             wrong = self._distractors.wrong("near", label, rng)
         elif kind < shares.near + shares.hard and self._confused[label]:
-            # Of some clip, not of this one: around the answer, the options would betray it.
+            # Confused on some other clip. Options chosen around this clip's answer would give the answer away.
             wrong = [i for i in _one(self._confused[label], rng) if i != label]
         else:
             wrong = self._distractors.wrong("random", label, rng)
         options, answer = self._distractors.options(label, wrong, rng)
         asked = Question(id="", stem=_one(STEMS, rng), options=options, answer=answer, video="")
-        # The text, not the letter: a small language model learns to copy what fits long before it learns letters.
+        # The text, not the letter: a small language model learns to copy text long before it learns letters.
         return Asked(asked.text, options[answer])
 
 
@@ -104,12 +103,12 @@ def _one(choices: Sequence[Any], rng: np.random.Generator) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """The clips that an adapter learns from.
+    """The clips that an adapter is trained on.
 
     Attributes:
-        features: of N clips.
-        labels: int64 (N,), the class each is taken for.
-        labelled: how many of them have their true label; the others have the classifier's.
+        features: features of N clips.
+        labels: int64 (N,), the class of each clip.
+        labelled: how many of them, at the beginning, have true labels; the rest have pseudo-labels.
     """
 
     features: Features
@@ -118,12 +117,12 @@ class Taught:
 
     @classmethod
     def of(cls, labelled: Features, unlabelled: Features | None, threshold: float) -> Taught:
-        """Labelled clips, and those unlabelled ones that the classifier is sure of.
+        """Combine labelled clips with the unlabelled ones whose pseudo-labels are reliable.
 
         Args:
-            labelled: clips with their labels.
-            unlabelled: clips whose labels, if the list has any, are not looked at; None for none.
-            threshold: least η of a pseudo-label that counts.
+            labelled: clips with labels.
+            unlabelled: clips whose labels, if any, are ignored; None for none.
+            threshold: smallest η of a pseudo-label that is used.
         """
         if unlabelled is None:
             return cls(labelled, labelled.labels, len(labelled))
@@ -134,14 +133,14 @@ class Taught:
 
 
 class ClipExamples(Dataset[Item]):
-    """Exchanges about clips, as the model is trained on them; see `collate`.
+    """Exchanges about clips, encoded for training; see `collate`.
 
     Args:
-        examples: what is asked.
-        taught: about which clips.
-        processor: of the model.
-        length: how many examples there are.
-        seed: of all that is drawn.
+        examples: draws the exchanges.
+        taught: the clips.
+        processor: the model's processor.
+        length: number of examples.
+        seed: seed of all draws.
     """
 
     def __init__(self, examples: Examples, taught: Taught, processor: SefarProcessor, length: int, seed: int) -> None:
@@ -164,13 +163,13 @@ class ClipExamples(Dataset[Item]):
 
 
 class TextExamples(Dataset[Item]):
-    """The same exchanges with a sentence in place of the clip, about classes drawn evenly.
+    """The same exchanges with a sentence instead of a clip; classes are drawn uniformly.
 
     Args:
-        examples: what is asked.
-        processor: of the model.
-        length: how many examples there are.
-        seed: of all that is drawn.
+        examples: draws the exchanges.
+        processor: the model's processor.
+        length: number of examples.
+        seed: seed of all draws.
     """
 
     def __init__(self, examples: Examples, processor: SefarProcessor, length: int, seed: int) -> None:
@@ -190,16 +189,16 @@ class TextExamples(Dataset[Item]):
 
 
 def encode(processor: SefarProcessor, content: tuple[str | ClipFeatures, ...], answer: str) -> Item:
-    """One exchange as token ids, written exactly as it will be when it is served.
+    """Encode one exchange as token ids, in the same format as in serving.
 
     Args:
-        processor: of the model.
-        content: what the user says: texts and clips.
-        answer: what is to be learnt; the end of the turn is added.
+        processor: the model's processor.
+        content: the user's message: texts and clips.
+        answer: the answer to learn; the end of the turn is added.
 
     Returns:
-        ``input_ids`` and ``labels`` int64 (L,), labels `IGNORED` before the answer; ``sefar_embedding``
-        (C, embedding_dim) and ``sefar_tokens`` (C, E, D) where there are clips.
+        ``input_ids`` and ``labels`` int64 (L,), with labels `IGNORED` before the answer; with clips also
+        ``sefar_embedding`` (C, embedding_dim) and ``sefar_tokens`` (C, E, D).
     """
     prompt = make_prompt(processor, [Message("user", content)])
     tokenizer = processor.tokenizer
@@ -214,11 +213,11 @@ def encode(processor: SefarProcessor, content: tuple[str | ClipFeatures, ...], a
 
 
 def collate(items: Sequence[Item], pad: int) -> Item:
-    """One batch, padded on the left as in serving; the clips of all items in reading order.
+    """Collate one batch, padded on the left as in serving, with the clips of all items in order.
 
     Args:
-        items: of `encode`.
-        pad: id of the padding.
+        items: results of `encode`.
+        pad: id of the padding token.
     """
     longest = max(len(item["input_ids"]) for item in items)
     input_ids = torch.full((len(items), longest), pad)

@@ -1,8 +1,8 @@
-"""The wrong options of a question: at random, what the classifier confuses, or what differs least.
+"""The wrong options of a question: random classes, classes that the classifier confuses, or the most similar classes.
 
-Options can betray the answer: of four classes the one that the other three resemble is likely to be it, and a language
-model that sees nothing learns to find it (it answered 86 % of such questions). So what a model is trained on, and what
-it is asked beside the hardest questions, are sets of classes chosen without regard to which of them is right.
+Options can give the answer away: if the other three options are chosen to resemble the right one, a language model that
+sees nothing learns to spot it (it answered 86 % of such questions). Therefore training questions, and all but the
+hard evaluation questions, use sets of classes that are chosen independently of which one is right.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from .attributes import class_attributes, option_text
 from .questions import LETTERS, normalised
 
 Difficulty = Literal["random", "hard", "near"]
-"""Random classes; those that a classifier finds most probable on this very clip beside the right one; the others of a
-group of four classes that differ in few attributes, whichever of them is right."""
+"""``random``: random classes. ``hard``: the wrong classes that a classifier finds most probable for this clip.
+``near``: the other classes of a fixed group of four that differ in few attributes."""
 
 DIFFICULTIES: tuple[Difficulty, ...] = get_args(Difficulty)
 
 WRONG = len(LETTERS) - 1
 
 PARTITIONS, TRIES = 16, 10
-"""Ways to part the classes into groups, each the best of so many."""
+"""Number of partitions of the classes into groups, each the best of this many random ones."""
 
 
 class DistractorError(SefarError, ValueError):
-    """There are too few classes to ask a question about one."""
+    """There are too few classes for multiple-choice questions."""
 
 
 class Distractors:
-    """Chooses the wrong options of questions about one data set's classes.
+    """Chooses the wrong options of questions about the classes of a data set.
 
-    Classes whose names read alike without their event are never options of one question.
+    Classes with the same name apart from the event are never options of the same question.
 
     Args:
-        classes: of the data set.
+        classes: classes of the data set.
 
     Raises:
-        DistractorError: fewer than four of them read differently.
+        DistractorError: there are fewer than four different names.
     """
 
     def __init__(self, classes: ClassTable) -> None:
@@ -53,7 +53,7 @@ class Distractors:
         self._same = np.unique([normalised(text) for text in self.texts], return_inverse=True)[1]
         if len(set(self._same)) <= WRONG:
             raise DistractorError(
-                f"questions have {WRONG + 1} options, but only {len(set(self._same))} classes have names of their own"
+                f"questions need {WRONG + 1} options, but there are only {len(set(self._same))} different class names"
             )
         attributes = [class_attributes(classes, i) for i in range(len(classes.labels))]
         self._distance = np.array(
@@ -63,13 +63,13 @@ class Distractors:
     def wrong(
         self, difficulty: Difficulty, answer: int, rng: np.random.Generator, logits: NDArray[np.float32] | None = None
     ) -> list[int]:
-        """Three classes that are not the answer.
+        """Choose three wrong classes.
 
         Args:
             difficulty: how they are chosen.
             answer: the right class.
-            rng: what ``random`` and ``near`` are drawn from.
-            logits: a classifier's scores of the clip, (K,); needed by ``hard``.
+            rng: source of the draws of ``random`` and ``near``.
+            logits: a classifier's scores for the clip, (K,); needed by ``hard``.
 
         Raises:
             ValueError: ``hard`` without logits.
@@ -80,7 +80,7 @@ class Distractors:
                 return [i for i in groups[int(rng.integers(len(groups)))] if i != answer]
         if difficulty == "hard":
             if logits is None:
-                raise ValueError("hard distractors are drawn from a classifier's scores: give logits")
+                raise ValueError("hard distractors need a classifier's scores; pass logits")
             order = np.argsort(-logits, kind="stable")
         else:
             order = rng.permutation(len(self.texts))
@@ -90,12 +90,12 @@ class Distractors:
         """For each clip the four classes that a classifier finds most probable, best first.
 
         Args:
-            logits: its scores, (N,K).
+            logits: the classifier's scores, (N,K).
         """
         return [self._different(row, WRONG + 1, set()) for row in np.argsort(-logits, axis=1, kind="stable").tolist()]
 
     def _different(self, candidates: Sequence[int], count: int, seen: set[int]) -> list[int]:
-        """The first so many candidates that read differently."""
+        """The first `count` candidates with different names."""
         chosen: list[int] = []
         for candidate in candidates:
             if len(chosen) < count and int(self._same[candidate]) not in seen:
@@ -115,7 +115,7 @@ class Distractors:
         ]
 
     def _partition(self, rng: np.random.Generator) -> list[list[int]]:
-        """Part the classes into fours of small distance; a few may be left over."""
+        """Divide the classes into groups of four similar ones; a few may be left over."""
         left = rng.permutation(len(self.texts)).tolist()
         groups = []
         while len(left) > WRONG:
@@ -134,7 +134,7 @@ class Distractors:
     def options(
         self, answer: int, wrong: Sequence[int], rng: np.random.Generator
     ) -> tuple[tuple[str, str, str, str], int]:
-        """Texts of the answer and the wrong classes in random order, and the place of the answer."""
+        """The texts of the answer and the wrong classes in random order, and the position of the answer."""
         order = rng.permutation(len(LETTERS)).tolist()
         classes = [answer, *wrong]
         a, b, c, d = (self.texts[classes[i]] for i in order)

@@ -1,4 +1,4 @@
-"""Measuring an adapter on a list of clips, always beside the classifier whose features it reads."""
+"""Evaluate an adapter on a list of clips, always next to the classifier whose features it reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .questions import LETTERS, Question, normalised, read_questions
 from .sentences import STEMS
 
 SHOWN = 8
-"""Captions that a report gives as examples."""
+"""Most captions that a report shows as examples."""
 
 Asked = Sequence[tuple[Question, int]]
 """Questions, each with the number of its clip."""
@@ -40,19 +40,19 @@ def evaluate_adapter(
     seed: int = 0,
     progress: bool = False,
 ) -> AdapterReport:
-    """Let an adapter describe clips and answer questions about them, and count what is right.
+    """Let an adapter caption clips and answer questions about them, and score the results.
 
     Args:
         adapter: the adapter.
-        clips: features of clips with labels, none of which it was trained on.
-        classes: of the data set.
-        encoder_name: where the features are from.
-        questions: sets of them by name.
-        mode: how they are answered.
-        blind: show it zeros instead of features.
-        batch_size: clips at a time.
-        seed: of the order in which options are shown a second time.
-        progress: show bars.
+        clips: features of labelled clips that it was not trained on.
+        classes: classes of the data set.
+        encoder_name: name of the encoder of the features.
+        questions: sets of questions, by name.
+        mode: how questions are answered.
+        blind: replace features by zeros.
+        batch_size: clips per batch.
+        seed: seed of the order of options when questions are asked a second time.
+        progress: show progress bars.
 
     Raises:
         EvaluationError: a label is not one of the classes.
@@ -84,7 +84,7 @@ def evaluate_adapter(
 def question_figures(
     speaker: Speaker, clips: Features, classes: ClassTable, asked: Asked, mode: AnswerMode, seed: int = 0
 ) -> QuestionFigures:
-    """Answer a set of questions twice, with the options in another order the second time."""
+    """Answer a set of questions twice, the second time with the options in another order."""
     chosen = speaker.answers(asked, mode)
     right = [option in question.acceptable for option, (question, _) in zip(chosen, asked, strict=True)]
     plain = [i for i, (question, _) in enumerate(asked) if not question.has_duplicates]
@@ -107,7 +107,7 @@ def question_figures(
 
 
 def reordered(question: Question, order: Sequence[int]) -> Question:
-    """The same question with its options in another order, option ``order[i]`` at place i."""
+    """The same question with its options reordered: option ``order[i]`` at position i."""
     a, b, c, d = (question.options[i] for i in order)
     return question.model_copy(update={"options": (a, b, c, d), "answer": list(order).index(question.answer)})
 
@@ -117,7 +117,7 @@ def _text(question: Question, chosen: int | None) -> str | None:
 
 
 def classifier_choice(question: Question, clips: Features, clip: int, classes: ClassTable) -> int | None:
-    """The option that the classifier finds most probable; None where it knows none of them."""
+    """The option that the classifier finds most probable; None if it knows none of them."""
     best: dict[str, float] = {}
     for label, logit in zip(classes.labels, clips.logits[clip, 0].tolist(), strict=True):
         text = normalised(option_text(label))
@@ -129,13 +129,13 @@ def classifier_choice(question: Question, clips: Features, clip: int, classes: C
 def make_questions(
     clips: Features, classes: ClassTable, seed: int = 0, limit: int | None = None
 ) -> dict[str, list[tuple[Question, int]]]:
-    """One question of each difficulty about every clip, or about some of them.
+    """Make one question of each difficulty about every clip, or about a random subset.
 
     Args:
-        clips: whose labels are asked for, and from whose classifier the hard options are drawn.
-        classes: of the data set.
-        seed: of options and their order.
-        limit: most clips asked about, chosen by the seed; None for all.
+        clips: labelled clips; hard options come from their classifier's scores.
+        classes: classes of the data set.
+        seed: seed of the subset, of the options and of their order.
+        limit: largest number of clips; None for all.
     """
     distractors = Distractors(classes)
     rng = np.random.default_rng(seed)
@@ -156,10 +156,10 @@ def make_questions(
 
 
 def match_clips(questions: Sequence[Question], clips: Features, source: Path) -> list[tuple[Question, int]]:
-    """Find the clips that questions from a file are about, by name or by name without folder and ending.
+    """Match the questions of a file with clips, by name or by name without folder and suffix.
 
     Raises:
-        EvaluationError: none of the questions is about a clip of the list, or a short name fits several clips.
+        EvaluationError: no question is about a clip of the list, or a short name matches several clips.
     """
     places = {name: i for i, name in enumerate(clips.names)}
     short: dict[str, int] = {}
@@ -171,7 +171,9 @@ def match_clips(questions: Sequence[Question], clips: Features, source: Path) ->
     found = []
     for question in questions:
         if question.video in several and question.video not in places:
-            raise EvaluationError(f"{source}, question {question.id}: several clips of the list are {question.video}")
+            raise EvaluationError(
+                f"{source}, question {question.id}: {question.video} matches several clips of the list; use a full name"
+            )
         place = places.get(question.video, short.get(question.video))
         if place is not None:
             found.append((question, place))
@@ -200,26 +202,26 @@ def evaluate_folder(
     """Evaluate an adapter folder on a list of clips.
 
     Args:
-        folder: of the adapter, or its hub id.
-        list_file: `path label` lines; of clips that it was not trained on.
+        folder: the adapter's folder or hub id.
+        list_file: `path label` lines of clips that it was not trained on.
         root: folder that relative clip paths are joined to.
         encoder_file: the encoder that it was trained with.
         remap: path prefix replacements.
-        referee: encoder from whose classifier hard options are drawn, so that different encoders can be asked
-            the same; None for `encoder_file`.
-        questions: file of questions to ask besides, in the authors' format; those about other clips are left out.
+        referee: encoder whose classifier gives the hard options, so that adapters of different encoders get the same
+            questions; None for `encoder_file`.
+        questions: file of additional questions in the authors' format; those about other clips are skipped.
         mode: how questions are answered.
-        blind: show zeros instead of features.
-        limit: most clips that questions are asked about; None for all.
-        cache: folder where features are kept; None keeps none.
-        batch_size: clips at a time.
-        device: where encoder and language model run.
-        progress: show bars.
+        blind: replace features by zeros.
+        limit: largest number of clips with questions; None for all.
+        cache: folder to cache features in; None caches nothing.
+        batch_size: clips per batch.
+        device: device of encoder and language model.
+        progress: show progress bars.
 
     Raises:
         AdapterNotFoundError: there is no such adapter.
         AdapterMismatchError: it was trained with another encoder.
-        EvaluationError, ListFileError, ClipError: the clips are not as the list says.
+        EvaluationError, ListFileError, ClipError: the list does not fit, or its clips cannot be read.
         QuestionError: the file of questions is malformed.
     """
     adapter = load_adapter(folder, device=device)

@@ -1,8 +1,8 @@
-"""What an encoder says of the clips of a list, under several views, computed once and kept.
+"""Features of the clips of a list in several views, computed once and cached.
 
-The language model never sees a frame: its training reads these arrays. The first view is the one that is served;
-the others draw frames and squares at random, as the encoder's own training did, so that the adapter meets each
-clip in more than one way.
+The language model is trained on these arrays and never sees a frame. The first view is the one used in serving; the
+others sample frames and crops at random, as in the encoder's training, so that the adapter sees variations of each
+clip.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from ..evaluation.run import check_files
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-"""Views a forward pass of the encoder."""
+"""Views per forward pass of the encoder."""
 
 _ARRAYS = ("labels", "embedding", "tokens", "logits", "mc_logits")
 
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """How each clip is looked at.
+    """The views of each clip.
 
     Attributes:
-        count: V, views of a clip; the first is what serving looks at.
-        scale: range of the short side in pixels from which squares are cut in the other views; None for the
+        count: number of views V; the first is the one used in serving.
+        scale: range of the short side in pixels before random squares are cropped in the other views; None for the
             encoder's size times 256/224 to 320/224, as in its training.
-        flip: probability of mirroring the other views left to right.
-        seed: of what is drawn.
+        flip: probability of a horizontal flip of the other views.
+        seed: seed of all draws.
     """
 
     count: int = 1
@@ -57,21 +57,21 @@ class ViewSettings:
     seed: int = 0
 
     def scale_for(self, size: int) -> tuple[int, int]:
-        """The range for an encoder of this size."""
+        """The range of the short side for an encoder of this size."""
         return self.scale or (round(size * 256 / 224), round(size * 320 / 224))
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """N clips as an encoder sees them.
+    """An encoder's outputs for N clips.
 
     Attributes:
-        names: of the clips, as in their list.
-        labels: int64 (N,), class numbers; -1 where unknown.
+        names: names of the clips, as in their list.
+        labels: int64 (N,), class numbers; -1 if unknown.
         embedding: float32 (N, V, embedding_dim).
         tokens: float32 (N, V, E, D).
         logits: float32 (N, V, K).
-        mc_logits: float32 (N, T, K), Monte-Carlo samples of the first view.
+        mc_logits: float32 (N, T, K), Monte-Carlo samples for the first view.
     """
 
     names: tuple[str, ...]
@@ -86,7 +86,7 @@ class Features:
 
     @property
     def views(self) -> int:
-        """V."""
+        """Number of views V."""
         return self.embedding.shape[1]
 
     @property
@@ -96,16 +96,16 @@ class Features:
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """The encoder's own answer to each clip, as it is served, int64 (N,)."""
+        """The encoder's prediction for each clip, as in serving, int64 (N,)."""
         return np.asarray(self.logits[:, 0].argmax(axis=1), np.int64)
 
     @property
     def pseudo_labels(self) -> NDArray[np.int64]:
-        """The class that η speaks of: the most probable over the Monte-Carlo samples, int64 (N,)."""
+        """The class that η refers to, most probable on average over the Monte-Carlo samples, int64 (N,)."""
         return np.asarray(softmax(self.mc_logits).mean(axis=1).argmax(axis=1), np.int64)
 
     def blinded(self) -> Features:
-        """The same clips with nothing to be seen: embedding and tokens are zero."""
+        """The same clips with embedding and tokens set to zero."""
         return Features(
             self.names,
             self.labels,
@@ -116,25 +116,25 @@ class Features:
         )
 
     def chosen(self, keep: NDArray[np.int64] | NDArray[np.bool_]) -> Features:
-        """Some of the clips."""
+        """A subset of the clips."""
         places = np.arange(len(self))[keep]
         names = tuple(self.names[i] for i in places)
         return Features(names, *(getattr(self, array)[places] for array in _ARRAYS))
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
-        """The clips of several lists, one after another."""
+        """Concatenate the clips of several lists."""
         names = tuple(name for part in parts for name in part.names)
         return Features(names, *(np.concatenate([getattr(part, array) for part in parts]) for array in _ARRAYS))
 
 
 class Encoder:
-    """An exported encoder and the features of lists under it, each computed once.
+    """An exported encoder that computes the features of lists and caches them.
 
     Args:
         file: the ONNX file.
-        cache: folder where features are kept; None computes them anew each time.
-        device: where the encoder runs.
+        cache: folder to cache features in; None caches nothing.
+        device: device of the encoder.
     """
 
     def __init__(self, file: Path, cache: Path | None = None, device: Device = "auto") -> None:
@@ -144,12 +144,12 @@ class Encoder:
 
     @property
     def metadata(self) -> ModelMetadata:
-        """What the encoder says of itself."""
+        """The encoder's metadata."""
         return self._model.metadata
 
     @property
     def classes(self) -> ClassTable:
-        """The classes it tells apart."""
+        """The classes that the encoder predicts."""
         about = self.metadata
         return ClassTable(about.labels, about.attributes, about.opposites)
 
@@ -163,20 +163,20 @@ class Encoder:
         unlabelled: bool = False,
         progress: bool = True,
     ) -> Features:
-        """The features of every clip of a list, out of the cache where they are in it.
+        """Compute the features of every clip of a list, or load them from the cache.
 
         Args:
             list_file: `path label` lines.
             root: folder that relative clip paths are joined to.
             remap: path prefix replacements.
-            views: looks at each clip.
-            unlabelled: lines may lack a label.
-            progress: show a bar.
+            views: views of each clip.
+            unlabelled: lines may have no label.
+            progress: show a progress bar.
 
         Raises:
             ListFileError: the list is malformed.
-            EvaluationError: clips of it are not there.
-            ClipError: a clip does not decode; `sefar lists --check` finds all of them.
+            EvaluationError: clips are missing.
+            ClipError: a clip does not decode; `sefar lists --check` finds all such clips.
         """
         entries = read_list(list_file, root, remap, unlabelled=unlabelled)
         check_files(entries, list_file)
@@ -187,13 +187,13 @@ class Encoder:
             found = _load(kept)
             if found is not None:
                 return found
-            logger.warning("%s is damaged; its features are computed anew", kept)
+            logger.warning("%s is damaged; computing its features again", kept)
         found = self._extract(entries, views, progress)
         _save(found, kept)
         return found
 
     def _key(self, entries: Sequence[ListEntry], views: ViewSettings) -> str:
-        # Size and time of change stand for a file's content: reading every video would cost half of what is saved.
+        # Size and modification time stand for a file's content: reading every video would cost half of what is saved.
         stats = [entry.path.stat() for entry in entries]
         clips = [[e.name, e.label, s.st_size, s.st_mtime_ns] for e, s in zip(entries, stats, strict=True)]
         told = json.dumps([self._digest, asdict(views), clips])
@@ -217,7 +217,7 @@ class Encoder:
         )
 
     def _looks(self, entry: ListEntry, index: int, views: ViewSettings) -> list[NDArray[np.uint8]]:
-        """The frames (F,size,size,3) of each view of a clip."""
+        """Read the frames (F,size,size,3) of each view of a clip."""
         about = self.metadata
         looks = [load_clip(entry.path, about.sampling, resize=about.resize, size=about.size).frames]
         if views.count == 1:
@@ -241,7 +241,7 @@ def _save(features: Features, file: Path) -> None:
 
 
 def _load(file: Path) -> Features | None:
-    """Features as they were saved; None where the file is damaged."""
+    """Load saved features; None if the file is damaged."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as saved:
             return Features(tuple(saved["names"].tolist()), *(saved[array] for array in _ARRAYS))

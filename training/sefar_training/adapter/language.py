@@ -1,7 +1,7 @@
-"""A tiny language model from nothing: a byte-level tokenizer, a small Llama, and sentences to learn from.
+"""A tiny language model from scratch: a byte-level tokenizer, a small Llama, and sentences to train on.
 
-It learns to talk before it sees: where the finished model reads a clip, this one reads a sentence that describes
-it, and answers the same questions. The projector then only has to say with soft tokens what the sentence said.
+It learns language before it sees clips: instead of a clip it reads a sentence that describes it, and answers the same
+questions. The projector then only has to express in soft tokens what the sentence said.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHAT_TEMPLATE = (
 
 
 def all_sentences(classes: ClassTable) -> list[str]:
-    """Every sentence and option that is ever asked or answered about these classes."""
+    """Every sentence and option that can occur in questions and answers about these classes."""
     found: dict[str, None] = dict.fromkeys((*CAPTION_PROMPTS, *STEMS))
     for i, label in enumerate(classes.labels):
         found.update(dict.fromkeys(label_captions(label)))
@@ -42,11 +42,11 @@ def all_sentences(classes: ClassTable) -> list[str]:
 
 
 def train_tokenizer(sentences: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with the marks of a chat; the same sentences give the same tokenizer.
+    """Train a byte-level BPE tokenizer with chat markers; the same sentences give the same tokenizer.
 
     Args:
-        sentences: what to learn merges from; any other text is spelt in bytes.
-        vocabulary: entries at most, marks included.
+        sentences: training text for merges; any other text falls back to bytes.
+        vocabulary: largest number of entries, including markers.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -73,13 +73,13 @@ def train_tokenizer(sentences: Iterable[str], vocabulary: int) -> PreTrainedToke
 def make_language_model(
     sizes: TinyLanguageModel, tokenizer: PreTrainedTokenizerFast, rows: int, seed: int
 ) -> LlamaForCausalLM:
-    """An untrained Llama, about a million parameters as the sizes are by default.
+    """Build an untrained Llama, with about a million parameters in the default sizes.
 
     Args:
-        sizes: of the model.
-        tokenizer: for the ids of its end and padding.
-        rows: of its embedding table.
-        seed: of its weights.
+        sizes: sizes of the model.
+        tokenizer: for the ids of the end and padding tokens.
+        rows: rows of the embedding table.
+        seed: seed of the weights.
     """
     torch.manual_seed(seed)
     config = LlamaConfig(

@@ -1,4 +1,4 @@
-"""The figures of captions and answers: shares with their intervals, and what they are counted from."""
+"""Metrics of captions and answers: shares with confidence intervals."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .attributes import Attributes
 
 
 class Share(BaseModel):
-    """So many of so many, with Wilson's 95 % interval.
+    """A share with Wilson's 95 % interval.
 
     Attributes:
-        right: how many.
-        count: of how many, at least 1.
+        right: numerator.
+        count: denominator, at least 1.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,22 +42,20 @@ class Share(BaseModel):
 
     @classmethod
     def of(cls, right: Sequence[bool]) -> Share:
-        """The share of true ones."""
+        """The share of true values."""
         return cls(right=sum(map(bool, right)), count=len(right))
 
 
 class CaptionFigures(BaseModel):
-    """How well sentences state the attributes of what they describe.
+    """How well captions state the attributes of their clips.
 
     Attributes:
-        attributes: for each attribute the share of clips whose sentence states it rightly; one that is not stated
-            counts as wrong.
-        mean: mean of these over attributes, in [0, 1].
-        mean_half: half-width of its 95 % interval; a clip's attributes stand and fall together, so it is taken
-            over clips.
-        wrong: of the attributes stated, those that are not true: made up.
-        unstated: of all attributes, those that the sentence leaves out.
-        exact: clips whose sentence states all attributes rightly.
+        attributes: for each attribute the share of clips whose caption states it correctly; unstated counts as wrong.
+        mean: mean over attributes, in [0, 1].
+        mean_half: half-width of its 95 % interval, computed over clips because a clip's attributes are correlated.
+        wrong: share of stated attributes that are wrong.
+        unstated: share of all attributes that are not stated.
+        exact: share of clips whose caption states all attributes correctly.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,11 +69,11 @@ class CaptionFigures(BaseModel):
 
 
 def caption_figures(stated: Sequence[Attributes], true: Sequence[Attributes]) -> CaptionFigures:
-    """Compare what sentences state with what is so.
+    """Compare stated attributes with the true ones.
 
     Args:
-        stated: of each clip's sentence; attributes that the clip does not have are not looked at.
-        true: of each clip, at least one clip, all with the same names.
+        stated: attributes in each clip's caption; those that the clip does not have are ignored.
+        true: attributes of each clip; at least one clip, all with the same names.
     """
     names = list(true[0])
     right = np.array([[found.get(name) == so[name] for name in names] for found, so in zip(stated, true, strict=True)])
@@ -92,14 +90,14 @@ def caption_figures(stated: Sequence[Attributes], true: Sequence[Attributes]) ->
 
 
 class QuestionFigures(BaseModel):
-    """How well a set of questions is answered.
+    """Results on a set of questions.
 
     Attributes:
-        adapter: questions answered rightly by the language model.
-        classifier: by the classifier alone, taking the option it finds most probable; None where it does not know
-            the options.
-        consistency: of the questions, those to which the same is answered with the options in another order.
-        duplicates: like `adapter`, of the questions with options that say the same, which are not counted above.
+        adapter: share answered correctly by the language model.
+        classifier: share answered correctly by the classifier alone, which takes its most probable option; None if it
+            does not know the options.
+        consistency: share of questions that get the same answer when the options are reordered.
+        duplicates: like `adapter`, for questions with duplicate options, which are excluded above.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -111,7 +109,7 @@ class QuestionFigures(BaseModel):
 
 
 class Example(BaseModel):
-    """One clip, what it shows and what was said about it."""
+    """One clip with its label and its caption."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -121,17 +119,17 @@ class Example(BaseModel):
 
 
 class AdapterReport(BaseModel):
-    """What an adapter was measured to do on clips that it was not trained on.
+    """An adapter's results on clips that it was not trained on.
 
     Attributes:
-        adapter: its name.
+        adapter: name of the adapter.
         encoder: name of the encoder.
-        blind: its features were zeroed.
-        clips: how many.
-        captions: figures of its captions.
-        classifier: the same figures of the encoder's own classifier, whose answer always states all attributes.
+        blind: whether features were replaced by zeros.
+        clips: number of clips.
+        captions: results of its captions.
+        classifier: the same results for the encoder's own classifier, whose prediction always states all attributes.
         mode: how questions were answered.
-        questions: figures by set of questions.
+        questions: results by set of questions.
         examples: a few captions.
     """
 

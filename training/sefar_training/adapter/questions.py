@@ -1,4 +1,4 @@
-"""Multiple-choice questions in the authors' format: a JSON object, each question's stem and options in one string."""
+"""Multiple-choice questions in the authors' format: a JSON object with stem and options of a question in one string."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LETTERS = "ABCD"
 
 
 class QuestionError(SefarError, ValueError):
-    """A question cannot be read or written; the message names it."""
+    """A question cannot be read or written; the message names the question."""
 
 
 class Question(BaseModel):
@@ -28,11 +28,11 @@ class Question(BaseModel):
         id: unique in its file.
         stem: the question itself, e.g. ``What gymnastics move is this athlete performing?``.
         options: the four texts to choose from.
-        answer: which of them is right, 0 to 3.
-        video: the clip: its name in a list of clips, or that name without folders and ending.
-        dataset: what the clip is from.
+        answer: number of the right option, 0 to 3.
+        video: the clip: its name in a list of clips, or that name without folders and suffix.
+        dataset: data set of the clip.
         answer_type: the authors' word for the kind of question.
-        frame_length: frames of the clip; None where unknown.
+        frame_length: frames of the clip; None if unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,30 +48,30 @@ class Question(BaseModel):
 
     @property
     def text(self) -> str:
-        """Stem and options in one string, as a language model is asked."""
+        """Stem and options in one string, as in the prompt of a language model."""
         return join_choices(self.stem, self.options)
 
     @property
     def acceptable(self) -> frozenset[int]:
-        """The options that say the same as the answer; all of them are right."""
+        """The options with the same text as the answer; all of them count as right."""
         texts = [normalised(option) for option in self.options]
         return frozenset(i for i, text in enumerate(texts) if text == texts[self.answer])
 
     @property
     def has_duplicates(self) -> bool:
-        """Whether two options say the same; the chance of guessing right is then another one."""
+        """Whether two options have the same text, which changes the chance of guessing right."""
         return len({normalised(option) for option in self.options}) < len(self.options)
 
 
 class QuestionCounts(BaseModel):
-    """What a file of questions holds.
+    """What a file of questions contains.
 
     Attributes:
-        questions: how many.
-        duplicates: how many have options that say the same.
-        duplicate_answers: in how many of those the right answer is among them.
+        questions: number of questions.
+        duplicates: questions with duplicate options.
+        duplicate_answers: questions whose right option is duplicated.
         letters: how often each letter is right.
-        datasets: how many questions are from each data set.
+        datasets: number of questions of each data set.
     """
 
     questions: int
@@ -82,15 +82,15 @@ class QuestionCounts(BaseModel):
 
 
 def normalised(text: str) -> str:
-    """A text as it is compared with others: without case, and without differences in white space."""
+    """A text for comparison: in lower case and with normalised white space."""
     return " ".join(text.casefold().split())
 
 
 def parse_text(text: str) -> tuple[str, tuple[str, str, str, str]]:
-    """Take stem and options apart.
+    """Split a text into stem and options.
 
     Raises:
-        QuestionError: there are no four options in it.
+        QuestionError: it does not contain four options.
     """
     found = split_choices(text)
     if found is None:
@@ -103,14 +103,14 @@ def read_questions(path: Path) -> list[Question]:
     """Read a file of questions.
 
     Raises:
-        QuestionError: it is no JSON object of questions, or one of them is malformed; the message names it.
+        QuestionError: it is not a JSON object of questions, or a question is malformed.
     """
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise QuestionError(f"{path} is not JSON: {error}") from error
     if not isinstance(table, dict):
-        raise QuestionError(f"{path} is not a JSON object of questions by their ids")
+        raise QuestionError(f"{path} is not a JSON object with question ids as keys")
     return [_question(name, fields, path) for name, fields in table.items()]
 
 
@@ -128,30 +128,28 @@ def _question(name: str, fields: Any, path: Path) -> Question:
             frame_length=fields.get("frame_length"),
         )
     except (KeyError, AttributeError, TypeError) as error:
-        raise QuestionError(
-            f"{path}, question {name}: needs question, answer and video, as strings ({error})"
-        ) from error
+        raise QuestionError(f"{path}, question {name}: question, answer and video must be strings ({error})") from error
     except (QuestionError, ValidationError, ValueError) as error:
         raise QuestionError(f"{path}, question {name}: {error}") from error
 
 
 def write_questions(questions: Sequence[Question], path: Path) -> Path:
-    """Write a file of questions, whole or not at all.
+    """Write a file of questions atomically.
 
     Returns:
         The path.
 
     Raises:
-        QuestionError: the format cannot hold one of them, e.g. an option with `` B.`` in it; or an id comes twice.
+        QuestionError: the format cannot represent a question, e.g. an option with `` B.`` in it; or an id is repeated.
     """
     table: dict[str, Mapping[str, Any]] = {}
     for question in questions:
         if question.id in table:
-            raise QuestionError(f"question {question.id} is there twice")
+            raise QuestionError(f"the id {question.id} is used twice")
         if not _survives(question):
             raise QuestionError(
-                f"question {question.id}: the format cannot hold {question.text!r}; options must not be told apart "
-                "by a line break or by what looks like the next option (` B.`), and the stem must not begin one"
+                f"question {question.id}: the format cannot represent {question.text!r}; remove line breaks and text "
+                "that looks like the start of an option (` B.`) from stem and options"
             )
         table[question.id] = {
             "answer": LETTERS[question.answer],
@@ -176,7 +174,7 @@ def _survives(question: Question) -> bool:
 
 
 def count_questions(questions: Sequence[Question]) -> QuestionCounts:
-    """Count questions, duplicates among their options, and right letters."""
+    """Count questions, duplicate options and right letters."""
     letters = Counter(question.answer for question in questions)
     return QuestionCounts(
         questions=len(questions),

@@ -1,4 +1,4 @@
-"""One report as rows for people, in a terminal or in a model card."""
+"""A report as rows of a table, for a terminal or a model card."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from .measures import AdapterReport, CaptionFigures, QuestionFigures, Share
 
 
 def report_rows(report: AdapterReport) -> list[tuple[str, str, str]]:
-    """One report for people: what, the adapter's figure, the classifier's; per cent with Wilson's intervals."""
+    """Rows of name, adapter and classifier; values are per cent with Wilson intervals."""
     own, other = report.captions, report.classifier
     rows = [
-        (f"{name} stated rightly", str(share), str(other.attributes[name])) for name, share in own.attributes.items()
+        (f"{name} stated correctly", str(share), str(other.attributes[name])) for name, share in own.attributes.items()
     ]
     rows.append(("mean over attributes", _mean(own), _mean(other)))
-    rows.append(("all attributes right", str(own.exact), str(other.exact)))
+    rows.append(("all attributes correct", str(own.exact), str(other.exact)))
     rows.append(("stated, but wrong", _shown(own.wrong), _shown(other.wrong)))
     rows.append(("not stated", str(own.unstated), str(other.unstated)))
     for name, figures in report.questions.items():
@@ -25,9 +25,9 @@ def report_rows(report: AdapterReport) -> list[tuple[str, str, str]]:
 def _question_rows(name: str, figures: QuestionFigures) -> list[tuple[str, str, str]]:
     rows = [(f"questions, {name}", _shown(figures.adapter), _shown(figures.classifier))]
     if figures.consistency is not None:
-        rows.append((f"questions, {name}: same answer in another order", str(figures.consistency), "–"))
+        rows.append((f"questions, {name}: same answer with options reordered", str(figures.consistency), "–"))
     if figures.duplicates is not None:
-        rows.append((f"questions, {name}: with duplicate options, apart", str(figures.duplicates), "–"))
+        rows.append((f"questions, {name}: with duplicate options", str(figures.duplicates), "–"))
     return rows
 
 
@@ -40,6 +40,6 @@ def _shown(share: Share | None) -> str:
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; cells are taken as they are."""
+    """Format a Markdown table; cells are not escaped."""
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,4 +1,4 @@
-"""How clips are asked about, and how answers about single attributes are put."""
+"""The wording of prompts and questions, and of answers about single attributes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CAPTION_PROMPTS = (
     "What do you see?",
     "Describe what the gymnast does in one sentence.",
 )
-"""Ways to ask for a caption; the first is the one that captions are evaluated with."""
+"""Prompts for a caption; the first one is used in evaluation."""
 
 STEMS = (
     "What gymnastics move is this athlete performing?",
@@ -27,10 +27,10 @@ STEMS = (
     "What is the athlete doing?",
     "Which of these is shown?",
 )
-"""Stems of multiple-choice questions; the first is the authors', and the one that is evaluated with."""
+"""Stems of multiple-choice questions; the first one is the authors' and is used in evaluation."""
 
 LETTER_INSTRUCTION = "Answer with the letter of the right option only."
-"""Added to a question where a pretrained language model is asked for a letter."""
+"""Added to a question in the mode ``letter``."""
 
 
 def _count(value: str | float, one: str, several: str) -> str:
@@ -65,9 +65,9 @@ _ATTRIBUTE_QUESTIONS: dict[str, tuple[tuple[str, ...], Callable[[str | float], s
 
 
 def attribute_questions(attributes: Attributes) -> list[tuple[tuple[str, ...], str]]:
-    """What may be asked about a class: for each attribute the ways to ask, and the answer.
+    """The questions about a class: for each attribute its wordings and the answer.
 
-    Attributes that only other data sets have are asked for by their names.
+    Unknown attributes of other data sets are asked about by name.
     """
     asked = []
     for name, value in attributes.items():

@@ -1,4 +1,4 @@
-"""The three stages: talk, see, and both together. Each is one run of transformers' Trainer over drawn examples."""
+"""The three stages of training: language, projector, and both together. Each is one run of transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .language import all_sentences, make_language_model, train_tokenizer
 logger = logging.getLogger(__name__)
 
 LANGUAGE_VERSION = 2
-"""To be raised when their training changes, so that none is taken from the cache that was made otherwise."""
+"""Raise this when the training of tiny language models changes, so that cached ones are not reused."""
 
 
 def run_stage(
@@ -47,16 +47,16 @@ def run_stage(
     name: str,
     progress: bool,
 ) -> list[dict[str, Any]]:
-    """Train what of a model has a gradient.
+    """Train the parameters of a model that require gradients.
 
     Args:
         model: a causal language model, with or without clips; trained in place.
-        processor: of the model.
-        examples: as many as the stage has steps times its batch.
-        stage: how long and how fast.
-        recipe: the rest.
-        name: of the stage, for the log.
-        progress: show a bar.
+        processor: the model's processor.
+        examples: as many as the stage has steps times its batch size.
+        stage: steps, batch size and learning rate.
+        recipe: all other settings.
+        name: name of the stage, for the log.
+        progress: show a progress bar.
 
     Returns:
         Lines of the log.
@@ -92,19 +92,19 @@ def run_stage(
         trainer.pop_callback(PrinterCallback)
     logger.info("stage %s: %d steps of %d examples", name, stage.steps, stage.batch_size)
     trainer.train()
-    model.config.use_cache = True  # Trainer turns it off, and saved so, every generation would be slow
+    model.config.use_cache = True  # Trainer turns it off; saved like that, generation would be slow
     return [{"stage": name, **line} for line in trainer.state.log_history]
 
 
 def make_processor(tokenizer: PreTrainedTokenizerBase, about: ModelMetadata) -> SefarProcessor:
-    """The processor of a language model for an encoder."""
+    """Make the processor of a language model for an encoder."""
     return SefarProcessor(tokenizer, about.embedding_dim, about.token_dim, len(about.sample_frames))
 
 
 def tiny_language_model(
     recipe: AdapterRecipe, about: ModelMetadata, classes: ClassTable, progress: bool
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """Stage 0: train the tiny language model, or take it from the cache, where another run of this seed left it.
+    """Stage 0: train the tiny language model, or take it from the cache if a run with this seed has trained it.
 
     Returns:
         Its folder, and lines of the log.
@@ -135,7 +135,7 @@ def tiny_language_model(
 def build_model(
     language_model: str, about: ModelMetadata, recipe: AdapterRecipe
 ) -> tuple[SefarForConditionalGeneration, SefarProcessor]:
-    """A language model with an untrained projector for an encoder.
+    """Build a language model with an untrained projector for an encoder.
 
     Args:
         language_model: folder or hub id.
@@ -152,7 +152,7 @@ def build_model(
         sefar_token_id=processor.sefar_token_id,
         dtype="auto" if torch.cuda.is_available() else torch.float32,
     )
-    model.projector.float()  # trained, so kept in full precision whatever the language model is in
+    model.projector.float()  # trained, so it stays in full precision, whatever the language model's
     model.config.name = recipe.name
     model.config.encoder = {"name": about.name, "version": about.version}
     return model, processor
@@ -166,7 +166,7 @@ def train_stages(
     recipe: AdapterRecipe,
     progress: bool,
 ) -> list[dict[str, Any]]:
-    """Stages 1 and 2: the projector alone; then with the language model, or with a LoRA of it.
+    """Stages 1 and 2: the projector alone, then together with the language model or its LoRA.
 
     Returns:
         Lines of the log.
@@ -193,7 +193,7 @@ def train_stages(
             model.language_model = with_lora(model.language_model, recipe.lora)
         stage_of("together", recipe.together, 2, parts)
     if recipe.whole:
-        # It is nowhere but in the adapter: the folder it was trained in is no place to send anybody to.
+        # The language model is part of the adapter, so the local folder that it was trained in must not be recorded.
         model.language_model.config.name_or_path = ""
         model.config.text_config.name_or_path = ""
         model.config.text_config.use_cache = True
@@ -201,7 +201,7 @@ def train_stages(
 
 
 def with_lora(language_model: nn.Module, settings: LoraSettings) -> nn.Module:
-    """The language model with a LoRA, which alone has a gradient."""
+    """Add a LoRA to the language model; only the LoRA is trained."""
     targets = settings.target_modules
     config = LoraConfig(
         r=settings.r,

@@ -1,4 +1,4 @@
-"""From a recipe to an adapter folder."""
+"""Train an adapter from a recipe."""
 
 from __future__ import annotations
 
@@ -29,22 +29,20 @@ def train_adapter(recipe: AdapterRecipe, progress: bool = True) -> Path:
     """Train an adapter.
 
     Args:
-        recipe: what to train.
-        progress: show bars.
+        recipe: the recipe.
+        progress: show progress bars.
 
     Returns:
         The adapter's folder.
 
     Raises:
-        ModelLoadError: the encoder is missing or is no SeFAR model.
-        ListFileError, EvaluationError, ClipError: the clips are not as the lists say.
+        ModelLoadError: the encoder is missing or not a SeFAR model.
+        ListFileError, EvaluationError, ClipError: the lists do not fit, or their clips cannot be read.
         DistractorError: there are too few classes for questions.
     """
     encoder = Encoder(recipe.encoder, recipe.cache)
     taught = taught_clips(recipe, encoder, progress)
-    logger.info(
-        "%d clips with their labels, %d with the classifier's", taught.labelled, len(taught.labels) - taught.labelled
-    )
+    logger.info("%d clips with labels, %d with pseudo-labels", taught.labelled, len(taught.labels) - taught.labelled)
     lines = []
     language_model = recipe.language_model
     if language_model is None:
@@ -64,10 +62,10 @@ def train_adapter(recipe: AdapterRecipe, progress: bool = True) -> Path:
 
 
 def describe(recipe: AdapterRecipe, final: Path, encoder: Encoder, taught: Taught, progress: bool = True) -> Path:
-    """Load the finished adapter as users will, measure it where the recipe says on what, and write its model card.
+    """Load the finished adapter as users will, evaluate it if the recipe has a test list, and write its model card.
 
     Returns:
-        The card.
+        The file.
     """
     adapter = load_adapter(final)
     data, report = recipe.data, None
@@ -86,7 +84,7 @@ def describe(recipe: AdapterRecipe, final: Path, encoder: Encoder, taught: Taugh
 
 
 def taught_clips(recipe: AdapterRecipe, encoder: Encoder, progress: bool = True) -> Taught:
-    """The features and classes that an adapter learns from: a list's labels, and pseudo-labels beyond it."""
+    """The training clips of a recipe: labelled ones, and unlabelled ones with pseudo-labels."""
     data = recipe.data
     views = data.view_settings
     labelled = encoder.features(data.root / data.train, data.root, data.remap, views, progress=progress)

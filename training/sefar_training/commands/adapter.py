@@ -1,7 +1,4 @@
-"""The commands `sefar adapter …`: train a captioner, measure it, compare features, look at questions.
-
-Nothing here imports torch before a command runs.
-"""
+"""The commands `sefar adapter …`: train and evaluate captioners, compare features, check files of questions."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from .options import DeviceOption, Overrides, RemapOption, RootOption
 app = typer.Typer(
     name="adapter",
     no_args_is_help=True,
-    help="Train and measure what lets a language model read SeFAR features: captions and answers.",
+    help="Train and evaluate adapters, which let a language model caption clips and answer questions.",
 )
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -50,26 +47,27 @@ def evaluate(
     root: RootOption = Path(),
     remap: RemapOption = None,
     referee: Annotated[
-        Path | None, typer.Option("--referee", help="encoder whose classifier draws hard options (default: --encoder)")
+        Path | None,
+        typer.Option("--referee", help="encoder whose classifier gives the hard options (default: --encoder)"),
     ] = None,
     questions: Annotated[
-        Path | None, typer.Option("--questions", help="questions in the authors' format, to ask besides")
+        Path | None, typer.Option("--questions", help="file of additional questions in the authors' format")
     ] = None,
     mode: Annotated[
         Literal["loglik", "letter", "generate"],
-        typer.Option("--mode", help="judge whole options, judge letters, or let it speak"),
+        typer.Option("--mode", help="take the most probable option, the most probable letter, or generate freely"),
     ] = "loglik",
-    blind: Annotated[bool, typer.Option("--blind", help="show zeros instead of features")] = False,
+    blind: Annotated[bool, typer.Option("--blind", help="replace features by zeros")] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="most clips that questions are asked about")
+        int | None, typer.Option("--limit", min=1, help="largest number of clips with questions (default: all)")
     ] = None,
-    cache: Annotated[Path | None, typer.Option("--cache", help="folder to keep features in")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="clips at a time")] = 32,
+    cache: Annotated[Path | None, typer.Option("--cache", help="folder to cache features in")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="clips per batch")] = 32,
     device: DeviceOption = "auto",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="write the figures to this JSON file too")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="also write the results to this JSON file")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure captions and answers on a list of clips, beside the classifier itself."""
+    """Evaluate captions and answers on a list of clips, next to the encoder's own classifier."""
     with needs_extra("train"):
         from sefar_training.adapter.evaluate import evaluate_folder
         from sefar_training.adapter.report import report_rows
@@ -98,7 +96,7 @@ def evaluate(
         return
     looks = "blind" if report.blind else report.encoder
     table = Table(
-        "figure, per cent",
+        "per cent",
         Column("adapter", justify="right"),
         Column("classifier", justify="right"),
         title=escape(f"{report.adapter} on {looks}, {report.clips} clips"),
@@ -118,7 +116,7 @@ def compare(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="folder (default: runs/NAME)")] = None,
 ) -> None:
-    """Train a recipe's variants over seeds, ask all of them the same, and write one table."""
+    """Train a recipe's variants with several seeds, ask them the same questions, and compare the results."""
     with needs_extra("train"):
         from sefar_training.adapter.compare import load_comparison, run_comparison
         from sefar_training.adapter.comparison_page import write_comparison
@@ -135,7 +133,7 @@ def questions(
     file: Annotated[Path, typer.Argument(help="JSON file of questions in the authors' format")],
     as_json: JsonOption = False,
 ) -> None:
-    """Read a file of multiple-choice questions, and count what is in it."""
+    """Check a file of multiple-choice questions, and count what is in it."""
     with needs_extra("train"):
         from sefar_training.adapter.questions import count_questions, read_questions
     counts = count_questions(read_questions(file))
@@ -146,6 +144,6 @@ def questions(
     datasets = ", ".join(f"{name or 'unnamed'} {count}" for name, count in counts.datasets.items())
     typer.echo(f"{counts.questions} questions ({datasets}); right answers: {letters}")
     typer.echo(
-        f"{counts.duplicates} have options that say the same; in {counts.duplicate_answers} of them the right one is "
-        "among these, and either is accepted"
+        f"{counts.duplicates} questions have duplicate options; in {counts.duplicate_answers} of them the right option "
+        "is duplicated, and both count as right"
     )

@@ -1,4 +1,4 @@
-"""How what training tools find looks in a terminal."""
+"""How the results of training commands look in a terminal."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..evaluation import EvaluationReport
 from ..evaluation.report import confused_rows, headline, looks
 
 NAMED = 5
-"""Clips of a kind that are named; the rest are counted."""
+"""Most clips that a message names; the rest are counted."""
 
 
 def print_survey(survey: Survey) -> None:
-    """A table of the lists; below it what is missing or broken, and which lists share clips."""
+    """Print a table of the lists, and below it missing and broken clips, and lists that share clips."""
     on_disk = any(found.missing is not None for found in survey.lists)
     decoded = any(found.broken is not None for found in survey.lists)
     name = Column("list", overflow="fold")
-    table = Table(name, "for", "clips", "classes", "clips a class", *["missing"] * on_disk, *["broken"] * decoded)
+    table = Table(name, "for", "clips", "classes", "clips per class", *["missing"] * on_disk, *["broken"] * decoded)
     for found in survey.lists:
         table.add_row(
             _short(found.file),
@@ -45,7 +45,7 @@ def print_survey(survey: Survey) -> None:
 
 
 def _short(file: Path) -> str:
-    """The name and the folder it is in, which say which list of which set it is."""
+    """A list's name and its folder, which together identify list and set."""
     return escape(f"{file.parent.name}/{file.name}" if file.parent.name else file.name)
 
 
@@ -54,13 +54,13 @@ def _count(clips: Sequence[object]) -> str:
 
 
 def _notes(found: ListSurvey) -> Iterable[tuple[str, str]]:
-    """What is to be said of a list, and in which colour."""
+    """Notes about a list, each with its colour."""
     if found.missing:
         yield "red", f"{len(found.missing)} of {found.clips} clips are not on disk: {_named(found.missing)}"
     if found.broken:
         yield "red", f"{len(found.broken)} clips do not decode: {_named([clip.reason for clip in found.broken], '; ')}"
     if found.beyond_labels:
-        text = f"{found.beyond_labels} clips have a class that the label file does not name; the highest is"
+        text = f"{found.beyond_labels} clips have a class that is not in the label file; the highest is"
         yield "red", f"{text} {found.highest_label}"
     if found.repeated:
         yield "yellow", f"{found.repeated} clips are listed more than once"
@@ -68,7 +68,7 @@ def _notes(found: ListSurvey) -> Iterable[tuple[str, str]]:
         yield "yellow", f"{found.unlabelled} clips have no class"
     if found.classes and found.classes <= found.highest_label:
         absent = found.highest_label + 1 - found.classes
-        yield "yellow", f"{absent} of the classes 0 to {found.highest_label} have no clip here"
+        yield "yellow", f"{absent} of the classes 0 to {found.highest_label} have no clips"
 
 
 def _named(clips: Sequence[str], separator: str = ", ") -> str:
@@ -76,20 +76,20 @@ def _named(clips: Sequence[str], separator: str = ", ") -> str:
 
 
 def _sharing(overlap: Overlap) -> tuple[str, str]:
-    """What two lists have in common, and in which colour."""
+    """A note about what two lists share, and its colour."""
     if overlap.same:
-        text = f"list the same {overlap.shared} clips, as val and test do in many published lists"
+        text = f"contain the same {overlap.shared} clips, as val and test do in many published lists"
     else:
         text = f"share {overlap.shared} clips, e.g. {overlap.example}"
     if overlap.contradictions:
-        text += f"; {overlap.contradictions} of them in different classes"
+        text += f"; {overlap.contradictions} of them with different classes"
     if overlap.leak:
-        return "red", f"{text}: what is evaluated on is also trained on"
+        return "red", f"{text}: evaluation clips are also used for training"
     return ("red" if overlap.contradictions else "dim"), text
 
 
 def print_evaluation(report: EvaluationReport, model: str, list_file: str) -> None:
-    """Tables of the figures, of the attributes, and of the most confused classes."""
+    """Print tables of the figures, of the attributes, and of the most confused classes."""
     out.print(f"{escape(model)} on {escape(list_file)}: {looks(report)}", highlight=False, soft_wrap=True)
     figures = Table("figure", Column("value", justify="right"), "meaning")
     for row in headline(report):
@@ -102,7 +102,7 @@ def print_evaluation(report: EvaluationReport, model: str, list_file: str) -> No
         out.print(attributes)
     if report.confused_pairs:
         counts = [Column(name, justify="right") for name in ("clips", "of the class")]
-        pairs = Table("true class", "taken for", *counts, "opposite")
+        pairs = Table("true class", "predicted", *counts, "opposite")
         for row in confused_rows(report)[:NAMED]:
             pairs.add_row(*(escape(str(cell)) for cell in row))
         out.print(pairs)

@@ -1,4 +1,4 @@
-"""Studies: one recipe swept over variants and seeds, measured alike, and reported on one page."""
+"""Studies: compare variants of a recipe over several seeds, and report on one page."""
 
 from .plan import Study, StudyError, StudyRun, find_study, load_study
 from .report import write_study

@@ -1,4 +1,4 @@
-"""The pictures of a study: bars with intervals, η of right and wrong pseudo-labels, attention drawn on frames."""
+"""The plots of a study: bars with intervals, η of right and wrong pseudo-labels, attention drawn over frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RIGHT, WRONG, NEUTRAL = "#2a7f62", "#c8553d", "#4a6fa5"
 
 
 def accuracy_bars(accuracies: Mapping[str, Interval], seeds: Mapping[str, Sequence[float]], focus: str) -> Figure:
-    """Mean top-1 of each variant with its 95 % interval, and a dot for each seed."""
+    """Plot the mean top-1 of each variant with its 95 % interval, and a dot for each seed."""
     figure = Figure(figsize=(7, 0.5 * len(accuracies) + 1), layout="constrained")
     axes = figure.subplots()
     for row, (name, value) in enumerate(accuracies.items()):
@@ -32,7 +32,7 @@ def accuracy_bars(accuracies: Mapping[str, Interval], seeds: Mapping[str, Sequen
 
 
 def eta_distributions(found: PseudoLabelled) -> Figure:
-    """η of right and of wrong pseudo-labels, each as a share of its own."""
+    """Plot the distribution of η over right and over wrong pseudo-labels, each normalised to 100 %."""
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     axes = figure.subplots()
     bins = np.linspace(0, 1, 26).tolist()
@@ -41,14 +41,14 @@ def eta_distributions(found: PseudoLabelled) -> Figure:
         weights = np.full(len(eta), 100 / max(len(eta), 1))
         axes.hist(eta, bins, weights=weights, color=colour, alpha=0.6, label=f"{name} ({len(eta)})")
     axes.set_xlabel("η")
-    axes.set_ylabel("share of such labels, %")
+    axes.set_ylabel("share of labels, %")
     axes.legend(loc="upper left", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def accuracy_by_deviation(found: PseudoLabelled, groups: int = 10) -> Figure:
-    """Accuracy of pseudo-labels in equal groups of rising deviation, with binomial 95 % intervals."""
+    """Plot the accuracy of pseudo-labels in equal groups of rising deviation, with binomial 95 % intervals."""
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     axes = figure.subplots()
     order = np.array_split(np.argsort(found.deviation), groups)
@@ -56,7 +56,7 @@ def accuracy_by_deviation(found: PseudoLabelled, groups: int = 10) -> Figure:
     accuracy = np.array([found.right[group].mean() for group in order])
     half = 1.96 * np.sqrt(accuracy * (1 - accuracy) / [len(group) for group in order])
     axes.errorbar(deviation, 100 * accuracy, yerr=100 * half, fmt="o-", color=NEUTRAL, capsize=3)
-    axes.set_xlabel("standard deviation s of the label's probability over the teacher's samples")
+    axes.set_xlabel("standard deviation s of the label's probability over Monte-Carlo samples")
     axes.set_ylabel("accuracy, %")
     axes.set_ylim(0, 105)
     axes.spines[["top", "right"]].set_visible(False)
@@ -66,7 +66,7 @@ def accuracy_by_deviation(found: PseudoLabelled, groups: int = 10) -> Figure:
 def attention_sheet(
     rows: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.float32]]], sample_frames: tuple[int, ...]
 ) -> Figure:
-    """Frames of a few clips with the class token's attention over them, element by element.
+    """Draw the class token's attention over the frames of a few clips, element by element.
 
     Args:
         rows: for each clip a title, its frames uint8 (F,H,W,3) in element order, and attention (F,N).

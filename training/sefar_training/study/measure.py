@@ -1,4 +1,4 @@
-"""What is measured of a study's trained models: accuracy, pseudo-labels and η, and what direction is read from."""
+"""Measurements on a study's trained models: accuracy, pseudo-labels and η, and sensitivity to frame order."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .plan import StudyRun
 
 
 def test_report(run: StudyRun, student: bool = False) -> EvaluationReport:
-    """The figures on the test list that a training ended with: of the moving average, or of the student."""
+    """The results on the test list at the end of training, of the moving average or of the student."""
     folder = run.config.out / STUDENT if student else run.checkpoint
     return EvaluationReport.model_validate(read_info(folder).metrics["test"])
 
 
 @dataclass(frozen=True)
 class PseudoLabelled:
-    """What a model, as teacher, says of N clips, and whether it is right."""
+    """A model's pseudo-labels for N clips, and whether they are right."""
 
     probability: NDArray[np.float64]
     deviation: NDArray[np.float64]
@@ -39,25 +39,25 @@ class PseudoLabelled:
 
     @staticmethod
     def join(parts: Sequence[PseudoLabelled]) -> PseudoLabelled:
-        """Those of several models, one after another."""
+        """Concatenate the pseudo-labels of several models."""
         names = ("probability", "deviation", "eta", "right")
         return PseudoLabelled(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 class Probe(NamedTuple):
-    """Answers to test clips that have an opposite, after frames were reordered: shares on [0, 1]."""
+    """Predictions for clips with reordered frames: shares in [0, 1] of the true class and of its opposite."""
 
     true: float
     opposite: float
 
 
 PROBES = ("none", "moderate", "context", "reverse-all", "exchange")
-"""Orders that a trained model is shown: as it is; fine elements, the context, or both reversed in themselves; and each
-fine element in the next one's place, frames in order inside."""
+"""Frame orders to test: unchanged; fine elements, context, or both reversed; and fine elements moved by one place, with
+the frames inside in order."""
 
 
 class Prober:
-    """A run's trained model over lists of clips, as they are served.
+    """Applies a run's trained model to lists of clips, preprocessed as in serving.
 
     Args:
         run: a finished run.
@@ -69,7 +69,7 @@ class Prober:
         self.normalizer = FrameNormalizer(self.info.model.mean, self.info.model.std)
 
     def clips(self, list_file: Path) -> list[tuple[Tensor, Tensor]]:
-        """Batches of frames uint8 (B,F,H,W,3) and labels (B,) of a list."""
+        """Load a list as batches of frames uint8 (B,F,H,W,3) and labels (B,)."""
         data, model = self.run.config.data, self.info.model
         entries = read_list(data.root / list_file, data.root, data.remap)
         clips = EvaluationClips(entries, model.sampling, model.resize, model.size)
@@ -77,7 +77,7 @@ class Prober:
 
     @torch.inference_mode()
     def pseudo_label(self, clips: Sequence[tuple[Tensor, Tensor]]) -> PseudoLabelled:
-        """Let the model teach: T Monte-Carlo predictions of each clip."""
+        """Pseudo-label clips from T Monte-Carlo predictions each."""
         torch.manual_seed(self.run.seed)
         parts = []
         for frames, label in clips:
@@ -90,7 +90,7 @@ class Prober:
 
     @torch.inference_mode()
     def probe(self, clips: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Probe]:
-        """Reorder the frames of clips whose class has an opposite, and see what the model answers."""
+        """Predict clips whose class has an opposite, with their frames in each order of `PROBES`."""
         opposite = torch.tensor([-1 if o is None else o for o in self.info.opposites])
         paired = [(frames[opposite[label] >= 0], label[opposite[label] >= 0]) for frames, label in clips]
         answers = {}
@@ -108,7 +108,7 @@ class Prober:
 
 
 def probe_order(sample_frames: tuple[int, ...], kind: str) -> Tensor:
-    """Frame numbers (F,) for a key of `PROBES`."""
+    """The frame numbers (F,) of an order in `PROBES`."""
     fine, context = torch.arange(sum(sample_frames)).tensor_split([sum(sample_frames[:-1])])
     if kind == "context":
         return torch.cat([fine, context.flip(0)])

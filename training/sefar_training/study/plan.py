@@ -27,12 +27,12 @@ class StudyError(SefarError, ValueError):
 
 
 class Study(Sweep):
-    """A sweep over ways to train a classifier.
+    """A sweep over training methods of a classifier.
 
     Attributes:
-        labels: percent of each class's training clips that keep their label; the others become unlabelled. Every
-            seed draws its own, and all variants of a seed share them.
-        baseline: the variant that gains are counted from.
+        labels: percentage of each class's training clips that keep their label; the others become unlabelled. Every
+            seed draws its own labels, and all variants of a seed share them.
+        baseline: the variant that gains are measured against.
     """
 
     labels: float = Field(gt=0, lt=100)

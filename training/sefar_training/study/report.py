@@ -1,4 +1,4 @@
-"""The page of a study: the table of methods, and the five checks that the paper's readers are told to make."""
+"""The page of a study: the table of methods, and five checks of the paper's claims."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from .plan import Study, StudyRun
 HTML, JSON = "study.html", "study.json"
 
 PERTURBATION = "semi.perturbation"
-"""The key that the variants of an ablation change."""
+"""The recipe key that the variants of the ablation change."""
 
 SHOWN_PAIRS = 2
-"""Opposite pairs whose attention is drawn."""
+"""Number of opposite pairs whose attention is drawn."""
 
 
 def write_study(study: Study, runs: Sequence[StudyRun], out: Path) -> tuple[Path, Path]:
-    """Measure finished runs, and write `study.json` and `study.html`, each whole or not at all.
+    """Measure the trained runs, and write `study.json` and `study.html`, each atomically.
 
     Args:
-        study: what was compared.
+        study: the study.
         runs: all its runs, trained.
         out: folder to write to.
 
@@ -69,7 +69,7 @@ def write_study(study: Study, runs: Sequence[StudyRun], out: Path) -> tuple[Path
 
 def _needed(path: Path | None) -> Path:
     if path is None:
-        raise ValueError("a study needs data.test and data.unlabel")
+        raise ValueError("a study needs data.test and data.unlabel in its recipe")
     return path
 
 
@@ -77,11 +77,11 @@ def _lead(study: Study, runs: Sequence[StudyRun]) -> str:
     optim, semi = runs[0].config.optim, runs[0].config.semi
     steps = optim.epochs * (optim.steps_per_epoch or 0)
     return (
-        f"{len(study.seeds)} seeds; each draws its own {study.labels:g} % of the labels, shared by all variants. Every "
-        f"training has {steps} steps of {optim.batch_size} labelled clips"
-        f" and, from epoch {semi.start_epoch} of {optim.epochs}, {semi.batch_size} unlabelled ones, starts from the "
-        "same backbone and is judged on the same test clips, by the moving average of its weights. Intervals are 95 %, "
-        "Student's t over seeds; gains are differences within a seed."
+        f"{len(study.seeds)} seeds. Each seed draws its own {study.labels:g} % of the labels, and all variants share "
+        f"them. Every run takes {steps} steps of {optim.batch_size} labelled clips and, from epoch {semi.start_epoch} "
+        f"of {optim.epochs} on, {semi.batch_size} unlabelled clips. All runs start from the same backbone and are "
+        "evaluated on the same test clips with the moving average of their weights. Intervals are 95 %, Student's t "
+        "over seeds; gains are differences within a seed."
     )
 
 
@@ -98,7 +98,7 @@ def _numbers(value: Interval) -> dict[str, float | None]:
 
 
 def _perturbations(study: Study) -> dict[str, str]:
-    """The variants that are there to compare perturbations, by what they do to time."""
+    """The variants of the ablation of perturbations: perturbation to name."""
     return {str(changes[PERTURBATION]): name for name, changes in study.variants.items() if PERTURBATION in changes}
 
 
@@ -127,14 +127,14 @@ def _methods(
         )
     page.heading("Methods")
     page.table(
-        ["method", "top-1", f"gain over {study.baseline}", "mean class", "opposite pairs", "student's top-1", "seeds"],
+        ["method", "top-1", f"gain over {study.baseline}", "mean class", "opposite pairs", "student top-1", "seeds"],
         rows,
         "Per cent on the test split.",
     )
     accuracies = {name: interval(_top1(reports[name])) for name in names}
     seeds = {name: _top1(reports[name]) for name in names}
     page.figure(
-        accuracy_bars(accuracies, seeds, study.focus), "bars of top-1 by method", "Top-1 by method; a dot is a seed."
+        accuracy_bars(accuracies, seeds, study.focus), "bars of top-1 by method", "Top-1 by method. A dot is a seed."
     )
     return {
         name: {"top1": seeds[name], **_numbers(accuracies[name]), "student_top1": _top1(students[name])}
@@ -143,11 +143,11 @@ def _methods(
 
 
 def _spatial_only(page: Page, study: Study, reports: dict[str, list[EvaluationReport]]) -> dict[str, float | None]:
-    page.heading("1. Spatial augmentation alone, against moderate perturbation")
+    page.heading("1. Moderate temporal perturbation, compared with spatial augmentation only")
     gain = _gain(reports[study.focus], reports[_perturbations(study)["none"]])
     page.text(
-        f"Moderate perturbation of the strong view changes top-1 by {gain} points against the same training without it "
-        "(the paper: 2 to 3)."
+        f"Moderate perturbation of the strong view changes top-1 by {gain} percentage points, compared with the same "
+        "training without it (the paper: 2 to 3)."
     )
     return _numbers(gain)
 
@@ -167,7 +167,7 @@ def _eta(page: Page, unlabelled: list[PseudoLabelled], held_out: list[PseudoLabe
     page.table(
         ["clips", "labels right, %", "mean η, right", "mean η, wrong", "AUROC of η", "AUROC of probability"],
         rows,
-        "The finished teacher's pseudo-labels; means over seeds. AUROC: how well the figure tells right from wrong.",
+        "Pseudo-labels of the trained teacher; means over seeds. AUROC: how well the value separates right from wrong.",
     )
     page.figure(
         eta_distributions(PseudoLabelled.join(unlabelled)),
@@ -182,7 +182,7 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 
 def _shown(values: Sequence[float | None]) -> str:
-    """The mean over seeds, of those that have the figure: a teacher that is never right has no η of right labels."""
+    """The mean over the seeds that have a value: a teacher that is never right has no η of right labels."""
     known = [value for value in values if value is not None]
     return f"{np.mean(known):.3f}" if known else "–"
 
@@ -194,14 +194,14 @@ def _direction(
     held_out: Sequence[tuple[torch.Tensor, torch.Tensor]],
     reports: dict[str, list[EvaluationReport]],
 ) -> dict[str, Any]:
-    page.heading("3. Direction: opposite pairs, and where it is read from")
+    page.heading("3. Direction: which frames show the model the direction of time")
     answers = [prober.probe(held_out) for prober in probers]
     titles = {
-        "none": "as they are",
+        "none": "unchanged",
         "moderate": "fine elements reversed",
         "context": "context reversed",
         "reverse-all": "both reversed",
-        "exchange": "fine elements exchanged",
+        "exchange": "fine elements swapped",
     }
     rows, found = [], {}
     for kind, title in titles.items():
@@ -210,16 +210,16 @@ def _direction(
         rows.append([title, str(interval(true)), str(interval(opposite))])
         found[kind] = {"true": true, "opposite": opposite}
     page.text(
-        "Test clips whose class has an exact opposite in time, shown to the trained model with frames reordered. Where "
-        "an order is what direction is read from, disturbing it costs right answers, or turns them into the opposite; "
-        "where it makes no difference, the model does not look at it."
+        "Test clips whose class has an exact opposite in time, shown to the trained model with frames reordered. If "
+        "the model reads direction from an order, disturbing that order lowers the accuracy or turns predictions into "
+        "the opposite. If it changes nothing, the model ignores that order."
     )
-    page.table(["frames", "answers the true class, %", "answers the opposite, %"], rows)
+    page.table(["frames", "true class predicted, %", "opposite predicted, %"], rows)
     page.figure(
         _attention(probers[0], held_out),
         "frames with attention maps",
         "Attention of the class token in the last layer, over fine and context elements, on clips of opposite pairs "
-        "(first seed). Bright is much.",
+        "(first seed). Brighter is more.",
     )
     return found
 
@@ -239,23 +239,23 @@ def _attention(prober: Prober, clips: Sequence[tuple[torch.Tensor, torch.Tensor]
 
 
 def _deviation(page: Page, held_out: list[PseudoLabelled]) -> dict[str, Any]:
-    page.heading("4. The teacher's variance and the accuracy of its labels")
+    page.heading("4. The teacher's standard deviation and the accuracy of its labels")
     correlations = [_correlation(part) for part in held_out]
     page.text(
-        "Spearman's correlation between the deviation s of a label's probability over the teacher's samples and the "
-        f"label being right, on test clips: {interval(correlations, digits=2)}. s is small for sure answers and "
-        " for hopeless ones alike, which is why η looks at the mean too."
+        "Spearman's correlation between the standard deviation s of a label's probability over the teacher's samples "
+        f"and the label being right, on test clips: {interval(correlations, digits=2)}. s is small both for confident "
+        "and for hopeless predictions, which is why η also uses the mean."
     )
     page.figure(
         accuracy_by_deviation(PseudoLabelled.join(held_out)),
-        "accuracy against deviation",
-        "Test clips of all seeds in ten equal groups of rising deviation.",
+        "accuracy against standard deviation",
+        "Test clips of all seeds, in ten equal groups of rising standard deviation.",
     )
     return {"spearman": correlations}
 
 
 def _correlation(part: PseudoLabelled) -> float:
-    """Spearman's; 0 where all labels are right or all are wrong, which leaves nothing to go together."""
+    """Spearman's correlation; 0 if all labels are right or all are wrong."""
     return float(stats.spearmanr(part.deviation, part.right).statistic) if len(set(part.right)) == 2 else 0.0
 
 
@@ -268,7 +268,11 @@ def _ablation(page: Page, study: Study, reports: dict[str, list[EvaluationReport
         pairs = [100 * r.opposite_pairs for r in reports[name] if r.opposite_pairs is not None]
         seeds = ", ".join(f"{v:.1f}" for v in _top1(reports[name]))
         rows.append([kind, str(interval(_top1(reports[name]))), gain, str(interval(pairs)) if pairs else "–", seeds])
-    page.table(["perturbation", "top-1", "against moderate", "opposite pairs", "seeds"], rows, "Per cent, test split.")
+    page.table(
+        ["perturbation", "top-1", "compared with moderate", "opposite pairs", "seeds"],
+        rows,
+        "Per cent on the test split.",
+    )
     seeds_of = {kind: _top1(reports[name]) for kind, name in kinds.items()}
     bars = {kind: interval(values) for kind, values in seeds_of.items()}
     page.figure(accuracy_bars(bars, seeds_of, "moderate"), "bars of top-1 by perturbation", "A dot is a seed.")

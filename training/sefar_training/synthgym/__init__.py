@@ -1,6 +1,6 @@
-"""SynthGym: procedural clips of a gymnast, fine-grained, labelled, deterministic from a seed.
+"""SynthGym: rendered clips of a gymnast, with fine-grained labels, deterministic given a seed.
 
-No torch here: the demo renders clips in an environment without it.
+Only `pretext` imports torch: the demo renders clips in an environment without it.
 """
 
 from sefar_training.synthgym.classes import CLASSES, ActionClass

@@ -1,7 +1,7 @@
-"""The actions of SynthGym: named as FineGym names them, with machine-readable attributes.
+"""The classes of SynthGym, named as in FineGym, with machine-readable attributes.
 
-Every salto and circle has an exact opposite in time: the forward one played backwards is the backward
-one. Leaps and turns have none.
+Every salto and circle has an exact opposite in time: the forward one played in reverse is the backward one. Jumps and
+turns have no opposite.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ class ActionClass:
     """One class of the data set.
 
     Attributes:
-        name: as people read it, e.g. ``(FX) salto backward tucked with 1 turn``.
-        event: FX (floor), UB (uneven bars) or BB (beam).
-        family: which motion draws it.
+        name: the label, e.g. ``(FX) salto backward tucked with 1 turn``.
+        event: FX (floor), UB (uneven bars) or BB (balance beam).
+        family: the kind of motion.
         direction: forward, backward, or none.
-        position: the body's shape in its main phase.
+        position: body position in the main phase.
         twists: full turns about the body's long axis.
         saltos: full turns about the lateral axis in flight.
     """
@@ -36,7 +36,7 @@ class ActionClass:
 
     @property
     def attributes(self) -> dict[str, str | float]:
-        """What of the class a machine can compare."""
+        """The machine-readable attributes."""
         return {
             "event": self.event,
             "direction": self.direction,
@@ -47,7 +47,7 @@ class ActionClass:
 
     @property
     def opposite(self) -> str | None:
-        """Name of the class that is this one in reversed time, if there is one."""
+        """Name of the class that shows this one in reverse, or None."""
         swap = {"forward": "backward", "backward": "forward"}
         other = swap.get(self.direction)
         return None if other is None else self.name.replace(self.direction, other)
@@ -59,7 +59,7 @@ class ActionClass:
 
     @property
     def as_forward(self) -> ActionClass:
-        """The class whose motion is computed; its opposite is that motion reversed."""
+        """The class whose motion is computed; a backward class shows the motion of its opposite in reverse."""
         if self.direction != "backward" or self.opposite is None:
             return self
         return CLASSES[_INDEX[self.opposite]]
@@ -81,8 +81,8 @@ def _make() -> tuple[ActionClass, ...]:
         for way in both:
             name = f"(FX) double salto {way} {position}"
             made.append(ActionClass(name, "FX", "salto", way, position, 0, 2))
-    # Whole turns only: a circle or salto with half a turn, played backwards, is itself again seen from
-    # the other side, so it has no opposite.
+    # Whole turns only: a circle or salto with half a turn, played in reverse, is the same move seen from the other
+    # side, so it has no opposite.
     for twists in (0, 1):
         for way in both:
             name = f"(UB) giant circle {way}{_turns(twists)}"
@@ -115,10 +115,10 @@ _INDEX = {action.name: index for index, action in enumerate(CLASSES)}
 
 
 def action_class(which: ActionClass | int | str) -> ActionClass:
-    """A class by itself, its number or its name.
+    """Look up a class by its number or name; a class is returned as is.
 
     Raises:
-        ValueError: if there is no such class.
+        ValueError: there is no such class.
     """
     if isinstance(which, ActionClass):
         return which

@@ -1,7 +1,7 @@
-"""Writing the data set: videos, poses, labels, attributes, captions, lists, routines, contact sheets.
+"""Write the data set: videos, poses, labels, attributes, captions, lists, routines, contact sheets.
 
-Clips are rendered side by side in processes; each depends on its own seed only, so the result does
-not depend on their number. A run that is interrupted goes on where it stopped.
+Clips are rendered in parallel processes. Each clip depends only on its own seed, so the result does not depend on the
+number of processes. An interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from sefar_training.synthgym.routine import write_routine
 from sefar_training.synthgym.sheet import write_contact_sheets
 
 VERSION = 1
-"""Of the rendering; a data set of another version is not resumed."""
+"""Version of the rendering; a data set with another version is not resumed."""
 
 SPLITS = ("train", "val", "test", "routine", "demo")
-"""Streams of seeds. No data set holds clips of `demo`: it is for clips that no model has seen."""
+"""Streams of seeds. No data set contains clips of `demo`, so no model is trained on them."""
 
 POSE_COLUMNS = "columns"
-"""Where an archive of poses has the names of their columns; no clip is called so."""
+"""Key of the column names in an archive of poses; no clip has this name."""
 
 LABEL_RATES = (5, 10, 20, 100)
-"""Percent of each class's training clips that are labelled; one folder of lists each."""
+"""Percentage of each class's training clips that are labelled; one folder of lists for each."""
 
 
 class DatasetExistsError(SefarError, ValueError):
-    """The folder holds another data set, which will not be overwritten."""
+    """The folder contains something else, which is not overwritten."""
 
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What was written."""
+    """A summary of what was written."""
 
     out: Path
     preset: str
@@ -63,7 +63,7 @@ class DatasetSummary:
 
 
 def clip_seed(seed: int, split: str, action: ActionClass | int | str, number: int) -> int:
-    """Seed of one clip; the streams of different splits, classes and data sets do not meet.
+    """The seed of one clip. Splits, classes and data sets never share seeds.
 
     Raises:
         ValueError: unknown split or class.
@@ -90,18 +90,18 @@ def write_dataset(
     workers: int | None = None,
     progress: bool = True,
 ) -> DatasetSummary:
-    """Write a data set, or go on with an interrupted one.
+    """Write a data set, or resume an interrupted one.
 
     Args:
-        out: folder; see docs/explanation/synthgym.md for what it will hold.
+        out: folder to write to; docs/explanation/synthgym.md lists its contents.
         preset: difficulty and size.
-        seed: another seed, other clips.
-        clips_per_class: for each of train, val and test, instead of the preset's.
+        seed: a different seed gives different clips.
+        clips_per_class: clips for train, val and test, instead of the preset's.
         workers: processes; None for one per core.
-        progress: whether to show a progress bar.
+        progress: show a progress bar.
 
     Raises:
-        DatasetExistsError: the folder holds another data set.
+        DatasetExistsError: the folder contains another data set or other files.
         ValueError: unknown preset or split, or a split without clips.
     """
     out = Path(out)
@@ -142,7 +142,7 @@ def write_dataset(
 
 def _sizes(standard: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, int]:
     if unknown := sorted(set(wanted) - set(standard)):
-        raise ValueError(f"no split {', '.join(unknown)} to write; choose of {', '.join(standard)}")
+        raise ValueError(f"no split {', '.join(unknown)}; choose from {', '.join(standard)}")
     sizes = dict(standard) | dict(wanted)
     if min(sizes.values()) < 1:
         raise ValueError(f"every split needs at least one clip per class, not {sizes}")
@@ -154,14 +154,14 @@ def _clip_path(out: Path, split: str, action: ActionClass, number: int) -> Path:
 
 
 def _claim(out: Path, identity: dict[str, Any]) -> None:
-    """Mark the folder as this data set's, or find that it is."""
+    """Mark the folder as belonging to this data set, or check that it does."""
     mark = out / "dataset.json"
     if mark.exists():
         there = json.loads(mark.read_text())
         if there != identity:
-            raise DatasetExistsError(f"{out} holds another data set ({there}); choose another folder")
+            raise DatasetExistsError(f"{out} contains another data set ({there}); choose another folder")
     elif any(out.iterdir()):
-        raise DatasetExistsError(f"{out} is not empty and holds no SynthGym data set; choose another folder")
+        raise DatasetExistsError(f"{out} is not empty and is not a SynthGym data set; choose another folder")
     _write_json(mark, identity)
 
 
@@ -180,7 +180,7 @@ def _in_worker() -> None:
 
 
 def _do(job: _Job) -> NDArray[np.float16]:
-    """Write one clip unless it is there; its pose either way, read back from beside it when it is."""
+    """Write one clip and its pose unless both exist; return the pose."""
     side = job.path.with_suffix(".npy")
     if job.path.exists() and side.exists():
         return np.asarray(np.load(side))
@@ -198,7 +198,7 @@ def _described(action: ActionClass) -> dict[str, Any]:
 
 
 def _write_lists(out: Path, sizes: Mapping[str, int], seed: int) -> None:
-    """Official-format lists, `path label` a line; labelled clips are drawn evenly from every class."""
+    """Write lists in the authors' format, one `path label` per line, with equally many labelled clips per class."""
 
     def lines(split: str, numbers: list[list[int]]) -> str:
         return "".join(
@@ -236,7 +236,7 @@ def _write_routines(out: Path, preset: str, seed: int) -> None:
 
 
 def _write_poses(path: Path, poses: Mapping[str, NDArray[np.float16]]) -> None:
-    """One archive per split: for each video's path its poses, float16 (T, P), and the names of the P columns."""
+    """Write a split's archive: the poses of each video under its path, float16 (T, P), and the names of the columns."""
     path.parent.mkdir(exist_ok=True)
     with atomic_file(path) as new, new.open("wb") as file:
         np.savez(file, **{POSE_COLUMNS: np.array(POSE_NAMES)}, **poses)

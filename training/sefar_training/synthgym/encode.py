@@ -1,4 +1,4 @@
-"""Frames to H.264 MP4, the same bytes for the same frames."""
+"""Encode frames as H.264 MP4; the same frames give the same bytes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def encode_clip(clip: RenderedClip, path: str | os.PathLike[str]) -> Path:
     """Encode a rendered clip.
 
     Args:
-        clip: what to encode.
-        path: the MP4; written whole or not at all.
+        clip: the clip.
+        path: the MP4 file; written atomically.
     """
     return encode_frames(clip.frames, clip.fps, clip.crf, path)
 
@@ -29,13 +29,13 @@ def encode_frames(frames: NDArray[np.uint8], fps: Fraction, crf: int, path: str 
 
     Args:
         frames: uint8 (T, H, W, 3) RGB, H and W even.
-        fps: frames a second.
+        fps: frames per second.
         crf: x264 constant rate factor, 0 to 51.
-        path: the MP4; written whole or not at all.
+        path: the MP4 file; written atomically.
     """
     path = Path(path)
-    # One thread, since the machine is filled by clips side by side; and x264 rounds differently from run to
-    # run unless it is told not to choose its routines by the processor.
+    # One thread, because clips are encoded in parallel processes. Without cpu-independent, x264 chooses routines by
+    # processor, and their rounding differs.
     options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"}
     with atomic_file(path) as new, av.open(str(new), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=options)

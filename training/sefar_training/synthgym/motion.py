@@ -1,8 +1,8 @@
-"""How the gymnast moves: joint angles and body orientation over the phase of an action.
+"""The gymnast's motion: joint angles and body orientation over the phase of an action.
 
-Pure functions of phase u in [0, 1], vectorised over frames. All motions are of the forward class;
-opposites are these, reversed. Timing is symmetric about the middle, so that a reversed action is as
-plausible as the action itself. Angles are in radians.
+Pure functions of the phase u in [0, 1], vectorised over frames. Only forward classes have a motion; their opposites
+show it in reverse. Timing is symmetric about the middle, so that a reversed action is as plausible as the original.
+Angles are in radians.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Motion:
         knee: flexion of each knee.
         arm: elevation of each arm: 0 down, pi/2 forward, pi overhead.
         elbow: flexion of each elbow.
-        grounded: 1 where the feet stand, 0 in flight or on the bar.
+        grounded: 1 while the feet are on the floor, 0 in flight or on the bar.
         on_bar: whether the hands hold the bar.
     """
 
@@ -58,27 +58,27 @@ def smooth(x: Array, low: float, high: float) -> Array:
 
 
 def bump(x: Array, low: float, high: float, ramp: float) -> Array:
-    """Rises after `low`, holds at 1, falls before `high`."""
+    """Rise after `low`, stay at 1, fall before `high`."""
     return smooth(x, low, low + ramp) * (1 - smooth(x, high - ramp, high))
 
 
 def sides(left: Array, right: Array | None = None) -> Array:
-    """Left and right as (T, 2)."""
+    """Stack left and right as (T, 2); without `right`, both are equal."""
     return np.stack([left, left if right is None else right], axis=-1)
 
 
 def motion(action: ActionClass, phase: Array, amplitude: float = 1.0) -> Motion:
-    """The forward motion of an action.
+    """Compute the motion of an action.
 
     Args:
         action: a class that is not the backward one of a pair.
         phase: float64 (T,) in [0, 1], ascending.
-        amplitude: scales heights and flexions, about 1.
+        amplitude: factor on heights and flexions, about 1.
     """
     return {"salto": _salto, "giant": _giant, "jump": _jump, "turn": _turn}[action.family](action, phase, amplitude)
 
 
-# Flexion of hip and knee, elevation of arms and bend of elbows, in degrees, at full shape.
+# Flexion of hip and knee, elevation of the arms and flexion of the elbows, in degrees, in the full position.
 _SHAPES = {
     "tucked": (125, 140, 55, 35),
     "piked": (118, 4, 78, 4),
@@ -87,7 +87,7 @@ _SHAPES = {
 
 
 def _crouch(u: Array) -> Array:
-    """Bend before take-off and after landing."""
+    """How far the gymnast crouches before take-off and after landing."""
     return bump(u, 0.02, FLIGHT[0] + 0.02, 0.08) + bump(u, FLIGHT[1] - 0.02, 0.98, 0.08)
 
 
@@ -97,7 +97,7 @@ def _salto(action: ActionClass, u: Array, amplitude: float) -> Motion:
     crouch = _crouch(u)
     hip, knee, arm, elbow = np.radians(_SHAPES[action.position])
     bend = amplitude * shape
-    # Arms go up for take-off and landing, into the shape in between.
+    # The arms go up for take-off and landing, and into the position in between.
     raised = 1 - bump(u, 0.0, 1.0, 0.18) + (bump(u, 0.1, 0.9, 0.12) - shape).clip(0)
     return Motion(
         somersault=2 * np.pi * action.saltos * (0.75 * flight + 0.25 * smooth(flight, 0, 1)),
@@ -121,7 +121,7 @@ def _giant(action: ActionClass, u: Array, amplitude: float) -> Motion:
         hip, spread = np.radians(112) * shape, np.radians(70 if action.position == "straddled" else 0) * shape
     flat = np.zeros_like(u)
     return Motion(
-        # From handstand on the bar (upside down) once around.
+        # Once around, from a handstand on the bar.
         somersault=np.pi + 2 * np.pi * (0.7 * u + 0.3 * smooth(u, 0, 1)),
         twist=2 * np.pi * action.twists * smooth(u, 0.2, 0.8),
         travel=flat,

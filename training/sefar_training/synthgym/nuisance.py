@@ -1,7 +1,7 @@
-"""What varies between clips of one class, and by how much: the presets' difficulty in numbers.
+"""What varies between clips of the same class, and by how much: the difficulty of the presets in numbers.
 
-Everything drawn here is either constant over a clip or symmetric in time, so that no class can
-be told by the direction of a nuisance.
+Everything drawn here is constant over a clip or symmetric in time, so that no class can be recognised by the direction
+of a nuisance.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Preset:
-    """Ranges of the nuisance, and the size of the data set.
+    """Ranges of the nuisances, and the size of the data set.
 
     Attributes:
-        sizes: (width, height) in pixels, one of them per clip; even numbers.
-        rates: frames a second, one of them per clip.
-        frames: least and most frames of a clip.
-        padding: largest share of the clip before, and after, the action.
-        azimuth: camera's largest turn off the side view, degrees.
-        elevation: camera's largest tilt, degrees.
-        zoom: least and most height of the gymnast as a share of the picture's.
-        drift: camera's largest way over the clip, share of the picture.
-        shake: camera's largest jitter, share of the picture.
+        sizes: (width, height) in pixels, even numbers; each clip has one of them.
+        rates: frames per second; each clip has one of them.
+        frames: smallest and largest number of frames of a clip.
+        padding: largest share of the clip before the action, and after it.
+        azimuth: largest rotation of the camera from the side view, in degrees.
+        elevation: largest tilt of the camera, in degrees.
+        zoom: smallest and largest height of the gymnast, as a share of the frame's height.
+        drift: largest movement of the camera over the clip, as a share of the frame.
+        shake: largest jitter of the camera, as a share of the frame.
         amplitude: largest relative change of heights and flexions.
         body: largest relative change of limb thickness.
-        contrast: least and most difference of lightness between figure and background, 0 to 255.
-        texture: largest strength of background texture, 0 to 255.
-        shapes: most large shapes in the background.
+        contrast: smallest and largest difference in lightness between figure and background, 0 to 255.
+        texture: largest strength of the background texture, 0 to 255.
+        shapes: largest number of large shapes in the background.
         light: largest relative change of brightness over a clip, and of tint.
-        crf: least and most x264 constant rate factor.
+        crf: smallest and largest x264 constant rate factor.
         clips: clips per class for each split.
         routines: number of routine videos.
     """
@@ -106,21 +106,21 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 
 
 def find_preset(which: str | Preset) -> Preset:
-    """A preset by itself or by its name.
+    """Look up a preset by name; a preset is returned as is.
 
     Raises:
-        ValueError: if there is no such preset.
+        ValueError: there is no such preset.
     """
     if isinstance(which, Preset):
         return which
     if which not in PRESETS:
-        raise ValueError(f"no preset {which!r} in SynthGym; choose one of {', '.join(PRESETS)}")
+        raise ValueError(f"SynthGym has no preset {which!r}; choose one of {', '.join(PRESETS)}")
     return PRESETS[which]
 
 
 @dataclass(frozen=True)
 class Look:
-    """One clip's draw of camera, colours and light. Colours are RGB in 0 to 255, angles in radians."""
+    """Camera, colours and light of one clip. Colours are RGB from 0 to 255, angles are in radians."""
 
     size: tuple[int, int]
     rate: Fraction
@@ -130,7 +130,7 @@ class Look:
     elevation: float
     zoom: float
     drift: tuple[float, float]
-    shake: tuple[tuple[float, float, float], ...]  # amplitude, cycles a clip, phase; x and y in turn
+    shake: tuple[tuple[float, float, float], ...]  # amplitude, cycles per clip, phase; alternating x and y
     thickness: float
     skin: tuple[float, float, float]
     suit: tuple[float, float, float]
@@ -142,7 +142,7 @@ class Look:
     gain: float
     gain_slope: float
     tint: tuple[float, float, float]
-    seed: int  # of the background's texture and shapes
+    seed: int  # seed of the background's texture and shapes
 
 
 def draw_look(rng: np.random.Generator, preset: Preset) -> Look:
@@ -151,7 +151,7 @@ def draw_look(rng: np.random.Generator, preset: Preset) -> Look:
     def vary(limit: float) -> float:
         return float(rng.uniform(-limit, limit))
 
-    # The wall is muted; the figure's lightness keeps its distance from it, on the side with room.
+    # The wall is muted. The figure is lighter or darker than the wall, whichever leaves more room.
     wall_light = float(rng.uniform(60, 195))
     contrast = float(rng.uniform(*preset.contrast))
     lighter = wall_light < 128

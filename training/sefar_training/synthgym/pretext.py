@@ -1,7 +1,7 @@
-"""The pose pretext: a few minutes of regressing the pose of single frames, to start the backbone from.
+"""The pose pretext: pretrain the backbone for a few minutes by regressing the pose of each frame.
 
-The renderer of SynthGym knows the pose of every frame, so this costs no labels. A backbone that
-sees poses learns actions from far fewer clips than one that starts from nothing.
+SynthGym's renderer knows the pose of every frame, so this needs no labels. A backbone that recognises poses learns
+actions from far fewer clips than one that starts from scratch.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .render import POSE_NAMES
 
 
 class PoseFileError(SefarError, ValueError):
-    """The pose targets do not fit the list of clips or the wanted columns."""
+    """The file of poses lacks clips of the list or requested columns."""
 
 
 class PoseRegressor(nn.Module):
     """A linear map from the backbone's per-frame features to pose values.
 
     Args:
-        model: the model whose backbone is trained; its head takes no part.
+        model: the model whose backbone is trained; its head is not used.
         targets: number of pose values P.
     """
 
@@ -48,11 +48,11 @@ class PoseRegressor(nn.Module):
 
 
 class PretextStep(nn.Module):
-    """Smooth L1 between predicted and rendered poses.
+    """Smooth L1 loss between predicted and rendered poses.
 
     Args:
-        regressor: the model trained.
-        normalizer: uint8 frames to the model's input.
+        regressor: the model to train.
+        normalizer: turns uint8 frames into the model's input.
     """
 
     def __init__(self, regressor: PoseRegressor, normalizer: FrameNormalizer) -> None:
@@ -61,7 +61,7 @@ class PretextStep(nn.Module):
         self.normalizer = normalizer
 
     def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Metrics]:
-        """Loss of one batch and the share of the poses' variance it explains (1 is perfect)."""
+        """Loss of one batch, and the share of the poses' variance that the predictions explain (1 is perfect)."""
         predicted = self.regressor(self.normalizer(batch["frames"])).float()
         pose = batch["pose"].float()
         loss = F.smooth_l1_loss(predicted, pose, beta=0.1)
@@ -70,14 +70,14 @@ class PretextStep(nn.Module):
         return loss, {"explained": explained}
 
     def updated(self, steps: int) -> None:
-        """Nothing follows the optimiser's steps."""
+        """Do nothing after the optimiser's steps."""
 
 
 def pose_pretext(setup: Setup) -> Task:
-    """Set up the task `pretext`: each frame of each training clip, with its pose out of `data.poses`.
+    """Set up the task `pretext`: regress the poses in `data.poses` from the frames of the training clips.
 
     Raises:
-        RecipeError: the recipe names no file of poses.
+        RecipeError: the recipe has no file of poses.
         PoseFileError: that file lacks a clip or a column.
         ListFileError, BrokenClipsError: the list or its clips cannot be read.
     """
@@ -100,15 +100,15 @@ def read_poses(file: Path, targets: tuple[str, ...] = ()) -> dict[str, NDArray[n
     """Read the poses that `write_dataset` wrote for the clips of a split.
 
     Args:
-        file: npz of one float array (T,P) per clip, under the clip's name in the lists, and the names of the P columns
-            under `POSE_COLUMNS`. Files of older versions have no names; their columns are those of `POSE_NAMES`.
-        targets: columns wanted; empty for all.
+        file: npz file with one float array (T,P) per clip, under the clip's name in the lists, and the names of the P
+            columns under `POSE_COLUMNS`. Older files have no names; their columns are `POSE_NAMES`.
+        targets: names of the columns to read; empty for all.
 
     Returns:
-        For each clip its targets, float32 (T, wanted).
+        For each clip its targets, float32 (T, columns).
 
     Raises:
-        PoseFileError: a wanted column does not exist, or an array has another number of columns.
+        PoseFileError: a requested column does not exist, or an array has the wrong number of columns.
     """
     poses = {}
     with np.load(file) as arrays:

@@ -1,4 +1,4 @@
-"""Drawing: joints through a camera onto a background, limb by limb from far to near."""
+"""Draw the gymnast: project joints through a camera and draw limbs over a background, from far to near."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sefar_training.synthgym.skeleton import BAR_HEIGHT, Joints, pose
 Array = NDArray[np.float64]
 
 OVERSAMPLE = 2
-"""Drawn this much larger, then averaged down: edges without stairs, limbs of fractional width."""
+"""Frames are drawn larger by this factor and averaged down, for smooth edges and fractional widths."""
 
 POSE_NAMES = (
     "up_x", "up_y", "front_x", "front_y", "left_x", "left_y", "hip", "knee", "split", "arm", "centre_x", "centre_y",
 )  # fmt: skip
-"""Columns of `RenderedClip.pose`: the body's axes (head, front, left) as seen in the picture, x to the
-right and y up, in [-1, 1]; mean hip and knee flexion and arm elevation over pi; difference of the hips
-over pi; the pelvis in the picture in [-1, 1]. All can be read from the frame alone."""
+"""Columns of `RenderedClip.pose`: the body's axes (head, front, left) in the image plane, x to the right and y up, in
+[-1, 1]; mean hip flexion, knee flexion and arm elevation, divided by pi; the difference of the hip flexions, divided by
+pi; the position of the pelvis in the frame, in [-1, 1]. All can be seen in a single frame."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class RenderedClip:
 
     Attributes:
         frames: uint8 (T, H, W, 3) RGB.
-        fps: frames a second.
+        fps: frames per second.
         pose: float32 (T, len(POSE_NAMES)).
         action: the class.
-        caption: one sentence about it.
+        caption: a sentence that describes it.
         crf: x264 constant rate factor to encode with.
-        params: the draw, for people to read.
+        params: some of the random parameters, for information.
     """
 
     frames: NDArray[np.uint8]
@@ -53,15 +53,15 @@ class RenderedClip:
 
 
 def render_clip(action: ActionClass | int | str, seed: int, preset: str | Preset = "standard") -> RenderedClip:
-    """Draw one clip.
+    """Render one clip.
 
-    A backward class is drawn as its forward opposite with the same seed, then played backwards, so
-    that the two are exact opposites: the frames of one are those of the other in reversed order.
+    A backward class is rendered as its forward opposite with the same seed and reversed, so the two are exact
+    opposites: they have the same frames in opposite order.
 
     Args:
         action: the class, its number or its name.
-        seed: everything random in the clip.
-        preset: how much varies.
+        seed: seed of everything random in the clip.
+        preset: how much clips vary.
 
     Raises:
         ValueError: unknown class or preset.
@@ -90,23 +90,23 @@ def render_clip(action: ActionClass | int | str, seed: int, preset: str | Preset
 def perform(
     action: ActionClass, count: int, before: float, after: float, rng: np.random.Generator, preset: Preset
 ) -> tuple[Joints, Array]:
-    """Let the gymnast perform an action over `count` frames.
+    """Compute the gymnast's performance of an action over `count` frames.
 
     Args:
         action: a class that is not the backward one of a pair.
-        count: T, number of frames.
+        count: number of frames T.
         before: share of the clip before the action begins.
         after: share of the clip after it ends.
-        rng: variation of the performance.
-        preset: how much varies.
+        rng: source of variation.
+        preset: how much clips vary.
 
     Returns:
-        The body in space, and float64 (T, 4): hip, knee, split and arm angles over pi.
+        The body in space, and float64 (T, 4): hip, knee, split and arm angles, divided by pi.
     """
     time = (np.arange(count) + 0.5) / count
     phase = np.clip((time - before) / (1 - before - after), 0, 1)
     moved = motion(action, phase, 1 + float(rng.uniform(-preset.amplitude, preset.amplitude)))
-    # Which way it twists and which leg leads says nothing of the class.
+    # The direction of the twist and the leading leg say nothing about the class.
     if rng.integers(2):
         moved.twist = -moved.twist
     if rng.integers(2):
@@ -119,13 +119,13 @@ def perform(
 
 
 def draw_scene(joints: Joints, angles: Array, look: Look, action: ActionClass) -> tuple[NDArray[np.uint8], Array]:
-    """Draw a performed action.
+    """Draw a performance.
 
     Args:
         joints: the body in space over T frames.
-        angles: float64 (T, 4), see `POSE_NAMES`.
+        angles: float64 (T, 4), see `perform`.
         look: camera, colours and light.
-        action: for the apparatus: bar, beam or floor.
+        action: the class, for the apparatus: bar, beam or floor.
 
     Returns:
         uint8 frames (T, H, W, 3) and pose values float64 (T, len(POSE_NAMES)).
@@ -156,14 +156,14 @@ _SHIFT = 4
 
 
 class _Camera:
-    """Weak perspective from the side, turned a little, drifting and shaking over the clip."""
+    """A weak-perspective camera from the side, slightly rotated, with drift and shake over the clip."""
 
     def __init__(self, look: Look, frames: int, *, on_bar: bool) -> None:
         self.look = look
         width, height = (OVERSAMPLE * side for side in look.size)
         self.width, self.height = width, height
         self.scale = look.zoom * height * (0.84 if on_bar else 1.0)
-        # What the camera aims at: the bar, or the middle between floor and the top of a flight.
+        # The camera's target: the bar, or half-way between the floor and the top of a flight.
         self.aim = np.array([0.0, 0.0, BAR_HEIGHT if on_bar else 0.82])
         moment = (np.arange(frames) + 0.5) / frames - 0.5
         offsets = []
@@ -176,28 +176,28 @@ class _Camera:
         self.offset = np.stack(offsets, axis=-1)
 
     def turned(self, vectors: Array) -> Array:
-        """Directions in camera axes: right, up, away; any shape (…, 3)."""
+        """Rotate directions (…, 3) into camera axes: right, up, away."""
         az, el = self.look.azimuth, self.look.elevation
         x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
         right, away = x * np.cos(az) + y * np.sin(az), -x * np.sin(az) + y * np.cos(az)
         return np.stack([right, z * np.cos(el) - away * np.sin(el), away * np.cos(el) + z * np.sin(el)], axis=-1)
 
     def project(self, points: Array) -> tuple[Array, Array]:
-        """Pixels (T, 2) at drawing size, and depths (T,), of points (T, 3)."""
+        """Project points (T, 3) to pixels (T, 2) at drawing size and depths (T,)."""
         seen = self.turned(points - self.aim)
         near = 1 / (1 + 0.08 * seen[..., 2:])
         flat = seen[..., :2] * near * self.scale * np.array([1.0, -1.0])
         return flat + np.array([self.width / 2, self.height / 2]) + self.offset, seen[..., 2]
 
     def shifted(self, stage: NDArray[np.uint8], t: int) -> NDArray[np.uint8]:
-        """The background as the camera sees it at frame t."""
+        """The part of the background in view at frame t."""
         margin = (stage.shape[1] - self.width) // 2, (stage.shape[0] - self.height) // 2
         left, top = (round(m - o) for m, o in zip(margin, self.offset[t], strict=True))
         return stage[top : top + self.height, left : left + self.width].copy()
 
 
 def _background(look: Look, camera: _Camera, action: ActionClass) -> NDArray[np.uint8]:
-    """Wall, floor, apparatus and texture, with a margin for the camera's moves."""
+    """Draw wall, floor, apparatus and texture, with a margin for camera movement."""
     rng = np.random.default_rng(look.seed)
     margin = int(0.2 * camera.height)
     width, height = camera.width + 2 * margin, camera.height + 2 * margin
@@ -232,7 +232,7 @@ _Limb = tuple[Array, tuple[float, float, float], int, NDArray[np.int64], NDArray
 
 
 def _limbs(joints: Joints, look: Look, camera: _Camera) -> list[_Limb]:
-    """Everything to draw: depth (T,), colour, thickness in pixels, ends (T, 2) in fixed point."""
+    """All limbs: depth (T,), colour, thickness in pixels, and end points (T, 2) in fixed point."""
 
     def shade(colour: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
         red, green, blue = (min(255.0, channel * factor) for channel in colour)
@@ -246,7 +246,7 @@ def _limbs(joints: Joints, look: Look, camera: _Camera) -> list[_Limb]:
         fixed = [np.round(p * (1 << _SHIFT)).astype(np.int64) for p in (pa, pb)]
         limbs.append(((da + db) / 2 - bias, colour, thickness, fixed[0], fixed[1]))
 
-    # Left and right differ in lightness, front and back in colour: what tells a twist in a still.
+    # Left and right differ in lightness, front and back in colour, so that a twist is visible in a single frame.
     for side, factor in ((0, 1.0), (1, 0.55)):
         skin, suit = shade(look.skin, factor), shade(look.suit, factor * 0.95)
         limb(joints.hips[:, side], joints.knees[:, side], 0.105, suit)

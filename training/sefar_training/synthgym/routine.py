@@ -1,4 +1,4 @@
-"""Routines: several actions in a row under one camera, with a timeline of what happens when."""
+"""Routines: several actions in a row with one camera, and a timeline of the actions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sefar_training.synthgym.render import draw_scene, perform
 
 @dataclass(frozen=True)
 class Segment:
-    """One action of a routine; start and end in seconds."""
+    """One action of a routine, with start and end in seconds."""
 
     start: float
     end: float
@@ -32,13 +32,13 @@ def write_routine(
     """Write a routine video.
 
     Args:
-        path: the MP4; written whole or not at all.
-        seed: everything random in it.
-        preset: how much varies.
-        actions: the actions, or how many to draw; drawn ones share one event, as on one apparatus.
+        path: the MP4 file; written atomically.
+        seed: seed of everything random in it.
+        preset: how much clips vary.
+        actions: the actions, or how many to draw at random from one event.
 
     Returns:
-        The timeline, gaplessly in order.
+        The timeline, in order and without gaps.
 
     Raises:
         ValueError: unknown class or preset, or no actions.

@@ -1,4 +1,4 @@
-"""Contact sheets: for each class a picture of a few clips, frame by frame, so that a person can check it."""
+"""Contact sheets: for each class an image with frames of a few clips, for inspection."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ CELL, GAP, TITLE = 72, 2, 26
 
 
 def write_contact_sheets(root: str | os.PathLike[str], split: str = "train", clips: int = 5, columns: int = 12) -> Path:
-    """Draw a sheet per class, and one of all classes, into ``sheets/``.
+    """Draw a sheet for each class, and an overview of all classes, into ``sheets/``.
 
     Args:
-        root: a data set's folder.
-        split: whose clips to show.
-        clips: rows of each class's sheet, at most.
-        columns: frames of a row, spread evenly over the clip.
+        root: the data set's folder.
+        split: split of the clips to show.
+        clips: largest number of clips per class.
+        columns: frames per clip, at equal intervals.
 
     Returns:
         The overview's path.
@@ -62,7 +62,7 @@ def _titled(title: str, rows: list[NDArray[np.uint8]]) -> Image.Image:
 
 
 def _overview(rows: list[tuple[ActionClass, NDArray[np.uint8]]]) -> Image.Image:
-    """Two columns of classes, one clip each."""
+    """Two columns of classes, with one clip each."""
     panels = [_titled(f"{action.index} {action.name}", [row]) for action, row in rows]
     width, height = panels[0].size
     half = (len(panels) + 1) // 2

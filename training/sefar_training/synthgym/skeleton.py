@@ -1,6 +1,6 @@
-"""The body: bone lengths, and where its joints are in space for a given motion (forward kinematics).
+"""The body: bone lengths, and the positions of its joints for a given motion (forward kinematics).
 
-Body axes: x to the front, y to the left, z from pelvis to head. Lengths in body heights.
+Body axes: x to the front, y to the left, z from pelvis to head. Lengths are in body heights.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ NECK, HEAD = 0.31, 0.42
 SHOULDER, HIP = (0.105, 0.285), (0.055, 0.0)
 UPPER_ARM, FOREARM, THIGH, SHIN, FOOT = 0.165, 0.16, 0.245, 0.245, 0.085
 CENTRE = np.array([0.0, 0.0, 0.1])
-"""The point that somersaults turn about."""
+"""The centre of rotation of somersaults."""
 BAR_HEIGHT = 1.35
 
 
 @dataclass(frozen=True)
 class Joints:
-    """Positions in space, float64 (T, 3); pairs (T, 2, 3) as left, right; axes are unit vectors (T, 3)."""
+    """Positions in space, float64 (T, 3); pairs (T, 2, 3) as left, right; body axes as unit vectors (T, 3)."""
 
     pelvis: Array
     neck: Array
@@ -43,7 +43,7 @@ class Joints:
 
 
 def pose(motion: Motion) -> Joints:
-    """Joint positions of a motion; feet stand on z = 0, hands hold the bar at BAR_HEIGHT above it."""
+    """Compute the joint positions of a motion. The floor is at z = 0, the bar at z = `BAR_HEIGHT`."""
     body = _in_body_axes(motion)
     turn = _rotation(motion.somersault, motion.twist)
     space = {name: np.einsum("tij,t...j->t...i", turn, points - CENTRE) for name, points in body.items()}
@@ -59,7 +59,7 @@ def pose(motion: Motion) -> Joints:
 
 
 def _rotation(somersault: Array, twist: Array) -> Array:
-    """Twist about the long axis first, then somersault about the lateral axis of space; (T, 3, 3)."""
+    """Rotation matrices (T, 3, 3): first the twist about the long axis, then the somersault about the y axis."""
     c, s, ct, st = np.cos(somersault), np.sin(somersault), np.cos(twist), np.sin(twist)
     zero, one = np.zeros_like(c), np.ones_like(c)
     tip = np.stack([np.stack([c, zero, s], -1), np.stack([zero, one, zero], -1), np.stack([-s, zero, c], -1)], 1)
@@ -68,7 +68,7 @@ def _rotation(somersault: Array, twist: Array) -> Array:
 
 
 def _swing(angle: Array, spread: Array) -> Array:
-    """Unit vector of a limb: hanging at 0, to the front at pi/2; (T, 2, 3). Left spreads to +y."""
+    """Unit vectors of a pair of limbs, (T, 2, 3): down at angle 0, forward at pi/2. The left limb spreads to +y."""
     side = np.array([1.0, -1.0])
     return np.stack([np.sin(angle) * np.cos(spread), side * np.sin(spread), -np.cos(angle) * np.cos(spread)], axis=-1)
 
@@ -88,7 +88,7 @@ def _in_body_axes(motion: Motion) -> dict[str, Array]:
     hands = elbows + FOREARM * _swing(motion.arm + motion.elbow, arm_spread * 0.3)
     knees = hips + THIGH * _swing(motion.hip, motion.spread)
     ankles = knees + SHIN * _swing(motion.hip - motion.knee, motion.spread)
-    # On the floor the foot is at a right angle to the shin; in the air the toes are pointed.
+    # On the floor the foot is at a right angle to the shin. In the air the toes are pointed.
     foot = motion.hip - motion.knee + np.where(motion.grounded[:, None] > 0, np.pi / 2, 0.35)
     return {
         "pelvis": point(0, 0),

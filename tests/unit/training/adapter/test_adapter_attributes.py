@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sefar_training.adapter.attributes import LabelReader, class_attributes, read_synthgym, reader_for
+from sefar_training.adapter.attributes import LabelReader, class_attributes, read_gymnastics, reader_for
 from sefar_training.adapter.sentences import attribute_questions
 from sefar_training.captions import label_captions
 from sefar_training.data import ClassTable
@@ -16,7 +16,7 @@ SYNTHGYM = ClassTable(tuple(a.name for a in CLASSES), tuple(a.attributes for a i
 def test_every_wording_of_every_class_is_read_back(action: ActionClass) -> None:
     assert len(label_captions(action.name)) == 8
     for sentence in [*label_captions(action.name), action.name]:
-        assert read_synthgym(sentence) == action.attributes, sentence
+        assert read_gymnastics(sentence) == action.attributes, sentence
 
 
 @EACH
@@ -24,7 +24,7 @@ def test_single_answers_state_their_attribute_and_nothing_false(action: ActionCl
     for (name, value), (_, answer) in zip(
         action.attributes.items(), attribute_questions(action.attributes), strict=True
     ):
-        stated = read_synthgym(answer)
+        stated = read_gymnastics(answer)
         assert stated[name] == value, (name, answer)
         assert stated.items() <= action.attributes.items(), answer
 
@@ -55,11 +55,11 @@ def test_single_answers_state_their_attribute_and_nothing_false(action: ActionCl
     ],
 )
 def test_what_is_stated_and_no_more(sentence: str, stated: dict[str, object]) -> None:
-    assert read_synthgym(sentence) == stated
+    assert read_gymnastics(sentence) == stated
 
 
 def test_contradictions_are_never_right() -> None:
-    stated = read_synthgym("salto forward backward tucked on the floor on the balance beam")
+    stated = read_gymnastics("salto forward backward tucked on the floor on the balance beam")
     assert stated["direction"] == "forward and backward"
     assert stated["event"] == "FX and BB"
 
@@ -89,6 +89,6 @@ def test_labels_stand_for_attributes_where_there_are_some() -> None:
 
 
 def test_the_grammar_is_for_classes_that_it_reads_right() -> None:
-    assert reader_for(SYNTHGYM) is read_synthgym
+    assert reader_for(SYNTHGYM) is read_gymnastics
     assert isinstance(reader_for(GYM99), LabelReader)
     assert isinstance(reader_for(ClassTable(("(FX) split jump",), ({"event": "FX", "height": 3.0},))), LabelReader)

@@ -9,7 +9,7 @@ from tiny_language_model import ELEMENTS, EMBEDDING_DIM, TOKEN_DIM, tiny_process
 
 from sefar_serve.language.protocol import PLACEHOLDER, ClipFeatures, Message
 from sefar_serve.mllm.prompt import make_prompt, option_ids
-from sefar_training.adapter.attributes import read_synthgym
+from sefar_training.adapter.attributes import read_gymnastics
 from sefar_training.adapter.config import AdapterData
 from sefar_training.adapter.data import IGNORED, ClipExamples, Examples, Taught, TextExamples, collate, encode
 from sefar_training.adapter.features import Features
@@ -53,10 +53,10 @@ def test_kinds_of_exchange_come_as_often_as_the_recipe_says() -> None:
             assert asked.answer == "salto forward piked" and asked.answer in options
         elif asked.prompt in CAPTION_PROMPTS:
             kinds["caption"] += 1
-            assert read_synthgym(asked.answer) == CLASSES[4].attributes
+            assert read_gymnastics(asked.answer) == CLASSES[4].attributes
         else:
             kinds["attribute"] += 1
-            assert read_synthgym(asked.answer).items() <= CLASSES[4].attributes.items()
+            assert read_gymnastics(asked.answer).items() <= CLASSES[4].attributes.items()
     assert abs(kinds["question"] - 300) < 50 and abs(kinds["attribute"] - 150) < 45
 
 
@@ -126,9 +126,9 @@ def test_text_stands_for_the_clip_where_a_language_model_learns_to_talk() -> Non
         text = processor.tokenizer.decode(item["input_ids"])
         assert PLACEHOLDER not in text and "sefar_embedding" not in item
         described, answer = text.partition("\n")[0], text.rpartition("<|assistant|>")[2]
-        true = read_synthgym(described)
+        true = read_gymnastics(described)
         assert true in [action.attributes for action in CLASSES]
-        assert read_synthgym(answer).items() <= true.items()
+        assert read_gymnastics(answer).items() <= true.items()
 
 
 def test_batches_are_padded_on_the_left_and_clips_stay_in_order() -> None:

@@ -36,7 +36,7 @@ def test_hard_ones_are_what_the_classifier_finds_likeliest() -> None:
     assert distractors.confused_sets(np.stack([logits, -logits])) == [[35, 34, 33, 32], [0, 1, 2, 3]]
     # Classes that read alike are never options of one question.
     assert Distractors(TWINS).confused_sets(np.array([[5, 4, 3, 2, 1]], np.float32)) == [[0, 2, 3, 4]]
-    with pytest.raises(ValueError, match="give logits"):
+    with pytest.raises(ValueError, match="pass logits"):
         distractors.wrong("hard", 0, rng())
 
 
@@ -79,5 +79,5 @@ def test_random_ones_and_the_answers_place_are_drawn_evenly() -> None:
 
 
 def test_too_few_classes() -> None:
-    with pytest.raises(DistractorError, match="only 3 classes have names of their own"):
+    with pytest.raises(DistractorError, match="only 3 different class names"):
         Distractors(ClassTable(("(FX) a", "(BB) a", "b", "c")))

@@ -145,7 +145,7 @@ def test_questions_from_a_file_find_their_clips() -> None:
     with pytest.raises(EvaluationError, match="none of its 1 questions is about a clip"):
         match_clips(asked[2:], clips, Path("q.json"))
     clips = replace(clips, names=("a/0.mp4", "b/0.mp4", *clips.names[2:]))
-    with pytest.raises(EvaluationError, match="several clips of the list are 0"):
+    with pytest.raises(EvaluationError, match="0 matches several clips of the list"):
         match_clips([question(*"abcd", video="0")], clips, Path("q.json"))
 
 
@@ -160,7 +160,7 @@ def test_a_report_has_the_classifier_beside_and_reads_blind_where_it_is() -> Non
     share = seeing.classifier.exact
     assert share.value == float((clips.predicted == clips.labels).mean())
     rows = {what: (own, other) for what, own, other in report_rows(seeing)}
-    assert rows["all attributes right"][1] == str(share)
+    assert rows["all attributes correct"][1] == str(share)
     assert {"questions, hard", "questions, near", "questions, random"} <= rows.keys()
     assert seeing == type(seeing).model_validate_json(seeing.model_dump_json())
 

@@ -87,9 +87,9 @@ def parse_or_none(text: str) -> object:
 
 
 def test_what_cannot_be_written_is_named_and_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(QuestionError, match="question 7: the format cannot hold"):
+    with pytest.raises(QuestionError, match="question 7: the format cannot represent"):
         write_questions([question(options=("a", "b B.b", "c", "d"))], tmp_path / "q.json")
-    with pytest.raises(QuestionError, match="question 7 is there twice"):
+    with pytest.raises(QuestionError, match="the id 7 is used twice"):
         write_questions([question(), question()], tmp_path / "q.json")
     assert list(tmp_path.iterdir()) == []
 
@@ -104,8 +104,8 @@ GOOD = {"question": "Which? A.a B.b C.c D.d", "answer": "A", "video": "v"}
         ("[]", "is not a JSON object"),
         ({"x": {**GOOD, "question": "Which? A.a B.b C.c"}}, "question x: .*does not end with options"),
         ({"x": {**GOOD, "answer": "E"}}, "question x"),
-        ({"x": {"question": GOOD["question"], "answer": "A"}}, "question x: needs question, answer and video"),
-        ({"x": 3}, "question x: needs"),
+        ({"x": {"question": GOOD["question"], "answer": "A"}}, "question x: question, answer and video must be"),
+        ({"x": 3}, "question x: question, answer and video"),
         ({"x": {**GOOD, "frame_length": "many"}}, "question x"),
     ],
 )
@@ -121,6 +121,6 @@ def test_the_command_counts(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["adapter", "questions", str(file)])
     assert result.exit_code == 0
     assert "2 questions (unnamed 2); right answers: A 0, B 1, C 1, D 0" in result.output
-    assert "1 have options that say the same; in 1 of them" in result.output
+    assert "1 questions have duplicate options; in 1 of them" in result.output
     as_json = CliRunner().invoke(app, ["adapter", "questions", str(file), "--json"])
     assert json.loads(as_json.output)["letters"] == {"A": 0, "B": 1, "C": 1, "D": 0}

@@ -77,7 +77,7 @@ def test_errors_of_a_training_end_in_a_line(
     done = CliRunner().invoke(app, ["train", str(recipe), "data.max_broken=1"])
     assert done.exit_code == 0, done.output
     assert done.stdout == f"checkpoint: {recipe.parent / 'run' / 'final'}\n"
-    assert "holds a run; set resume=true" in run(monkeypatch, capsys, "train", recipe, "data.max_broken=1")
+    assert "already has a run; set resume=true" in run(monkeypatch, capsys, "train", recipe, "data.max_broken=1")
     again = CliRunner().invoke(app, ["train", str(recipe), "data.max_broken=1", "--resume"])
     assert again.exit_code == 0, again.output
 

@@ -45,7 +45,7 @@ def test_truncated_file_is_named(
 
 def test_other_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.pyth").write_text("epoch: 29")
-    with pytest.raises(ConversionError, match=r"text\.pyth is not a checkpoint: it was written by neither torch\.save nor"):
+    with pytest.raises(ConversionError, match=r"text\.pyth is not a checkpoint: it was written by neither"):
         convert(tmp_path / "text.pyth", tmp_path / "out")
     torch.save([1, 2], tmp_path / "list.pyth")
     with pytest.raises(ConversionError, match="no mapping from names to tensors at the top level or under model_state"):

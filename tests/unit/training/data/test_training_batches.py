@@ -74,7 +74,7 @@ def test_source_is_left_alone_before_its_first_epoch() -> None:
 
 
 def test_uneven_shares_are_refused() -> None:
-    with pytest.raises(ValueError, match="a batch of 4 clips cannot be shared by 3 processes"):
+    with pytest.raises(ValueError, match="a batch of 4 clips cannot be divided among 3 processes"):
         StepBatches(sources(), 10, 0, world=3)
 
 

@@ -89,7 +89,7 @@ def test_the_count_outlives_workers(broken: list[Path]) -> None:
 
 
 def test_many_broken_clips_are_counted_but_not_all_named(tmp_path: Path) -> None:
-    with pytest.raises(BrokenClipsError, match=r"^30 clips do not decode, .*: 0\.mp4, .* and 10 more; the last one: "):
+    with pytest.raises(BrokenClipsError, match=r"^30 clips do not decode, .*: 0\.mp4, .* and 10 more; last error: "):
         list(loader(store([tmp_path / f"{i}.mp4" for i in range(30)], max_broken=99), 0))
 
 

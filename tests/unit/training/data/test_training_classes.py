@@ -40,15 +40,15 @@ def test_malformed_table_is_named(tmp_path: Path, content: str) -> None:
 def test_contradicting_files_and_empty_labels_are_named(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("a\n")
     (tmp_path / "classes.json").write_text('[{"name": "b", "attributes": {}, "opposite": null}]')
-    with pytest.raises(ClassesError, match="name different classes"):
+    with pytest.raises(ClassesError, match="list different class names"):
         ClassTable.read(tmp_path / "labels.txt", tmp_path / "classes.json")
     (tmp_path / "labels.txt").write_text("\n")
-    with pytest.raises(ClassesError, match="names no classes"):
+    with pytest.raises(ClassesError, match="is empty; it needs one class name per line"):
         ClassTable.read(tmp_path / "labels.txt")
     (tmp_path / "labels.txt").write_text("a\n\nc\n")
     with pytest.raises(ClassesError, match="line 2 is empty"):
         ClassTable.read(tmp_path / "labels.txt")
-    with pytest.raises(ClassesError, match=r"no label file .*absent\.txt; data\.labels=null numbers the classes"):
+    with pytest.raises(ClassesError, match=r"label file .*absent\.txt does not exist; with data\.labels=null"):
         ClassTable.read(tmp_path / "absent.txt")
 
 

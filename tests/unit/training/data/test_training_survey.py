@@ -95,21 +95,21 @@ def test_the_command_prints_a_table_and_names_what_is_wrong(folder: Path) -> Non
     shown = sefar(folder / "lists", "--root", folder, "--remap", "/root/video/=v/")
     assert "lists/train.csv" in shown
     assert "1–2" in shown
-    assert "lists/test.csv and lists/val.csv list the same 2 clips" in shown
-    assert "1 of the classes 0 to 2 have no clip here" in shown
+    assert "lists/test.csv and lists/val.csv contain the same 2 clips" in shown
+    assert "1 of the classes 0 to 2 have no clips" in shown
     for name in "abcdef":
         (folder / "v" / f"{name}.mp4").unlink()
     add(folder, "test.csv", "/root/video/a.mp4 0")
     shown = sefar(folder / "lists", "--root", folder, "--remap", "/root/video/=v/", code=1)
     assert "lists/train.csv: 3 of 3 clips are not on disk: /root/video/a.mp4, /root/video/b.mp4," in shown
-    assert "share 1 clips, e.g. /root/video/a.mp4: what is evaluated on is also trained on" in shown
+    assert "share 1 clips, e.g. /root/video/a.mp4: evaluation clips are also used for training" in shown
 
 
 def test_labels_beyond_the_label_file(folder: Path) -> None:
     labels = folder / "labels.txt"
     labels.write_text("one\ntwo\n")
     shown = sefar(folder / "lists" / "train.csv", "--labels", labels, code=1)
-    assert "1 clips have a class that the label file does not name; the highest is 2" in shown
+    assert "1 clips have a class that is not in the label file; the highest is 2" in shown
 
 
 def test_json(folder: Path) -> None:
@@ -123,9 +123,9 @@ def test_json(folder: Path) -> None:
 def test_mistakes_are_named(folder: Path) -> None:
     assert "--check needs --root" in sefar(folder / "lists", "--check", code=2)
     assert "OLD=NEW" in sefar(folder / "lists", "--remap", "/root/video", code=2)
-    with pytest.raises(ListFileError, match=r"v holds no \.csv file"):
+    with pytest.raises(ListFileError, match=r"v has no \.csv files"):
         find_lists([folder / "v"])
-    with pytest.raises(FileNotFoundError, match="there is no"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         find_lists([folder / "absent"])
 
 

@@ -207,9 +207,9 @@ def test_without_opposites_there_is_no_pair_accuracy() -> None:
 
 
 def test_foreign_labels_and_empty_lists_are_named() -> None:
-    with pytest.raises(EvaluationError, match="label 6, but the model knows 6"):
+    with pytest.raises(EvaluationError, match="label 6, but the model's 6 classes are 0 to 5"):
         score(np.zeros((1, 6), np.float32), np.array([6]), CLASSES)
-    with pytest.raises(EvaluationError, match="no clip"):
+    with pytest.raises(EvaluationError, match="no clips"):
         score(np.zeros((0, 6), np.float32), np.array([], np.int64), CLASSES)
 
 
@@ -348,13 +348,13 @@ def test_what_cannot_be_evaluated_is_told_at_once(case: Case, tmp_path: Path) ->
         (tmp_path / "list.csv").write_text(content)
         evaluate_model(model, tmp_path / "list.csv", case.root, progress=False)
 
-    with pytest.raises(EvaluationError, match="label 4, but the model knows 4 classes"):
+    with pytest.raises(EvaluationError, match="label 4, but the model's 4 classes are 0 to 3"):
         run(case.onnx, "0.mp4 0\n1.mp4 4\n")
-    with pytest.raises(EvaluationError, match=r"2 of 3 clips of .*list.csv are not there, e\.g\. .*a\.mp4; --root"):
+    with pytest.raises(EvaluationError, match=r"2 of 3 clips of .*list.csv do not exist, e\.g\. .*a\.mp4; set"):
         run(case.onnx, "a.mp4 0\n0.mp4 0\nb.mp4 1\n")
     with pytest.raises(ListFileError, match="lists no clips"):
         run(case.onnx, "")
-    with pytest.raises(EvaluationError, match=r"there is no model at .*nothing"):
+    with pytest.raises(EvaluationError, match=r"nothing does not exist; give a checkpoint folder"):
         run(tmp_path / "nothing")
     with pytest.raises(EvaluationError, match=r"neither a checkpoint folder nor an \.onnx file"):
         run(case.list_file)
@@ -393,7 +393,7 @@ def test_command_prints_tables(case: Case) -> None:
         app, ["evaluate", str(case.checkpoint), str(case.list_file), "--root", str(case.root), "--device", "cpu"]
     )
     assert done.exit_code == 0, done.output
-    for expected in ("one central view of each, as served", "top-1", "calibration error", "direction", "taken for"):
+    for expected in ("one central view each, as in serving", "top-1", "calibration error", "direction", "predicted"):
         assert expected in done.stdout
 
 
@@ -414,7 +414,7 @@ def test_command_tells_mistakes_in_a_line(
 def test_page_of_a_perfect_model_without_opposites() -> None:
     report = score(np.eye(3, dtype=np.float32), np.arange(3), ClassTable(("a", "b", "c")))
     html = report_page(report, "m.onnx", "val.csv").html()
-    assert "No clip was taken for another class" in html
+    assert "Every clip was classified correctly" in html
     assert "opposite" not in html
     assert html.count("<img ") == 3
 
@@ -424,7 +424,7 @@ def test_page_tells_how_well_eta_tells_right_from_wrong() -> None:
     report = score(mc_logits[:, 0], np.array([0, 1, 1]), ClassTable(("a", "b"), (), (1, 0)), mc_logits)
     html = report_page(report, "m", "l").html()
     assert '<td>AUROC of η</td><td class="n">1.000</td>' in html
-    assert "in 100.0% of pairs; this is as well as its top-1 probability, 100.0%" in html
+    assert "in 100.0% of pairs. That is as well as the top-1 probability, 100.0%" in html
     assert '<td class="n">100%</td><td>⇄</td>' in html
 
 

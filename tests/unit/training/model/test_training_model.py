@@ -24,7 +24,7 @@ def test_output_shapes_for_any_elements(small_model, sample_frames) -> None:
 
 
 def test_wrong_frame_count_names_what_is_needed(small_model) -> None:
-    with pytest.raises(ValueError, match=r"7 frames.*\(2, 2, 4\) needs 8"):
+    with pytest.raises(ValueError, match=r"clips have 7 frames.*\(2, 2, 4\) needs 8"):
         small_model()(torch.randn(1, 7, 3, 32, 32))
 
 
@@ -139,7 +139,7 @@ def test_normalizer_is_mean_and_std_on_the_unit_range() -> None:
 
 
 def test_unknown_variant_is_named() -> None:
-    with pytest.raises(ValueError, match="no model variant 'huge'; there are tiny, small, base"):
+    with pytest.raises(ValueError, match="no model variant 'huge'; choose one of tiny, small, base"):
         create_model("huge", 3)  # type: ignore[arg-type]
 
 

@@ -77,5 +77,5 @@ def test_perturbing_leaves_the_given_clips_alone(kind: str) -> None:
 def test_wrong_kinds_and_lengths_are_named() -> None:
     with pytest.raises(ValueError, match=r"no perturbation 'backwards'; choose one of none, moderate"):
         perturb(clips(), (2, 2, 4), "backwards")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"8 frames a clip do not fit sample_frames \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"clips have 8 frames, which does not fit sample_frames \(2, 4\)"):
         perturb(clips(), (2, 4), "moderate")
