@@ -30,7 +30,7 @@ class Poses:
         detected: bool (F,P), False where the joints are interpolated or zero.
         estimator: name of what found them.
         estimator_sha256: of its weights.
-        warnings: for whoever gets the answer.
+        warnings: shown with the answer.
     """
 
     joints: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""The dual-level sampler: METHOD's layouts exactly, and its guarantees for any elements and any clip."""
+"""The dual-level sampler: the layouts of the paper and its release, and guarantees for any elements and any clip."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_other_elements(sample_frames: list[int], dealt: list[list[int]]) -> Non
 
 
 def by_the_rule(sample_frames: list[int]) -> list[list[int]]:
-    """METHOD section 1 taken literally, without the completion for uneven counts."""
+    """The release's rule, taken literally, without the completion for uneven counts."""
     total, free, out = sum(sample_frames), set(range(sum(sample_frames))), []
     for n in reversed(sample_frames):
         taken: list[int] = []
