@@ -52,6 +52,21 @@ sefar_serve.cli.main()
 """
 
 
+CALL = """
+import sefar_serve as sefar
+with sefar.load() as model:
+    print(model.classify(sys.argv[1]).best.label)
+    try:
+        model.caption(sys.argv[1])
+    except ModuleNotFoundError as error:
+        print(error)
+absent.add("onnxruntime")
+for name in [name for name in sys.modules if name.startswith(("onnxruntime", "sefar_serve.engine.onnx"))]:
+    del sys.modules[name]
+sefar.load()
+"""
+
+
 def run(script: str, clip: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     clip.write_bytes(encode_grey_clip([90] * 10))
     command = [sys.executable, "-c", ABSENT + script, str(clip)]
@@ -77,3 +92,12 @@ def test_a_gateway_for_triton_needs_no_onnxruntime(tmp_path: Path, triton: Trito
     server = "import sefar_serve.triton_server.repository, sefar_serve.triton_server.server"
     done = run(f'absent.add("onnxruntime")\n{server}{SERVE}', tmp_path / "clip.mp4", SEFAR_TRITON_URL=triton.url)
     assert done.returncode == 0, done.stderr
+
+
+def test_calls_from_python_say_what_to_install(tmp_path: Path) -> None:
+    done = run(CALL, tmp_path / "clip.mp4")
+    label, captions = done.stdout.splitlines()
+    assert label.startswith("(")
+    assert captions.endswith("is not installed; install it with: pip install 'sefar-serve[mllm]'")
+    told = "ModuleNotFoundError: onnxruntime is not installed; install it with: pip install 'sefar-serve[cpu]'"
+    assert done.stderr.rstrip().endswith(told)
