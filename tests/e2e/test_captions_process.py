@@ -55,7 +55,7 @@ SAYS = ACTION.name.partition(") ")[2]
 def test_the_shipped_captioner_is_small_and_has_a_card() -> None:
     folder = shipped_captioner()
     assert sum(file.stat().st_size for file in folder.iterdir()) < 10_000_000
-    assert "## Figures" in (folder / "README.md").read_text()
+    assert "## Results" in (folder / "README.md").read_text()
 
 
 def test_a_caption_is_the_same_whole_and_streamed(chat: Any, clip: Path) -> None:

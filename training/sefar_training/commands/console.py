@@ -37,11 +37,11 @@ def print_survey(survey: Survey) -> None:
     out.print(table)
     for found in survey.lists:
         for kind, text in _notes(found):
-            out.print(f"[{kind}]{_short(found.file)}:[/] {escape(text)}", highlight=False)
+            out.print(f"[{kind}]{_short(found.file)}:[/] {escape(text)}", highlight=False, soft_wrap=True)
     for overlap in survey.overlaps:
         kind, text = _sharing(overlap)
         between = f"{_short(overlap.first)} and {_short(overlap.second)}"
-        out.print(f"[{kind}]{between}[/] {escape(text)}", highlight=False)
+        out.print(f"[{kind}]{between}[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def _short(file: Path) -> str:

@@ -39,7 +39,7 @@ def add(folder: Path, name: str, line: str) -> None:
 
 
 def sefar(*arguments: str | Path, code: int = 0) -> str:
-    done = CliRunner().invoke(app, ["lists", *map(str, arguments)], env={"COLUMNS": "300"})
+    done = CliRunner().invoke(app, ["lists", *map(str, arguments)])
     assert done.exit_code == code, done.output
     return done.output if code == 2 else done.stdout
 
