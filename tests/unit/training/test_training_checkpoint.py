@@ -49,7 +49,7 @@ def test_saving_again_replaces_and_leaves_nothing_else(saved: Path) -> None:
     assert [p.name for p in saved.parent.iterdir()] == ["final"]
 
 
-def test_backbone_starts_another_run_and_the_head_does_not(saved: Path) -> None:
+def test_init_loads_the_backbone_but_not_the_head(saved: Path) -> None:
     model = create_model("tiny", 7, (1, 2))
     head = {k: v.clone() for k, v in model.head.state_dict().items()}
     init_backbone(model, saved)
@@ -63,7 +63,7 @@ def test_other_backbone_is_refused(saved: Path) -> None:
         init_backbone(create_model("tiny", 2, (2, 2, 4)), saved)
 
 
-def test_folder_that_is_no_checkpoint_is_named(saved: Path, tmp_path: Path) -> None:
+def test_folder_that_is_not_a_checkpoint_is_named(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere is not a checkpoint: it has no config\.json"):
         load_checkpoint(tmp_path / "nowhere")
     (saved / "model.safetensors").write_bytes(b"not weights")

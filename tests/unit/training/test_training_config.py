@@ -63,7 +63,7 @@ def test_mistakes_are_named(recipe: Path, override: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", ""])
-def test_file_that_is_no_recipe_is_named(tmp_path: Path, text: str) -> None:
+def test_file_that_is_not_a_recipe_is_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text(text)
     with pytest.raises(RecipeError, match=r"broken\.yaml is not"):

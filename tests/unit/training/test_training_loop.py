@@ -81,7 +81,7 @@ def loop(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_few_clips_are_learnt_by_heart(small_model, tmp_path: Path, precision: str) -> None:
+def test_a_few_clips_can_be_memorised(small_model, tmp_path: Path, precision: str) -> None:
     model = small_model()
     last = loop(model, tmp_path, epochs=15, precision=precision).run()
     assert last["loss"] < 0.2
@@ -92,7 +92,7 @@ def test_a_few_clips_are_learnt_by_heart(small_model, tmp_path: Path, precision:
 
 @pytest.mark.parametrize("method", ["supervised", "flexmatch", "sefar"])
 @pytest.mark.parametrize(("checkpoint_steps", "first_step"), [(None, 0), (2, 2)])
-def test_crashed_and_resumed_run_ends_as_an_unbroken_one(
+def test_resumed_run_equals_an_uninterrupted_one(
     small_model, tmp_path: Path, method: str, checkpoint_steps: int | None, first_step: int
 ) -> None:
     unbroken = loop(small_model(), tmp_path / "a", method=method, steps_per_epoch=3)
@@ -124,7 +124,7 @@ def test_crashed_and_resumed_run_ends_as_an_unbroken_one(
     assert [line["loss"] for line in a] == [line["loss"] for line in b]
 
 
-def test_a_batch_in_parts_is_the_same_step(small_model, tmp_path: Path) -> None:
+def test_accumulated_batch_equals_one_step(small_model, tmp_path: Path) -> None:
     ends = []
     for parts in (1, 2, 4):
         model = small_model()
@@ -158,7 +158,7 @@ def test_same_seed_same_weights(small_model, tmp_path: Path) -> None:
     assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0])
 
 
-def test_a_run_is_not_overwritten_nor_continued_by_another_recipe(small_model, tmp_path: Path) -> None:
+def test_run_is_not_overwritten_or_resumed_with_another_recipe(small_model, tmp_path: Path) -> None:
     loop(small_model(), tmp_path, epochs=1).run()
     with pytest.raises(RunError, match="already has a run; set resume=true"):
         loop(small_model(), tmp_path, epochs=1)
@@ -166,19 +166,19 @@ def test_a_run_is_not_overwritten_nor_continued_by_another_recipe(small_model, t
         loop(small_model(), tmp_path, epochs=2, resume=True)
 
 
-def test_a_log_of_epochs_without_a_state_is_begun_anew(small_model, tmp_path: Path) -> None:
+def test_log_without_a_state_starts_over(small_model, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"epoch": 0, "loss": 7}\n{"epoch": 1, "lo')
     loop(small_model(), tmp_path, epochs=1, resume=True).run()
     [line] = (tmp_path / "log.jsonl").read_text().splitlines()
     assert json.loads(line)["loss"] != 7
 
 
-def test_batches_that_cannot_be_cut_equally_are_refused(small_model, tmp_path: Path) -> None:
+def test_batches_that_do_not_split_evenly_are_refused(small_model, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="4 clips cannot be split into 3 equal parts"):
         loop(small_model(), tmp_path, accumulate=3)
 
 
-def test_finished_run_resumes_to_nothing(small_model, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_does_nothing(small_model, tmp_path: Path) -> None:
     loop(small_model(), tmp_path, epochs=1).run()
     model = small_model()
     last = loop(model, tmp_path, epochs=1, resume=True, crash_at=0).run()
@@ -186,7 +186,7 @@ def test_finished_run_resumes_to_nothing(small_model, tmp_path: Path) -> None:
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
-def test_diverged_loss_stops_the_run_by_name(small_model, tmp_path: Path) -> None:
+def test_diverged_loss_stops_the_run(small_model, tmp_path: Path) -> None:
     model = small_model()
     model.head.classifier.weight.data.fill_(float("nan"))
     with pytest.raises(RunError, match=r"loss became nan in epoch 1; try a lower optim\.lr"):

@@ -82,7 +82,7 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
     assert not re.search(r"(src|href)=\"(?!data:)|url\(|@import|<script", html)
 
 
-def test_writes_whole_pages(tmp_path: Path) -> None:
+def test_pages_are_written_atomically(tmp_path: Path) -> None:
     target = tmp_path / "new" / "page.html"
     assert Page("first η").write(target) == target
     assert Page("second").write(target) == target

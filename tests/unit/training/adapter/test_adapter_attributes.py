@@ -13,7 +13,7 @@ SYNTHGYM = ClassTable(tuple(a.name for a in CLASSES), tuple(a.attributes for a i
 
 
 @EACH
-def test_every_wording_of_every_class_is_read_back(action: ActionClass) -> None:
+def test_attributes_are_read_from_every_wording_of_every_class(action: ActionClass) -> None:
     assert len(label_captions(action.name)) == 8
     for sentence in [*label_captions(action.name), action.name]:
         assert read_gymnastics(sentence) == action.attributes, sentence
@@ -88,7 +88,7 @@ def test_labels_stand_for_attributes_where_there_are_some() -> None:
     assert class_attributes(ClassTable(("run", "walk")), 1) == {"label": "walk"}
 
 
-def test_the_grammar_is_for_classes_that_it_reads_right() -> None:
+def test_the_grammar_is_used_only_if_it_reads_all_classes_correctly() -> None:
     assert reader_for(SYNTHGYM) is read_gymnastics
     assert isinstance(reader_for(GYM99), LabelReader)
     assert isinstance(reader_for(ClassTable(("(FX) split jump",), ({"event": "FX", "height": 3.0},))), LabelReader)

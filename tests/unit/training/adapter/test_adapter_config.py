@@ -45,7 +45,7 @@ def test_what_is_wrong_is_named(override: str, told: str) -> None:
         load_adapter_recipe(SHIPPED, [override])
 
 
-def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+def test_files_that_are_not_recipes(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     file.write_text("- 1\n")
     with pytest.raises(RecipeError, match="top level must be a mapping"):

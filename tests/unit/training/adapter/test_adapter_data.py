@@ -41,7 +41,7 @@ def some_features(count: int = 6, views: int = 2, labels: list[int] | None = Non
     )
 
 
-def test_kinds_of_exchange_come_as_often_as_the_recipe_says() -> None:
+def test_kinds_of_exchange_follow_the_recipe_s_shares() -> None:
     examples = Examples(SYNTHGYM, shares(questions=0.5, attributes=0.25, hard=0.0, near=0.0))
     rng = np.random.default_rng(0)
     kinds: Counter[str] = Counter()
@@ -60,7 +60,7 @@ def test_kinds_of_exchange_come_as_often_as_the_recipe_says() -> None:
     assert abs(kinds["question"] - 300) < 50 and abs(kinds["attribute"] - 150) < 45
 
 
-def test_hard_options_are_what_the_classifier_confuses_on_some_clip() -> None:
+def test_hard_training_options_are_classes_confused_on_some_clip() -> None:
     logits = np.full((2, 36), -9, np.float32)
     logits[0, [10, 1, 2, 3]] = [1, 2, 3, 4]
     logits[1, [5, 6, 7, 8]] = 1
@@ -85,7 +85,7 @@ def test_data_sets_without_attributes_are_asked_for_captions_and_labels() -> Non
     }
 
 
-def test_only_the_answer_and_its_end_are_learnt() -> None:
+def test_only_the_answer_and_its_end_have_a_loss() -> None:
     processor = tiny_processor()
     seen = ClipFeatures(np.zeros(EMBEDDING_DIM, np.float32), np.zeros((ELEMENTS, TOKEN_DIM), np.float32))
     item = encode(processor, (seen, "What is it?"), "salto forward")
@@ -119,7 +119,7 @@ def test_examples_depend_on_seed_and_number_alone() -> None:
     assert len(embeddings) > 3 and embeddings <= known
 
 
-def test_text_stands_for_the_clip_where_a_language_model_learns_to_talk() -> None:
+def test_language_stage_replaces_the_clip_by_a_sentence() -> None:
     processor = tiny_processor()
     data = TextExamples(Examples(SYNTHGYM, shares()), processor, 20, seed=0)
     for item in (data[i] for i in range(len(data))):
@@ -150,7 +150,7 @@ def test_batches_are_padded_on_the_left_and_clips_stay_in_order() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
-def test_unlabelled_clips_count_where_the_classifier_is_sure(threshold: float) -> None:
+def test_unlabelled_clips_are_used_if_their_pseudo_label_is_reliable(threshold: float) -> None:
     labelled, unlabelled = some_features(3), some_features(5, labels=[-1] * 5)
     mc = np.zeros((5, 10, 36), np.float32)
     mc[:3, :, [7, 8, 9]] = 20 * np.eye(3, dtype=np.float32)[:, None]
@@ -163,7 +163,7 @@ def test_unlabelled_clips_count_where_the_classifier_is_sure(threshold: float) -
         assert taught.labels[3:6].tolist() == [7, 8, 9]
 
 
-def test_labels_of_the_unlabelled_list_are_never_looked_at() -> None:
+def test_labels_of_the_unlabelled_list_are_ignored() -> None:
     labelled = some_features(3)
     known, unknown = some_features(5, labels=[1, 1, 1, 1, 1]), some_features(5, labels=[-1] * 5)
     assert np.array_equal(Taught.of(labelled, known, 0).labels, Taught.of(labelled, unknown, 0).labels)

@@ -18,7 +18,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
-def test_four_options_that_all_read_differently(difficulty: str) -> None:
+def test_the_four_options_have_different_texts(difficulty: str) -> None:
     distractors = Distractors(TWINS)
     logits = np.array([5, 4, 3, 2, 1], np.float32)
     for seed in range(20):
@@ -29,7 +29,7 @@ def test_four_options_that_all_read_differently(difficulty: str) -> None:
         assert 1 not in wrong
 
 
-def test_hard_ones_are_what_the_classifier_finds_likeliest() -> None:
+def test_hard_options_are_the_most_probable_classes() -> None:
     distractors = Distractors(SYNTHGYM)
     logits = np.arange(36, dtype=np.float32)
     assert distractors.wrong("hard", 34, rng(), logits) == [35, 33, 32]
@@ -40,7 +40,7 @@ def test_hard_ones_are_what_the_classifier_finds_likeliest() -> None:
         distractors.wrong("hard", 0, rng())
 
 
-def test_near_ones_differ_in_few_attributes() -> None:
+def test_near_options_differ_in_few_attributes() -> None:
     def distance(difficulty: str) -> float:
         distractors = Distractors(SYNTHGYM)
         found = []
@@ -53,7 +53,7 @@ def test_near_ones_differ_in_few_attributes() -> None:
     assert distance("near") < 2 < 2.5 < distance("random")
 
 
-def test_near_options_do_not_betray_the_answer() -> None:
+def test_near_options_do_not_give_the_answer_away() -> None:
     """Every set of options comes equally often for each of its classes, so nothing can be learnt from the set."""
     distractors = Distractors(SYNTHGYM)
     sets: dict[frozenset[int], Counter[int]] = {}

@@ -87,7 +87,7 @@ def test_answers_do_not_depend_on_the_batch_and_captions_come_for_every_clip() -
         ("", None),
     ],
 )
-def test_what_is_said_names_an_option(said: str, chosen: int | None) -> None:
+def test_generated_answers_are_matched_with_options(said: str, chosen: int | None) -> None:
     assert chosen_option(said, question("leap", "split jump", "wolf jump", "1 turn.")) == chosen
 
 
@@ -103,7 +103,7 @@ def test_questions_about_the_same_clips_are_the_same_for_every_adapter() -> None
     assert [clip for _, clip in first["hard"]] == [clip for _, clip in first["near"]]
 
 
-def test_the_classifier_takes_the_option_it_finds_likeliest() -> None:
+def test_the_classifier_takes_its_most_probable_option() -> None:
     table = ClassTable(("(FX) split jump", "(BB) split jump", "leap", "turn"))
     clips = replace(some_features(1), logits=np.array([[[0, 3, 1, 2]]], np.float32))
     assert classifier_choice(question("leap", "split jump", "unknown", "turn"), clips, 0, table) == 1
@@ -121,7 +121,7 @@ class Listener:
         return [q.options.index(self.liked) if self.liked in q.options else 0 for q, _ in asked]
 
 
-def test_duplicates_are_apart_and_either_is_right() -> None:
+def test_duplicate_options_are_reported_separately() -> None:
     clips = some_features()
     plain, double = question("split jump", "b", "c", "d"), question("split jump", "split jump", "c", "d", answer=1)
     figures = question_figures(Listener("split jump"), clips, SYNTHGYM, [(plain, 0), (double, 1)], "loglik")  # type: ignore[arg-type]
@@ -149,7 +149,7 @@ def test_questions_from_a_file_find_their_clips() -> None:
         match_clips([question(*"abcd", video="0")], clips, Path("q.json"))
 
 
-def test_a_report_has_the_classifier_beside_and_reads_blind_where_it_is() -> None:
+def test_report_includes_the_classifier_and_says_if_blind() -> None:
     adapter, clips = tiny_adapter(), some_features(8)
     asked = make_questions(clips, SYNTHGYM)
     seeing = evaluate_adapter(adapter, clips, SYNTHGYM, "encoder", asked)

@@ -69,7 +69,7 @@ def test_each_list_is_computed_once(
     assert [file.suffix for file in tmp_path.iterdir()] == [".npz"]
 
 
-def test_what_changes_is_computed_anew(untrained_model: Path, clips: Path, tmp_path: Path) -> None:
+def test_changed_clips_are_computed_again(untrained_model: Path, clips: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     root.mkdir()
     for file in clips.iterdir():
@@ -86,7 +86,7 @@ def test_what_changes_is_computed_anew(untrained_model: Path, clips: Path, tmp_p
     assert len(list(cache.iterdir())) == 4
 
 
-def test_a_damaged_cache_is_computed_anew(
+def test_damaged_cache_is_computed_again(
     untrained_model: Path, clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     encoder = Encoder(untrained_model, tmp_path)
@@ -97,13 +97,13 @@ def test_a_damaged_cache_is_computed_anew(
     assert "is damaged" in caplog.text
 
 
-def test_clips_that_are_not_there_are_told_at_once(untrained_model: Path, tmp_path: Path) -> None:
+def test_missing_clips_are_reported_before_anything_else(untrained_model: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("nowhere.mp4 0\n")
     with pytest.raises(EvaluationError, match=r"nowhere\.mp4"):
         Encoder(untrained_model).features(tmp_path / "list.csv", tmp_path, progress=False)
 
 
-def test_labels_of_the_classifier_and_blindness(untrained_model: Path, clips: Path) -> None:
+def test_pseudo_labels_and_blinded_features(untrained_model: Path, clips: Path) -> None:
     found = take(Encoder(untrained_model), clips, views=1)
     mc = np.zeros((5, 10, 4), np.float32)
     mc[:, :, 2] = 8

@@ -51,7 +51,7 @@ def test_the_same_sentences_give_the_same_tokenizer_in_every_process(tokenizer) 
     assert done.stdout.split()[-1] == ours
 
 
-def test_a_million_parameters_the_same_for_the_same_seed(tokenizer) -> None:  # type: ignore[no-untyped-def]
+def test_language_model_has_a_million_seeded_parameters(tokenizer) -> None:  # type: ignore[no-untyped-def]
     sizes = TinyLanguageModel()
     model = make_language_model(sizes, tokenizer, len(tokenizer), seed=1)
     assert 0.7e6 < model.num_parameters() < 1.1e6

@@ -98,7 +98,7 @@ def learnt(folder: Path) -> Adapter:
     return learn(small_recipe(folder), clear_features(60, seed=0))
 
 
-def test_it_says_what_the_encoder_sees(learnt: Adapter) -> None:
+def test_captions_say_what_the_encoder_sees(learnt: Adapter) -> None:
     report = report_on(learnt)
     assert report.classifier.exact.value == 1
     assert report.captions.exact.value > 0.95 and report.captions.mean > 0.98
@@ -107,7 +107,7 @@ def test_it_says_what_the_encoder_sees(learnt: Adapter) -> None:
     assert learnt.model.config.text_config.use_cache and not learnt.model.config.text_config.name_or_path
 
 
-def test_blind_it_can_only_guess(learnt: Adapter, folder: Path) -> None:
+def test_blind_adapter_can_only_guess(learnt: Adapter, folder: Path) -> None:
     features = clear_features(60, seed=0).blinded()
     # The language model is taken from the cache: only what depends on the clips is trained.
     kept = sorted((folder / "cache").iterdir())
@@ -209,9 +209,7 @@ def test_the_command_measures_and_writes(finished: Path, clips: Path, untrained_
     assert table.exit_code == 0 and "little on blind, 4 clips" in table.output
 
 
-def test_an_encoder_that_it_was_not_trained_with_is_refused(
-    finished: Path, clips: Path, untrained_model: Path, tmp_path: Path
-) -> None:
+def test_another_encoder_is_refused(finished: Path, clips: Path, untrained_model: Path, tmp_path: Path) -> None:
     write_redescribed(untrained_model, tmp_path / "other.onnx", name="other")
     where = [str(finished), str(clips / "test.csv"), "--root", str(clips), "--encoder", str(tmp_path / "other.onnx")]
     result = CliRunner().invoke(app, ["adapter", "evaluate", *where])
@@ -220,7 +218,7 @@ def test_an_encoder_that_it_was_not_trained_with_is_refused(
 
 
 @pytest.mark.parametrize("lora", [None, {"r": 2, "alpha": 4}])
-def test_a_language_model_of_ones_own(
+def test_pretrained_language_model(
     finished: Path, recipe_file: Path, clips: Path, tmp_path: Path, lora: dict[str, int] | None
 ) -> None:
     (own,) = (clips / "cache").glob("language-*")
@@ -264,7 +262,7 @@ def test_a_comparison_trains_each_once_and_writes_one_table(
     assert "Nothing against nothing" in html.read_text()
 
 
-def test_the_table_can_say_no(finished: Path, recipe_file: Path, clips: Path, tmp_path: Path) -> None:
+def test_the_claim_can_be_rejected(finished: Path, recipe_file: Path, clips: Path, tmp_path: Path) -> None:
     plan = {
         "title": "t",
         "recipe": "recipe.yaml",

@@ -70,7 +70,7 @@ def recipe(tmp_path: Path) -> Path:
     return file
 
 
-def test_errors_of_a_training_end_in_a_line(
+def test_errors_of_training_are_reported_in_one_line(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "data.max_broken allows 0: b.mp4" in run(monkeypatch, capsys, "train", recipe)
@@ -82,7 +82,7 @@ def test_errors_of_a_training_end_in_a_line(
     assert again.exit_code == 0, again.output
 
 
-def test_a_graph_that_disagrees_with_torch_ends_in_a_line(
+def test_failed_parity_check_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     info = CheckpointInfo(model=ModelConfig(), dataset="none", labels=("a",))

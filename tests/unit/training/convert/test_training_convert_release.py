@@ -81,9 +81,7 @@ def test_any_elements_convert(small_model: Callable[..., SefarModel], tmp_path: 
         convert(file, tmp_path / "out", num_heads=3, sample_frames=(1, 1))
 
 
-def test_what_trainers_leave_in_their_files_is_no_hindrance(
-    small_model: Callable[..., SefarModel], tmp_path: Path
-) -> None:
+def test_extra_content_of_checkpoint_files_is_ignored(small_model: Callable[..., SefarModel], tmp_path: Path) -> None:
     model = small_model()
     cfg = (
         "TRAIN: {CHECKPOINT_CLEAR_NAME_PATTERN: !!python/tuple []}\n"
@@ -107,7 +105,7 @@ def test_sizes_with_a_name_are_called_by_it(tmp_path: Path) -> None:
     assert (config.sizes.dim, config.sizes.heads) == (sizes.dim, sizes.heads)
 
 
-def test_open_number_of_heads_is_asked_for(small_model: Callable[..., SefarModel], tmp_path: Path) -> None:
+def test_unknown_number_of_heads_is_an_error(small_model: Callable[..., SefarModel], tmp_path: Path) -> None:
     file = save_release(tmp_path / "a.pyth", released(small_model()))
     with pytest.raises(ConversionError, match=r"width 24, which is not a multiple of 64.*--num-heads"):
         convert(file, tmp_path / "out")

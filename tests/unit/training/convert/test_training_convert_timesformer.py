@@ -58,7 +58,7 @@ def save_timesformer(folder: Path, model: SefarModel, frames: int, **config: Any
     return state
 
 
-def test_timesformer_folder_is_carried_over_whole(small_model: Callable[..., SefarModel], tmp_path: Path) -> None:
+def test_timesformer_folder_is_converted_completely(small_model: Callable[..., SefarModel], tmp_path: Path) -> None:
     model = small_model((4, 4), depth=1)
     state = save_timesformer(tmp_path / "hf", model, frames=4)
     assert sorted(state) == sorted(TIMESFORMER_NAMES + TIMESFORMER_LAYER_NAMES)

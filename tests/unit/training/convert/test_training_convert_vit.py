@@ -110,14 +110,14 @@ def test_folder_as_timm_publishes_it(vit: VisionTransformer, tmp_path: Path) -> 
         (f"{VIT}.made_up", {}, "timm cannot build"),
     ],
 )
-def test_unfit_vit_is_refused_with_the_reason(tmp_path: Path, architecture: str, changed, why: str) -> None:
+def test_vit_that_does_not_fit_is_refused_with_the_reason(tmp_path: Path, architecture: str, changed, why: str) -> None:
     sizes = {"img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 3, "num_classes": 2}
     save_file(VisionTransformer(**{**sizes, **changed}).state_dict(), tmp_path / "vit.safetensors")
     with pytest.raises(ConversionError, match=why):
         convert(tmp_path / "vit.safetensors", tmp_path / "out", architecture=architecture)
 
 
-def test_options_that_make_no_sense_are_told(tmp_path: Path) -> None:
+def test_contradictory_options_are_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1)}, tmp_path / "a.pth")
     with pytest.raises(ConversionError, match="does not say which ViT it is"):
         convert(tmp_path / "a.pth", tmp_path / "out", "timm")

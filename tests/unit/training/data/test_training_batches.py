@@ -41,7 +41,7 @@ def test_every_batch_is_full_and_every_pass_holds_every_clip_once() -> None:
         assert len(set(passes[max(passes)])) == len(passes[max(passes)])
 
 
-def test_no_draw_is_ever_made_twice() -> None:
+def test_no_two_draws_are_the_same() -> None:
     drawn = [key for epoch in range(4) for batch in keys(epoch) for key in batch]
     assert len(set(drawn)) == len(drawn)
 
@@ -52,7 +52,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert keys(3) != keys(3, seed=1)
 
 
-def test_going_on_inside_an_epoch_gives_the_rest_of_it() -> None:
+def test_resuming_inside_an_epoch_gives_the_rest_of_it() -> None:
     assert keys(2, first_step=7) == keys(2)[7:]
 
 
@@ -64,7 +64,7 @@ def test_processes_share_each_batch_without_rest() -> None:
         assert sorted(parts[0] + parts[1]) == sorted(batch)
 
 
-def test_source_is_left_alone_before_its_first_epoch() -> None:
+def test_source_is_not_used_before_its_first_epoch() -> None:
     few, many = sources()
     batches = StepBatches([few, Source(many.clips, many.batch_size, first_epoch=2)], 10, 0)
     batches.epoch = 1
@@ -89,7 +89,7 @@ def test_batch_joins_the_fields_of_all_sources() -> None:
     }
 
 
-def test_steps_draw_anew_and_reproducibly() -> None:
+def test_steps_draw_differently_and_reproducibly() -> None:
     draws = []
     for step, rank in ((0, 0), (1, 0), (0, 1), (0, 0)):
         seed_step(5, step, rank)

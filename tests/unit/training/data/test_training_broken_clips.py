@@ -53,7 +53,7 @@ def broken(tmp_path: Path) -> list[Path]:
 
 @pytest.mark.parametrize("cache_gb", [0, 1])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_kind_of_broken_clip_is_replaced_by_the_next(
+def test_broken_clips_of_every_kind_are_replaced_by_the_next(
     broken: list[Path], caplog: pytest.LogCaptureFixture, workers: int, cache_gb: float
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -78,7 +78,7 @@ def test_the_limit_holds_over_all_workers_and_its_error_is_readable(broken: list
         assert path.name in message
 
 
-def test_the_count_outlives_workers(broken: list[Path]) -> None:
+def test_the_count_of_broken_clips_outlives_workers(broken: list[Path]) -> None:
     frames = store(broken, max_broken=7)
     for _ in loader(frames, workers=1):
         pass
@@ -115,7 +115,7 @@ def test_samples_of_damaged_clips_do_not_depend_on_workers_or_cache(broken: list
 
 
 @pytest.mark.parametrize("cache_gb", [0, 1])
-def test_one_undecodable_frame_does_not_cost_the_clip(
+def test_one_undecodable_frame_does_not_discard_the_clip(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, cache_gb: float
 ) -> None:
     # Segments of two frames: whenever frame 5 is drawn, frame 4 has to stand in.

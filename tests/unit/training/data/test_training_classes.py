@@ -59,7 +59,7 @@ def test_names_may_come_from_the_table_alone_or_be_numbers(tmp_path: Path) -> No
     assert ClassTable.numbered(entries) == ClassTable(("class_0", "class_1", "class_2"))
 
 
-def test_a_list_with_a_class_too_many_is_named(tmp_path: Path) -> None:
+def test_label_beyond_the_classes_is_named(tmp_path: Path) -> None:
     entries = [ListEntry("a.mp4", tmp_path / "a.mp4", label) for label in (1, 2)]
     ClassTable(("a", "b", "c")).check(entries, Path("train.csv"))
     with pytest.raises(ClassesError, match=r"train\.csv has label 2, but there are 2 classes, 0 to 1"):

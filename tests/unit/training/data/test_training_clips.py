@@ -76,7 +76,7 @@ def test_broken_clips_are_named_and_replaced_up_to_the_limit(entries, caplog: py
         clips(entries)[0, 1]
 
 
-def test_all_broken_ends_even_with_a_high_limit(entries) -> None:
+def test_all_clips_broken_stops_even_with_a_high_limit(entries) -> None:
     for entry in entries:
         entry.path.write_text("not a video")
     with pytest.raises(BrokenClipsError, match="3 clips do not decode"):
@@ -108,7 +108,7 @@ def test_evaluation_keeps_no_more_than_its_limit(entries) -> None:
     assert data[1]["frames"] is not second
 
 
-def test_evaluation_leaves_nothing_out(entries) -> None:
+def test_evaluation_skips_no_clip(entries) -> None:
     entries[1].path.write_text("not a video")
     with pytest.raises(ClipError, match=r"1\.mp4"):
         EvaluationClips(entries, SAMPLING, resize=40, size=32)[1]

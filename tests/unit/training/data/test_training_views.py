@@ -12,7 +12,7 @@ def gradient(frames: int = 4, height: int = 80, width: int = 100) -> np.ndarray:
     return np.broadcast_to(np.stack([x, y, x * 0], axis=-1), (frames, height, width, 3)).copy()
 
 
-def test_all_frames_of_a_clip_share_scale_square_and_mirror() -> None:
+def test_all_frames_of_a_clip_share_scale_crop_and_flip() -> None:
     view = WeakView(size=64, scale=(64, 80), flip=0.5)
     for seed in range(20):
         out = view(gradient(), np.random.default_rng(seed))
@@ -57,7 +57,7 @@ def test_strong_view_changes_all_frames_of_a_clip_alike() -> None:
         assert (out == out[0]).all()
 
 
-def test_strong_view_of_no_strength_is_the_weak_one() -> None:
+def test_strong_view_with_zero_strength_is_the_weak_view() -> None:
     weak = WeakView(size=64, scale=(64, 80), flip=0.5)
     same = StrongView(weak, 0.0)(gradient(), np.random.default_rng(5))
     assert (same == weak(gradient(), np.random.default_rng(5))).all()

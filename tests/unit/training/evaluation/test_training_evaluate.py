@@ -93,7 +93,7 @@ def test_every_figure_by_hand() -> None:
     assert EvaluationReport.model_validate_json(report.model_dump_json()) == report
 
 
-def test_taken_for_the_opposite_is_counted_and_marked() -> None:
+def test_predicted_opposites_are_counted_and_marked() -> None:
     logits = np.eye(6, dtype=np.float32)[[1, 1, 0, 2, 1]]
     report = score(logits, np.array([0, 0, 0, 1, 3]), CLASSES)
     assert report.opposite_clips == 4
@@ -115,7 +115,7 @@ def test_calibration_by_hand() -> None:
     assert calibration_error(bins) == pytest.approx((0.19 + 0.5 + 2 * 0.46) / 4)
 
 
-def test_bounds_of_bins_belong_to_the_lower_one() -> None:
+def test_bin_edges_belong_to_the_lower_bin() -> None:
     bins = calibration_bins(np.array([0.0, 0.5, 0.51, 1.0]), np.ones(4, np.bool_), bins=2)
     assert bins.clips.tolist() == [2, 2]
 
@@ -181,7 +181,7 @@ def test_eta_by_hand() -> None:
     assert found.wrong[int(low * 20)] == 1
 
 
-def test_eta_has_nothing_to_tell_apart_when_all_are_right() -> None:
+def test_eta_has_no_auroc_if_all_answers_are_right() -> None:
     logits = np.eye(3, dtype=np.float32)
     found = score(logits, np.arange(3), ClassTable(("a", "b", "c")), logits[:, None].repeat(4, axis=1)).eta
     assert found is not None
@@ -189,12 +189,12 @@ def test_eta_has_nothing_to_tell_apart_when_all_are_right() -> None:
     assert found.mean_right is not None
 
 
-def test_scores_that_are_no_numbers_are_refused() -> None:
+def test_scores_that_are_not_finite_are_refused() -> None:
     with pytest.raises(EvaluationError, match="not all finite"):
         score(np.full((1, 6), np.nan, np.float32), np.array([0]), CLASSES)
 
 
-def test_equal_scores_are_no_proof_of_direction() -> None:
+def test_equal_scores_do_not_count_as_the_right_direction() -> None:
     logits = np.zeros((1, 6), np.float32)
     assert score(logits, np.array([0]), CLASSES).opposite_pairs == 0
 
@@ -206,7 +206,7 @@ def test_without_opposites_there_is_no_pair_accuracy() -> None:
     assert report.attributes == {}
 
 
-def test_foreign_labels_and_empty_lists_are_named() -> None:
+def test_unknown_labels_and_empty_lists_are_named() -> None:
     with pytest.raises(EvaluationError, match="label 6, but the model's 6 classes are 0 to 5"):
         score(np.zeros((1, 6), np.float32), np.array([6]), CLASSES)
     with pytest.raises(EvaluationError, match="no clips"):
@@ -343,7 +343,7 @@ def test_checkpoint_and_exported_file_agree(case: Case) -> None:
         assert getattr(a.eta, name) == pytest.approx(getattr(b.eta, name), abs=1e-3)
 
 
-def test_what_cannot_be_evaluated_is_told_at_once(case: Case, tmp_path: Path) -> None:
+def test_invalid_evaluations_are_refused_at_once(case: Case, tmp_path: Path) -> None:
     def run(model: Path, content: str = "0.mp4 0\n") -> None:
         (tmp_path / "list.csv").write_text(content)
         evaluate_model(model, tmp_path / "list.csv", case.root, progress=False)
@@ -401,7 +401,7 @@ def test_command_prints_tables(case: Case) -> None:
     ("arguments", "message"),
     [(["--remap", "=x"], "OLD=NEW"), (["--spatial-crops", "2"], "1 or 3"), (["--root", "/none"], "6 of 6 clips")],
 )
-def test_command_tells_mistakes_in_a_line(
+def test_command_reports_mistakes_in_one_line(
     case: Case, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["sefar", "evaluate", str(case.onnx), str(case.list_file), *arguments])

@@ -76,7 +76,7 @@ def test_class_tokens_alone_equal_the_whole_last_layer(small_model) -> None:
         assert torch.allclose(backbone.blocks[-1].forward_class_tokens(cls_BED, x_BFND), whole, atol=1e-5)
 
 
-def test_head_is_separable(small_model) -> None:
+def test_backbone_and_head_can_be_called_separately(small_model) -> None:
     model = small_model()
     frames = torch.randn(2, 8, 3, 32, 32)
     embedding, logits = model.head(model.backbone(frames))
@@ -124,7 +124,7 @@ def test_computes_what_the_release_computes(shared_data: Path) -> None:
         assert np.abs(getattr(out, name).numpy() - expected[name]).max() < 1e-4
 
 
-def test_tiny_has_the_size_it_is_meant_to_have() -> None:
+def test_tiny_has_its_intended_size() -> None:
     parameters = sum(p.numel() for p in create_model("tiny", 34).parameters())
     assert 1.2e6 < parameters < 2.2e6
 
@@ -150,7 +150,7 @@ def test_sizes_that_do_not_divide_are_named() -> None:
         create_stem("conv", 64, 8, 32)
 
 
-def test_frozen_stem_stays_as_it_is_in_train_mode_too() -> None:
+def test_frozen_stem_does_not_change_in_train_mode() -> None:
     model = create_model("tiny", 5)
     model.backbone.freeze_stem()
     before = {name: value.clone() for name, value in model.backbone.patch_embed.state_dict().items()}

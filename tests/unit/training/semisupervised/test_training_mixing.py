@@ -29,7 +29,7 @@ def test_masks_are_tubes_and_differ_between_elements() -> None:
     assert (mixed[moved, 0] != mixed[moved, 2]).any()
 
 
-def test_all_elements_come_from_the_one_other_clip_that_the_label_names() -> None:
+def test_all_elements_are_mixed_with_the_same_other_clip() -> None:
     torch.manual_seed(1)
     mix = draw_mix(8, 3, 16, 10.0)
     own = torch.arange(8.0)[:, None, None, None].expand(8, 8, 16, 1)
@@ -50,7 +50,7 @@ def test_targets_and_weights_by_hand() -> None:
     assert torch.allclose(mix_targets(probabilities, mix), torch.tensor([[0.2, 0.8], [0.4, 0.6]]))
 
 
-def test_ratio_gathers_at_a_half_for_large_alpha() -> None:
+def test_ratio_concentrates_at_one_half_for_large_alpha() -> None:
     torch.manual_seed(0)
     near, far = draw_mix(500, 1, 100, 10.0).share, draw_mix(500, 1, 100, 0.5).share
     assert near.mean().item() == pytest.approx(0.5, abs=0.02)

@@ -61,7 +61,7 @@ def test_shuffle_moves_the_context_too_and_differs_between_clips() -> None:
     assert torch.equal(after, again)
 
 
-def test_channel_flip_is_the_releases_error_colours_change_and_time_does_not() -> None:
+def test_channel_flip_reverses_colours_but_not_time() -> None:
     before = clips()
     after = perturb(before, (2, 2, 4), "channel-flip")
     assert torch.equal(after, before[..., [2, 1, 0]])

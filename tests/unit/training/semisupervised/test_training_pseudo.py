@@ -27,7 +27,7 @@ def test_regulation_by_hand(mean: float, deviation: float, eta: float) -> None:
     assert regulation(torch.tensor([mean]), torch.tensor([deviation])).item() == pytest.approx(eta, abs=2e-6)
 
 
-def test_regulation_falls_with_doubt_and_with_wavering() -> None:
+def test_regulation_falls_with_doubt_and_with_spread() -> None:
     means = torch.linspace(0, 1, 21)
     assert (regulation(means, torch.full((21,), 0.1)).diff() > 0).all()
     assert (regulation(torch.full((20,), 0.8), torch.linspace(0.02, 0.5, 20)).diff() < 0).all()
@@ -60,7 +60,7 @@ def test_monte_carlo_has_the_distribution_of_whole_teacher_passes() -> None:
     assert torch.allclose(fast.std(dim=1), whole.std(dim=1), atol=0.01)
 
 
-def test_monte_carlo_wavers_in_eval_mode_too_and_is_steady_without_dropout() -> None:
+def test_monte_carlo_samples_differ_in_eval_mode_and_agree_without_dropout() -> None:
     torch.manual_seed(0)
     tokens = torch.randn(2, 3, 24)
     assert monte_carlo(FusionHead(3, 24, 5).eval(), tokens, 8).std(dim=1).min() > 0

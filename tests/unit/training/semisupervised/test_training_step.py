@@ -53,14 +53,14 @@ def model(small_model) -> SefarModel:
 
 
 @pytest.mark.parametrize("method", ["supervised", *RULES])
-def test_before_its_time_the_loss_is_the_supervised_one(model: SefarModel, method: str) -> None:
+def test_before_start_epoch_the_loss_is_supervised(model: SefarModel, method: str) -> None:
     loss, metrics = make(model, method)(batch(), epoch=1)
     logits = model(NORMALIZER(batch()["frames"])).logits
     assert loss.item() == pytest.approx(F.cross_entropy(logits, batch()["label"]).item(), rel=1e-5)
     assert set(metrics) == {"loss_sup", "accuracy"}
 
 
-def test_supervised_never_looks_at_unlabelled_clips(model: SefarModel) -> None:
+def test_supervised_ignores_unlabelled_clips(model: SefarModel) -> None:
     labelled = {key: batch()[key] for key in ("frames", "label")}
     late, _ = make(model, "supervised")(labelled, epoch=5)
     early, _ = make(model, "supervised")(labelled, epoch=0)
@@ -87,7 +87,7 @@ def test_a_high_threshold_leaves_the_supervised_loss(model: SefarModel) -> None:
     assert "pseudo_right_weighted" not in metrics
 
 
-def test_flexmatch_lowers_thresholds_of_classes_not_yet_learnt(model: SefarModel) -> None:
+def test_flexmatch_lowers_thresholds_of_classes_still_to_learn(model: SefarModel) -> None:
     given = batch()
     model.head.classifier.weight.data.mul_(5)  # clips differ in how sure the student is
     best, label = model(NORMALIZER(given["weak"])).logits.softmax(dim=1).max(dim=1)
@@ -155,7 +155,7 @@ def test_sefar_weighs_by_regulation_and_reverses_fine_elements(model: SefarModel
 
 
 @pytest.mark.parametrize(("method", "follows"), [("sefar", False), ("svformer", False), ("fixmatch", True)])
-def test_who_labels(model: SefarModel, method: str, follows: bool) -> None:
+def test_which_model_labels_unlabelled_clips(model: SefarModel, method: str, follows: bool) -> None:
     given = batch()
     given["hidden_label"] = model.eval()(NORMALIZER(given["weak"])).logits.argmax(dim=1)
     step = make(model.train(), method)
@@ -177,7 +177,7 @@ def test_mixed_loss_is_zero_when_the_student_says_what_the_targets_say(model: Se
 
 
 @pytest.mark.parametrize("method", RULES)
-def test_gradients_reach_the_student_alone_and_the_average_only_by_following(model: SefarModel, method: str) -> None:
+def test_gradients_reach_only_the_student(model: SefarModel, method: str) -> None:
     step = make(model, method, teacher_decay=0.5, teacher_warmup=False)
     before = copy.deepcopy(step.average.module.state_dict())
     optimizer = torch.optim.SGD([p for p in step.parameters() if p.requires_grad], lr=0.1)
@@ -208,7 +208,7 @@ def test_teaching_leaves_batch_statistics_and_mode_as_they_were() -> None:
     assert model.training and not step.average.module.training
 
 
-def test_without_its_warm_up_the_average_is_a_copy_first_and_slow_then(model: SefarModel) -> None:
+def test_without_warm_up_the_average_is_first_a_copy_then_slow(model: SefarModel) -> None:
     settings = SemiConfig(teacher_decay=0.9, teacher_warmup=False)
     step = ClassificationStep(model, NORMALIZER, "sefar", settings, "none", epochs=9, unlabelled=9, average_from=3)
     bias, average = model.head.classifier.bias, step.average.module.head.classifier.bias
@@ -220,7 +220,7 @@ def test_without_its_warm_up_the_average_is_a_copy_first_and_slow_then(model: Se
         before = average[0].item()
 
 
-def test_state_holds_all_that_training_changes(model: SefarModel) -> None:
+def test_state_contains_everything_that_training_changes(model: SefarModel) -> None:
     names = make(model, "flexmatch").state_dict()
     assert "taken_for" in names
     assert "student.head.classifier.weight" in names

@@ -144,6 +144,6 @@ def test_failed_training_is_named_with_its_log(small_study: Path, tmp_path: Path
     assert "/nowhere" in log.read_text()
 
 
-def test_wrong_overrides_are_told_before_anything_runs(small_study: Path, tmp_path: Path) -> None:
+def test_wrong_overrides_are_reported_before_anything_runs(small_study: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="epochs"):
         run_study(load_study(small_study / "study.yaml"), tmp_path, ["optim.epochs=0"], progress=False)

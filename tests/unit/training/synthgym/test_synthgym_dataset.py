@@ -106,7 +106,7 @@ def test_two_processes_write_the_same_videos(small_gym: Path, small_gym_by_two: 
     assert set(one) == set(two)
 
 
-def test_a_run_goes_on_where_it_stopped(small_gym: Path, tmp_path: Path) -> None:
+def test_interrupted_run_resumes(small_gym: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
     shutil.copytree(small_gym, out)
     gone = out / "videos" / "val" / "03_0000.mp4"

@@ -102,6 +102,6 @@ def test_no_class_leaks_by_side_of_the_twist_or_mirror() -> None:
 
 
 @pytest.mark.parametrize("name", ["medium", ""])
-def test_an_unknown_preset_is_named_with_those_there_are(name: str) -> None:
+def test_unknown_preset_is_named_with_the_known_ones(name: str) -> None:
     with pytest.raises(ValueError, match="easy, standard"):
         render_clip(0, 0, name)

@@ -24,7 +24,7 @@ def test_the_timeline_fits_the_video(tmp_path: Path) -> None:
         assert video.frame_count == pytest.approx(segments[-1].end * 25, abs=1e-6)
 
 
-def test_wanted_actions_come_in_the_wanted_order(tmp_path: Path) -> None:
+def test_requested_actions_come_in_the_requested_order(tmp_path: Path) -> None:
     wanted = [CLASSES[9], CLASSES[0], CLASSES[9]]
     segments = write_routine(tmp_path / "routine.mp4", 0, "easy", wanted)
     assert [segment.action for segment in segments] == wanted
@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_timeline(tmp_path: Path) -> None:
     assert write_routine(path, 8, "easy", 2) == write_routine(path, 8, "easy", 2)
 
 
-def test_a_routine_of_nothing_is_an_error(tmp_path: Path) -> None:
+def test_routine_without_actions_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one action"):
         write_routine(tmp_path / "routine.mp4", 0, "easy", 0)
     assert list(tmp_path.iterdir()) == []
