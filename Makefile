@@ -6,7 +6,7 @@ SERVE := .venv/bin
 DEV := .venv-dev/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-lite triton-demo serve test lint types docs docs-serve bench constraints clean
+.PHONY: help demo demo-lite triton-demo serve test lint types docs docs-serve bench constraints clean clean-all
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 22
@@ -96,5 +96,8 @@ test -x /usr/bin/chromium || { test "$$(id -u)" = 0 && apt-get update -qq \
   || echo "Chromium is not installed, so browser tests are skipped; to run them: apt-get install chromium"
 endef
 
-clean:  ## remove the virtual environments and all generated files
-	rm -rf .venv .venv-lite .venv-dev .venv-triton demo data runs site dist build
+clean:  ## remove the virtual environments, the demo, the documentation site and builds; keep data/ and runs/
+	rm -rf .venv .venv-lite .venv-dev .venv-triton demo site dist build
+
+clean-all: clean  ## clean, and also delete your data sets (data/) and trained models (runs/)
+	rm -rf data runs

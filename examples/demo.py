@@ -174,11 +174,17 @@ def main() -> None:
     if arguments.triton:
         console.print("\nGateway and Triton are stopped. To keep them running, see docs/how-to/triton.md")
         return
-    commands = Path(sys.executable).parent.relative_to(Path.cwd())
-    console.print("\nNext: [bold]make serve[/], then open http://127.0.0.1:8000/docs, or")
-    console.print(f"      [bold]{commands}/sefar classify {paths[0]}[/]")
+    sefar = command_here()
+    console.print(f"\nNext: [bold]{sefar} serve[/], then open http://127.0.0.1:8000/docs, or")
+    console.print(f"      [bold]{sefar} classify {paths[0]}[/]")
     if captions:
-        console.print(f'      [bold]{commands}/sefar ask {paths[0]} "How many turns does the gymnast make?"[/]')
+        console.print(f'      [bold]{sefar} ask {paths[0]} "How many turns does the gymnast make?"[/]')
+
+
+def command_here() -> Path:
+    """The command `sefar` of the environment that runs the demo, relative to the current folder if it is inside."""
+    command = Path(sys.executable).with_name("sefar")
+    return command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command
 
 
 def found(result: Result | Failure) -> Result:

@@ -23,7 +23,7 @@ _COUNTED = re.compile(r"\.(mp4|avi|mov|mkv|webm|mpe?g)[ \t,]+[0-9]+\Z", re.IGNOR
 
 
 class ListFileError(SefarError, ValueError):
-    """A list file has a line that is not `path label`; the message names the file and the line."""
+    """The list file has a line that is not `path label`."""
 
     status = 400
     code = "invalid_list"

@@ -23,7 +23,7 @@ PREFIX = "sefar."
 
 
 class MetadataError(SefarError, ValueError):
-    """An ONNX file has no valid SeFAR metadata."""
+    """The ONNX file has no valid SeFAR metadata."""
 
     code = "not_a_sefar_model"
 

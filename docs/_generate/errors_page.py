@@ -1,4 +1,4 @@
-"""reference/errors.md: every error code, read from the exception classes and from where others are raised."""
+"""reference/errors.md: every error code, as the exception classes and the sections `Codes:` of docstrings say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from tables import code, sentence, table
 import sefar_serve
 from sefar_serve.api.errors import ApiError
 from sefar_serve.errors import SefarError
+from sefar_serve.extract.decoders import DecodeError
 
 INTRO = """# Error codes
 
@@ -33,23 +35,27 @@ PACKAGE = Path(sefar_serve.__path__[0])
 _TORCH = PACKAGE / "mllm"
 """Not imported, since it needs torch; its errors are subclasses that keep the code of their base."""
 
+_WITHOUT_CODE = (ApiError, DecodeError)
+"""They take their code as an argument."""
+
+_CODE = re.compile(r"^(\w+) \((\d+|row)\): (.+(?:\n +.+)*)$", re.MULTILINE)
+
 ROW = 0
 """Stands for an HTTP status where a code is only ever in a row."""
 
 
 @dataclass
 class Entry:
-    """One code: the parameters at fault, when it happens, and whether a retry can help."""
+    """One code: when it happens, the parameters at fault, and whether a retry can help."""
 
+    when: str = ""
     params: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
     retry: bool = False
 
-    def add(self, param: str | None, text: str) -> None:
-        """One more place that it is raised from."""
-        for known, new in ((self.params, code(param) if param else ""), (self.texts, text)):
-            if new and new not in known:
-                known.append(new)
+    def blame(self, param: str | None) -> None:
+        """Add a parameter that can be at fault."""
+        if param and code(param) not in self.params:
+            self.params.append(code(param))
 
 
 def render() -> str:
@@ -69,29 +75,29 @@ def errors() -> dict[int, dict[str, Entry]]:
     found: dict[int, dict[str, Entry]] = defaultdict(lambda: defaultdict(Entry))
     for kind in _classes():
         entry = found[kind.status][kind.code]
-        entry.add(kind.param, sentence((kind.__doc__ or "").split("\n\n")[0]))
+        # Where classes share a code, the one that is named like it describes it.
+        if not entry.when or kind.__name__ == kind.code.title().replace("_", "") + "Error":
+            entry.when = sentence((kind.__doc__ or "").split("\n\n")[0])
+        entry.blame(kind.param)
         entry.retry |= kind.retry_after is not None or "retry_after" in inspect.signature(kind.__init__).parameters
-    for status, name, param, message in _raised():
-        found[status][name].add(param, message)
+    for status, name, param in _raised():
+        found[status][name].blame(param)
+    for status, name, when in _described():
+        found[status][name].when = when
     return found
 
 
 def _table(entries: dict[str, Entry]) -> str:
     rows = (
-        [
-            code(name),
-            ", ".join(entry.params),
-            "<br>".join(entry.texts) or sentence(name.replace("_", " ")),
-            "yes" if entry.retry else "",
-        ]
+        [code(name), entry.when, ", ".join(entry.params), "yes" if entry.retry else ""]
         for name, entry in sorted(entries.items())
     )
-    return table(["Code", "Parameter", "When", "Retry"], rows)
+    return table(["Code", "When", "Parameter", "Retry"], rows)
 
 
 def _classes() -> Iterator[type[SefarError]]:
     """Every public exception class that names its own code."""
-    for file in sorted(PACKAGE.rglob("*.py")):
+    for file in _files():
         if _TORCH not in file.parents and re.search(
             r"^class \w+Error\(", file.read_text(encoding="utf-8"), re.MULTILINE
         ):
@@ -101,46 +107,35 @@ def _classes() -> Iterator[type[SefarError]]:
     while pending:
         kind = pending.pop(0)
         pending[:0] = kind.__subclasses__()
-        if "code" in vars(kind) and kind is not ApiError and not kind.__name__.startswith("_"):
+        if "code" in vars(kind) and kind not in _WITHOUT_CODE and not kind.__name__.startswith("_"):
             yield kind
 
 
-def _raised() -> Iterator[tuple[int, str, str | None, str]]:
-    """Status, code, parameter and message of errors that are raised with these as literals."""
-    for file in sorted(PACKAGE.rglob("*.py")):
-        for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                yield from _raised_in(function)
+def _described() -> Iterator[tuple[int, str, str]]:
+    """Status, code and meaning from sections `Codes:` of docstrings, for codes without an exception class."""
+    for file in _files():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                section = (ast.get_docstring(node) or "").partition("\nCodes:\n")[2].split("\n\n")[0]
+                for name, status, when in _CODE.findall(textwrap.dedent(section)):
+                    yield ROW if status == "row" else int(status), name, sentence(when)
 
 
-def _raised_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[int, str, str | None, str]]:
-    variables: dict[str, ast.expr] = {}
-    for node in ast.walk(function):
-        match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                variables[name] = value
-            case ast.Call(
-                ast.Name("ApiError" | "problem") | ast.Attribute(ast.Call(ast.Name("super")), "__init__"),
-                [ast.Constant(int(status)), ast.Constant(str(what)), *rest],
-            ):
-                param = rest[1].value if len(rest) > 1 and isinstance(rest[1], ast.Constant) else None
-                yield status, what, param, _message(rest[0], variables)
-            case ast.Call(ast.Name("DecodeError" | "_Refusal"), [ast.Constant(str(what)), message]):
-                yield ROW, what, None, _message(message, variables)
-            case _:
-                continue
+def _raised() -> Iterator[tuple[int, str, str | None]]:
+    """Status, code and parameter of errors that are raised with these as literals."""
+    for file in _files():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    ast.Name("ApiError" | "problem"), [ast.Constant(int(status)), ast.Constant(str(what)), *rest]
+                ):
+                    param = rest[1].value if len(rest) > 1 and isinstance(rest[1], ast.Constant) else None
+                    yield status, what, str(param) if param else None
+                case ast.Call(ast.Name("DecodeError" | "_Refusal"), [ast.Constant(str(what)), _]):
+                    yield ROW, what, None
+                case _:
+                    continue
 
 
-def _message(expression: ast.expr, variables: dict[str, ast.expr]) -> str:
-    """A message as it stands in the code, with an ellipsis for what is filled in; nothing if it is made elsewhere."""
-    match expression:
-        case ast.Name(id=name) if name in variables:
-            return _message(variables[name], {})
-        case ast.Constant(value=str(text)):
-            return sentence(text)
-        case ast.JoinedStr(values=parts) if any(
-            isinstance(part, ast.Constant) and part.value.strip(": ") for part in parts
-        ):
-            return sentence("".join(part.value if isinstance(part, ast.Constant) else "…" for part in parts))
-        case _:
-            return ""
+def _files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))

@@ -21,6 +21,23 @@ class ApiError(SefarError):
         status: HTTP status.
         code: machine-readable error code.
         param: the invalid parameter, if there is one.
+
+    Codes:
+        clip_of_another_model (400): The clip behind a `clip_id` was processed by a model whose features the language
+            model cannot read.
+        invalid_json (400): The body is not a JSON object.
+        invalid_manifest (400): The manifest's file name does not end in a supported extension, or its content cannot
+            be read.
+        invalid_multipart (400): The body is not a valid multipart form.
+        invalid_parameter (400): A parameter is unknown or missing, or has an invalid value.
+        missing_input (400): The request has no video, or no manifest.
+        unsupported_parameter (400): The parameter is one of OpenAI's that this server does not support.
+        invalid_api_key (401): The API key is missing or wrong.
+        model_not_found (404): The server has no model or captioner of that name or version.
+        too_many_clips (413): The request or the job has more videos than the server accepts.
+        client_disconnected (499): The client closed the connection before the answer.
+        jobs_not_enabled (501): Batch jobs are disabled on this server.
+        no_language_model (501): Captions are disabled on this server.
     """
 
     def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
@@ -51,7 +68,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def _problem(error: Exception) -> Problem:
-    """The error response for an exception, which is ours or the web framework's."""
+    """The error response for an exception, which is ours or the web framework's.
+
+    Codes:
+        not_found (404): The server has no such route.
+        method_not_allowed (405): The route does not have this HTTP method.
+    """
     match error:
         case HTTPException():
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")

@@ -34,14 +34,14 @@ class EmptyVideoError(ClipError):
 
 
 class NoVideoStreamError(ClipError):
-    """A media file has no video stream, e.g. audio only."""
+    """The file has no video stream, e.g. audio only."""
 
     status = 415
     code = "no_video_stream"
 
 
 class UndecodableVideoError(ClipError):
-    """Frames that are needed do not decode.
+    """Frames that the model needs cannot be decoded.
 
     Attributes:
         frames_decoded: number of frames of the video that do.
@@ -56,7 +56,7 @@ class UndecodableVideoError(ClipError):
 
 
 class ClipLimitError(ClipError):
-    """A video exceeds `ClipLimits` or the caller's limit on windows."""
+    """The video exceeds a limit on bytes, pixels, duration, frames or windows."""
 
     status = 413
     code = "clip_too_large"

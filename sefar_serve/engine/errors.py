@@ -6,7 +6,7 @@ from sefar_serve.errors import SefarError
 
 
 class EngineError(SefarError, RuntimeError):
-    """Base of all failures of an engine."""
+    """The engine that runs the model, or its Triton server, cannot be set up or failed."""
 
     code = "engine_error"
 
@@ -26,7 +26,7 @@ class ModelNotFoundError(EngineError):
 
 
 class EngineOverloadedError(EngineError):
-    """The queue is full; nothing was started."""
+    """The queue is full, so the request was refused before any work."""
 
     status = 429
     code = "overloaded"

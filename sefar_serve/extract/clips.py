@@ -28,7 +28,7 @@ class ClipRef:
 
 
 class ExtractError(SefarError, ValueError):
-    """A run that cannot start or continue until the user changes something."""
+    """The run cannot start or continue until the user changes something."""
 
     status = 400
     param = "input"
@@ -36,7 +36,7 @@ class ExtractError(SefarError, ValueError):
 
 
 class SourceError(ExtractError):
-    """The source cannot be read, has a malformed line, or contains no videos."""
+    """The list of clips cannot be read, has a malformed line, or names no videos."""
 
     code = "invalid_manifest"
 
@@ -66,19 +66,19 @@ class ClipMovedError(ExtractError):
 
 
 class MixedModelError(ExtractError):
-    """The folder holds features from another model, or made with other settings."""
+    """The output folder holds features from another model, or made with other settings."""
 
     code = "model_changed"
 
 
 class OutputBusyError(ExtractError):
-    """Another run is writing to the folder."""
+    """Another run is writing to the output folder."""
 
     code = "output_busy"
 
 
 class OutputUnwritableError(ExtractError):
-    """The folder cannot be written: the disk is full, or this process lacks permission."""
+    """The output folder cannot be written: the disk is full, or this process lacks permission."""
 
     code = "output_unwritable"
 

@@ -53,7 +53,15 @@ GRACE = 10.0
 
 
 class DecodeError(SefarError, RuntimeError):
-    """A clip that cannot be decoded; `code` is the reason."""
+    """A clip that cannot be decoded; `code` is the reason.
+
+    Codes:
+        clip_too_large (row): Decoding the video needs more memory than a decode process may use.
+        decoder_crashed (row): The video crashed the process that decoded it.
+        decoder_timeout (row): Decoding the video took longer than allowed.
+        file_not_found (row): The file does not exist.
+        unreadable_file (row): The file cannot be read, e.g. for lack of permission.
+    """
 
     status = 422
     code = "undecodable_video"

@@ -45,14 +45,14 @@ class UrlNotAllowedError(UrlError, ValueError):
 
 
 class UrlFetchError(UrlError):
-    """The host does not deliver the video."""
+    """The host of the URL does not deliver the video."""
 
     status = 502
     code = "url_unreachable"
 
 
 class UrlTimeoutError(UrlError):
-    """The host took too long."""
+    """The host of the URL took too long to deliver the video."""
 
     status = 504
     code = "url_timeout"

@@ -6,14 +6,17 @@ from sefar_serve.errors import SefarError
 
 
 class JobError(SefarError):
-    """A request about jobs that cannot be served."""
+    """A request about jobs cannot be served."""
 
     status = 400
     code = "job_error"
 
 
 class JobNotFoundError(JobError):
-    """The job does not exist. `param` is the parameter that named it; None if the path did."""
+    """The job does not exist.
+
+    `param` is the parameter that named it; None if the path did.
+    """
 
     status = 404
     code = "job_not_found"
@@ -46,7 +49,7 @@ class JobsFullError(JobError):
 
 
 class IdempotencyKeyReusedError(JobError):
-    """The key was already used for a different job."""
+    """The idempotency key was already used for a different job."""
 
     status = 409
     code = "idempotency_key_reused"
@@ -81,6 +84,6 @@ class JobStorageError(JobError):
 
 
 class JobsDirError(SefarError, OSError):
-    """The jobs folder cannot be used. The message says how the operator can fix it."""
+    """The folder for batch jobs cannot be used."""
 
     code = "jobs_dir_unusable"

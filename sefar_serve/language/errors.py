@@ -12,7 +12,7 @@ class GenerationError(SefarError):
 
 
 class PromptError(GenerationError, ValueError):
-    """The language model cannot take these messages; the error says what to change."""
+    """The language model cannot take these messages."""
 
     status = 400
     code = "invalid_prompt"
@@ -26,7 +26,7 @@ class PromptTooLongError(PromptError):
 
 
 class FeatureMismatchError(PromptError):
-    """The features of a clip are not those that the adapter was trained for."""
+    """The adapter was trained for features of another encoder."""
 
     status = 503
     code = "adapter_mismatch"
@@ -34,7 +34,7 @@ class FeatureMismatchError(PromptError):
 
 
 class GeneratorOverloadedError(GenerationError):
-    """The queue is full; nothing was started."""
+    """The queue is full, so the request was refused before any work."""
 
     status = 429
     code = "overloaded"
@@ -60,7 +60,7 @@ class GenerationFailedError(GenerationError):
 
 
 class AdapterMismatchError(GenerationError):
-    """The adapter was trained for a different language model or a different encoder."""
+    """The adapter was trained for another language model or another encoder."""
 
     status = 503
     code = "adapter_mismatch"

@@ -64,7 +64,12 @@ def problem(status: int, code: str, message: str, param: str | None = None, **he
 
 
 def problem_of(error: Exception) -> Problem:
-    """The error response for an exception; an unexpected one is logged and reported without details."""
+    """The error response for an exception; an unexpected one is logged and reported without details.
+
+    Codes:
+        internal_error (500): An unexpected error happened; the server's log has it under the request id.
+        timeout (504): The request took longer than the server allows.
+    """
     match error:
         case SefarError(retry_after=None):
             return problem(error.status, error.code, str(error), error.param)

@@ -29,7 +29,7 @@ _USABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class RepositoryError(SefarError, ValueError):
-    """A model cannot be published in a repository as requested."""
+    """The model cannot be published in the model repository as requested."""
 
     code = "repository_error"
 

@@ -66,9 +66,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 def _write_clips(folder: Path) -> None:
     """Clips under the names that the pages use, rendered once."""
     (folder / "videos").mkdir(parents=True)
-    names = ["clip.mp4", "a.mp4", "b.mp4", "vault.mp4", "dive.mp4", *(f"videos/clip_{n:02d}.mp4" for n in (3, 9, 20))]
+    (folder / "demo" / "clips").mkdir(parents=True)
+    names = ["clip.mp4", "a.mp4", "b.mp4", "vault.mp4", "dive.mp4", "demo/clips/clip_03.mp4"]
+    names += [f"videos/clip_{number:02d}.mp4" for number in (3, 9, 20)]
     for number, name in enumerate(names):
-        action = CLASSES[int(name[12:14])] if name.startswith("videos/") else CLASSES[number]
+        action = CLASSES[int(name[-6:-4])] if "/" in name else CLASSES[number]
         encode_clip(render_clip(action, clip_seed(0, "demo", action, 0), "standard"), folder / name)
     write_routine(folder / "meet.mp4", 0, actions=3)
 

@@ -74,9 +74,15 @@ def test_errors_are_found_where_they_are_raised() -> None:
     assert empty.params == ["`input`"]
     assert not empty.retry
     assert found[EngineOverloadedError.status][EngineOverloadedError.code].retry
-    assert found[401]["invalid_api_key"].texts  # answered by a middleware, without an exception
-    assert found[413]["too_many_clips"].texts  # raised with its code as a literal
+    assert found[401]["invalid_api_key"].when  # answered by a middleware, without an exception
+    assert found[413]["too_many_clips"].params == ["`input`", "`messages`"]  # raised with its code as a literal
     assert "decoder_crashed" in found[errors_page.ROW]
+
+
+def test_every_error_code_is_explained_in_one_sentence() -> None:
+    for status, entries in errors_page.errors().items():
+        for name, entry in entries.items():
+            assert re.fullmatch(r"[A-Z](?:[^.…]|\.\w|e\.g\.)+\.", entry.when), f"{status} {name}: {entry.when!r}"
 
 
 def test_copied_pages_link_into_the_site() -> None:
