@@ -14,11 +14,16 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from grey_clips import encode_grey_clip
+from hypothesis import settings
 
 from sefar_serve.triton_server.server import TritonServer
 from sefar_serve.triton_server.wheel import TritonHome, setup
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine must not fail a test
+settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -40,7 +40,7 @@ def start_gateway(log: Path, *flags: str, port: int = 0, env: dict[str, str] | N
         )
     url = f"http://127.0.0.1:{port}"
     with Client(url) as client:
-        for _ in range(600):
+        for _ in range(1800):  # a limit for hangs only: importing torch takes a minute on a busy machine
             if client.ready():
                 return GatewayProcess(url, process, log)
             if process.poll() is not None:

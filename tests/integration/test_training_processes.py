@@ -68,7 +68,7 @@ def test_killed_and_resumed_training_equals_an_uninterrupted_one(recipe: Path, t
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     saved = 0
     while saved < 8:  # one epoch saves six times, so the run is inside its second
         assert process.poll() is None, "training ended before it could be killed"
@@ -110,7 +110,7 @@ def test_two_processes_equal_one_with_the_same_total_batch(recipe: Path, tmp_pat
         for rank in range(2)
     ]
     for process in ranks:
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     untrained = {key: value for key, value in one.items() if not torch.allclose(value, two[key], rtol=0, atol=2e-3)}
