@@ -64,8 +64,8 @@ def _metavar(argument: Any) -> str:
 def _option(option: Any, context: typer.Context) -> list[str]:
     names = ", ".join(map(code, [*option.opts, *option.secondary_opts]))
     value = "" if option.is_flag else code(option.metavar or option.display_type(context).strip("<>"))
-    limits = [f"≥ {option.min}"] * (option.min is not None) + [f"≤ {option.max}"] * (option.max is not None)
-    value = " ".join([value.replace(" range", ""), ", ".join(limits)]).strip()
+    limits = [f"≥\u00a0{option.min}"] * (option.min is not None) + [f"≤\u00a0{option.max}"] * (option.max is not None)
+    value = "\u00a0".join([value.replace(" range", ""), ", ".join(limits)]).strip()
     default = "required" if option.required else "" if option.default in (None, False) else code(option.default)
     env = f" Environment variable: {code(option.envvar)}." if option.envvar else ""
     return [names, value, default, sentence(option.help or "") + env]

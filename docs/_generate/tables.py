@@ -26,9 +26,14 @@ def sentence(text: str) -> str:
     return line if line.endswith((".", "!", "?", "…")) else line + "."
 
 
+_PROSE = {"Meaning", "When"}
+"""Columns of sentences. They keep a readable width on narrow screens, where the table scrolls."""
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, or nothing where there are no rows."""
     body = ["| " + " | ".join(row) + " |" for row in rows]
     if not body:
         return ""
-    return "\n".join(["| " + " | ".join(header) + " |", "|" + " --- |" * len(header), *body]) + "\n"
+    columns = [f"{name} {{ .prose }}" if name in _PROSE else name for name in header]
+    return "\n".join(["| " + " | ".join(columns) + " |", "|" + " --- |" * len(header), *body]) + "\n"
