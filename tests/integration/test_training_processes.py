@@ -57,9 +57,17 @@ def weights(run: Path, name: str = "final") -> dict[str, torch.Tensor]:
     return load_checkpoint(run / name)[0].state_dict()
 
 
-def test_killed_and_resumed_training_equals_an_uninterrupted_one(recipe: Path, tmp_path: Path) -> None:
-    subprocess.run(command(recipe, tmp_path / "whole"), env=environment(), check=True, capture_output=True)
+@pytest.fixture(scope="module")
+def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in one process, from start to end."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    subprocess.run(command(recipe, out), env=environment(), check=True, capture_output=True)
+    return out
 
+
+def test_killed_and_resumed_training_equals_an_uninterrupted_one(
+    recipe: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "killed"
     state = out / "state.pt"
     process = subprocess.Popen(
@@ -86,14 +94,12 @@ def test_killed_and_resumed_training_equals_an_uninterrupted_one(recipe: Path, t
     resumed = command(recipe, out, "checkpoint_steps=3", "--resume")
     subprocess.run(resumed, env=environment(), check=True, capture_output=True)
     for name in ("final", "student"):
-        whole, again = weights(tmp_path / "whole", name), weights(out, name)
+        whole, again = weights(undisturbed, name), weights(out, name)
         for key, value in whole.items():
             assert torch.allclose(value, again[key], rtol=0, atol=1e-6), (name, key)
 
 
-def test_two_processes_equal_one_with_the_same_total_batch(recipe: Path, tmp_path: Path) -> None:
-    subprocess.run(command(recipe, tmp_path / "one"), env=environment(), check=True, capture_output=True)
-
+def test_two_processes_equal_one_with_the_same_total_batch(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -112,7 +118,7 @@ def test_two_processes_equal_one_with_the_same_total_batch(recipe: Path, tmp_pat
     for process in ranks:
         output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    one, two = weights(undisturbed), weights(tmp_path / "two")
     untrained = {key: value for key, value in one.items() if not torch.allclose(value, two[key], rtol=0, atol=2e-3)}
     assert not untrained
     moved = max(float((value - two[key]).abs().max()) for key, value in one.items())
