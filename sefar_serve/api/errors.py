@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from sefar_serve.errors import SefarError
 from sefar_serve.schemas.problem import ErrorResponse, Problem, problem, problem_of
+from sefar_serve.schemas.validation import explain, location
 
 
 class ApiError(SefarError):
@@ -79,20 +81,16 @@ def _problem(error: Exception) -> Problem:
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
             return problem(error.status_code, code, str(error.detail), **dict(error.headers or {}))
         case RequestValidationError():
-            return validation_problem(error.errors())
+            first = error.errors()[0]
+            # FastAPI puts the part of the request first: query, path or header.
+            return validation_problem({**first, "loc": first["loc"][1:]})
         case _:
             return problem_of(error)
 
 
-def validation_problem(errors: object) -> Problem:
-    """The error response for the first of pydantic's validation errors."""
-    first = list(errors)[0] if isinstance(errors, (list, tuple)) else {}  # noqa: RUF015
-    path = [str(part) for part in first.get("loc", ()) if part not in ("query", "body")]
-    param = ".".join(path) or None
-    message = first.get("msg", "invalid request")
-    if first.get("type") == "extra_forbidden":
-        message = "unknown parameter"
-    return problem(400, "invalid_parameter", f"{param}: {message}" if param else message, param)
+def validation_problem(error: Mapping[str, Any]) -> Problem:
+    """The error response for one of pydantic's validation errors."""
+    return problem(400, "invalid_parameter", explain(error), location(error) or None)
 
 
 def response(found: Problem) -> JSONResponse:

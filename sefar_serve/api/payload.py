@@ -135,7 +135,8 @@ def validated(kind: type[Body], fields: object, at: str = "") -> Body:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        found = validation_problem([{**one, "loc": (*([at] if at else []), *one["loc"])} for one in error.errors()])
+        first = error.errors()[0]
+        found = validation_problem({**first, "loc": (*([at] if at else []), *first["loc"])})
         raise ApiError(found.status, found.body.code, found.body.message, found.body.param) from error
 
 
