@@ -44,7 +44,11 @@ def test_gzipped_json_is_accepted_on_every_route(
         ("classify", {"input": data_url(bright_clip)}, 200),
         ("embeddings", {"input": data_url(bright_clip)}, 200),
         ("captions", {"input": data_url(bright_clip)}, 200),
-        ("chat/completions", {"messages": [{"role": "user", "content": [part]}]}, 200),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": [part, {"type": "text", "text": "What?"}]}]},
+            200,
+        ),
         ("jobs", {"input": [{"path": "a.mp4"}]}, 202),
     ):
         content = gzip.compress(json.dumps(body).encode())

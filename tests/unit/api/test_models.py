@@ -56,7 +56,7 @@ def test_every_route_takes_the_default_model(
         ):
             assert answer.status_code == 200, answer.text
             assert answer.json()["model"] == answered_by
-    parts = [{"type": "video_url", "video_url": {"url": url}}]
+    parts = [{"type": "video_url", "video_url": {"url": url}}, {"type": "text", "text": "What is it?"}]
     chat = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": parts}], **named})
     assert chat.json()["model"] == "fake-captioner"
     job = client.post("/v1/jobs", json={"input": [{"path": "a.mp4"}], **named})
