@@ -77,7 +77,7 @@ def _reason(error: Mapping[str, Any]) -> str:
     context = {name: _whole(value) for name, value in error.get("ctx", {}).items()}
     for listed in ("expected", "expected_tags"):
         if listed in context:
-            context[listed] = _alternatives(context[listed])
+            context[listed] = _alternatives(str(context[listed]))
     match kind:
         case "too_short":
             return "send at least one" if context["min_length"] == 1 else _at_least(context)
