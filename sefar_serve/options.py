@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sefar_serve.language import CAPTION_PROMPT
 from sefar_serve.recognition import Span
-from sefar_serve.schemas.chat import Seed
+from sefar_serve.schemas.chat import NonBlank, Seed
 from sefar_serve.schemas.model_name import ModelName
 
 
@@ -64,7 +64,7 @@ def _split_commas(value: object) -> object:
 class CaptionOptions(WindowOptions):
     """Options of POST /v1/captions."""
 
-    prompt: str = Field(CAPTION_PROMPT, min_length=1, description="prompt for the captioner")
+    prompt: NonBlank = Field(CAPTION_PROMPT, description="prompt for the captioner")
     max_tokens: int | None = Field(
         None, ge=1, description="maximum length of a caption in tokens; lowered to the server's limit"
     )

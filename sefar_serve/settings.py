@@ -18,7 +18,8 @@ from pydantic_settings import (
 
 MIB = 1024 * 1024
 
-_ORIGIN = re.compile(r"\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]+")
+_ORIGIN = re.compile(r"\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s*]+")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
 def shipped_model() -> Path:
@@ -176,17 +177,26 @@ class Settings(BaseSettings):
     @field_validator("root_path")
     @classmethod
     def _as_prefix(cls, value: str) -> str:
-        inner = value.strip("/")
-        return f"/{inner}" if inner else ""
+        prefix = value.rstrip("/")
+        if not _PREFIX.fullmatch(prefix):
+            raise ValueError(
+                f"{value!r} is not a path prefix; start it with a slash and use letters, digits and ._~- between "
+                "slashes, e.g. /sefar"
+            )
+        return prefix
 
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
-            # Browsers send origins without a path or trailing slash, so anything else would never match.
+        # Browsers send origins without a path or trailing slash, so anything else would never match.
+        origins = tuple(origin.removesuffix("/").lower() for origin in value)
+        for given, origin in zip(value, origins, strict=True):
             if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is not an origin; use scheme://host, scheme://host:port or *")
-        return tuple(origin.lower() for origin in value)
+                wildcard = "; a `*` within an origin is not supported, list each origin" if "*" in origin else ""
+                raise ValueError(
+                    f"{given!r} is not an origin; use scheme://host, scheme://host:port or * for all{wildcard}"
+                )
+        return origins
 
     @classmethod
     def settings_customise_sources(

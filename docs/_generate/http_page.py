@@ -18,6 +18,8 @@ This page is made from the gateway's OpenAPI document. A running gateway serves 
 and a form to try each route at `/docs`. [Classify videos](../how-to/classify.md) and
 [Caption videos and ask questions](../how-to/captions.md) show the routes in use.
 
+Every GET route also answers HEAD, with the same headers and no body.
+
 Errors have one shape, [ErrorResponse](#errorresponse); [Error codes](errors.md) lists them all.
 """
 
@@ -64,7 +66,7 @@ def _body(media: str, schema: Schema, parameters: set[str]) -> list[str]:
     fields = _fields(schema, request=True, without=repeated)
     if not schema.get("properties"):
         return [f"Body {code(media)}: the bytes of one video."]
-    also = " The query parameters above may be fields of it instead." if repeated else ""
+    also = " You can send the query parameters above as fields of this body." if repeated else ""
     nested = [f"#### {name}\n\n{_fields(each, request=True)}" for name, each in schema.get("$defs", {}).items()]
     return [f"Body {code(media)}:{also}", fields, *nested]
 

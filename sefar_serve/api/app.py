@@ -16,6 +16,7 @@ from sefar_serve.api import jobs as jobs_routes
 from sefar_serve.api.auth import BEARER, ApiKeyMiddleware
 from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.cors import allow_origins
+from sefar_serve.api.documentation import correct_documentation
 from sefar_serve.api.errors import install_error_handlers
 from sefar_serve.api.gateway import Gateway
 from sefar_serve.api.metrics import Metrics
@@ -92,6 +93,7 @@ def create_app(settings: Settings, engine: Engine, generator: Generator | None =
     app.include_router(probes.router)
     for router in (routes.router, chat.router, captions.router, jobs_routes.router, probes.metrics_router):
         app.include_router(router, dependencies=keyed)
+    correct_documentation(app)
     install_error_handlers(app)
     _wrap(app, settings, metrics)
     return app

@@ -53,7 +53,7 @@ class ApiKeyMiddleware:
         if scheme.lower() != "bearer":
             return False
         # Compare with every key, in constant time, so that response times reveal nothing about the keys.
-        matches = [hmac.compare_digest(key.encode(), known) for known in self._keys]
+        matches = [hmac.compare_digest(key.lstrip(" ").encode(), known) for known in self._keys]
         return any(matches)
 
 

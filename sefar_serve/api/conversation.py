@@ -18,6 +18,7 @@ from sefar_serve.engine import Model
 from sefar_serve.errors import SefarError
 from sefar_serve.language import ClipFeatures, Message
 from sefar_serve.language.choices import join_choices, split_choices
+from sefar_serve.language.questions import check_question
 from sefar_serve.language.replies import Verdict
 from sefar_serve.recognition import ClipInput, Recognised, Span
 from sefar_serve.schemas import render
@@ -70,7 +71,7 @@ async def read_conversation(
     """Process the clips of a conversation and convert its messages.
 
     Raises:
-        ApiError, ClipError, EngineError: a clip cannot be read or processed, or the messages are invalid.
+        ApiError, ClipError, EngineError, PromptError: a clip cannot be read or processed, or the messages are invalid.
     """
     texts = [part.text for message in body.messages for part in message.content if isinstance(part, TextPart)]
     captioner.check_length([*texts, *(body.options or ())])
@@ -79,7 +80,7 @@ async def read_conversation(
     if not videos and not gateway.settings.text_only_chat:
         raise MissingVideoError(
             "no message has a video; send one as a content part of type video_url, or ask the operator to allow "
-            "conversations without a video (SEFAR_TEXT_ONLY_CHAT=true)"
+            "questions without a video (SEFAR_TEXT_ONLY_CHAT=true)"
         )
     if len(videos) > gateway.settings.max_clips:
         message = (
@@ -109,8 +110,7 @@ def _choices(body: ChatRequest) -> tuple[tuple[str, ...], bool]:
     last = body.messages[-1]
     if last.role != "user":
         raise ApiError(400, "invalid_parameter", "messages: the last message must have role user", "messages")
-    if not last.content:
-        raise ApiError(400, "invalid_parameter", "messages: the last message is empty; add a question", "messages")
+    check_question([*(part.text for part in last.content if isinstance(part, TextPart)), *(body.options or ())])
     mode: AnswerMode = body.answer_mode
     asked = _listed(last)
     given = tuple(body.options) if body.options is not None else asked

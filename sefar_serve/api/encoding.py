@@ -18,6 +18,9 @@ from sefar_serve.errors import SefarError
 _INFLATING = ThreadPoolExecutor(4, "sefar-inflate")
 """Few threads, because a few kilobytes can inflate to the largest allowed body and use that much memory."""
 
+_GZIP = b"\x1f\x8b"
+"""First bytes of every gzip file."""
+
 
 class BodyTooLargeError(SefarError):
     """The request body, or what its gzip inflates to, is larger than the operator allows."""
@@ -38,7 +41,7 @@ class EncodingNotSupportedError(SefarError):
 
 
 class BrokenEncodingError(SefarError):
-    """Content-Encoding is gzip, but the body is not valid gzip."""
+    """Content-Encoding is gzip, but the body is not valid gzip, or was compressed twice."""
 
     status = 400
     code = "invalid_encoding"
@@ -66,7 +69,7 @@ async def parsed_json(request: Request, max_bytes: int) -> Any:
 
     Raises:
         EncodingNotSupportedError: 415 for any encoding other than gzip.
-        BrokenEncodingError: 400 if the body is not valid gzip.
+        BrokenEncodingError: 400 if the body is not valid gzip, or was compressed twice.
         BodyTooLargeError: 413; inflating stops at the limit.
         ValueError, RecursionError: the body is not JSON.
     """
@@ -96,4 +99,6 @@ def _inflated(raw: bytes, max_bytes: int) -> bytes:
         raise BrokenEncodingError(f"Content-Encoding is gzip, but the body is not valid gzip: {error}") from error
     if len(content) > max_bytes:
         raise BodyTooLargeError(max_bytes, inflated=True)
+    if content.startswith(_GZIP):
+        raise BrokenEncodingError("the body is still compressed after gzip; compress it once")
     return content

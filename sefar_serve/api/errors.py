@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -9,9 +10,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Mount
 
 from sefar_serve.errors import SefarError
 from sefar_serve.schemas.problem import ErrorResponse, Problem, problem, problem_of
+from sefar_serve.schemas.validation import explain, location
+
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 class ApiError(SefarError):
@@ -35,6 +40,7 @@ class ApiError(SefarError):
         invalid_api_key (401): The API key is missing or wrong.
         model_not_found (404): The server has no model or captioner of that name or version.
         too_many_clips (413): The request or the job has more videos than the server accepts.
+        unsupported_media_type (415): The body is JSON, but its Content-Type does not say so.
         client_disconnected (499): The client closed the connection before the answer.
         jobs_not_enabled (501): Batch jobs are disabled on this server.
         no_language_model (501): Captions are disabled on this server.
@@ -55,7 +61,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         403: "the operator does not allow the URL's host, or the path",
         404: "no such model, clip or job",
         413: "too large or too long",
-        415: "not a video, or an unsupported Content-Encoding",
+        415: "not a video, or an unsupported Content-Encoding or Content-Type",
         422: "the video is empty or cannot be decoded",
         429: "overloaded; see Retry-After",
         501: "captions or batch jobs are not enabled on this server",
@@ -67,7 +73,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 """OpenAPI descriptions of the error responses that all video routes share."""
 
 
-def _problem(error: Exception) -> Problem:
+def _problem(request: Request, error: Exception) -> Problem:
     """The error response for an exception, which is ours or the web framework's.
 
     Codes:
@@ -75,24 +81,45 @@ def _problem(error: Exception) -> Problem:
         method_not_allowed (405): The route does not have this HTTP method.
     """
     match error:
+        case HTTPException(status_code=404):
+            path, docs = request.scope["path"], f"{_prefix(request)}/docs"
+            return problem(404, "not_found", f"there is nothing at {path}; see {docs} for the API")
+        case HTTPException(status_code=405):
+            allowed = ", ".join(_allowed_methods(request))
+            message = f"{request.method} is not allowed here; allowed: {allowed}"
+            return problem(405, "method_not_allowed", message, Allow=allowed)
         case HTTPException():
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
             return problem(error.status_code, code, str(error.detail), **dict(error.headers or {}))
         case RequestValidationError():
-            return validation_problem(error.errors())
+            first = error.errors()[0]
+            # FastAPI puts the part of the request first: query, path or header.
+            return validation_problem({**first, "loc": first["loc"][1:]})
         case _:
             return problem_of(error)
 
 
-def validation_problem(errors: object) -> Problem:
-    """The error response for the first of pydantic's validation errors."""
-    first = list(errors)[0] if isinstance(errors, (list, tuple)) else {}  # noqa: RUF015
-    path = [str(part) for part in first.get("loc", ()) if part not in ("query", "body")]
-    param = ".".join(path) or None
-    message = first.get("msg", "invalid request")
-    if first.get("type") == "extra_forbidden":
-        message = "unknown parameter"
-    return problem(400, "invalid_parameter", f"{param}: {message}" if param else message, param)
+def _prefix(request: Request) -> str:
+    """The prefix of the application; within the static files, `root_path` has their folder too."""
+    prefix: str = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    return prefix
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods of all routes of the request's path; the framework names only those of the first."""
+    scope = {name: request.scope[name] for name in ("type", "path", "headers")} | {"root_path": _prefix(request)}
+
+    def allows(route: BaseRoute, method: str) -> bool:
+        if isinstance(route, Mount) and method not in ("GET", "HEAD"):  # static files, though it matches any method
+            return False
+        return route.matches({**scope, "method": method})[0] is Match.FULL
+
+    return [method for method in _METHODS if any(allows(route, method) for route in request.app.routes)]
+
+
+def validation_problem(error: Mapping[str, Any]) -> Problem:
+    """The error response for one of pydantic's validation errors."""
+    return problem(400, "invalid_parameter", explain(error), location(error) or None)
 
 
 def response(found: Problem) -> JSONResponse:
@@ -105,8 +132,8 @@ def response(found: Problem) -> JSONResponse:
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every exception in the same format."""
 
-    async def handle(_: Request, error: Exception) -> JSONResponse:
-        return response(_problem(error))
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        return response(_problem(request, error))
 
     for kind in (SefarError, TimeoutError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)

@@ -43,7 +43,12 @@ _BODY = {
                     "type": "object",
                     "required": ["input"],
                     "properties": {
-                        "input": {"type": "array", "minItems": 1, "items": JobInput.model_json_schema()},
+                        "input": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": JobInput.model_json_schema(),
+                            "description": "the clips, at least one",
+                        },
                         **_OPTIONS,
                     },
                 }
@@ -135,8 +140,7 @@ async def result(
 def _jobs(request: Request) -> JobService:
     jobs = gateway_of(request).jobs
     if jobs is None:
-        message = "batch jobs are not enabled on this gateway; the operator can set SEFAR_JOBS_DIR to enable them"
-        raise ApiError(501, "jobs_not_enabled", message)
+        raise ApiError(501, "jobs_not_enabled", "batch jobs are disabled; set SEFAR_JOBS_DIR to enable them")
     return jobs
 
 
@@ -170,7 +174,7 @@ async def _read_form(request: Request, most: int) -> tuple[Iterator[NamedClip], 
     finally:
         await form.close()
     if not name.lower().endswith(SUFFIXES):
-        message = f"{name!r} is not a supported manifest; its name must end in one of {', '.join(SUFFIXES)}"
+        message = f"{name!r} is not a manifest: its name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
         raise ApiError(400, "invalid_manifest", message, "file")
     return read_manifest(lambda: io.BytesIO(content), name), validated(JobOptions, fields)
 

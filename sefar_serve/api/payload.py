@@ -18,7 +18,7 @@ from starlette.types import Message
 
 from sefar_serve.api.encoding import BodyTooLargeError, check_plain, parsed_json
 from sefar_serve.api.errors import ApiError, validation_problem
-from sefar_serve.clip import ClipError
+from sefar_serve.clip import ClipError, EmptyVideoError
 from sefar_serve.engine import EngineError
 from sefar_serve.fetch import RemoteClip, UrlFetcher
 from sefar_serve.fetch.fetcher import SPOOL_BYTES
@@ -58,7 +58,12 @@ Options = TypeVar("Options", bound=ClipOptions)
 def body_forms(options: type[ClipOptions]) -> dict[str, Any]:
     """OpenAPI description of the three forms of a body that the route reads itself."""
     fields = options.model_json_schema()["properties"]
-    url = {"type": "string", "description": "data:video/mp4;base64,…"}
+    url = {"type": "string"}
+    given = {
+        "anyOf": [url, {"type": "array", "items": url}],
+        "description": "one video or a list of videos, each a base64 data URL (`data:video/mp4;base64,…`) or an "
+        "http(s) URL on a host that the operator allows",
+    }
     return {
         "requestBody": {
             "required": True,
@@ -68,7 +73,11 @@ def body_forms(options: type[ClipOptions]) -> dict[str, Any]:
                         "type": "object",
                         "required": ["file"],
                         "properties": {
-                            "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                            "file": {
+                                "type": "array",
+                                "items": {"type": "string", "format": "binary"},
+                                "description": "one or more video files",
+                            },
                             **fields,
                         },
                     }
@@ -77,7 +86,7 @@ def body_forms(options: type[ClipOptions]) -> dict[str, Any]:
                     "schema": {
                         "type": "object",
                         "required": ["input"],
-                        "properties": {"input": {"anyOf": [url, {"type": "array", "items": url}]}, **fields},
+                        "properties": {"input": given, **fields},
                     }
                 },
                 "video/*": {"schema": {"type": "string", "format": "binary"}},
@@ -98,7 +107,9 @@ async def read_request(request: Request, query: Options, reading: Reading) -> tu
         reading: limits, and the fetcher for URLs.
 
     Raises:
-        ApiError: 400 if parts are invalid or missing, 413 if there are too many clips.
+        ApiError: 400 if parts are invalid or missing, 413 if there are too many clips, 415 for JSON without its
+            Content-Type.
+        EmptyVideoError: 422 if there is no body.
         BodyTooLargeError, EncodingNotSupportedError, BrokenEncodingError: the body cannot be read.
     """
     max_clips = reading.max_clips
@@ -110,7 +121,7 @@ async def read_request(request: Request, query: Options, reading: Reading) -> tu
         inputs, more = await _read_json(request, reading)
     else:
         check_plain(request)
-        inputs, more = [await _read_raw(_capped(request, reading.max_bytes))], {}
+        inputs, more = [await _read_raw(_capped(request, reading.max_bytes), kind)], {}
     with closed_on_error(inputs):
         if len(inputs) > max_clips:
             message = f"the request has {len(inputs)} clips; at most {max_clips} are allowed, so send fewer"
@@ -135,7 +146,8 @@ def validated(kind: type[Body], fields: object, at: str = "") -> Body:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        found = validation_problem([{**one, "loc": (*([at] if at else []), *one["loc"])} for one in error.errors()])
+        first = error.errors()[0]
+        found = validation_problem({**first, "loc": (*([at] if at else []), *first["loc"])})
         raise ApiError(found.status, found.body.code, found.body.message, found.body.param) from error
 
 
@@ -290,13 +302,34 @@ def decode_data_url(url: str, name: str) -> bytes:
         raise DataUrlError(f"{name}: the data URL is not valid base64: {error}") from error
 
 
-async def _read_raw(request: Request) -> ClipInput:
+async def _read_raw(request: Request, kind: str) -> ClipInput:
+    """The video that a body is.
+
+    Args:
+        request: its body not yet read.
+        kind: its content type, lower case, without parameters; may be empty.
+    """
     spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - closed with the input
     try:
         async for chunk in request.stream():
             spool.write(chunk)
+        if not spool.tell():
+            raise EmptyVideoError(
+                "the request has no body; send a video as the body, as field 'file' of a multipart form, or as JSON"
+            )
+        spool.seek(0)
+        if not kind.startswith("video/") and kind != "application/octet-stream" and _is_json(spool.read(64)):
+            sent = f"its Content-Type is {kind}" if kind else "it has no Content-Type"
+            raise ApiError(
+                415, "unsupported_media_type", f"the body is JSON, but {sent}; send Content-Type: application/json"
+            )
     except BaseException:
         spool.close()
         raise
     spool.seek(0)
     return ClipInput("body", lambda: cast(BinaryIO, spool), spool.close)
+
+
+def _is_json(head: bytes) -> bool:
+    """Whether a body starts like a JSON object or list, which no video does."""
+    return head.lstrip(b"\xef\xbb\xbf" + _WHITESPACE).startswith((b"{", b"["))

@@ -7,9 +7,11 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 
 from sefar_serve.api.captioner import Captioner
+from sefar_serve.api.errors import ERRORS
 from sefar_serve.api.gateway import gateway_of
 from sefar_serve.engine import EngineUnavailableError
 from sefar_serve.language import GenerationError
+from sefar_serve.schemas.probes import Liveness, Readiness
 
 router = APIRouter(tags=["probes"])
 
@@ -22,14 +24,14 @@ READY_SECONDS = 5.0
 
 @router.get("/healthz")
 @router.head("/healthz", include_in_schema=False)
-async def healthz() -> dict[str, str]:
+async def healthz() -> Liveness:
     """Liveness: the process is running."""
-    return {"status": "ok"}
+    return Liveness()
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: ERRORS[503], 504: ERRORS[504]})
 @router.head("/readyz", include_in_schema=False)
-async def readyz(request: Request) -> dict[str, str]:
+async def readyz(request: Request) -> Readiness:
     """Readiness: the model answers. The probe goes through the engine; a recent successful inference also counts.
 
     A failing language model is reported in `captioner` but does not fail readiness.
@@ -42,12 +44,7 @@ async def readyz(request: Request) -> dict[str, str]:
     except TimeoutError as error:
         raise EngineUnavailableError(f"the model did not answer within {READY_SECONDS:g} s") from error
     meta = engine.model(None).metadata
-    return {
-        "status": "ready",
-        "model": meta.name,
-        "version": meta.version,
-        "captioner": await _captioner_status(gateway.captioner),
-    }
+    return Readiness(model=meta.name, version=meta.version, captioner=await _captioner_status(gateway.captioner))
 
 
 async def _captioner_status(captioner: Captioner | None) -> str:

@@ -94,6 +94,7 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
 
 @router.get("/models", tags=["models"])
 @router.head("/models", include_in_schema=False)
+@router.head("/models/", include_in_schema=False)
 @router.get("/models/", include_in_schema=False)  # otherwise the next route would match with an empty name
 async def models(request: Request) -> ModelList:
     """List the models, including the language model."""
@@ -116,7 +117,12 @@ async def model(
     captioner = gateway.captioner
     if captioner is not None and name == captioner.generator.info.name:
         return _language_model(captioner)
-    return _listed(gateway.recognizer.engine.model(default_as_none(name)).metadata)
+    try:
+        return _listed(gateway.recognizer.engine.model(default_as_none(name)).metadata)
+    except engine.ModelNotFoundError as error:
+        if captioner is None:
+            raise
+        raise engine.ModelNotFoundError(f"{error}; the captioner is {captioner.generator.info.name}") from error
 
 
 def _language_model(captioner: Captioner) -> LanguageModel:

@@ -27,7 +27,7 @@ class NotAVideoError(ClipError):
 
 
 class EmptyVideoError(ClipError):
-    """The file has zero bytes, or its video stream has no frames."""
+    """The file or body has zero bytes, or its video stream has no frames."""
 
     status = 422
     code = "empty_video"

@@ -38,6 +38,8 @@ def source_name(source: VideoSource) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     if isinstance(source, bytes):
+        if not source:
+            return "the video"  # the error says that it is empty
         return f"video of {len(source)} bytes"
     name = getattr(source, "name", None)  # an int for files that have none
     return name if isinstance(name, str) else "video from a file object"

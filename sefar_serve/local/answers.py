@@ -20,6 +20,7 @@ from sefar_serve.language.captions import Captioned, render_caption
 from sefar_serve.language.choices import join_choices, split_choices
 from sefar_serve.language.completion import Envelope, total_usage
 from sefar_serve.language.fitting import encoder_of
+from sefar_serve.language.questions import check_question
 from sefar_serve.language.replies import Reply, Verdict, answer, choose
 from sefar_serve.local.videos import GivenVideo
 from sefar_serve.metadata import ModelMetadata
@@ -229,10 +230,12 @@ def posed(asked: ChatRequest) -> tuple[str, tuple[str, ...]]:
     """Return the question as the language model reads it, and the options to judge, which may be none.
 
     Raises:
+        PromptError: the question is empty.
         ValueError: the answer mode needs options, and there are none.
     """
     [part] = asked.messages[0].content
     assert isinstance(part, TextPart)
+    check_question([part.text, *(asked.options or ())])
     listed = split_choices(part.text)
     choices = tuple(asked.options or ()) or (listed[1] if listed else ())
     if not choices and asked.answer_mode in ("loglik", "letter"):

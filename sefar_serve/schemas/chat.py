@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from sefar_serve.schemas.model_name import ModelName
 from sefar_serve.schemas.problem import ItemError
@@ -17,6 +17,16 @@ their letters, ``generate`` writes free text; ``auto`` is ``loglik`` if there ar
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """A signed 64-bit integer, the range that language models accept."""
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+NonBlank = Annotated[str, Field(min_length=1), AfterValidator(_not_blank)]
+"""A text with more in it than white space."""
 
 
 class VideoUrl(BaseModel):
@@ -93,9 +103,7 @@ class ChatRequest(BaseModel):
     stream: bool = False
     stream_options: StreamOptions | None = None
 
-    options: list[Annotated[str, Field(min_length=1)]] | None = Field(
-        None, min_length=2, max_length=26, description="the answers to choose from"
-    )
+    options: list[NonBlank] | None = Field(None, min_length=2, max_length=26, description="the answers to choose from")
     answer_mode: AnswerMode = "auto"
     abstain_below: float | None = Field(
         None,

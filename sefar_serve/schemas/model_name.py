@@ -14,10 +14,10 @@ def default_as_none(name: str | None) -> str | None:
     """The name in a request, or None if it asks for the default model.
 
     Args:
-        name: name of a model, ``default``, or None if the request has no name.
+        name: name of a model, ``default``, or None or empty if the request has no name.
     """
-    return None if name == DEFAULT else name
+    return None if name in ("", DEFAULT) else name
 
 
 ModelName = Annotated[str | None, AfterValidator(default_as_none)]
-"""A field that is None if the request says ``default``."""
+"""A field that is None if the request says ``default`` or has an empty name."""

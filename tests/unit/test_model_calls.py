@@ -156,6 +156,11 @@ def test_options_are_checked_before_a_video_is_taken(model: Model) -> None:
         model.ask(videos, "Which?", answer_mode="letter")
     with pytest.raises(ValueError, match="end"):
         model.ask(videos, "Which?", end=0)
+    for empty in ("", " \n"):
+        with pytest.raises(PromptError, match="the last message is empty; ask something"):
+            model.ask(videos, empty)
+        with pytest.raises(ValueError, match="prompt: "):
+            model.caption(videos, prompt=empty)
     with pytest.raises(TypeError, match="a question must be a str, not int"):
         model.ask(videos, 3)  # type: ignore[call-overload]
     with pytest.raises(ModelNotFoundError, match="no captioner 'other'; the loaded one is 'fake-captioner'"):

@@ -42,18 +42,29 @@ def test_impossible_values_are_refused(wrong: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "prefix"), [("", ""), ("/", ""), ("/sefar", "/sefar"), ("sefar/", "/sefar"), ("/a/b/", "/a/b")]
+    ("given", "prefix"),
+    [("", ""), ("/", ""), ("/sefar", "/sefar"), ("/sefar/", "/sefar"), ("/a-1/b.c_~/", "/a-1/b.c_~")],
 )
 def test_a_root_path_starts_with_a_slash_and_does_not_end_with_one(given: str, prefix: str) -> None:
     assert Settings(root_path=given).root_path == prefix
+
+
+@pytest.mark.parametrize("wrong", ["foo", "sefar/", "http://x/y", "/a b", "//x", "/a//b", "/a?b", "/a\n", "/ä"])
+def test_a_root_path_that_is_not_a_path_prefix_is_refused(wrong: str) -> None:
+    with pytest.raises(ValidationError, match=r"is not a path prefix; start it with a slash .* e\.g\. /sefar"):
+        Settings(root_path=wrong)
 
 
 def test_origins_must_look_like_those_that_browsers_send(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEFAR_CORS_ORIGINS", "https://App.example.com, http://localhost:3000")
     assert Settings().cors_origins == ("https://app.example.com", "http://localhost:3000")
     assert Settings(cors_origins="*").cors_origins == ("*",)
-    for wrong in ("app.example.com", "https://app.example.com/", "https://app.example.com/page", "*.example.com"):
+    assert Settings(cors_origins="https://app.example.com/").cors_origins == ("https://app.example.com",)
+    for wrong in ("app.example.com", "https://app.example.com/page", "https://app.example.com//", "https://a b", "*/x"):
         with pytest.raises(ValidationError, match="is not an origin"):
+            Settings(cors_origins=wrong)
+    for wrong in ("https://*.example.com", "*.example.com", "http://localhost:*"):
+        with pytest.raises(ValidationError, match=r"`\*` within an origin is not supported, list each origin"):
             Settings(cors_origins=wrong)
 
 

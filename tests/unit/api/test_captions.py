@@ -110,7 +110,8 @@ def test_a_caption_of_each_window(gateway: Gateway, bright_clip: bytes, dark_cli
     assert len(set(ids)) == len(ids)
     assert bright["clip_id"] in ids
     part = {"type": "video_url", "video_url": {"url": f"sefar://{ids[1]}"}}
-    asked = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": [part]}]}).json()
+    content = [part, {"type": "text", "text": "What is it?"}]
+    asked = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]}).json()
     assert asked["sefar"]["clips"][0]["clip_id"] == ids[1]
 
 
@@ -152,3 +153,10 @@ def test_no_language_model_and_an_unknown_name(gateway: Gateway, bright_clip: by
     client = gateway(engine=engine, generator=FakeGenerator())
     assert client.post(CAPTIONS, content=bright_clip, params={"model": "other"}).status_code == 404
     assert engine.calls == 0
+
+
+@pytest.mark.parametrize("prompt", ["", " \n"])
+def test_an_empty_prompt_is_refused(gateway: Gateway, bright_clip: bytes, prompt: str) -> None:
+    answer = gateway(generator=FakeGenerator()).post(CAPTIONS, files={"file": bright_clip}, data={"prompt": prompt})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "prompt: must not be empty"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from chat_requests import CHAT, Gateway, asking, error_of, events
 
+from sefar_serve.engine import FakeEngine
 from sefar_serve.language import (
     FakeGenerator,
     GenerationFailedError,
@@ -23,8 +24,8 @@ from sefar_serve.language import (
         (asking(None, "word " * 100_000), 400, "context_length_exceeded", "256"),
         (asking(None, "w" * 8193), 400, "context_length_exceeded", "8193 characters"),
         (asking(None, options=["a", "w" * 8193]), 400, "context_length_exceeded", "256 tokens"),
-        ({"messages": [{"role": "user", "content": []}]}, 400, "invalid_parameter", "is empty"),
-        ({"messages": [{"role": "user", "content": None}]}, 400, "invalid_parameter", "is empty"),
+        ({"messages": [{"role": "user", "content": []}]}, 400, "invalid_prompt", "is empty"),
+        ({"messages": [{"role": "user", "content": None}]}, 400, "invalid_prompt", "is empty; ask something"),
         (asking(None, model="gpt-4o"), 404, "model_not_found", "'fake-captioner'"),
         (asking(None, max_tokens=0), 400, "invalid_parameter", "max_tokens"),
         (asking(None, temperature=3), 400, "invalid_parameter", "temperature"),
@@ -40,7 +41,8 @@ from sefar_serve.language import (
         (asking(None, top_k=3), 400, "invalid_parameter", "top_k: unknown parameter"),
         (asking(None, seed=2**63), 400, "invalid_parameter", "seed"),
         (asking(None, stop=["1", "2", "3", "4", "5"]), 400, "invalid_parameter", "stop"),
-        (asking(None, options=["one", ""]), 400, "invalid_parameter", "options"),
+        (asking(None, options=["one", ""]), 400, "invalid_parameter", "options.1: must not be empty"),
+        (asking(None, options=["one", " "]), 400, "invalid_parameter", "options.1: must not be empty"),
         (asking(None, answer_mode="loglik"), 400, "invalid_parameter", "needs options"),
         (asking(None, options=["one"]), 400, "invalid_parameter", "options"),
         ({"messages": []}, 400, "invalid_parameter", "messages"),
@@ -65,6 +67,28 @@ def test_invalid_requests(gateway: Gateway, body: dict[str, Any], status: int, c
     assert words in error_of(response)["message"]
     assert generator.running == 0
     assert client.post(CHAT, json=asking(None, "hello")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "parts", [[], [{"type": "text", "text": ""}], [{"type": "text", "text": " \n"}, {"type": "text", "text": "\t"}]]
+)
+def test_an_empty_question_is_refused_before_its_video_is_decoded(
+    gateway: Gateway, bright_clip: bytes, parts: list[Any]
+) -> None:
+    generator, engine = FakeGenerator(), FakeEngine()
+    client = gateway(engine, generator)
+    body = asking(bright_clip)
+    [turn] = body["messages"]
+    turn["content"] = [turn["content"][0], *parts]
+    for messages in ([turn], [{"role": "system", "content": "What is it?"}, turn]):
+        response = client.post(CHAT, json={**body, "messages": messages})
+        assert response.status_code == 400
+        error = error_of(response)
+        assert (error["code"], error["param"]) == ("invalid_prompt", "messages")
+        assert error["message"] == "the last message is empty; ask something"
+    assert (engine.calls, generator.asked) == (0, [])
+    options = {"options": ["giant circle forward", "something else"]}
+    assert client.post(CHAT, json={**body, **options}).status_code == 200
 
 
 def test_openai_parameters_at_their_defaults_change_nothing(gateway: Gateway) -> None:

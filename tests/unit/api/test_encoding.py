@@ -44,7 +44,11 @@ def test_gzipped_json_is_accepted_on_every_route(
         ("classify", {"input": data_url(bright_clip)}, 200),
         ("embeddings", {"input": data_url(bright_clip)}, 200),
         ("captions", {"input": data_url(bright_clip)}, 200),
-        ("chat/completions", {"messages": [{"role": "user", "content": [part]}]}, 200),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": [part, {"type": "text", "text": "What?"}]}]},
+            200,
+        ),
         ("jobs", {"input": [{"path": "a.mp4"}]}, 202),
     ):
         content = gzip.compress(json.dumps(body).encode())
@@ -177,3 +181,12 @@ def test_a_wrapped_data_url_over_http(gateway: Gateway, bright_clip: bytes) -> N
     as_json = client.post("/v1/classify", json={"input": url})
     as_field = client.post("/v1/classify", files={"input": (None, url)})
     assert as_json.json()["data"][0]["labels"] == as_field.json()["data"][0]["labels"]
+
+
+def test_a_body_that_was_compressed_twice(gateway: Gateway) -> None:
+    twice = gzip.compress(gzip.compress(b"{}"))
+    answer = gateway().post("/v1/classify", content=twice, headers=JSON | {"content-encoding": "gzip"})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["code"] == "invalid_encoding"
+    assert error["message"] == "the body is still compressed after gzip; compress it once"

@@ -14,6 +14,7 @@ from sefar_serve.engine import (
     FakeEngine,
     InferenceError,
 )
+from sefar_serve.language import FakeGenerator
 from sefar_serve.settings import Settings
 
 
@@ -101,8 +102,68 @@ def test_too_many_clips(gateway, dark_clip: bytes) -> None:
 
 
 def test_unknown_route_and_wrong_method(gateway) -> None:
-    assert error_of(gateway().get("/v2/classify"), 404)["code"] == "not_found"
-    assert error_of(gateway().get("/v1/classify"), 405)["code"] == "method_not_allowed"
+    client = gateway()
+    for path in ("/", "/v2/classify", "/static-offline-docs/none"):
+        error = error_of(client.get(path), 404)
+        assert error["code"] == "not_found"
+        assert error["message"] == f"there is nothing at {path}; see /docs for the API"
+    error = error_of(gateway(root_path="/sefar").get("/none"), 404)
+    assert error["message"] == "there is nothing at /sefar/none; see /sefar/docs for the API"
+    answer = client.get("/v1/classify")
+    error = error_of(answer, 405)
+    assert error["code"] == "method_not_allowed"
+    assert error["message"] == "GET is not allowed here; allowed: POST"
+    assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/healthz", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+        ("/static-offline-docs/favicon.png", "GET, HEAD"),
+        ("/v1/models", "GET, HEAD"),
+        ("/v1/models/fake", "GET, HEAD"),
+        ("/v1/jobs", "GET, HEAD, POST"),
+        ("/v1/jobs/none", "DELETE, GET, HEAD"),
+        ("/v1/jobs/none/cancel", "POST"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "/sefar"])
+def test_405_lists_the_methods_of_every_route_of_the_path(gateway, path: str, allowed: str, prefix: str) -> None:
+    answer = gateway(root_path=prefix).put(prefix + path)
+    assert error_of(answer, 405)["message"] == f"PUT is not allowed here; allowed: {allowed}"
+    assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize("route", ["classify", "embeddings", "captions"])
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "text/json; charset=utf-8", None])
+@pytest.mark.parametrize("body", [b'{"input": "data:video/mp4;base64,AAAA"}', b" \n[1]", b"\xef\xbb\xbf{}"])
+def test_json_without_its_content_type(gateway, route: str, kind: str | None, body: bytes) -> None:
+    headers = {} if kind is None else {"content-type": kind}
+    answer = gateway(generator=FakeGenerator()).post(f"/v1/{route}", content=body, headers=headers)
+    error = error_of(answer, 415)
+    assert error["code"] == "unsupported_media_type"
+    assert "send Content-Type: application/json" in error["message"]
+    assert (kind or "it has no Content-Type").partition(";")[0] in error["message"]
+
+
+@pytest.mark.parametrize("kind", ["video/mp4", "application/octet-stream"])
+def test_a_body_that_is_declared_a_video_is_decoded_as_one(gateway, kind: str) -> None:
+    answer = gateway().post("/v1/classify", content=b'{"input": 1}', headers={"content-type": kind})
+    assert error_of(answer, 415)["code"] == "not_a_video"
+
+
+def test_a_video_with_the_content_type_that_curl_sends(gateway, dark_clip: bytes) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    assert gateway().post("/v1/classify", content=dark_clip, headers=headers).status_code == 200
+
+
+def test_a_request_without_a_body(gateway) -> None:
+    error = error_of(gateway().post("/v1/classify"), 422)
+    assert (error["code"], error["param"]) == ("empty_video", "input")
+    assert error["message"].startswith("the request has no body; send a video")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,13 @@ def test_one_model_by_name_version_and_default(gateway: Gateway) -> None:
     assert client.get("/v1/models/").json() == client.get("/v1/models").json()
 
 
+def test_an_unknown_model_with_and_without_a_captioner(gateway: Gateway) -> None:
+    said = "there is no model 'other'; the available model (version) is fake (0)"
+    assert gateway().get("/v1/models/other").json()["error"]["message"] == said
+    error = gateway(generator=FakeGenerator()).get("/v1/models/other").json()["error"]
+    assert error["message"] == f"{said}; the captioner is fake-captioner"
+
+
 def test_a_name_may_contain_slashes(gateway: Gateway) -> None:
     client = gateway(FakeEngine(FAKE_METADATA.model_copy(update={"name": "lab/sefar", "version": "3"})))
     for name in ("lab/sefar", "lab%2Fsefar", "lab/sefar:3"):
@@ -41,7 +48,7 @@ def test_an_unknown_model(gateway: Gateway, name: str) -> None:
     assert name in error["message"]
 
 
-@pytest.mark.parametrize("named", [{"model": "default"}, {}])
+@pytest.mark.parametrize("named", [{"model": "default"}, {"model": ""}, {}])
 def test_every_route_takes_the_default_model(
     gateway: Gateway, bright_clip: bytes, tmp_path: Path, named: dict[str, str]
 ) -> None:
@@ -56,7 +63,7 @@ def test_every_route_takes_the_default_model(
         ):
             assert answer.status_code == 200, answer.text
             assert answer.json()["model"] == answered_by
-    parts = [{"type": "video_url", "video_url": {"url": url}}]
+    parts = [{"type": "video_url", "video_url": {"url": url}}, {"type": "text", "text": "What is it?"}]
     chat = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": parts}], **named})
     assert chat.json()["model"] == "fake-captioner"
     job = client.post("/v1/jobs", json={"input": [{"path": "a.mp4"}], **named})
@@ -82,7 +89,8 @@ def test_head_returns_the_headers_of_get_without_a_body(gateway: Gateway, bright
     while client.head(f"{location}/result").status_code == 409 and time.monotonic() < deadline:
         time.sleep(0.05)
     for path in (
-        *("/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/fake"),
+        *("/healthz", "/readyz", "/metrics", "/v1/models", "/v1/models/", "/v1/models/fake"),
+        *("/docs", "/docs/oauth2-redirect", "/openapi.json"),
         *("/v1/jobs", location, f"{location}/result", f"{location}/result?format=jsonl"),
     ):
         head, get = client.head(path), client.get(path)

@@ -78,7 +78,7 @@ def test_every_path_except_the_probes_requires_a_key(gateway, dark_clip: bytes) 
     assert client.post("/v1/classify", content=dark_clip).status_code == 401
     for header in ("Bearer third", "Basic first", "first", "Bearer ", "Bearer ключ".encode()):
         assert client.get("/v1/models", headers={"authorization": header}).status_code == 401
-    for key in ("first", "second"):
+    for key in ("first", "second", "  first"):
         allowed = client.get("/v1/models", headers={"authorization": f"Bearer {key}"})
         assert allowed.status_code == 200
 
@@ -91,6 +91,21 @@ def test_openapi_has_the_three_body_forms_and_the_options(gateway) -> None:
     assert {"top_k", "start", "end", "window", "stride"} <= {p["name"] for p in post["parameters"]}
     assert "input" in forms["application/json"]["schema"]["properties"]
     assert {"400", "413", "415", "422", "429", "503", "504"} <= set(post["responses"])
+
+
+def test_openapi_describes_what_is_sent(gateway) -> None:
+    document = gateway().get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    assert not {"HTTPValidationError", "ValidationError"} & set(schemas)
+    assert "422" not in document["paths"]["/v1/models/{name}"]["get"]["responses"]
+    for path, name in (("/healthz", "Liveness"), ("/readyz", "Readiness")):
+        answer = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        assert answer == {"$ref": f"#/components/schemas/{name}"}
+        assert all(field["description"] for field in schemas[name]["properties"].values())
+    for path in ("/v1/classify", "/v1/embeddings", "/v1/captions", "/v1/jobs"):
+        for form in document["paths"][path]["post"]["requestBody"]["content"].values():
+            for name, field in form["schema"].get("properties", {}).items():
+                assert field["description"], (path, name)
 
 
 def test_the_docs_page_loads_only_local_files(gateway) -> None:

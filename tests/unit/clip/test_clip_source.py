@@ -88,7 +88,7 @@ def test_a_missing_file_raises_python_s_own_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        (b"", EmptyVideoError, r"is empty \(0 bytes\)"),
+        (b"", EmptyVideoError, r"^(the video|thing\.mp4|video from a file object) is empty \(0 bytes\)"),
         (b"just some words\n" * 200, NotAVideoError, "not a video file"),
         (np.random.default_rng(0).bytes(5000), NotAVideoError, "not a video file"),
         (b"\x00\x00\x00\x18ftypmp42" + bytes(500), NotAVideoError, "looks truncated"),
