@@ -17,6 +17,7 @@ import signal
 import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as ClipTimeoutError
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -44,6 +45,9 @@ WHOLE = 64 * 1024**2
 
 MEMORY = 4 * 1024**3
 """Bytes that a decode process may use beyond what it starts with. 4320p video needs 1 GiB."""
+
+CHECK_SECONDS = 1.0
+"""Seconds between checks that a pool which owes a clip still works."""
 
 STARTS = 3
 """How many pools of processes a clip is tried on, if all processes of a pool are killed from outside."""
@@ -121,6 +125,7 @@ class DecoderPool:
             initargs=(pixels, metadata, limits, memory, timeout + GRACE, nice),
         )
         self._pool = self._new_pool()
+        self._closed = False
 
     def __enter__(self) -> DecoderPool:
         return self
@@ -128,6 +133,7 @@ class DecoderPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed = True
         _end(self._pool)
 
     @asynccontextmanager
@@ -156,8 +162,7 @@ class DecoderPool:
         for _ in range(STARTS):
             pool = self._pool
             try:
-                future = pool.schedule(_decode, args=(ref, slot), timeout=self._timeout)
-                found: Clip | _Refusal = await asyncio.wrap_future(future)
+                found = await self._result(pool, pool.schedule(_decode, args=(ref, slot), timeout=self._timeout))
             except ClipTimeoutError as error:
                 raise DecodeError("decoder_timeout", _too_slow(ref.path, self._timeout)) from error
             except ProcessExpired as error:
@@ -178,6 +183,23 @@ class DecoderPool:
             f"decode processes exit as soon as they start ({why}). Check that there is enough memory, then run the "
             "same command again with fewer --workers"
         ) from why
+
+    async def _result(self, pool: ProcessPool, future: Future[Clip | _Refusal]) -> Clip | _Refusal:
+        """Wait for a clip.
+
+        A pool whose processes all die before it has read a clip from its queue never finishes that clip's future.
+
+        Raises:
+            RuntimeError: the pool has given up.
+        """
+        waiting = asyncio.wrap_future(future)
+        try:
+            while not (await asyncio.wait([waiting], timeout=CHECK_SECONDS))[0]:
+                if not self._closed and not pool.active:
+                    raise RuntimeError("all processes died before they took the clip")
+            return waiting.result()
+        finally:
+            waiting.cancel()
 
     async def _replace(self, broken: ProcessPool) -> None:
         if self._pool is broken:  # only the first caller that finds it broken

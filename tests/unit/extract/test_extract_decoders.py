@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import fsspec
@@ -20,6 +21,7 @@ import pytest
 
 from sefar_serve.clip import Clip, load_clip
 from sefar_serve.engine.fake import FAKE_METADATA
+from sefar_serve.extract import decoders
 from sefar_serve.extract.clips import ClipRef, ExtractError
 from sefar_serve.extract.decoders import DecodeError, DecoderPool
 
@@ -189,6 +191,29 @@ def test_processes_that_cannot_start_fail_the_run(good: ClipRef) -> None:
     with (
         DecoderPool(FAKE_METADATA, workers=1, slots=1, nice="no number") as pool,  # type: ignore[arg-type]
         pytest.raises(ExtractError, match=r"decode processes exit as soon as they start .* fewer --workers"),
+    ):
+        _decode(pool, good)
+
+
+class ForgetfulPool:
+    """A pool whose processes all died before it read the clip from its queue."""
+
+    active = False
+
+    def schedule(self, *_: object, **__: object) -> Future[object]:
+        return Future()
+
+    def stop(self) -> None: ...
+
+    def join(self) -> None: ...
+
+
+def test_a_pool_that_forgets_a_clip_fails_the_run(good: ClipRef, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(decoders, "ProcessPool", lambda **_: ForgetfulPool())
+    with (
+        DecoderPool(FAKE_METADATA, workers=1, slots=1) as pool,
+        pytest.raises(ExtractError, match=r"exit as soon as they start .*died before they took the clip"),
     ):
         _decode(pool, good)
 

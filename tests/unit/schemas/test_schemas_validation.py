@@ -73,7 +73,7 @@ def explained(kind: type[BaseModel], fields: object) -> str:
         ({"pair": [1]}, "pair: send at least 2, not 1"),
         ({"even": 3}, "even: must be a multiple of 2"),
         ({"word": "y"}, "word: must be x"),
-        ({"wrod": "x"}, "wrod: unknown parameter"),
+        ({"sped": "x"}, "sped: unknown parameter"),
         ([1], "must be an object with named fields"),
     ],
 )
