@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sefar_serve.schemas.chat import ChatRequest
 from sefar_serve.schemas.jobs import JobInput
-from sefar_serve.schemas.validation import explain
+from sefar_serve.validation import explain
 
 
 class Form(BaseModel):
