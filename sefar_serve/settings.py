@@ -4,22 +4,45 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+import pydantic_settings
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
+
+from sefar_serve.errors import SefarError
+from sefar_serve.validation import explain
 
 MIB = 1024 * 1024
 
+PREFIX = "SEFAR_"
+"""Prefix of the environment variables."""
+
+CONFIG = "SEFAR_CONFIG"
+"""The environment variable that names the TOML file."""
+
+_OTHER_VARIABLES = frozenset(
+    {CONFIG, "SEFAR_API_KEY", "SEFAR_POSE_HOME", "SEFAR_TRITON_HOME", "SEFAR_SHARED_DATA"}  # of other programs
+)
+
 _ORIGIN = re.compile(r"\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s*]+")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+
+
+class SettingsError(SefarError, ValueError):
+    """A setting has an unknown name or an invalid value. The message has one line for each problem."""
+
+    code = "invalid_settings"
 
 
 def shipped_model() -> Path:
@@ -52,22 +75,20 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="SEFAR_",
+        env_prefix=PREFIX,
         extra="forbid",
         frozen=True,
         cli_kebab_case=True,
         cli_implicit_flags=True,
-        cli_prog_name="sefar serve",
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
+        cli_exit_on_error=False,
         protected_namespaces=(),
     )
 
-    model: Path = Field(default_factory=shipped_model, description="ONNX file to serve")
+    model: Path = Field(default_factory=shipped_model, description="ONNX file to serve; the shipped model if not set")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device that runs the model; auto prefers a GPU")
 
     triton_url: str | None = Field(
-        None, description="gRPC address (host:port) of a Triton server that runs the models; `model` is then ignored"
+        None, description="gRPC address (host:port) of a Triton server to use instead of `model`"
     )
     triton_models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -209,11 +230,91 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags and environment variables first, then the file that SEFAR_CONFIG names, if set."""
         sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
-        config = os.environ.get("SEFAR_CONFIG")
+        config = os.environ.get(CONFIG)
         if config is None:
             return sources
-        if not Path(config).is_file():
-            raise FileNotFoundError(
-                f"the file {config}, set in SEFAR_CONFIG, does not exist; correct or unset SEFAR_CONFIG"
-            )
-        return (*sources, TomlConfigSettingsSource(settings_cls, toml_file=config))
+        return (*sources, InitSettingsSource(settings_cls, _entries(config)))
+
+
+def read_settings(flags: Sequence[str] | None = None, **given: Any) -> Settings:
+    """Read the settings from all sources.
+
+    Args:
+        flags: arguments of `sefar serve`.
+        given: values by name; they override the environment and the file.
+
+    Raises:
+        SettingsError: an unknown name or an invalid value. The message names the flag, the variable or the file.
+        FileNotFoundError: the file in SEFAR_CONFIG does not exist.
+    """
+    try:
+        return Settings(_cli_parse_args=None if flags is None else list(flags), **given)
+    except ValidationError as error:
+        problems = [
+            explain({**one, "loc": (_origin(str(one["loc"][0]), flags or (), given),)}) for one in error.errors()
+        ]
+        raise SettingsError("\n".join(dict.fromkeys(problems))) from error
+    except pydantic_settings.SettingsError as error:
+        raise SettingsError(str(error).removeprefix("error parsing CLI: ")) from error
+
+
+def flag_of(name: str) -> str:
+    """The flag of `sefar serve` for a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The end of an error message about an unknown name: a question with the most similar name, or nothing.
+
+    Args:
+        name: the unknown name.
+        known: all names.
+        cutoff: required similarity, from 0 to 1.
+    """
+    found = get_close_matches(name, known, n=1, cutoff=cutoff)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def misspelled_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables that look like a setting and are not, each with the variable that was probably meant."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX))
+    found = {
+        name: get_close_matches(name, known, n=1, cutoff=0.85)
+        for name in unknown
+        if name not in known | _OTHER_VARIABLES
+    }
+    return {name: close[0] for name, close in found.items() if close}
+
+
+def _origin(name: str, flags: Sequence[str], given: Mapping[str, Any]) -> str:
+    """The name of a setting as the user wrote it, in the source that its value comes from."""
+    flag = flag_of(name)
+    if any(one.partition("=")[0] == flag for one in flags):
+        return flag
+    if name in given:
+        return name
+    variable = PREFIX + name.upper()
+    if any(one.upper() == variable for one in os.environ):
+        return variable
+    return f"{os.environ[CONFIG]}: {name}" if CONFIG in os.environ else name
+
+
+def _entries(file: str) -> dict[str, Any]:
+    """Read the TOML file.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        SettingsError: it is not TOML, or has an unknown key.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"the file {file}, set in {CONFIG}, does not exist; correct or unset {CONFIG}")
+    try:
+        entries = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is not valid TOML: {error}") from error
+    unknown = sorted(entries.keys() - Settings.model_fields.keys())
+    if unknown:
+        problems = [f"{file}: unknown setting {name!r}{nearest(name, Settings.model_fields)}" for name in unknown]
+        raise SettingsError("\n".join(problems))
+    return entries

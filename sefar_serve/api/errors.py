@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Match, Mount
 
 from sefar_serve.errors import SefarError
 from sefar_serve.schemas.problem import ErrorResponse, Problem, problem, problem_of
-from sefar_serve.schemas.validation import explain, location
+from sefar_serve.validation import explain, location
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 

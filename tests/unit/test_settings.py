@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sefar_serve.settings import Settings, shipped_model
+from sefar_serve.settings import Settings, SettingsError, misspelled_variables, read_settings, shipped_model
 
 
 def test_flags_override_the_environment_and_the_environment_the_file(
@@ -68,14 +68,52 @@ def test_origins_must_look_like_those_that_browsers_send(monkeypatch: pytest.Mon
             Settings(cors_origins=wrong)
 
 
-def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        Settings(_cli_parse_args=["--help"])
-    assert end.value.code == 0
-    shown = capsys.readouterr().out
-    for name, field in Settings.model_fields.items():
-        assert "--" + name.replace("_", "-") in shown
-        assert field.description
+def test_an_invalid_value_is_named_as_in_the_source_that_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "sefar.toml"
+    config.write_text("max_batch = 0\n")
+    monkeypatch.setenv("SEFAR_CONFIG", str(config))
+    monkeypatch.setenv("SEFAR_PORT", "http")
+    with pytest.raises(SettingsError) as refused:
+        read_settings(["--device", "tpu", "--cors-origins=example.com"], decode_threads=-1)
+    assert set(str(refused.value).splitlines()) == {
+        "--device: 'tpu' is not supported; use auto, cpu or cuda",
+        "--cors-origins: 'example.com' is not an origin; use scheme://host, scheme://host:port or *",
+        "decode_threads: must be at least 1, not -1",
+        "SEFAR_PORT: 'http' is not a whole number",
+        f"{config}: max_batch: must be at least 1, not 0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("port = 1\nmodle = 'x'\n", "unknown setting 'modle'; did you mean model?"),
+        ("port = 1\nport 2\n", "not valid TOML: .*line 2"),
+    ],
+)
+def test_an_error_in_the_file_names_the_file(
+    content: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "bad.toml"
+    config.write_text(content)
+    monkeypatch.setenv("SEFAR_CONFIG", str(config))
+    with pytest.raises(SettingsError, match=rf"bad\.toml.*{problem}"):
+        read_settings()
+
+
+def test_misspelled_variables_are_found() -> None:
+    given = (
+        "SEFAR_PORTT",
+        "SEFAR_PORT",
+        "SEFAR_API_KEY",
+        "SEFAR_CONFIG",
+        "SEFAR_TRITON_HOME",
+        "SEFAR_SOMETHING",
+        "PORT",
+    )
+    assert misspelled_variables(dict.fromkeys(given, "1")) == {"SEFAR_PORTT": "SEFAR_PORT"}
 
 
 def test_the_shipped_model_exists() -> None:
