@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import socket
+from errno import EADDRINUSE
 
 import uvicorn
 
@@ -12,7 +14,7 @@ from sefar_serve.api.app import create_app
 from sefar_serve.assemble import make_engine, make_generator
 from sefar_serve.errors import SefarError
 from sefar_serve.logs import configure_logging
-from sefar_serve.settings import Settings
+from sefar_serve.settings import Settings, misspelled_variables
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +25,25 @@ class MisnamedKeysError(SefarError):
     code = "misnamed_keys"
 
 
+class AddressError(SefarError):
+    """The gateway cannot listen on its address, for example because another program does."""
+
+    code = "address_unavailable"
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then give running requests `shutdown_grace` seconds to finish.
 
     Raises:
+        AddressError: the address is invalid or in use.
         MisnamedKeysError: SEFAR_API_KEY is set, and probably SEFAR_API_KEYS was meant.
         ModelLoadError: the model cannot be loaded.
         GenerationError: the captioner cannot be loaded.
     """
     configure_logging(settings.log_level, settings.log_format)
+    for name, meant in misspelled_variables(os.environ).items():
+        log.warning("ignoring the environment variable %s, which is not a setting; did you mean %s?", name, meant)
+    check_address(settings.host, settings.port)
     check_exposure(settings)
     app = create_app(settings, make_engine(settings), make_generator(settings))
     uvicorn.run(
@@ -43,6 +55,31 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.shutdown_grace,
     )
+
+
+def check_address(host: str, port: int) -> None:
+    """Check that the gateway can listen, before it loads a model. Uvicorn binds to the address later.
+
+    Raises:
+        AddressError: the address is invalid or in use.
+    """
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+                probe.listen()
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == EADDRINUSE:
+            why = "the port is in use; stop the other program, or choose another `port`"
+        elif isinstance(error, socket.gaierror | UnicodeError):
+            why = "`host` is not an address or name of this machine"
+        else:
+            why = error.strerror or str(error)
+        raise AddressError(f"cannot listen on {host}:{port}: {why}") from error
 
 
 def check_exposure(settings: Settings) -> None:

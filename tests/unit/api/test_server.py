@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import builtins
 import logging
+import socket
 from typing import Any
 
 import pytest
 
 from sefar_serve.api import server
-from sefar_serve.api.server import MisnamedKeysError, check_exposure
+from sefar_serve.api.server import AddressError, MisnamedKeysError, check_address, check_exposure
 from sefar_serve.assemble import make_generator
 from sefar_serve.engine import FakeEngine
 from sefar_serve.language import AdapterNotFoundError
@@ -83,5 +84,25 @@ def test_keep_alive_is_passed_to_uvicorn(monkeypatch: pytest.MonkeyPatch, given:
     monkeypatch.setattr(server, "configure_logging", lambda *_: None)
     monkeypatch.setattr(server, "make_engine", lambda _: FakeEngine())
     monkeypatch.setattr(server.uvicorn, "run", lambda _, **options: passed.update(options))
-    server.serve(Settings(captioner="none", **given))
+    server.serve(Settings(captioner="none", port=0, **given))
     assert passed["timeout_keep_alive"] == seconds
+
+
+def test_an_address_that_cannot_be_used_is_named() -> None:
+    with pytest.raises(AddressError, match=r"cannot listen on 999\.1\.1\.1:8000: `host` is not an address"):
+        check_address("999.1.1.1", 8000)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(AddressError, match=rf"127\.0\.0\.1:{port}: the port is in use"):
+            check_address("127.0.0.1", port)
+    check_address("127.0.0.1", port)
+    check_address("127.0.0.1", 0)
+
+
+def test_a_misspelled_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("SEFAR_PORTT", "80")
+    monkeypatch.setattr(server, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(server, "make_engine", lambda _: FakeEngine())
+    monkeypatch.setattr(server.uvicorn, "run", lambda _, **options: None)
+    server.serve(Settings(captioner="none", port=0))
+    assert "SEFAR_PORTT, which is not a setting; did you mean SEFAR_PORT?" in caplog.text
