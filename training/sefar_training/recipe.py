@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from sefar_serve.errors import SefarError
+from sefar_serve.validation import explain
 
 Recipe = TypeVar("Recipe", bound=BaseModel)
 
@@ -27,10 +29,15 @@ def read_recipe(path: Path, kind: type[Recipe], overrides: Sequence[str] = ()) -
         overrides: ``dotted.key=value`` strings; the value is read as YAML (``3``, ``true``, ``[2, 2, 4]``, ``null``).
 
     Raises:
-        RecipeError: the file is not a YAML mapping, an override has no ``=``, or a key or value is wrong.
+        RecipeError: the file does not exist or is not a YAML mapping, an override has no ``=``, or a key or value is
+            wrong.
     """
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path} does not exist; give a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is not a text file; give a YAML file") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
     if not isinstance(fields, dict):
@@ -40,8 +47,36 @@ def read_recipe(path: Path, kind: type[Recipe], overrides: Sequence[str] = ()) -
     try:
         return kind(**fields)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
+        wrong = "; ".join(_reason(one, kind) for one in error.errors())
         raise RecipeError(f"{path}: {wrong}") from error
+
+
+def _reason(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
+    """What is wrong with a key or value. For an unknown key, with the most similar keys beside it."""
+    *parents, key = error["loc"] or ("",)
+    if error["type"] != "extra_forbidden":
+        return explain(error)
+    known = _keys(kind, parents)
+    found = get_close_matches(str(key), known, n=3)
+    near = [".".join(map(str, [*parents, one])) for one in found]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"the keys are {', '.join(known)}"
+    return f"unknown key {'.'.join(map(str, error['loc']))!r}; {hint}"
+
+
+def _keys(kind: type[BaseModel], parents: Sequence[str | int]) -> list[str]:
+    """The keys of a group of a recipe; empty if the group's keys are free."""
+    models = [kind]
+    for parent in parents:
+        named = [one.model_fields[str(parent)].annotation for one in models if str(parent) in one.model_fields]
+        if named:  # otherwise the tag of a union, or a position in a list
+            models = [model for annotation in named for model in _models_in(annotation)]
+    return sorted({name for one in models for name in one.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
 def as_overrides(changes: Mapping[str, Any]) -> list[str]:

@@ -44,9 +44,9 @@ def test_lists_may_be_named_by_their_folder(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optim.epoch=3", r"optim\.epoch: Extra inputs"),
-        ("optim.epochs=0", r"optim\.epochs: .*greater than or equal to 1"),
-        ("model.variant=huge", r"model\.variant: .*'tiny', 'small' or 'base'"),
+        ("optim.epoch=3", r"unknown key .optim\.epoch.; did you mean optim\.epochs\?"),
+        ("optim.epochs=0", r"optim\.epochs: must be at least 1, not 0"),
+        ("model.variant=huge", r"model\.variant: 'huge' is not supported; use tiny, small or base"),
         ("model.sample_frames=[]", r"model: .*sample_frames is empty"),
         ("model.size=60", r"model: .*size 60 is not a multiple"),
         ("model.resize=32", r"model: .*resize 32 is smaller than size 64"),
@@ -60,6 +60,14 @@ def test_lists_may_be_named_by_their_folder(recipe: Path) -> None:
 def test_mistakes_are_named(recipe: Path, override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(recipe, [override])
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"nope\.yaml does not exist; give a YAML file"):
+        load_recipe(tmp_path / "nope.yaml")
+    (tmp_path / "a.mp4").write_bytes(bytes(range(256)))
+    with pytest.raises(RecipeError, match=r"a\.mp4 is not a text file"):
+        load_recipe(tmp_path / "a.mp4")
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", ""])
