@@ -62,19 +62,35 @@ class Result(BaseModel):
         raise TypeError(f"unhashable type: {type(self).__name__!r}")
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        # Show the shape of an array, because its numbers would fill a screen.
-        for name, value in super().__repr_args__():
-            yield name, _Shape(value) if isinstance(value, np.ndarray) else value
+        # Short, because results are printed in lists; `model_dump` gives everything.
+        for name, value in self._shown().items():
+            match value:
+                case np.ndarray():
+                    yield name, _Shown(f"<{value.dtype} {value.shape}>")
+                case float():
+                    yield name, round(value, 3)
+                case [_, _, _, _, *_]:
+                    yield name, _Shown(f"<{len(value)} items>")
+                case _:
+                    yield name, value
+
+    def _shown(self) -> dict[str, Any]:
+        """What the repr shows: all fields, or those that an answer is made for."""
+        return {name: value for name, value in super().__repr_args__() if name is not None}
 
 
-class _Shape:
-    """Stands for an array in the repr of a result."""
+class _Shown:
+    """Stands for a long value in the repr of a result."""
 
-    def __init__(self, array: NDArray[Any]) -> None:
-        self._text = f"<{array.dtype} {array.shape}>"
+    def __init__(self, text: str) -> None:
+        self._text = text
 
     def __repr__(self) -> str:
         return self._text
+
+
+def _present(**shown: Any) -> dict[str, Any]:
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def _with_notice(text: str, notice: str | None) -> str:
@@ -128,6 +144,16 @@ class WindowLabels(Result):
     labels: list[Label]
     reliability: float
 
+    def _shown(self) -> dict[str, Any]:
+        best = self.labels[0]
+        return {
+            "start": self.start,
+            "end": self.end,
+            "label": best.label,
+            "score": best.score,
+            "reliability": self.reliability,
+        }
+
 
 class Classification(Result):
     """The answer of `classify`: the classes, best first, and their reliability.
@@ -154,6 +180,16 @@ class Classification(Result):
     def best(self) -> Label:
         """The most likely class."""
         return self.labels[0]
+
+    def _shown(self) -> dict[str, Any]:
+        best = self.best
+        return _present(
+            name=self.name,
+            label=best.label,
+            score=best.score,
+            reliability=self.reliability,
+            windows=self.timeline and len(self.timeline),
+        )
 
     def __str__(self) -> str:
         return f"{self.name}: {self.best.label} ({self.best.score:.0%}), η {self.reliability:.2f}"
@@ -193,6 +229,10 @@ class Embedding(Result):
     version: str
     usage: Usage
 
+    def _shown(self) -> dict[str, Any]:
+        windows = self.timeline and len(self.timeline)
+        return _present(name=self.name, embedding=self.embedding, tokens=self.tokens, windows=windows)
+
     def __str__(self) -> str:
         arrays = {"embedding": self.embedding, "tokens": self.tokens}
         shapes = [f"{name} {array.shape}" for name, array in arrays.items() if array is not None]
@@ -231,6 +271,11 @@ class WindowCaption(Result):
     labels: list[Label]
     reliability: float
 
+    def _shown(self) -> dict[str, Any]:
+        return _present(
+            start=self.start, end=self.end, caption=self.caption, notice=self.notice, reliability=self.reliability
+        )
+
 
 class Caption(Result):
     """The answer of `caption`: a sentence, and the classifier's labels for the same clip.
@@ -258,6 +303,12 @@ class Caption(Result):
     model: str
     version: str
     usage: CaptionUsage
+
+    def _shown(self) -> dict[str, Any]:
+        windows = self.timeline and len(self.timeline)
+        return _present(
+            name=self.name, caption=self.caption, notice=self.notice, reliability=self.reliability, windows=windows
+        )
 
     def __str__(self) -> str:
         return f"{self.name}: {_with_notice(self.caption, self.notice)}"
@@ -332,6 +383,9 @@ class ChatCompletion(Result):
         """The text of the answer."""
         return self.choices[0].message.content
 
+    def _shown(self) -> dict[str, Any]:
+        return _present(text=self.text, notice=self.sefar.notice, model=self.model)
+
     def __str__(self) -> str:
         return _with_notice(self.text, self.sefar.notice)
 
@@ -355,6 +409,9 @@ class Model(Result):
     embedding_dim: int
     token_dim: int
     labels: list[str]
+
+    def _shown(self) -> dict[str, Any]:
+        return {"id": self.id, "version": self.version, "dataset": self.dataset, "labels": self.labels}
 
 
 class LanguageModel(Result):
@@ -407,6 +464,12 @@ class Job(Result):
         """Whether it is completed, failed or cancelled."""
         return self.status in ("completed", "failed", "cancelled")
 
+    def _shown(self) -> dict[str, Any]:
+        error = self.error and self.error.message
+        return _present(
+            id=self.id, status=self.status, done=self.done, total=self.total, failed=self.failed, error=error
+        )
+
     def __str__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
         why = f": {self.error.message}" if self.error else ""
@@ -428,6 +491,11 @@ class Failure:
 
     video: Video
     error: Exception
+
+    def __repr__(self) -> str:
+        given = self.video
+        video = _Shown(f"<{len(given)} bytes>") if isinstance(given, bytes | bytearray | memoryview) else given
+        return f"Failure(video={video!r}, error={self.error!r})"
 
     def __str__(self) -> str:
         return str(self.error)
