@@ -18,12 +18,12 @@ from typer.main import get_group
 
 from sefar_client import GatewayError
 from sefar_serve import __version__
-from sefar_serve.api.server import serve as serve_gateway
 from sefar_serve.cli import console
 from sefar_serve.cli import text as text_commands
 from sefar_serve.cli.contact_sheet import SheetClip, contact_sheet
 from sefar_serve.cli.extract import extract
 from sefar_serve.cli.options import (
+    SECONDS,
     EndOption,
     Files,
     JsonOption,
@@ -33,16 +33,19 @@ from sefar_serve.cli.options import (
     StrideOption,
     UrlOption,
     WindowOption,
-    needs_engine,
+    check_windows,
+    png_file,
     settings_for,
 )
 from sefar_serve.cli.pose import app as pose
+from sefar_serve.cli.serve import serve
 from sefar_serve.cli.triton import app as triton
 from sefar_serve.errors import SefarError
 from sefar_serve.optional import needs_extra
 from sefar_serve.schemas.problem import ItemError
 from sefar_serve.schemas.video import Classification, Embedding
-from sefar_serve.settings import Settings
+from sefar_serve.settings import SettingsError
+from sefar_serve.validation import explain
 
 GROUP = "sefar.commands"
 """Each entry point of this group names a Typer app; its commands become commands of `sefar`."""
@@ -63,6 +66,16 @@ class Commands(TyperGroup):
         for entry in entry_points(group=GROUP):
             self.commands.update(get_group(entry.load()).commands)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Errors about its options are in the words that all our errors have."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if isinstance(error.__cause__, ValidationError):
+                unit = " of seconds" if error.param is not None and error.param.metavar == SECONDS else ""
+                error.message = explain(error.__cause__.errors()[0] | {"loc": ()}) + unit
+            raise
+
 
 app = typer.Typer(
     name="sefar",
@@ -76,17 +89,11 @@ app.add_typer(pose, name="pose", rich_help_panel=SERVE)
 app.add_typer(triton, name="triton", rich_help_panel=SERVE)
 
 
-@app.command(
+app.command(
     rich_help_panel=SERVE,
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def serve(ctx: typer.Context) -> None:
-    """Run the HTTP server; `sefar serve --help` lists all settings."""
-    # The settings class parses its own flags, so each setting has a single name and description.
-    settings = Settings(_cli_parse_args=ctx.args)
-    needs_engine(settings)
-    serve_gateway(settings)
+)(serve)
 
 
 @app.command(rich_help_panel=SERVE)
@@ -102,12 +109,16 @@ def classify(
     api_key: KeyOption = None,
     as_json: JsonOption = False,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", help="save a contact sheet of the frames that the model used as this PNG")
+        Path | None,
+        typer.Option(
+            "--sheet", callback=png_file, help="save a contact sheet of the frames that the model used as this PNG"
+        ),
     ] = None,
 ) -> None:
     """Classify videos: fine-grained labels with scores, and the reliability η of each prediction."""
     from sefar_serve.cli.files import Place, process
 
+    check_windows(window, stride)
     kind = TypeAdapter[Classification | ItemError](Classification | ItemError)
     asked = {"top_k": top_k, "start": start, "end": end, "window": window, "stride": stride}
     items = process(files, Place(model, url=url, api_key=api_key), "classify", kind, asked)
@@ -138,6 +149,7 @@ def embed(
     """Compute feature vectors of videos: a clip embedding and one token per temporal element."""
     from sefar_serve.cli.files import Place, process
 
+    check_windows(window, stride)
     wanted = [part.strip() for part in include.split(",")]
     if not set(wanted) <= {"embedding", "tokens"}:
         raise typer.BadParameter(f"--include {include!r}: use embedding, tokens, or both separated by a comma")
@@ -163,7 +175,7 @@ def info(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a model's metadata: classes, frame sampling, sizes."""
+    """Show a model's description: classes, frame sampling, sizes."""
     settings = settings_for(model)
     with needs_extra("cpu"):
         from sefar_serve.engine.onnx import OnnxModel
@@ -188,20 +200,26 @@ def main() -> None:
     """Entry point; errors that a user can fix are printed in one line, without a traceback."""
     try:
         app()
-    except ValidationError as error:
-        for problem in error.errors():
-            console.err.print(f"[red]error:[/] {escape('.'.join(map(str, problem['loc'])) + ': ' + problem['msg'])}")
-        raise SystemExit(2) from error
     except (SefarError, GatewayError, OSError, ValueError, ModuleNotFoundError) as error:
         _fail(error)
 
 
 def _fail(error: Exception) -> NoReturn:
-    console.err.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
-    raise SystemExit(1) from error
+    for line in _message(error).splitlines():
+        console.err.print(f"[red]error:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    raise SystemExit(2 if isinstance(error, SettingsError) else 1) from error
 
 
-def _draw(files: Sequence[Path], items: Sequence[Classification | ItemError], sheet: Path) -> None:
+def _message(error: Exception) -> str:
+    """What to print. The system's own errors get the file's name first, without their number."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename} does not exist"
+    return f"{error.filename}: {error.strerror}"
+
+
+def _draw(files: Sequence[str], items: Sequence[Classification | ItemError], sheet: Path) -> None:
     clips = [
         SheetClip(
             file,

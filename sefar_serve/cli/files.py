@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
@@ -33,13 +32,13 @@ class Place:
     """Where to process files: in this process, or on a gateway.
 
     Attributes:
-        model: ONNX file; None for the one in the settings.
+        model: ONNX file, or triton://HOST:PORT; None for the one in the settings.
         captioner: adapter; None for the one in the settings.
         url: address of the gateway; None for this process.
         api_key: sent to the gateway as a bearer token.
     """
 
-    model: Path | None = None
+    model: str | None = None
     captioner: str | None = None
     url: str | None = None
     api_key: str | None = None
@@ -60,12 +59,12 @@ class Place:
 
 
 def process(
-    files: Sequence[Path], place: Place, call: Call, kind: TypeAdapter[Item | ItemError], options: dict[str, Any]
+    files: Sequence[str], place: Place, call: Call, kind: TypeAdapter[Item | ItemError], options: dict[str, Any]
 ) -> list[Item | ItemError]:
     """Process files and show a progress bar.
 
     Args:
-        files: the videos.
+        files: the videos: paths or URLs.
         place: where to process them.
         call: the method of the model or the client.
         kind: the type of the entries.
@@ -84,7 +83,7 @@ def process(
         while len(items) < len(files):
             try:
                 for result in _results(answering, call, files[len(items) :], options):
-                    name = str(files[len(items)])
+                    name = files[len(items)]
                     if isinstance(result, Failure):
                         items.append(_item_error(len(items), name, result.error))
                     else:
@@ -95,15 +94,15 @@ def process(
             except SefarError as error:
                 # Retrying an unavailable model took minutes already; do not repeat that for every remaining file.
                 until = len(files) if isinstance(error, EngineError) else len(items) + 1
-                items += [_item_error(index, str(files[index]), error) for index in range(len(items), until)]
+                items += [_item_error(index, files[index], error) for index in range(len(items), until)]
     return items
 
 
-def ask(file: Path, question: str, place: Place, options: dict[str, Any]) -> ChatCompletion | ItemError:
+def ask(file: str, question: str, place: Place, options: dict[str, Any]) -> ChatCompletion | ItemError:
     """Ask a question about a file.
 
     Args:
-        file: the video.
+        file: the video: a path or URL.
         question: the question.
         place: where to process it.
         options: for the call.
@@ -118,14 +117,14 @@ def ask(file: Path, question: str, place: Place, options: dict[str, Any]) -> Cha
         except (GatewayUnreachableError, AdapterNotFoundError):
             raise
         except (SefarError, GatewayError, OSError) as error:
-            return _item_error(0, str(file), error)
+            return _item_error(0, file, error)
     if place.url is None:
-        answer.sefar.clips[0].name = str(file)
+        answer.sefar.clips[0].name = file
     return answer
 
 
 def _results(
-    answering: Model | Client, call: Call, files: Sequence[Path], options: dict[str, Any]
+    answering: Model | Client, call: Call, files: Sequence[str], options: dict[str, Any]
 ) -> Iterator[Result | Failure]:
     if isinstance(answering, Client):
         return answering.each(partial(getattr(answering, call), **options), files, at_once=REQUESTS_AT_ONCE)

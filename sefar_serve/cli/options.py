@@ -8,25 +8,33 @@ from typing import Annotated
 
 import typer
 
+from sefar_serve.model import place_of
 from sefar_serve.optional import needs_extra
-from sefar_serve.settings import Settings
+from sefar_serve.settings import Settings, read_settings
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="video files", show_default=False)]
+SECONDS = "SECONDS"
+
+Files = Annotated[list[str], typer.Argument(metavar="FILE", help="video files, or URLs", show_default=False)]
 ModelOption = Annotated[
-    Path | None, typer.Option("--model", "-m", help="ONNX file (default: SEFAR_MODEL, else the shipped model)")
+    str | None,
+    typer.Option(
+        "--model", "-m", help="ONNX file, or triton://HOST:PORT (default: SEFAR_MODEL, else the shipped model)"
+    ),
 ]
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="use the gateway at this URL instead of a model in this process")
 ]
 KeyOption = Annotated[str | None, typer.Option("--api-key", envvar="SEFAR_API_KEY", help="API key for --url")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object per line")]
-StartOption = Annotated[float | None, typer.Option("--start", min=0, help="start of the clip in seconds")]
-EndOption = Annotated[float | None, typer.Option("--end", min=0, help="end of the clip in seconds")]
+StartOption = Annotated[float | None, typer.Option("--start", min=0, metavar=SECONDS, help="start of the clip")]
+EndOption = Annotated[float | None, typer.Option("--end", min=0, metavar=SECONDS, help="end of the clip")]
 WindowOption = Annotated[
-    float | None, typer.Option("--window", help="length in seconds of sliding windows, which give a timeline")
+    float | None,
+    typer.Option("--window", metavar=SECONDS, help="length of sliding windows, which give a timeline"),
 ]
 StrideOption = Annotated[
-    float | None, typer.Option("--stride", help="seconds between windows (default: half a window)")
+    float | None,
+    typer.Option("--stride", metavar=SECONDS, help="time between windows; needs --window (default: half a window)"),
 ]
 
 
@@ -44,9 +52,28 @@ def needs_engine(settings: Settings) -> None:
             import tritonclient.grpc  # noqa: F401
 
 
-def settings_for(model: Path | None) -> Settings:
+def settings_for(model: str | Path | None) -> Settings:
     """Settings of a command, with the model from its option."""
-    return Settings() if model is None else Settings(model=model)
+    return read_settings(**place_of(model))
+
+
+def check_windows(window: float | None, stride: float | None) -> None:
+    """Check that a stride comes with a window, before a model is loaded."""
+    if stride is not None and window is None:
+        raise typer.BadParameter("--stride needs --window, the length of the windows")
+
+
+def png_file(path: Path | None) -> Path | None:
+    """Check that a PNG can be written to a path, before the work starts."""
+    if path is None:
+        return None
+    if path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder; give a file name, e.g. {path / 'sheet.png'}")
+    if path.suffix.lower() != ".png":
+        raise typer.BadParameter(f"{path} does not end in .png")
+    if blocked := next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None):
+        raise typer.BadParameter(f"{blocked} is a file, so {path} cannot be written")
+    return path
 
 
 def path_prefixes(remap: Sequence[str] | None) -> dict[str, str]:

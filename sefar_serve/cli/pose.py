@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from sefar_serve.atomic import atomic_file
 from sefar_serve.cli import console
-from sefar_serve.cli.options import EndOption, StartOption
+from sefar_serve.cli.options import EndOption, StartOption, png_file
 from sefar_serve.clip import Sampling, Video
 from sefar_serve.optional import needs_extra
 from sefar_serve.pose import Estimator, load_poses, pose_sheet
@@ -55,8 +55,8 @@ def setup(
 
 @app.command()
 def show(
-    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="video file")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write")],
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="video file")],
+    out: Annotated[Path, typer.Option("--out", "-o", callback=png_file, help="PNG to write")],
     persons: Annotated[int, typer.Option("--persons", min=1, max=MAX_PERSONS, help="persons to follow")] = 1,
     frames: Annotated[int, typer.Option("--frames", min=1, max=64, help="frames to look at")] = 16,
     start: StartOption = None,
@@ -77,5 +77,5 @@ def show(
     with atomic_file(out) as new:
         sheet.save(new, format="PNG")
     for warning in found.warnings:
-        console.err.print(f"[yellow]{escape(str(clip))}:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+        console.err.print(f"[yellow]{escape(clip)}:[/] {escape(warning)}", highlight=False, soft_wrap=True)
     typer.echo(str(out))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -77,7 +76,7 @@ def caption(
 
 
 def ask(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="video file", show_default=False)],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="video file, or URL", show_default=False)],
     question: Annotated[str, typer.Argument(help="a question about the video", show_default=False)],
     option: Annotated[
         list[str] | None, typer.Option("--option", help="an option to choose from; repeat it for each")

@@ -118,5 +118,5 @@ def _control(call: Literal["load_model", "unload_model"], names: Sequence[str], 
             try:
                 getattr(server, call)(name, client_timeout=120)
             except InferenceServerException as error:
-                raise EngineError(f"{name}: {error.message()}") from error
+                raise EngineError(f"{name}: {error.message()} (Triton server at {url})") from error
             typer.echo(f"{name}: {call.removesuffix('_model')}ed")

@@ -38,7 +38,7 @@ class OnnxModel:
     def __init__(self, path: str | os.PathLike[str], *, device: Device = "auto", threads: int = 0) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise ModelLoadError(f"no model file at {self.path}; give its path with --model or SEFAR_MODEL")
+            raise ModelLoadError(f"no model file at {self.path}; set `model` (--model, SEFAR_MODEL) to an ONNX file")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         # Otherwise idle intra-op threads spin and take cores from the decoding threads.

@@ -111,4 +111,4 @@ def test_help_and_version() -> None:
 
 
 def test_invalid_settings_are_named() -> None:
-    assert "max_batch" in sefar("serve", "--max-batch", "0", code=2).stderr
+    assert "--max-batch: must be at least 1, not 0" in sefar("serve", "--max-batch", "0", code=2).stderr
