@@ -26,7 +26,8 @@ from sefar_serve.local.videos import GivenVideo, is_one, read_video
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.options import CaptionOptions, ClassifyOptions, ClipOptions, EmbedOptions
 from sefar_serve.schemas.chat import ChatRequest
-from sefar_serve.settings import Settings
+from sefar_serve.settings import Settings, nearest, read_settings
+from sefar_serve.validation import explain
 
 T = TypeVar("T")
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -70,14 +71,17 @@ def load(
         ModelLoadError: the file does not exist, or is not an ONNX file of a SeFAR model.
         EngineUnavailableError: the Triton server cannot be reached, or serves no SeFAR model.
         ModuleNotFoundError: a package is missing; the message names the extra to install.
-        TypeError: unknown setting.
-        ValueError: a setting has an invalid value.
+        SettingsError: a setting has an invalid value; it is a `ValueError`.
+        TypeError: unknown setting, or `model` is neither a path nor a URL.
+        ValueError: `model` is empty, or a URL of another kind.
     """
     given: dict[str, Any] = {"captioner": captioner, "device": device, **settings}
-    named = _place(model) | {name: value for name, value in given.items() if value is not None}
+    named = place_of(model) | {name: value for name, value in given.items() if value is not None}
     if unknown := sorted(named.keys() - Settings.model_fields.keys()):
-        raise TypeError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(Settings.model_fields))}")
-    loaded = Model(Settings(**named))
+        hint = nearest(unknown[0], Settings.model_fields)
+        known = f"; the settings are {', '.join(sorted(Settings.model_fields))}"
+        raise TypeError(f"unknown setting {unknown[0]!r}{hint or known}")
+    loaded = Model(read_settings(**named))
     loaded._ready()
     return loaded
 
@@ -184,7 +188,7 @@ class Model:
         """Embed a video: a vector for the clip, and one for each temporal element.
 
             vectors = model.embed("vault.mp4", include=["embedding", "tokens"])
-            print(vectors.embedding.shape, vectors.tokens.shape)  # (256,) (3, 128)
+            print(vectors)  # vault.mp4: embedding (256,), tokens (3, 128) float32
 
         Args:
             video: one video, or an iterable of videos.
@@ -251,7 +255,7 @@ class Model:
 
             print(model.ask("vault.mp4", "How many turns are there?").text)
             chosen = model.ask("vault.mp4", "Which is it?", options=["salto forward", "salto backward"])
-            print(chosen.text, [option.probability for option in chosen.sefar.options])
+            print(chosen.text, [option.probability for option in chosen.sefar.options or ()])
 
         Args:
             video: one video, or an iterable of videos.
@@ -355,10 +359,14 @@ class Model:
         return background.submit(lambda: call(answers, given))
 
 
-def _place(model: str | os.PathLike[str] | None) -> dict[str, Any]:
+def place_of(model: str | os.PathLike[str] | None) -> dict[str, Any]:
     """Return the settings for a model's location."""
     if model is None:
         return {}
+    if not isinstance(model, str | os.PathLike):
+        raise TypeError(f"a model must be the path of an ONNX file, or triton://host:port, not {type(model).__name__}")
+    if model == "":
+        raise ValueError("the path of the model is empty; pass the path of an ONNX file, or None for the default model")
     if not isinstance(model, str) or "://" not in model:
         return {"model": Path(model), "triton_url": None}
     scheme, _, address = model.partition("://")
@@ -388,13 +396,14 @@ def _checked(kind: type[Asked], options: Mapping[str, Any], known: type, **more:
     """
     names: frozenset[str] = known.__optional_keys__  # type: ignore[attr-defined]  # every TypedDict has it
     if unknown := sorted(options.keys() - names):
-        raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(sorted(names))}")
+        hint = nearest(unknown[0], names) or f"; the options are {', '.join(sorted(names))}"
+        raise TypeError(f"unknown option {unknown[0]!r}{hint}")
     try:
         return kind.model_validate({**{name: value for name, value in options.items() if value is not None}, **more})
     except ValidationError as error:
         first = error.errors()[0]
-        message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        if first["loc"][0] in ("start", "end", "window", "stride"):
+        message = explain(first)
+        if first["loc"] and first["loc"][0] in ("start", "end", "window", "stride"):
             raise ClipSpanError(message) from error
         raise ValueError(message) from error
 

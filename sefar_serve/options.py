@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from sefar_serve.language import CAPTION_PROMPT
 from sefar_serve.recognition import Span
@@ -38,6 +38,13 @@ class WindowOptions(ClipOptions):
     stride: float | None = Field(
         None, gt=0, description="seconds between the starts of windows; half a window by default"
     )
+
+    @field_validator("stride")
+    @classmethod
+    def _needs_a_window(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and "window" in info.data and info.data["window"] is None:
+            raise ValueError("needs `window`, the length of the windows")
+        return value
 
     @property
     def span(self) -> Span:

@@ -211,8 +211,7 @@ class Answers:
         generator = await asyncio.to_thread(self._make_generator, settings)
         if generator is None:
             raise ValueError(
-                "captions are turned off (the captioner is `none`); choose one with load(captioner=…), --captioner or "
-                "SEFAR_CAPTIONER"
+                "captions are disabled; set `captioner` (--captioner, SEFAR_CAPTIONER) to an adapter instead of `none`"
             )
         await generator.start()
         return generator

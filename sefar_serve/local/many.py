@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from sefar_client import Failure, Video
+from sefar_serve.clip import NotAVideoError
 from sefar_serve.errors import SefarError
 from sefar_serve.fetch import UrlError
 
@@ -57,7 +58,7 @@ def each(
                 ahead.append((video, begin(video)))
             except StopIteration:
                 break
-            except UrlError as error:
+            except (UrlError, NotAVideoError) as error:
                 ahead.append((video, _failed(error)))
             except Exception as error:  # raised by the iterable, or because its item is not a video
                 broken = error

@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeGuard
 
 from sefar_client import Video
 from sefar_client.uploads import checked, name_of
-from sefar_serve.clip import VideoSource
+from sefar_serve.clip import NotAVideoError, VideoSource
 from sefar_serve.clip.source import source_name
 from sefar_serve.fetch import RemoteClip, UrlFetcher, UrlNotAllowedError
 from sefar_serve.recognition import ClipInput
@@ -58,12 +58,15 @@ def read_video(given: Video, fetcher: UrlFetcher) -> GivenVideo:
         fetcher: fetches URLs.
 
     Raises:
+        NotAVideoError: the path is empty.
         TypeError: it is not a video.
         UrlNotAllowedError: it is a URL that is not fetched.
     """
     if isinstance(given, str) and _URL.match(given):
         return _at_url(given, fetcher)
     video = checked(given, "a video")
+    if video == "":
+        raise NotAVideoError("the path of the video is empty")
     if isinstance(video, str | os.PathLike):
         return GivenVideo(Path(video).name, ClipInput(os.fspath(video), lambda: video))
     if isinstance(video, bytes):
@@ -93,7 +96,7 @@ def _at_url(url: str, fetcher: UrlFetcher) -> GivenVideo:
         fetcher.allowed(url)
     except UrlNotAllowedError as error:
         raise UrlNotAllowedError(
-            f"{host} is not an allowed host; download the video and pass its path, or allow the host: "
-            f"load(url_hosts={host!r})"
+            f"{host} is not an allowed host; download the video and pass its path, or set `url_hosts` "
+            f"(SEFAR_URL_HOSTS) to {host!r}"
         ) from error
     return GivenVideo(Path(address).name, RemoteClip(address, lambda: fetcher.fetch(url), url=url))

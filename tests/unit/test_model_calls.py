@@ -126,15 +126,17 @@ def test_every_client_option_exists_here(known: Any, kind: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
+        ({"topk": 3}, TypeError, r"unknown option 'topk'; did you mean top_k\?"),
         (
-            {"topk": 3},
+            {"zoom": 3},
             TypeError,
-            "unknown option 'topk'; the options are attributes, end, model, raw_scores, start, stride",
+            "unknown option 'zoom'; the options are attributes, end, model, raw_scores, start, stride",
         ),
-        ({"top_k": 0}, ValueError, "top_k: Input should be greater than or equal to 1"),
+        ({"stride": 1}, ClipSpanError, "stride: needs `window`"),
+        ({"top_k": 0}, ValueError, "top_k: must be at least 1, not 0"),
         ({"top_k": "many"}, ValueError, "top_k"),
         ({"encoding_format": "float"}, TypeError, "unknown option"),
-        ({"window": 0}, ClipSpanError, "window: Input should be greater than 0"),
+        ({"window": 0}, ClipSpanError, "window: must be greater than 0"),
         ({"start": -1}, ClipSpanError, "start: "),
         ({"start": 2, "end": 1}, ClipSpanError, "0 <= start < end"),
         ({"start": 100}, ClipSpanError, r"bright\.mp4 lasts 0\.960 s; choose an earlier start"),
@@ -233,7 +235,7 @@ def test_a_captioner_that_reads_another_model(path: Path) -> None:
 def test_no_captioner(path: Path) -> None:
     with (
         Model(Settings(captioner="none"), engine=lambda _: FakeEngine()) as model,
-        pytest.raises(ValueError, match="the captioner is `none`"),
+        pytest.raises(ValueError, match="captions are disabled; set `captioner`"),
     ):
         model.caption(path)
 

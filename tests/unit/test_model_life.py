@@ -26,7 +26,7 @@ import sefar_serve
 from sefar_serve.engine import EngineUnavailableError, FakeEngine, ModelLoadError
 from sefar_serve.local.background import ModelClosedError
 from sefar_serve.model import Model, load
-from sefar_serve.settings import Settings, shipped_model
+from sefar_serve.settings import Settings, SettingsError, shipped_model
 
 TESTS = Path(__file__).parents[1]
 
@@ -325,6 +325,10 @@ assert not {"torch", "fastapi", "typer", "onnxruntime"} & set(sys.modules)
 
 def test_the_names_of_the_package() -> None:
     assert sefar_serve.load is load
+    assert dir(sefar_serve) == sorted(sefar_serve.__all__)
+    errors = [getattr(sefar_serve, name) for name in sefar_serve.__all__ if name.endswith("Error")]
+    assert {sefar_serve.ClipError, sefar_serve.EngineError, sefar_serve.UrlError} < set(errors)
+    assert all(issubclass(error, sefar_serve.SefarError) for error in errors)
     for name in sefar_serve.__all__:
         assert getattr(sefar_serve, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
@@ -354,8 +358,11 @@ def test_load(dark_clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("grpc://127.0.0.1:9/", {}, EngineUnavailableError, "Triton server at 127.0.0.1:9 cannot be reached"),
         ("http://127.0.0.1:8000", {}, ValueError, r"sefar_client\.Client\('http://127\.0\.0\.1:8000'\)"),
         ("s3://bucket/model.onnx", {}, ValueError, "pass the path of an ONNX file, or triton://host:port"),
-        (None, {"threads": 3}, TypeError, "unknown setting 'threads'; the settings are abstain_below, "),
-        (None, {"device": "gpu"}, ValueError, "device"),
+        ("", {}, ValueError, "the path of the model is empty"),
+        (5, {}, TypeError, "a model must be the path of an ONNX file, or triton://host:port, not int"),
+        (None, {"xyz": 3}, TypeError, "unknown setting 'xyz'; the settings are abstain_below, "),
+        (None, {"decode_thread": 3}, TypeError, r"unknown setting 'decode_thread'; did you mean decode_threads\?"),
+        (None, {"device": "gpu"}, SettingsError, "^device: 'gpu' is not supported; use auto, cpu or cuda$"),
         (None, {"decode_threads": 0}, ValueError, "decode_threads"),
     ],
 )

@@ -99,9 +99,9 @@ def test_what_cannot_be_a_video(model: Model, given: Any, said: str) -> None:
     [
         (
             "https://user:secret@example.com:8443/a.mp4?x=1",
-            r"^example\.com:8443 is not an allowed host; .* load\(url_hosts='example",
+            r"^example\.com:8443 is not an allowed host; .* `url_hosts` \(SEFAR_URL_HOSTS\) to 'example",
         ),
-        ("HTTP://example.com", r"load\(url_hosts='example\.com'\)"),
+        ("HTTP://example.com", r"`url_hosts` \(SEFAR_URL_HOSTS\) to 'example\.com'"),
         ("s3://bucket/a.mp4", "s3:// is not supported; .* fsspec"),
         ("data:video/mp4;base64,AAAA", "decode the base64 and pass the bytes"),
         ("sefar://clip_1", "pass the video itself"),
@@ -148,3 +148,13 @@ def test_errors_name_the_video_as_the_caller_passed_it(model: Model, tmp_path: P
 def test_local_files_may_be_larger_than_a_request(path: Path) -> None:
     with fake_model(max_body_bytes=100) as model:
         assert model.classify(path).best.index == 2
+
+
+def test_an_empty_path_is_not_a_video(dark_clip: bytes) -> None:
+    with fake_model() as model:
+        with pytest.raises(NotAVideoError, match="the path of the video is empty"):
+            model.classify("")
+        first, empty, last = model.classify([dark_clip, "", dark_clip])
+    assert isinstance(empty, Failure)
+    assert not isinstance(first, Failure)
+    assert not isinstance(last, Failure)
