@@ -40,7 +40,7 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
 class SettingsError(SefarError, ValueError):
-    """A setting has an unknown name or an invalid value. The message has one line for each problem."""
+    """A setting has an unknown name or an invalid value; the message has one line for each problem."""
 
     code = "invalid_settings"
 
