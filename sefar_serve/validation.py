@@ -84,6 +84,9 @@ def _reason(error: Mapping[str, Any]) -> str:
         case "string_too_short":
             least = context["min_length"]
             return "must not be empty" if least == 1 else f"must have at least {least} characters"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            # Without quotes, because in a query, a flag or a variable every number is text.
+            return _SENTENCES[kind].format(**context | {"input": _shown(error.get("input")).strip("'")})
         case _ if kind in _SENTENCES:
             return _SENTENCES[kind].format(**context | {"input": _shown(error.get("input"))})
         case _:

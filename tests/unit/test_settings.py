@@ -79,7 +79,7 @@ def test_an_invalid_value_is_named_as_in_the_source_that_it_comes_from(
         read_settings(["--device", "tpu", "--cors-origins=example.com"], decode_threads=-1)
     assert set(str(refused.value).splitlines()) == {
         "--device: 'tpu' is not supported; use auto, cpu or cuda",
-        "--cors-origins: 'example.com' is not an origin; use scheme://host, scheme://host:port or *",
+        "--cors-origins: 'example.com' is not an origin; use scheme://host, scheme://host:port or * for all",
         "decode_threads: must be at least 1, not -1",
         "SEFAR_PORT: 'http' is not a whole number",
         f"{config}: max_batch: must be at least 1, not 0",

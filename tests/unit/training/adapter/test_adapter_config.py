@@ -31,12 +31,12 @@ def test_overrides_reach_every_group() -> None:
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("together.speed=3", "together.speed: Extra inputs are not permitted"),
+        ("together.speed=3", "unknown key .together.speed.; the keys are accumulate, batch_size"),
         ("lora={r: 4}", "lora is for a pretrained language_model"),
         ("data.hard=0.9", "hard and near are shares whose sum"),
         ("tiny.heads=3", "must be an even whole number"),
         ("together.accumulate=5", "accumulate 5 does not divide batch_size 32"),
-        ("features=uniform", "features: Input should be 'sefar' or 'none'"),
+        ("features=uniform", "features: 'uniform' is not supported; use sefar or none"),
         ("nonsense", "is not of the form key=value"),
     ],
 )
