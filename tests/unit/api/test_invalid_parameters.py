@@ -15,7 +15,7 @@ from sefar_serve.language import FakeGenerator
     [
         ("top_k=abc", "top_k: 'abc' is not a whole number"),
         ("top_k=0", "top_k: must be at least 1, not 0"),
-        ("window=-1", "window: must be greater than 0, not '-1'"),
+        ("window=-1", "window: must be greater than 0, not -1"),
         ("raw_scores=perhaps", "raw_scores: 'perhaps' is not a boolean; use true or false"),
         ("topk=3", "topk: unknown parameter"),
     ],

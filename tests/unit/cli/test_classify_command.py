@@ -52,7 +52,7 @@ def test_a_url_stays_a_url(command: str) -> None:
     assert "`url_hosts` (SEFAR_URL_HOSTS)" in item["error"]["message"]
 
 
-def test_a_model_can_be_a_triton_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gateway_as_model_is_explained(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["sefar", "classify", "a.mp4", "--model", "http://127.0.0.1:8000"])
     with pytest.raises(SystemExit) as ended:
         main()
