@@ -82,7 +82,7 @@ def _run_all(
     jobs: int,
     progress: bool,
 ) -> list[Run[C]]:
-    """Run in the fresh process: prepare, then fork each run; returns the runs that failed."""
+    """Run in the fresh process: prepare, then fork each run; returns the runs that failed, in their order."""
     configure_logging("info", "text")
     shared = prepare(todo[0], progress)
     context = multiprocessing.get_context("fork")
@@ -102,7 +102,7 @@ def _run_all(
                 bar.update()
                 if process.exitcode:
                     failed.append(run)
-    return failed
+    return [run for run in todo if run in failed]  # not in the order in which they ended
 
 
 def _run_one(run: Run[C], work: Callable[[Run[C], Shared], object], shared: Shared) -> None:
