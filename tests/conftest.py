@@ -27,11 +27,19 @@ settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each module runs in one worker, so that what it makes once is made once; so do all that run a Triton server."""
+    """Each module runs in one worker, so that what it makes once is made once; so do all that run a Triton server.
+
+    Tests of shared memory run in that worker too, because they look at all of this machine's regions.
+    """
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        group = "triton" if "triton_home" in fixtures else item.nodeid.partition("::")[0]
+        in_one = {"triton_home", "only_user_of_shared_memory"} & set(getattr(item, "fixturenames", ()))
+        group = "triton" if in_one else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture
+def only_user_of_shared_memory() -> None:
+    """Tests that use this run one after another, see `pytest_collection_modifyitems`."""
 
 
 def _made_once(file: Path, make: Callable[[Path], object]) -> Path:

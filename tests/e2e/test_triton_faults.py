@@ -233,7 +233,7 @@ def test_memory_of_a_killed_gateway_is_freed_after_its_restart(
     assert not regions() & left
     second.process.terminate()
     second.process.wait(30)
-    assert regions() == before
+    assert regions() <= before, "it also frees what others left"
     assert registered() == 0
 
 

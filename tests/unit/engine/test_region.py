@@ -10,6 +10,8 @@ import pytest
 
 from sefar_serve.engine.triton.region import FOLDER, Region, abandoned
 
+pytestmark = pytest.mark.usefixtures("only_user_of_shared_memory")
+
 
 def test_holds_frames_and_answers_side_by_side() -> None:
     region = Region(4096)
