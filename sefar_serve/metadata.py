@@ -8,18 +8,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sefar_serve.errors import SefarError
 from sefar_serve.sampling import Layout, Sampling
 
 OUTPUT_NAMES = ("logits", "embedding", "tokens", "mc_logits")
-"""Outputs of the ONNX graph; its only input is ``frames``."""
+"""Outputs of the ONNX graph."""
+
+FRAMES = "frames"
+"""Input of models that see pictures: uint8 (B,F,H,W,3), RGB, in element order."""
+
+POSES = "poses"
+"""Input of models that see joints: float32 (B,F,P,J,4), as in `sefar_serve.pose.Poses.joints`, in element order."""
+
+Stream = Literal["rgb", "pose", "both"]
+"""What a model sees of a video: pictures, joints, or both."""
 
 PREFIX = "sefar."
 """Prefix of SeFAR's keys in the ONNX metadata; their values are JSON."""
+
+
+class TensorSpec(NamedTuple):
+    """Dtype and shape of an input for one clip, without the batch axis."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+class PixelSizes(NamedTuple):
+    """How frames are cut for a model: scaled to a short side of `resize` pixels, then a central square of `size`."""
+
+    resize: int
+    size: int
 
 
 class MetadataError(SefarError, ValueError):
@@ -35,12 +60,18 @@ class ModelMetadata(BaseModel):
         name: the name that clients pass as `model`, e.g. ``sefar-synthgym-tiny``.
         version: version of the weights, e.g. ``1``.
         dataset: name of the training data set, for information only.
+        stream: what the model sees. Its inputs follow from this, see `inputs`.
         sample_frames: frames per temporal element, fine ones first, context last.
         layout: where the elements' frames come from, see `sefar_serve.sampling`.
-        resize: frames are scaled so that their short side has this many pixels.
+        resize: frames are scaled so that their short side has this many pixels; None if it sees no frames.
         size: side in pixels of the central square cut from the scaled frame; at most `resize`.
         mean: per RGB channel, on [0, 1], subtracted inside the graph.
         std: per RGB channel, on [0, 1], divided by inside the graph.
+        joints: names of the joints that the model sees, in order; empty if it sees none.
+        persons: number of persons whose joints it sees.
+        estimator: name of the pose estimator that it was trained with.
+        estimator_sha256: of the estimator's weights; joints from others are not the same.
+        pose_weight: weight of the pose stream in the late fusion of both; the pictures have the rest.
         labels: class names; class n is line n of the label file.
         attributes: machine-readable attributes of each class, e.g. ``{"direction": "forward"}``;
             empty if the data set has none.
@@ -56,12 +87,18 @@ class ModelMetadata(BaseModel):
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     dataset: str
+    stream: Stream = "rgb"
     sample_frames: tuple[int, ...]
     layout: Layout = "interleaved"
-    resize: int = Field(ge=1)
-    size: int = Field(ge=1)
+    resize: int | None = Field(default=None, ge=1)
+    size: int | None = Field(default=None, ge=1)
     mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
     std: tuple[float, float, float] = (0.225, 0.225, 0.225)
+    joints: tuple[str, ...] = ()
+    persons: int = Field(default=1, ge=1, le=2)
+    estimator: str = ""
+    estimator_sha256: str = ""
+    pose_weight: float | None = Field(default=None, ge=0, le=1)
     labels: tuple[str, ...] = Field(min_length=1)
     attributes: tuple[dict[str, str | float], ...] = ()
     opposites: tuple[int | None, ...] = ()
@@ -72,8 +109,19 @@ class ModelMetadata(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> ModelMetadata:
         _ = self.sampling  # raises ValueError on invalid elements
-        if self.size > self.resize:
+        if self.sees_frames != (self.resize is not None and self.size is not None):
+            raise ValueError(
+                f"stream {self.stream}: resize and size belong to models that see frames, and only to them"
+            )
+        if self.resize is not None and self.size is not None and self.size > self.resize:
             raise ValueError(f"size {self.size} is larger than resize {self.resize}; it must be at most resize")
+        if self.sees_joints != bool(self.joints and self.estimator and self.estimator_sha256):
+            raise ValueError(
+                f"stream {self.stream}: joints, estimator and estimator_sha256 belong to models that see joints, "
+                "and only to them"
+            )
+        if (self.stream == "both") != (self.pose_weight is not None):
+            raise ValueError(f"stream {self.stream}: pose_weight belongs to models that see both, and only to them")
         for field in ("attributes", "opposites"):
             count = len(getattr(self, field))
             if count not in (0, len(self.labels)):
@@ -86,9 +134,35 @@ class ModelMetadata(BaseModel):
         return Sampling(self.sample_frames, self.layout)
 
     @property
-    def frames_shape(self) -> tuple[int, int, int, int]:
-        """Shape (F, H, W, 3) of one clip's uint8 frames."""
-        return (sum(self.sample_frames), self.size, self.size, 3)
+    def sees_frames(self) -> bool:
+        """Whether the model takes pictures."""
+        return self.stream != "pose"
+
+    @property
+    def sees_joints(self) -> bool:
+        """Whether the model takes joints, which a pose estimator finds."""
+        return self.stream != "rgb"
+
+    @property
+    def pixels(self) -> PixelSizes | None:
+        """How frames are cut; None if the model sees none."""
+        return None if self.resize is None or self.size is None else PixelSizes(self.resize, self.size)
+
+    @property
+    def inputs(self) -> dict[str, TensorSpec]:
+        """Dtype and shape of each input for one clip, by its name in the graph."""
+        found = {}
+        if self.pixels is not None:
+            side = self.pixels.size
+            found[FRAMES] = TensorSpec(np.dtype(np.uint8), (self.sampling.frames, side, side, 3))
+        if self.sees_joints:
+            shape = (self.sampling.frames, self.persons, len(self.joints), 4)
+            found[POSES] = TensorSpec(np.dtype(np.float32), shape)
+        return found
+
+    def zeros(self, clips: int) -> dict[str, NDArray[Any]]:
+        """Inputs of black clips without persons, for warming up and health checks."""
+        return {name: np.zeros((clips, *spec.shape), spec.dtype) for name, spec in self.inputs.items()}
 
     @property
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
