@@ -84,7 +84,7 @@ class ReleasedStep(nn.Module):
                 samples.append(monte_carlo(teacher.head, tokens, 1)[:, 0])
             answer = pseudo_labels(torch.stack(samples, dim=1))
             weight = regulation(answer.mean, answer.deviation)
-        logits = self.student.head(by_element(self.student, self.normalizer(batch["frames"])))[1]
+        logits = self.student.head(by_element(self.student, self.normalizer(batch["inputs"])))[1]
         loss = F.cross_entropy(logits, batch["label"])
         strong = self.normalizer(strong)
         logits = self.student.head(by_element(self.student, strong))[1]
@@ -142,7 +142,7 @@ def make_batch(size: int) -> Batch:
 
     numbers = torch.arange(size)
     return {
-        "frames": frames(),
+        "inputs": frames(),
         "label": numbers,
         "weak": frames(),
         "strong": frames(),

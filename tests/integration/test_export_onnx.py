@@ -14,7 +14,7 @@ from sefar_training.checkpoint import CheckpointInfo, save_checkpoint
 from sefar_training.config import ModelConfig
 from sefar_training.data import ClassTable
 from sefar_training.evaluation import onnx_predictor, score
-from sefar_training.model import EMBEDDING_DIM, FrameNormalizer, FusionHead, SefarModel, TimeSformer, create_model
+from sefar_training.model import EMBEDDING_DIM, FrameNormalizer, FusionHead, SefarModel, TimeSformer, create_model, create_stem
 
 LABELS = ("salto forward", "salto backward", "leap")
 
@@ -159,7 +159,7 @@ def test_folding_keeps_the_outputs(model: SefarModel) -> None:
 
 
 def test_failed_parity_check_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone = TimeSformer((1, 2), size=32, patch=16, dim=24, depth=1, heads=3)
+    backbone = TimeSformer((1, 2), create_stem("patch", 32, 16, 24), dim=24, depth=1, heads=3)
     info = CheckpointInfo(model=ModelConfig(sample_frames=(1, 2), size=32, resize=32), dataset="none", labels=LABELS)
 
     def break_it(served: SefarModel) -> None:

@@ -35,6 +35,8 @@ class CheckpointInfo(BaseModel):
         opposites: opposite of each class; may be empty.
         recipe: the training recipe as it ran, or None.
         metrics: results, e.g. the evaluation report.
+        estimator: name of the pose estimator that found the joints; empty if the model sees frames.
+        estimator_sha256: of the estimator's weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +48,8 @@ class CheckpointInfo(BaseModel):
     opposites: tuple[int | None, ...] = ()
     recipe: dict[str, Any] | None = None
     metrics: dict[str, Any] = {}
+    estimator: str = ""
+    estimator_sha256: str = ""
 
     @property
     def classes(self) -> ClassTable:
@@ -102,6 +106,7 @@ def load_checkpoint(folder: Path) -> tuple[SefarModel, CheckpointInfo]:
         len(info.labels),
         config.sample_frames,
         size=config.size,
+        persons=config.persons,
         dropout=config.dropout,
         architecture=config.architecture,
     )

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sefar_serve.pose.load import MAX_PERSONS
 from sefar_serve.sampling import Layout, Sampling
 
-from .model import VARIANTS, Architecture, VariantName
+from .model import VARIANTS, Architecture, Stream, VariantName
 from .recipe import read_recipe
 
 Perturbation = Literal["none", "moderate", "shuffle", "reverse-all", "channel-flip"]
@@ -22,6 +23,11 @@ Perturbation = Literal["none", "moderate", "shuffle", "reverse-all", "channel-fl
 
 Rgb = tuple[float, float, float]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+def default_joints_folder(root: Path) -> Path:
+    """Where the joints of the clips below a folder are stored: beside the clips, so that all runs share them."""
+    return root / ".sefar" / "joints"
 
 
 class _Strict(BaseModel):
@@ -32,17 +38,21 @@ class ModelConfig(_Strict):
     """The model and its preprocessing.
 
     Attributes:
-        variant: named sizes, see `sefar_training.model.VARIANTS`.
+        stream: what the model sees, ``rgb`` (pictures) or ``pose`` (the joints that a pose estimator finds).
+        variant: named sizes, see `sefar_training.model.VARIANTS`; if left out, ``tiny`` or ``pose-tiny``.
         architecture: sizes to use instead of the variant's, or None.
         sample_frames: frames per temporal element, fine elements first, context last.
         layout: where the frames of each element come from.
-        size: side of the square model input in pixels; a multiple of the patch size.
+        size: side of the square model input in pixels, a multiple of the patch size. Only for ``rgb``, as are the next
+            three.
         resize: short side in pixels that frames are scaled to at inference, before the central square is cropped.
         mean: per RGB channel in [0, 1].
         std: per RGB channel in [0, 1].
+        persons: number of persons whose joints the model sees; only for ``pose``.
         dropout: rate between embedding and classifier, in training and in the Monte-Carlo samples behind η.
     """
 
+    stream: Stream = "rgb"
     variant: VariantName = "tiny"
     architecture: Architecture | None = None
     sample_frames: tuple[int, ...] = (2, 2, 4)
@@ -51,6 +61,7 @@ class ModelConfig(_Strict):
     resize: int = Field(default=72, ge=16)
     mean: Rgb = (0.45, 0.45, 0.45)
     std: Rgb = (0.225, 0.225, 0.225)
+    persons: int = Field(default=1, ge=1, le=MAX_PERSONS)
     dropout: Rate = 0.5
 
     @property
@@ -68,9 +79,24 @@ class ModelConfig(_Strict):
         """The variant's name, or width and depth if `architecture` is set, e.g. ``192x12``."""
         return self.variant if self.architecture is None else f"{self.architecture.dim}x{self.architecture.depth}"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _variant_of_stream(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("stream") == "pose":
+            return {"variant": "pose-tiny"} | fields
+        return fields
+
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
         _ = self.sampling
+        if self.sizes.stream != self.stream:
+            fit = ", ".join(name for name, variant in VARIANTS.items() if variant.stream == self.stream)
+            raise ValueError(
+                f"variant {self.sizes_name} sees {self.sizes.stream}, but stream is {self.stream}; set stream to "
+                f"{self.sizes.stream}, or variant to one of {fit}"
+            )
+        if self.stream == "pose":
+            return self
         if self.resize < self.size:
             raise ValueError(f"resize {self.resize} is smaller than size {self.size}")
         patch = self.sizes.patch
@@ -113,10 +139,13 @@ class DataConfig(_Strict):
         remap: replacements of path prefixes in the lists, e.g. ``{"/root/video/": "videos/"}``.
         scale: range of the short side in pixels that training clips are scaled to before a random square is cropped;
             None for the paper's 256 to 320 for a size of 224, in proportion.
-        flip: probability of a horizontal flip of a training clip.
+        flip: probability of a horizontal flip of a training clip; of joints, left and right are exchanged.
         strong: strength in [0, 1] of the strong view's colour jitter, blur and erasing; 0, as in the paper, adds
-            nothing to the weak view.
+            nothing to the weak view. Strong views of joints are set in `joint_views`.
+        strong_labelled: show labelled clips in the strong view too. With few labels, pseudo-labels need it.
         cache_gb: memory for decoded frames, per list; 0 decodes every clip in each epoch.
+        joints: folder that the joints of all clips are stored in, for the stream ``pose``; None for ``.sefar/joints`` in
+            `root`, where every run on these clips finds them.
         workers: processes that prepare batches; 0 prepares them in the training process.
         max_broken: training clips that may fail to decode before the run stops; each is logged by name.
     """
@@ -134,7 +163,9 @@ class DataConfig(_Strict):
     scale: tuple[int, int] | None = None
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     strong: Annotated[float, Field(ge=0, le=1)] = 0.0
+    strong_labelled: bool = False
     cache_gb: float = Field(default=0.0, ge=0)
+    joints: Path | None = None
     workers: int = Field(default=0, ge=0)
     max_broken: int = Field(default=0, ge=0)
 
@@ -149,6 +180,11 @@ class DataConfig(_Strict):
             raise ValueError("lists must be the path of a folder")
         lists = {key: Path(folder) / fields[key] for key in ("train", "unlabel", "val", "test") if fields.get(key)}
         return {key: value for key, value in fields.items() if key != "lists"} | lists
+
+    @property
+    def joints_folder(self) -> Path:
+        """Folder that the joints of all clips are stored in."""
+        return self.joints or default_joints_folder(self.root)
 
     @model_validator(mode="after")
     def _ordered(self) -> DataConfig:
@@ -242,6 +278,35 @@ class SemiConfig(_Strict):
     teacher_warmup: bool = True
 
 
+class JointViewsConfig(_Strict):
+    """The views of training clips of joints, made after normalisation. Each value is drawn once per clip, if not said
+    otherwise. Turns are about the axes of the normalised body: x left to right, y down, z to the back.
+
+    Attributes:
+        scale: weak and strong view: sizes change by up to this share.
+        tilt: weak view: largest turn about x and about z, in degrees.
+        yaw: weak view: largest turn about y, in degrees.
+        strong_stretch: strong view: sizes along each axis change by up to this share, besides `scale`.
+        strong_tilt: strong view: largest turn about x and about z, in degrees.
+        strong_yaw: strong view: largest turn about y, in degrees.
+        strong_noise: strong view: standard deviation of each coordinate in each frame, in torso lengths.
+        strong_drop: strong view: share of joints that are missing in the whole clip.
+        strong_drop_frames: strong view: share of joints that are missing in single frames.
+        strong_time: strong view: up to this share of the clip is cut off at its start, and at its end.
+    """
+
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    tilt: float = Field(default=5.0, ge=0, le=180)
+    yaw: float = Field(default=5.0, ge=0, le=180)
+    strong_stretch: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    strong_tilt: float = Field(default=15.0, ge=0, le=180)
+    strong_yaw: float = Field(default=20.0, ge=0, le=180)
+    strong_noise: float = Field(default=0.03, ge=0)
+    strong_drop: Rate = 0.1
+    strong_drop_frames: Rate = 0.05
+    strong_time: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+
+
 class PretextConfig(_Strict):
     """The task ``pretext``: regress the rendered pose of every frame.
 
@@ -268,6 +333,7 @@ class TrainConfig(_Strict):
         model: the model and its preprocessing.
         regularization: regularisation.
         data: clips and augmentation.
+        joint_views: augmentation of joints, for the stream ``pose``.
         optim: optimiser, learning rate and length.
         semi: how unlabelled clips are used.
         pretext: options of the task ``pretext``.
@@ -285,6 +351,7 @@ class TrainConfig(_Strict):
     model: ModelConfig = ModelConfig()
     regularization: RegularizationConfig = RegularizationConfig()
     data: DataConfig
+    joint_views: JointViewsConfig = JointViewsConfig()
     optim: OptimConfig
     semi: SemiConfig = SemiConfig()
     pretext: PretextConfig = PretextConfig()
@@ -297,6 +364,15 @@ class TrainConfig(_Strict):
             raise ValueError(
                 f"semi.start_epoch {self.semi.start_epoch} leaves no epochs with unlabelled clips; "
                 f"optim.epochs is {self.optim.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _perturbation_fits_stream(self) -> TrainConfig:
+        if self.model.stream == "pose" and self.semi.perturbation == "channel-flip":
+            raise ValueError(
+                "semi.perturbation channel-flip reverses the colours of frames, and joints have none; choose none, "
+                "moderate, shuffle or reverse-all"
             )
         return self
 

@@ -1,13 +1,36 @@
-"""The files that a recipe names: its class table, its training clips, its evaluation clips."""
+"""The files that a recipe names: its class table, and its clips as the model sees them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from sefar_serve.pose import Estimator
+
 from .config import TrainConfig
-from .data import ClassTable, DecodedClip, EvaluationClips, FrameStore, ListEntry, read_list
+from .data import (
+    ClassTable,
+    DecodedClip,
+    EvaluationClips,
+    EvaluationJoints,
+    FrameStore,
+    InputViews,
+    JointCache,
+    JointStore,
+    JointView,
+    ListEntry,
+    StrongView,
+    TrainingClips,
+    TrainingJoints,
+    UnlabelledClips,
+    UnlabelledJoints,
+    WeakView,
+    default_estimator,
+    read_list,
+)
 from .evaluation.run import check_files
+from .model import FrameNormalizer, PoseNormalizer
 
 
 def read_entries(config: TrainConfig, list_file: Path) -> list[ListEntry]:
@@ -31,26 +54,137 @@ def read_classes(config: TrainConfig) -> ClassTable:
     return table
 
 
-def open_store(
-    config: TrainConfig, list_file: Path, progress: bool, decoded: Mapping[Path, DecodedClip] | None = None
-) -> FrameStore:
-    """Read a list of training clips and share frames that are decoded already, or fill the cache."""
-    data = config.data
-    store = FrameStore(read_entries(config, list_file), config.scale[1], data.cache_gb, data.max_broken)
-    if decoded is None:
-        store.fill(progress)
-    else:
-        store.share(decoded)
-    return store
+def create_inputs(
+    config: TrainConfig,
+    progress: bool = True,
+    decoded: Mapping[Path, DecodedClip] | None = None,
+    estimator: Estimator | None = None,
+) -> FrameInputs | JointInputs:
+    """The inputs of the recipe's stream.
 
-
-def evaluation_clips(config: TrainConfig, list_file: Path) -> EvaluationClips:
-    """Read a list for evaluation with the recipe's preprocessing.
+    Args:
+        config: the recipe.
+        progress: show progress bars.
+        decoded: for frames, see `FrameInputs`.
+        estimator: for joints, see `JointInputs`; None for MediaPipe's.
 
     Raises:
-        EvaluationError: clips are missing.
+        PoseSetupError: MediaPipe's models are missing and cannot be downloaded.
+        ModuleNotFoundError: the extra `pose` is not installed.
     """
-    model = config.model
-    entries = read_entries(config, list_file)
-    check_files(entries, list_file)
-    return EvaluationClips(entries, model.sampling, model.resize, model.size, config.data.cache_gb)
+    if config.model.stream == "rgb":
+        return FrameInputs(config, progress, decoded)
+    return JointInputs(config, estimator or default_estimator(), progress)
+
+
+class FrameInputs:
+    """Clips as frames; see `sefar_training.task.Inputs`.
+
+    Args:
+        config: the recipe.
+        progress: show progress bars.
+        decoded: frames of training clips that are in memory already; None fills the cache as the recipe says.
+    """
+
+    views = InputViews()
+    estimator = None
+
+    def __init__(
+        self, config: TrainConfig, progress: bool = True, decoded: Mapping[Path, DecodedClip] | None = None
+    ) -> None:
+        data = config.data
+        self._config = config
+        self._progress = progress
+        self._decoded = decoded
+        self.normalizer = FrameNormalizer(config.model.mean, config.model.std)
+        self.weak = WeakView(config.model.size, config.scale, data.flip)
+        self._strong = StrongView(self.weak, data.strong)
+
+    def open(self, list_file: Path) -> FrameStore:
+        """Open a list of training clips; with `data.cache_gb` they are decoded now."""
+        data = self._config.data
+        entries = read_entries(self._config, list_file)
+        store = FrameStore(entries, self._config.scale[1], data.cache_gb, data.max_broken)
+        if self._decoded is None:
+            store.fill(self._progress)
+        else:
+            store.share(self._decoded)
+        return store
+
+    def labelled(self, list_file: Path) -> TrainingClips:
+        """Open a list of labelled training clips."""
+        config = self._config
+        view = self._strong if config.data.strong_labelled else self.weak
+        return TrainingClips(self.open(list_file), config.model.sampling, view, config.seed)
+
+    def unlabelled(self, list_file: Path) -> UnlabelledClips:
+        """Open a list of unlabelled training clips."""
+        config = self._config
+        return UnlabelledClips(self.open(list_file), config.model.sampling, self._strong, config.seed)
+
+    def evaluation(self, list_file: Path) -> EvaluationClips:
+        """Open a list for evaluation."""
+        model = self._config.model
+        entries = read_entries(self._config, list_file)
+        check_files(entries, list_file)
+        return EvaluationClips(entries, model.sampling, model.resize, model.size, self._config.data.cache_gb)
+
+
+class JointInputs:
+    """Clips as joints; see `sefar_training.task.Inputs`.
+
+    Args:
+        config: the recipe.
+        estimator: finds the joints of clips that are not in `data.joints` yet.
+        progress: show progress bars.
+    """
+
+    def __init__(self, config: TrainConfig, estimator: Estimator, progress: bool = True) -> None:
+        self._config = config
+        self._progress = progress
+        self.estimator = estimator
+        self._cache = JointCache(config.data.joints_folder, estimator, config.model.persons)
+        self.normalizer = PoseNormalizer()
+        weak, strong = joint_views(config)
+        self.views = InputViews(strong if config.data.strong_labelled else weak, weak, strong)
+
+    def open(self, list_file: Path) -> JointStore:
+        """Open a list of training clips; joints that are not stored yet are estimated now."""
+        store = JointStore(read_entries(self._config, list_file), self._cache, self._config.data.max_broken)
+        store.fill(self._progress)
+        return store
+
+    def labelled(self, list_file: Path) -> TrainingJoints:
+        """Open a list of labelled training clips."""
+        config = self._config
+        cut = config.joint_views.strong_time if config.data.strong_labelled else 0.0
+        return TrainingJoints(self.open(list_file), config.model.sampling, config.seed, cut)
+
+    def unlabelled(self, list_file: Path) -> UnlabelledJoints:
+        """Open a list of unlabelled training clips."""
+        config = self._config
+        return UnlabelledJoints(
+            self.open(list_file), config.model.sampling, config.seed, config.joint_views.strong_time
+        )
+
+    def evaluation(self, list_file: Path) -> EvaluationJoints:
+        """Open a list for evaluation; joints that are not stored yet are estimated now."""
+        entries = read_entries(self._config, list_file)
+        check_files(entries, list_file)
+        return EvaluationJoints(entries, self._config.model.sampling, self._cache, progress=self._progress)
+
+
+def joint_views(config: TrainConfig) -> tuple[JointView, JointView]:
+    """The weak and the strong view of a recipe for joints."""
+    chosen = config.joint_views
+    weak = JointView(flip=config.data.flip, scale=chosen.scale, tilt=chosen.tilt, yaw=chosen.yaw)
+    strong = replace(
+        weak,
+        stretch=chosen.strong_stretch,
+        tilt=chosen.strong_tilt,
+        yaw=chosen.strong_yaw,
+        noise=chosen.strong_noise,
+        drop=chosen.strong_drop,
+        drop_frames=chosen.strong_drop_frames,
+    )
+    return weak, strong

@@ -8,12 +8,58 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from torch import nn
+from torch.utils.data import Dataset
+
+from sefar_serve.pose import Estimator
 
 from .config import TrainConfig
-from .data import FrameStore, Source
-from .model import FrameNormalizer, SefarModel
+from .data import EvaluationClips, EvaluationJoints, InputViews, Source
+from .model import FrameNormalizer, PoseNormalizer, SefarModel
+
+
+class Inputs(Protocol):
+    """What the recipe's stream sees of its clips: frames or joints.
+
+    Lists are files of the recipe. Training clips are map-style data sets keyed by (pass, index).
+    """
+
+    @property
+    def estimator(self) -> Estimator | None:
+        """What finds the joints; None for frames."""
+        ...
+
+    @property
+    def normalizer(self) -> FrameNormalizer | PoseNormalizer:
+        """Turns a batch of clips into the model's input."""
+        ...
+
+    @property
+    def views(self) -> InputViews:
+        """What a training step does to normalised inputs."""
+        ...
+
+    def labelled(self, list_file: Path) -> Dataset[Any]:
+        """Open a list of labelled training clips.
+
+        Raises:
+            ListFileError, BrokenClipsError: the list or its clips cannot be read.
+        """
+        ...
+
+    def unlabelled(self, list_file: Path) -> Dataset[Any]:
+        """Open a list of unlabelled training clips; raises as `labelled` does."""
+        ...
+
+    def evaluation(self, list_file: Path) -> EvaluationClips | EvaluationJoints:
+        """Open a list for evaluation with the recipe's preprocessing.
+
+        Raises:
+            EvaluationError: clips are missing.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,15 +69,13 @@ class Setup:
     Attributes:
         config: the recipe.
         model: the model to train, its weights initialised.
-        normalizer: uint8 frames to the model's input.
-        open_store: opens a list of training clips; with `data.cache_gb` they are decoded now.
+        inputs: the recipe's clips, as the model sees them.
         parts: equal parts that each batch is cut into: processes times `optim.accumulate`.
     """
 
     config: TrainConfig
     model: SefarModel
-    normalizer: FrameNormalizer
-    open_store: Callable[[Path], FrameStore]
+    inputs: Inputs
     parts: int
 
 

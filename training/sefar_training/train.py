@@ -11,13 +11,15 @@ from pathlib import Path
 
 import torch
 
+from sefar_serve.pose import Estimator
+
 from .checkpoint import CheckpointInfo, init_backbone, save_checkpoint
 from .config import TrainConfig
-from .data import ClassTable, DecodedClip, EvaluationClips
+from .data import ClassTable, DecodedClip, EvaluationClips, EvaluationJoints
 from .evaluation import EvaluationReport, evaluate_clips, torch_predictor
-from .inputs import evaluation_clips, open_store, read_classes
+from .inputs import create_inputs, read_classes
 from .loop import Figures, RunFolder, TrainingLoop, create_accelerator
-from .model import FrameNormalizer, SefarModel, create_model
+from .model import SefarModel, create_model
 from .recipe import RecipeError
 from .run_folder import FINAL
 from .semisupervised.task import classify
@@ -52,6 +54,7 @@ def build_model(config: TrainConfig, classes: int) -> SefarModel:
         classes,
         config.model.sample_frames,
         size=config.model.size,
+        persons=config.model.persons,
         dropout=config.model.dropout,
         drop_path=config.regularization.drop_path,
         architecture=config.model.architecture,
@@ -63,13 +66,19 @@ def build_model(config: TrainConfig, classes: int) -> SefarModel:
     return model
 
 
-def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, DecodedClip] | None = None) -> Path:
+def train(
+    config: TrainConfig,
+    progress: bool = True,
+    decoded: Mapping[Path, DecodedClip] | None = None,
+    estimator: Estimator | None = None,
+) -> Path:
     """Train from a recipe until the last epoch.
 
     Args:
         config: the recipe.
         progress: show progress bars.
         decoded: frames of training clips that are already in memory; None fills the cache as the recipe says.
+        estimator: for the stream ``pose``, finds the joints that are not stored yet; None for MediaPipe's.
 
     Returns:
         The folder of the final checkpoint, ``<out>/final``. A classifier's student is in ``<out>/student``.
@@ -80,6 +89,8 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
             finite.
         EvaluationError: clips of the val or test list are missing; reported before training.
         BrokenClipsError: more clips than allowed do not decode.
+        PoseSetupError: the pose models are missing and cannot be downloaded.
+        JointCacheError: joints cannot be stored.
         ListFileError, ClassesError, CheckpointError: a file that the recipe names is missing or does not fit.
     """
     make_task = find_task(config.task)
@@ -91,28 +102,23 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
     model = build_model(config, len(classes.labels)).to(device)
     # In bf16 on CPUs, plain attention trains 1.6x faster than fused attention; on accelerators fused is faster.
     model.backbone.set_fused_attention(device.type != "cpu")
-    normalizer = FrameNormalizer(config.model.mean, config.model.std).to(device)
-    task = make_task(
-        Setup(
-            config,
-            model,
-            normalizer,
-            open_store=partial(open_store, config, progress=progress, decoded=decoded),
-            parts=accelerator.num_processes * config.optim.accumulate,
-        )
-    )
+    inputs = create_inputs(config, progress, decoded, estimator)
+    estimator = inputs.estimator
+    normalizer = inputs.normalizer.to(device)
+    parts = accelerator.num_processes * config.optim.accumulate
+    task = make_task(Setup(config, model, inputs, parts))
 
     # Opened before training, so that missing clips are reported at once.
     val, test = (
-        evaluation_clips(config, file) if task.classifies and file is not None else None
+        inputs.evaluation(file) if task.classifies and file is not None else None
         for file in (config.data.val, config.data.test)
     )
 
-    def judge(name: str, clips: EvaluationClips, progress: bool = False) -> EvaluationReport:
+    def judge(name: str, clips: EvaluationClips | EvaluationJoints, progress: bool = False) -> EvaluationReport:
         predict = torch_predictor(task.models[name], normalizer, device)
         return evaluate_clips(predict, clips, classes, workers=config.data.workers, progress=progress)
 
-    def judge_all(clips: EvaluationClips) -> Figures:
+    def judge_all(clips: EvaluationClips | EvaluationJoints) -> Figures:
         figures: Figures = {}
         for name in task.models:
             prefix = "" if name == FINAL else f"{name}_"
@@ -138,13 +144,13 @@ def train(config: TrainConfig, progress: bool = True, decoded: Mapping[Path, Dec
         metrics: dict[str, object] = {"last_epoch": last}
         # Saved before testing: a test clip that does not decode must not cost the trained model.
         for name, chosen in task.models.items():
-            save_checkpoint(config.out / name, chosen, _describe(config, classes, metrics))
+            save_checkpoint(config.out / name, chosen, _describe(config, classes, metrics, estimator))
         if test is not None:
             for name, chosen in task.models.items():
                 report = judge(name, test, progress)
                 logger.info("test of %s: %s", name, _headline(report))
                 tested = metrics | {"test": report.model_dump(mode="json")}
-                save_checkpoint(config.out / name, chosen, _describe(config, classes, tested))
+                save_checkpoint(config.out / name, chosen, _describe(config, classes, tested, estimator))
     accelerator.end_training()
     return config.out / FINAL
 
@@ -154,12 +160,14 @@ def _fingerprint(config: TrainConfig) -> dict[str, object]:
     data = config.data
     lists = [data.train, data.unlabel if config.uses_unlabelled else None]
     contents = [hashlib.sha256((data.root / file).read_bytes()).hexdigest() for file in lists if file is not None]
-    kept = {"task", "method", "seed", "model", "regularization", "optim", "semi", "pretext", "init"}
-    varied = data.model_dump(mode="json", include={"scale", "flip", "strong"})
+    kept = {"task", "method", "seed", "model", "regularization", "optim", "semi", "pretext", "init", "joint_views"}
+    varied = data.model_dump(mode="json", include={"scale", "flip", "strong", "strong_labelled"})
     return config.model_dump(mode="json", include=kept) | {"data": varied, "lists": contents}
 
 
-def _describe(config: TrainConfig, classes: ClassTable, metrics: dict[str, object]) -> CheckpointInfo:
+def _describe(
+    config: TrainConfig, classes: ClassTable, metrics: dict[str, object], estimator: Estimator | None
+) -> CheckpointInfo:
     return CheckpointInfo(
         model=config.model,
         dataset=config.data.name,
@@ -168,6 +176,8 @@ def _describe(config: TrainConfig, classes: ClassTable, metrics: dict[str, objec
         opposites=classes.opposites,
         recipe=config.model_dump(mode="json"),
         metrics=metrics,
+        estimator=estimator.name if estimator else "",
+        estimator_sha256=estimator.sha256 if estimator else "",
     )
 
 

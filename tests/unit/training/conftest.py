@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from sefar_training.model import FusionHead, SefarModel, TimeSformer
+from sefar_training.model import FusionHead, SefarModel, TimeSformer, create_stem
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def small_model() -> Callable[..., SefarModel]:
         sample_frames: tuple[int, ...] = (2, 2, 4), classes: int = 5, *, live: bool = True, depth: int = 2
     ) -> SefarModel:
         torch.manual_seed(0)
-        backbone = TimeSformer(sample_frames, size=32, patch=16, dim=24, depth=depth, heads=3)
+        backbone = TimeSformer(sample_frames, create_stem("patch", 32, 16, 24), dim=24, depth=depth, heads=3)
         if live:
             for block in backbone.blocks:
                 torch.nn.init.normal_(block.temporal_fc.weight, std=0.3)

@@ -35,7 +35,7 @@ class FixedClips(Dataset):
         frames, label = self.frames[index], 1 - index % 2
         if self.unlabelled:
             return {"weak": frames, "strong": frames, "clip": index, "hidden_label": label}
-        return {"frames": frames, "label": label, "index": index}
+        return {"inputs": frames, "label": label, "index": index}
 
 
 class CrashingStep(ClassificationStep):

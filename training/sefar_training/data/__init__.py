@@ -1,10 +1,14 @@
-"""Data for training and evaluation: list files, class tables, clips and views of clips."""
+"""Data for training and evaluation: list files, class tables, clips of frames or joints, and views of clips."""
 
 from sefar_serve.lists import ListEntry, ListFileError, read_list
 
 from .batches import ClipSources, Source, StepBatches, collate, seed_step
+from .broken import BrokenClipsError
 from .classes import ClassesError, ClassTable
-from .clips import BrokenClipsError, DecodedClip, EvaluationClips, FrameStore, TrainingClips
+from .clips import DecodedClip, EvaluationClips, FrameStore, TrainingClips
+from .joint_cache import JointCache, JointCacheError, default_estimator
+from .joint_clips import EvaluationJoints, JointStore, TrainingJoints, UnlabelledJoints
+from .joint_views import InputViews, JointView
 from .unlabelled import UnlabelledClips
 from .views import StrongView, WeakView
 
@@ -15,16 +19,25 @@ __all__ = [
     "ClipSources",
     "DecodedClip",
     "EvaluationClips",
+    "EvaluationJoints",
     "FrameStore",
+    "InputViews",
+    "JointCache",
+    "JointCacheError",
+    "JointStore",
+    "JointView",
     "ListEntry",
     "ListFileError",
     "Source",
     "StepBatches",
     "StrongView",
     "TrainingClips",
+    "TrainingJoints",
     "UnlabelledClips",
+    "UnlabelledJoints",
     "WeakView",
     "collate",
+    "default_estimator",
     "read_list",
     "seed_step",
 ]

@@ -25,26 +25,15 @@ from tqdm import tqdm
 from sefar_serve.clip import ClipError, UndecodableVideoError, Video, load_clip
 from sefar_serve.clip.load import segments_of
 from sefar_serve.clip.video import nearest
-from sefar_serve.errors import SefarError
 from sefar_serve.lists import ListEntry
 from sefar_serve.sampling import Sampling, sample_indices
 
-from .views import WeakView
+from .broken import BrokenClips, shared_flags
+from .views import StrongView, WeakView
 
 logger = logging.getLogger(__name__)
 
 Sample = dict[str, Any]
-
-NAMED = 20
-"""Most broken clips that an error names; the log names all of them."""
-
-
-class BrokenClipsError(SefarError, RuntimeError):
-    """More training clips failed to decode than the recipe allows; the message names them."""
-
-    def __init__(self, message: str) -> None:
-        # An error from a worker process carries the text of a whole traceback; the message is at its end.
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 @dataclass(frozen=True)
@@ -90,11 +79,6 @@ def decode_clip(path: Path, short_side: int) -> DecodedClip:
         return DecodedClip(frames.pixels, frames.indices)
 
 
-def _shared_flags(count: int) -> Tensor:
-    """Flags in memory that is shared with forked processes."""
-    return torch.zeros(count, dtype=torch.bool).share_memory_()  # type: ignore[no-any-return, no-untyped-call]
-
-
 class FrameStore:
     """The frames of training clips, from memory if cached, otherwise decoded on demand.
 
@@ -113,9 +97,8 @@ class FrameStore:
         self.short_side = short_side
         self._limit = int(cache_gb * 1e9)
         self._kept: dict[int, DecodedClip] = {}
-        self._max_broken = max_broken
-        self._broken = _shared_flags(len(entries))
-        self._damaged = _shared_flags(len(entries))
+        self._broken = BrokenClips(entries, max_broken)
+        self._damaged = shared_flags(len(entries))
 
     def share(self, decoded: Mapping[Path, DecodedClip]) -> None:
         """Use clips that another store has decoded, see `decoded`."""
@@ -151,7 +134,7 @@ class FrameStore:
                 try:
                     clip = ahead.popleft().result()
                 except (ClipError, OSError) as error:
-                    self._report(index, error)
+                    self._broken.report(index, error)
                     continue
                 finally:
                     bar.update()
@@ -185,7 +168,7 @@ class FrameStore:
             try:
                 numbers, frames = self._draw(index, sampling, rng)
             except (ClipError, OSError) as error:
-                self._report(index, error)
+                self._broken.report(index, error)
                 # The draws for the next clip must not depend on how far this one got.
                 rng.bit_generator.state = before
                 index = (index + 1) % len(self.entries)
@@ -217,24 +200,11 @@ class FrameStore:
             )
         return shown, pixels
 
-    def _report(self, index: int, error: Exception) -> None:
-        if not self._broken[index]:
-            self._broken[index] = True
-            logger.warning("clip skipped: %s", error)
-        broken = self._broken.nonzero().flatten().tolist()
-        if len(broken) > min(self._max_broken, len(self.entries) - 1):
-            names = ", ".join(self.entries[i].name for i in broken[:NAMED])
-            more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
-            raise BrokenClipsError(
-                f"{len(broken)} clips do not decode, data.max_broken allows {self._max_broken}: {names}{more}; "
-                f"last error: {error}; `sefar lists --root … --check` finds all of them"
-            ) from error
-
 
 class TrainingClips(Dataset[Sample]):
-    """Labelled clips in the weak view, keyed by (epoch, index).
+    """Labelled clips in a spatial view, keyed by (epoch, index).
 
-    Each sample has ``frames`` uint8 (F,size,size,3) in element order, ``label`` int and ``index`` int.
+    Each sample has ``inputs`` uint8 (F,size,size,3) in element order, ``label`` int and ``index`` int.
 
     Args:
         store: the decoded clips.
@@ -248,7 +218,7 @@ class TrainingClips(Dataset[Sample]):
         self,
         store: FrameStore,
         sampling: Sampling,
-        view: WeakView,
+        view: WeakView | StrongView,
         seed: int,
         poses: dict[str, NDArray[np.float32]] | None = None,
     ) -> None:
@@ -267,7 +237,7 @@ class TrainingClips(Dataset[Sample]):
         index, numbers, frames = self.store.sample(wanted, self.sampling, rng)
         entry = self.store.entries[index]
         sample: Sample = {
-            "frames": torch.from_numpy(self.view(frames, rng)),
+            "inputs": torch.from_numpy(self.view(frames, rng)),
             "label": entry.label,
             "index": index,
         }
@@ -279,7 +249,7 @@ class TrainingClips(Dataset[Sample]):
 class EvaluationClips(Dataset[Sample]):
     """Labelled clips preprocessed as in serving: middle frames, fixed scale, central square.
 
-    Each sample has ``frames`` uint8 (F,size,size,3) in element order, ``label`` int and ``index`` int.
+    Each sample has ``inputs`` uint8 (F,size,size,3) in element order, ``label`` int and ``index`` int.
 
     Args:
         entries: the clips.
@@ -311,4 +281,4 @@ class EvaluationClips(Dataset[Sample]):
             if frames.nbytes <= self._room:
                 self._room -= frames.nbytes
                 self._kept[index] = frames
-        return {"frames": frames, "label": entry.label, "index": index}
+        return {"inputs": frames, "label": entry.label, "index": index}

@@ -2,16 +2,18 @@
 
 from .backbone import TimeSformer
 from .head import EMBEDDING_DIM, FusionHead
+from .normalize import FrameNormalizer, PoseNormalizer, create_normalizer
 from .sefar import (
     VARIANTS,
     Architecture,
-    FrameNormalizer,
     SefarModel,
     SefarOutput,
+    Stream,
     Variant,
     VariantName,
     create_model,
 )
+from .stem import Stem, create_stem
 
 __all__ = [
     "EMBEDDING_DIM",
@@ -19,10 +21,15 @@ __all__ = [
     "Architecture",
     "FrameNormalizer",
     "FusionHead",
+    "PoseNormalizer",
     "SefarModel",
     "SefarOutput",
+    "Stem",
+    "Stream",
     "TimeSformer",
     "Variant",
     "VariantName",
     "create_model",
+    "create_normalizer",
+    "create_stem",
 ]

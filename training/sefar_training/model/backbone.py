@@ -1,4 +1,4 @@
-"""The backbone: takes the frames of all temporal elements, returns one D-vector per element."""
+"""The backbone: takes the frames or joints of all temporal elements, returns one D-vector per element."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from timm.layers import Attention
 from torch import Tensor, nn
 
 from .block import BackboneNorm, ElementGroups, SpaceTimeBlock
-from .stem import create_stem
+from .stem import Stem
 
 
 class TimeSformer(nn.Module):
@@ -18,37 +18,30 @@ class TimeSformer(nn.Module):
 
     Args:
         sample_frames: frames per element, context last.
-        size: side of the square frames in pixels.
-        patch: side of a patch in pixels.
+        stem: turns each frame into tokens, see `create_stem`.
         dim: width D.
         depth: number of layers.
         heads: number of attention heads.
-        stem: ``patch`` or ``conv``.
         drop_path: rate of stochastic depth at the last layer; it rises linearly from 0.
     """
 
     def __init__(
         self,
         sample_frames: tuple[int, ...],
+        stem: Stem,
         *,
-        size: int,
-        patch: int,
         dim: int,
         depth: int,
         heads: int,
-        stem: str = "patch",
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        if size % patch:
-            raise ValueError(f"size {size} is not a multiple of the patch size {patch}")
         self.dim = dim
         self.sample_frames = sample_frames
         self.groups = ElementGroups(sample_frames)
-        self.patch_embed = create_stem(stem, size, patch, dim)
-        tokens = (size // patch) ** 2
+        self.patch_embed = stem.module
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + tokens, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + stem.tokens, dim))
         self.time_embed = nn.ParameterList(nn.Parameter(torch.zeros(1, n, dim)) for n in sample_frames)
         rates = torch.linspace(0, drop_path, depth).tolist()
         self.blocks = nn.ModuleList(SpaceTimeBlock(dim, heads, self.groups, drop_path=r) for r in rates)
@@ -57,7 +50,7 @@ class TimeSformer(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        for module in self.modules():
+        for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
@@ -90,27 +83,28 @@ class TimeSformer(nn.Module):
             self.patch_embed.eval()
         return self
 
-    def embed(self, frames_BFCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn frames into class tokens (B,E,D) and patch tokens (B,F,N,D), with position and time embeddings added.
+    def embed(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn inputs into class tokens (B,E,D) and space tokens (B,F,N,D), with position and time embeddings added.
 
         Raises:
             ValueError: F is not the sum of `sample_frames`.
         """
-        b, f = frames_BFCHW.shape[:2]
+        b, f = inputs.shape[:2]
         wanted = sum(self.sample_frames)
         if f != wanted:
             raise ValueError(f"clips have {f} frames, but sample_frames {self.sample_frames} needs {wanted}")
-        x = self.patch_embed(frames_BFCHW.flatten(0, 1))
+        x = self.patch_embed(inputs.flatten(0, 1))
         x_BFND = x.unflatten(0, (b, f)) + self.pos_embed[:, None, 1:]
         x_BFND = x_BFND + torch.cat(list(self.time_embed), dim=1).unsqueeze(2)
         cls_BED = (self.cls_token + self.pos_embed[:, :1]).expand(b, len(self.sample_frames), -1)
         return cls_BED, x_BFND
 
-    def forward(self, frames_BFCHW: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Encode each element.
 
         Args:
-            frames_BFCHW: normalised frames, float (B,F,3,H,W), in element order [fine_1 | … | context].
+            inputs: normalised frames, float (B,F,3,H,W), or joints, float (B,F,P,J,4), in element order
+                [fine_1 | … | context].
 
         Returns:
             tokens_BED, one D-vector per element.
@@ -118,7 +112,7 @@ class TimeSformer(nn.Module):
         Raises:
             ValueError: F is not the sum of `sample_frames`.
         """
-        return self.encode(*self.embed(frames_BFCHW))
+        return self.encode(*self.embed(inputs))
 
     def encode(self, cls_BED: Tensor, x_BFND: Tensor) -> Tensor:
         """Encode each element from the output of `embed`, or from a mixture of such outputs, (B,E,D)."""
@@ -126,16 +120,16 @@ class TimeSformer(nn.Module):
             cls_BED, x_BFND = block(cls_BED, x_BFND)
         return self.norm(self.blocks[-1].forward_class_tokens(cls_BED, x_BFND))
 
-    def class_attention(self, frames_BFCHW: Tensor) -> Tensor:
-        """Attention of each element's class token to each patch of its frames in the last layer, (B,F,N)."""
-        cls_BED, x_BFND = self.embed(frames_BFCHW)
+    def class_attention(self, inputs: Tensor) -> Tensor:
+        """Attention of each element's class token to each space token of its frames in the last layer, (B,F,N)."""
+        cls_BED, x_BFND = self.embed(inputs)
         for block in self.blocks[:-1]:
             cls_BED, x_BFND = block(cls_BED, x_BFND)
         return self.blocks[-1].class_attention(cls_BED, x_BFND)
 
-    def frame_features(self, frames_BFCHW: Tensor) -> Tensor:
-        """Encode each frame as the mean of its patch tokens after the last layer, (B,F,D)."""
-        cls_BED, x_BFND = self.embed(frames_BFCHW)
+    def frame_features(self, inputs: Tensor) -> Tensor:
+        """Encode each frame as the mean of its space tokens after the last layer, (B,F,D)."""
+        cls_BED, x_BFND = self.embed(inputs)
         for block in self.blocks:
             cls_BED, x_BFND = block(cls_BED, x_BFND)
         return self.norm(x_BFND).mean(dim=2)

@@ -10,33 +10,47 @@ from torch import Tensor, nn
 
 from .backbone import TimeSformer
 from .head import DROPOUT, FusionHead
+from .stem import create_joint_stem, create_stem
 
-VariantName = Literal["tiny", "small", "base"]
+VariantName = Literal["tiny", "small", "base", "pose-tiny", "pose-small"]
+
+Stream = Literal["rgb", "pose"]
+"""What a trained model sees: pictures or joints."""
 
 
 class Architecture(BaseModel):
     """Sizes of a backbone.
 
     Attributes:
-        patch: side of a patch in pixels.
+        patch: side of a patch in pixels; not used by ``joints``.
         dim: width D.
         depth: number of layers.
         heads: number of attention heads.
-        stem: ``patch`` (a ViT's projection) or ``conv`` (four convolutions, for models trained from scratch).
+        stem: ``patch`` (a ViT's projection), ``conv`` (four convolutions, for models trained from scratch), or
+            ``joints`` (one token for each joint).
+        bones: only for ``joints``: give each token also the bone that ends at its joint.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    patch: int = Field(ge=1)
+    patch: int = Field(default=16, ge=1)
     dim: int = Field(ge=1)
     depth: int = Field(ge=1)
     heads: int = Field(ge=1)
-    stem: Literal["patch", "conv"] = "patch"
+    stem: Literal["patch", "conv", "joints"] = "patch"
+    bones: bool = False
+
+    @property
+    def stream(self) -> Stream:
+        """What a model of this architecture sees."""
+        return "pose" if self.stem == "joints" else "rgb"
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
         if self.dim % self.heads:
             raise ValueError(f"width {self.dim} is not a multiple of the number of heads {self.heads}")
+        if self.bones and self.stem != "joints":
+            raise ValueError(f"bones belong to the stem joints, not to {self.stem}")
         return self
 
 
@@ -44,18 +58,24 @@ class Variant(Architecture):
     """A named architecture.
 
     Attributes:
-        size: default side of the square frames in pixels.
+        size: default side of the square frames in pixels; None if it sees joints.
     """
 
-    size: int
+    size: int | None = None
 
 
 VARIANTS: dict[VariantName, Variant] = {
     "tiny": Variant(size=64, patch=16, dim=128, depth=4, heads=4, stem="conv"),
     "small": Variant(size=224, patch=16, dim=384, depth=12, heads=6),
     "base": Variant(size=224, patch=16, dim=768, depth=12, heads=12),
+    "pose-tiny": Variant(dim=96, depth=3, heads=4, stem="joints"),
+    "pose-small": Variant(dim=128, depth=4, heads=4, stem="joints"),
 }
 assert set(VARIANTS) == set(get_args(VariantName))
+
+
+DEFAULT_SIZE = 224
+"""Side in pixels of the frames of an architecture without a named variant."""
 
 
 class SefarOutput(NamedTuple):
@@ -73,7 +93,7 @@ class SefarModel(nn.Module):
     """Backbone and fusion head. They can be called separately: one backbone pass serves any number of head passes.
 
     Args:
-        backbone: maps frames to element tokens.
+        backbone: maps frames or joints to element tokens.
         head: maps element tokens to embedding and logits.
     """
 
@@ -82,9 +102,9 @@ class SefarModel(nn.Module):
         self.backbone = backbone
         self.head = head
 
-    def forward(self, frames_BFCHW: Tensor) -> SefarOutput:
-        """Classify clips of normalised frames, float (B,F,3,H,W) in element order."""
-        tokens = self.backbone(frames_BFCHW)
+    def forward(self, inputs: Tensor) -> SefarOutput:
+        """Classify clips of normalised frames, float (B,F,3,H,W), or joints, float (B,F,P,J,4), in element order."""
+        tokens = self.backbone(inputs)
         embedding, logits = self.head(tokens)
         return SefarOutput(logits, embedding, tokens)
 
@@ -95,6 +115,7 @@ def create_model(
     sample_frames: tuple[int, ...] = (2, 2, 4),
     *,
     size: int | None = None,
+    persons: int = 1,
     dropout: float = DROPOUT,
     drop_path: float = 0.0,
     architecture: Architecture | None = None,
@@ -105,7 +126,8 @@ def create_model(
         variant: a key of `VARIANTS`.
         classes: number of classes K.
         sample_frames: frames per temporal element, context last.
-        size: side of the square frames in pixels; None for the variant's default.
+        size: side of the square frames in pixels; None for the variant's default. Not used by models that see joints.
+        persons: number of persons P whose joints it sees; not used by models that see pictures.
         dropout: rate in the head.
         drop_path: rate of stochastic depth in the backbone.
         architecture: sizes to use instead of the variant's, for models without a named variant.
@@ -116,34 +138,11 @@ def create_model(
     if variant not in VARIANTS:
         raise ValueError(f"no model variant {variant!r}; choose one of {', '.join(VARIANTS)}")
     sizes = architecture or VARIANTS[variant]
+    if sizes.stem == "joints":
+        stem = create_joint_stem(persons, sizes.dim, sizes.bones)
+    else:
+        stem = create_stem(sizes.stem, size or VARIANTS[variant].size or DEFAULT_SIZE, sizes.patch, sizes.dim)
     backbone = TimeSformer(
-        sample_frames,
-        size=size or VARIANTS[variant].size,
-        patch=sizes.patch,
-        dim=sizes.dim,
-        depth=sizes.depth,
-        heads=sizes.heads,
-        stem=sizes.stem,
-        drop_path=drop_path,
+        sample_frames, stem, dim=sizes.dim, depth=sizes.depth, heads=sizes.heads, drop_path=drop_path
     )
     return SefarModel(backbone, FusionHead(len(sample_frames), sizes.dim, classes, dropout))
-
-
-class FrameNormalizer(nn.Module):
-    """Turns decoded frames into the model's input: uint8 (B,F,H,W,3) to normalised float (B,F,3,H,W).
-
-    Args:
-        mean: per RGB channel in [0, 1]; subtracted.
-        std: per RGB channel in [0, 1]; divided by.
-    """
-
-    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
-        super().__init__()
-        scale, shift = 1 / (255 * torch.tensor(std)), -torch.tensor(mean) / torch.tensor(std)
-        self.register_buffer("scale", scale[:, None, None], persistent=False)
-        self.register_buffer("shift", shift[:, None, None], persistent=False)
-
-    def forward(self, frames_BFHWC: Tensor) -> Tensor:
-        """Normalise a batch of clips."""
-        # Not made contiguous: the frames' own memory order is faster for the convolutions that follow.
-        return frames_BFHWC.permute(0, 1, 4, 2, 3).float() * self.scale + self.shift

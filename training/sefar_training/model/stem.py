@@ -1,14 +1,25 @@
-"""From frames to tokens: a ViT's patch embedding, or a small convolutional stem for tiny models."""
+"""From a frame to tokens: a ViT's patch embedding, a small convolutional stem for tiny models, or one token a joint."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
+import torch
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
+from sefar_serve.pose import EDGES, JOINTS
+
 CONV_STEM_STRIDE = 16
 """Side of a patch in pixels: four layers of stride 2."""
+
+POSE_VALUES = 4
+"""x, y, z and visibility of a joint."""
+
+_PARENT = {end: start for start, end in reversed(EDGES)}
+PARENTS = tuple(_PARENT.get(joint, joint) for joint in range(len(JOINTS)))
+"""The joint before each on the body. Nose and left shoulder have themselves: their bones have length 0."""
 
 
 class ConvStem(nn.Module):
@@ -37,8 +48,45 @@ class ConvStem(nn.Module):
         return self.layers(x_BCHW).flatten(2).transpose(1, 2)
 
 
-def create_stem(kind: str, size: int, patch: int, dim: int) -> nn.Module:
-    """Build the stem of a variant.
+class JointStem(nn.Module):
+    """One token for each joint of each person: a linear map of the joint's values, with its own weights per joint.
+
+    Args:
+        dim: width D of the tokens.
+        bones: also map the vector to each joint from the joint before it on the body, see `PARENTS`.
+    """
+
+    def __init__(self, dim: int, bones: bool = False) -> None:
+        super().__init__()
+        self.bones = bones
+        values = POSE_VALUES + (3 if bones else 0)
+        # The scale of a linear layer's default: joints should outweigh the position embeddings from the start.
+        self.weight_JCD = nn.Parameter(torch.empty(len(JOINTS), values, dim).uniform_(-1, 1) * values**-0.5)
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("parents", torch.tensor(PARENTS), persistent=False)
+
+    def forward(self, x_BPJC: Tensor) -> Tensor:
+        """Turn joints float (B,P,J,4) into tokens (B,P·J,D), person by person."""
+        if self.bones:
+            place = x_BPJC[..., :3]
+            x_BPJC = torch.cat([x_BPJC, place - place.index_select(2, self.parents)], dim=-1)
+        b, p, j, c = x_BPJC.shape
+        by_joint = x_BPJC.permute(2, 0, 1, 3).reshape(j, b * p, c)
+        tokens = torch.bmm(by_joint, self.weight_JCD) + self.bias
+        return tokens.reshape(j, b, p, -1).permute(1, 2, 0, 3).reshape(b, p * j, -1)
+
+
+class Stem(NamedTuple):
+    """A stem, and how many tokens it makes of a frame."""
+
+    module: nn.Module
+    """From the frames of all clips to tokens (B·F,N,D)."""
+    tokens: int
+    """N."""
+
+
+def create_stem(kind: str, size: int, patch: int, dim: int) -> Stem:
+    """Build the stem of a variant that sees pictures.
 
     Args:
         kind: ``conv`` or ``patch``.
@@ -48,9 +96,20 @@ def create_stem(kind: str, size: int, patch: int, dim: int) -> nn.Module:
 
     Returns:
         A module from (B,3,size,size) to (B,(size/patch)²,D).
+
+    Raises:
+        ValueError: `size` and `patch` do not fit.
     """
+    if size % patch:
+        raise ValueError(f"size {size} is not a multiple of the patch size {patch}")
+    tokens = (size // patch) ** 2
     if kind == "conv":
         if patch != CONV_STEM_STRIDE:
             raise ValueError(f"the convolutional stem has stride {CONV_STEM_STRIDE}, not {patch}")
-        return ConvStem(dim)
-    return PatchEmbed(size, patch, 3, dim)
+        return Stem(ConvStem(dim), tokens)
+    return Stem(PatchEmbed(size, patch, 3, dim), tokens)
+
+
+def create_joint_stem(persons: int, dim: int, bones: bool) -> Stem:
+    """Build the stem of a variant that sees joints, a module from (B,P,J,4) to (B,P·J,D); see `JointStem`."""
+    return Stem(JointStem(dim, bones), persons * len(JOINTS))

@@ -38,10 +38,10 @@ def draw_mix(clips: int, elements: int, tokens: int, alpha: float, device: torch
 
 
 def mix_tokens(x_BFND: Tensor, mix: Mix, element_of_frame: Tensor) -> Tensor:
-    """Mix patch tokens. All frames of an element use that element's mask.
+    """Mix space tokens (patches or joints). All frames of an element use that element's mask.
 
     Args:
-        x_BFND: embedded patches in element order.
+        x_BFND: embedded patches or joints in element order.
         mix: partners and masks.
         element_of_frame: element number of each of the F positions, int64 (F,).
     """

@@ -1,7 +1,7 @@
 """Temporal perturbation: how the strong view reorders a clip's frames.
 
 A perturbation only permutes frame numbers (or, for one ablation, channels). It moves whole frames along the time axis,
-so the frames of a clip keep the same crop and colours.
+so the frames of a clip keep the same crop and colours. Joints are permuted in the same way.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def frame_order(sample_frames: tuple[int, ...], kind: Perturbation, generator: t
 
 
 def perturb(
-    frames_BFHWC: Tensor,
+    inputs: Tensor,
     sample_frames: tuple[int, ...],
     kind: Perturbation,
     generator: torch.Generator | None = None,
@@ -52,10 +52,10 @@ def perturb(
     """Perturb a batch of clips.
 
     Args:
-        frames_BFHWC: clips in element order, any dtype; axis 1 is time, axis 4 colour.
+        inputs: clips in element order, frames (B,F,H,W,3) or joints (B,F,P,J,4), any dtype.
         sample_frames: frames per element, context last.
         kind: see `frame_order`. ``channel-flip`` reverses the colour channels of every frame and keeps the order, which
-            is what the authors' release does: its axis 1 is colour. ``shuffle`` draws a permutation for each clip.
+            is what the authors' release does: its axis 1 is colour. It is only for frames. ``shuffle`` draws a permutation for each clip.
         generator: source of ``shuffle``'s permutations.
 
     Returns:
@@ -64,11 +64,11 @@ def perturb(
     Raises:
         ValueError: there is no such perturbation, or F is not the sum of `sample_frames`.
     """
-    if frames_BFHWC.shape[1] != sum(sample_frames):
-        raise ValueError(f"clips have {frames_BFHWC.shape[1]} frames, which does not fit sample_frames {sample_frames}")
+    if inputs.shape[1] != sum(sample_frames):
+        raise ValueError(f"clips have {inputs.shape[1]} frames, which does not fit sample_frames {sample_frames}")
     if kind == "channel-flip":
-        return frames_BFHWC.flip(4)
+        return inputs.flip(4)
     if kind != "shuffle":
-        return frames_BFHWC[:, frame_order(sample_frames, kind).to(frames_BFHWC.device)]
-    orders = torch.stack([frame_order(sample_frames, kind, generator) for _ in frames_BFHWC]).to(frames_BFHWC.device)
-    return frames_BFHWC[torch.arange(len(orders), device=orders.device)[:, None], orders]
+        return inputs[:, frame_order(sample_frames, kind).to(inputs.device)]
+    orders = torch.stack([frame_order(sample_frames, kind, generator) for _ in inputs]).to(inputs.device)
+    return inputs[torch.arange(len(orders), device=orders.device)[:, None], orders]

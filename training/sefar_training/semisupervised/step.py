@@ -14,8 +14,9 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from ..config import Method, Perturbation, SemiConfig
+from ..data import InputViews
 from ..loop import Batch, Metrics
-from ..model import FrameNormalizer, SefarModel
+from ..model import FrameNormalizer, PoseNormalizer, SefarModel
 from .losses import mixing_loss, pseudo_label_loss, ramp
 from .mixing import draw_mix, mix_targets, mix_tokens
 from .perturbation import perturb
@@ -52,7 +53,7 @@ class ClassificationStep(nn.Module):
 
     Args:
         student: the model to train.
-        normalizer: turns uint8 frames into the model's input.
+        normalizer: turns decoded frames or joints into the model's input.
         method: the training method.
         config: weights, thresholds and so on.
         perturbation: temporal perturbation of the strong view.
@@ -60,12 +61,13 @@ class ClassificationStep(nn.Module):
         unlabelled: number of unlabelled clips.
         average_from: optimiser steps after which the moving average stops being a plain copy.
         label_smoothing: label smoothing of the supervised loss.
+        views: what is done to normalised inputs.
     """
 
     def __init__(
         self,
         student: SefarModel,
-        normalizer: FrameNormalizer,
+        normalizer: FrameNormalizer | PoseNormalizer,
         method: Method,
         config: SemiConfig,
         perturbation: Perturbation,
@@ -73,6 +75,7 @@ class ClassificationStep(nn.Module):
         unlabelled: int,
         average_from: int = 0,
         label_smoothing: float = 0.0,
+        views: InputViews = InputViews(),  # noqa: B008  (frozen)
     ) -> None:
         super().__init__()
         self.student = student
@@ -82,6 +85,7 @@ class ClassificationStep(nn.Module):
         self.perturbation: Perturbation = perturbation
         self.epochs = epochs
         self.label_smoothing = label_smoothing
+        self.views = views
         self.average = ModelEmaV3(
             student, decay=config.teacher_decay, use_warmup=config.teacher_warmup, update_after_step=average_from
         )
@@ -94,21 +98,22 @@ class ClassificationStep(nn.Module):
         """Loss of one batch: L_sup and, from `config.start_epoch` on, ξ·(γ1·L_un + γ2·L_mix).
 
         Args:
-            batch: ``frames`` uint8 (B,F,H,W,3) and ``label`` (B,) of labelled clips; ``weak`` and ``strong``
-                uint8 (U,F,H,W,3), ``clip`` (U,) and ``hidden_label`` (U,) of unlabelled ones.
+            batch: ``inputs`` (B,…) and ``label`` (B,) of labelled clips; ``weak`` and ``strong`` (U,…), ``clip`` (U,)
+                and ``hidden_label`` (U,) of unlabelled ones. Inputs are uint8 (F,H,W,3) or float32 (F,P,J,4) per clip.
             epoch: counted from 0.
         """
-        labelled = self.normalizer(batch["frames"])
+        labelled = self.views.labelled(self.normalizer(batch["inputs"]))
         rules = self.rules
         if rules is None or epoch < self.config.start_epoch:
             return self._supervised(self.student(labelled).logits.float(), batch["label"])
 
         answer, weight = self._pseudo_labels(batch, rules)
-        strong = perturb(batch["strong"], self.student.backbone.sample_frames, self.perturbation)
+        perturbed = perturb(batch["strong"], self.student.backbone.sample_frames, self.perturbation)
+        strong = self.views.strong(self.normalizer(perturbed))
         b, u = len(labelled), len(strong)
         backbone = self.student.backbone
         # One pass for all clips of the student: larger batches are faster, and mixed clips skip the stem.
-        cls_BED, x_BFND = backbone.embed(torch.cat([labelled, self.normalizer(strong)]))
+        cls_BED, x_BFND = backbone.embed(torch.cat([labelled, strong]))
         if rules.mixes:
             mix = draw_mix(u, cls_BED.shape[1], x_BFND.shape[2], self.config.mix_alpha, x_BFND.device)
             mixed = mix_tokens(x_BFND[b:], mix, backbone.groups.element_of_frame)
@@ -141,7 +146,7 @@ class ClassificationStep(nn.Module):
         labeller: SefarModel = self.average.module if rules.teacher else self.student
         was_training = labeller.training
         labeller.eval()  # no batch statistics or stochastic depth in pseudo-labels
-        tokens = labeller.backbone(self.normalizer(batch["weak"]))
+        tokens = labeller.backbone(self.views.weak(self.normalizer(batch["weak"])))
         if rules.weighting == "regulation":
             answer = pseudo_labels(monte_carlo(labeller.head, tokens, self.config.mc_samples))
         else:

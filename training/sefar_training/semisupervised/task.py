@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..data import Source, StrongView, TrainingClips, UnlabelledClips, WeakView
+from ..data import Source
 from ..loop import RunError, steps_per_epoch
 from ..run_folder import FINAL, STUDENT
 from ..task import Setup, Task
@@ -16,23 +16,19 @@ def classify(setup: Setup) -> Task:
         RunError: a part of a batch holds a single unlabelled clip, and the method mixes clips.
         ListFileError, BrokenClipsError: the lists or their clips cannot be read.
     """
-    config, data = setup.config, setup.config.data
+    config, inputs = setup.config, setup.inputs
     mixes = config.uses_unlabelled and RULES[config.method].mixes
     if mixes and config.semi.batch_size == setup.parts:
         raise RunError(
             "the method mixes unlabelled clips, but each part of a batch has only one; raise semi.batch_size"
         )
-    sampling = config.model.sampling
-    weak = WeakView(config.model.size, config.scale, data.flip)
-    labelled = TrainingClips(setup.open_store(data.train), sampling, weak, config.seed)
-    sources = [Source(labelled, config.optim.batch_size)]
-    if config.uses_unlabelled and data.unlabel is not None:
-        store = setup.open_store(data.unlabel)
-        unlabelled = UnlabelledClips(store, sampling, StrongView(weak, data.strong), config.seed)
+    sources = [Source(inputs.labelled(config.data.train), config.optim.batch_size)]
+    if config.uses_unlabelled and config.data.unlabel is not None:
+        unlabelled = inputs.unlabelled(config.data.unlabel)
         sources.append(Source(unlabelled, config.semi.batch_size, config.semi.start_epoch))
     step = ClassificationStep(
         setup.model,
-        setup.normalizer,
+        inputs.normalizer,
         config.method,
         config.semi,
         config.perturbation,
@@ -40,5 +36,6 @@ def classify(setup: Setup) -> Task:
         len(sources[-1]),
         0 if config.semi.teacher_warmup else config.semi.start_epoch * steps_per_epoch(sources, config.optim),
         config.regularization.label_smoothing,
+        inputs.views,
     )
     return Task(step, sources, {FINAL: step.average.module, STUDENT: setup.model}, classifies=True)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from sefar_serve.errors import SefarError
 
-from ..data import Source, TrainingClips, WeakView
+from ..data import Source, TrainingClips
+from ..inputs import FrameInputs
 from ..loop import Batch, Metrics
 from ..model import FrameNormalizer, SefarModel
 from ..recipe import RecipeError
@@ -62,7 +63,7 @@ class PretextStep(nn.Module):
 
     def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, Metrics]:
         """Loss of one batch, and the share of the poses' variance that the predictions explain (1 is perfect)."""
-        predicted = self.regressor(self.normalizer(batch["frames"])).float()
+        predicted = self.regressor(self.normalizer(batch["inputs"])).float()
         pose = batch["pose"].float()
         loss = F.smooth_l1_loss(predicted, pose, beta=0.1)
         error = (predicted - pose).square().mean(dim=(0, 1)).sum()
@@ -77,22 +78,24 @@ def pose_pretext(setup: Setup) -> Task:
     """Set up the task `pretext`: regress the poses in `data.poses` from the frames of the training clips.
 
     Raises:
-        RecipeError: the recipe has no file of poses.
+        RecipeError: the recipe has no file of poses, or its stream is not ``rgb``.
         PoseFileError: that file lacks a clip or a column.
         ListFileError, BrokenClipsError: the list or its clips cannot be read.
     """
     config, data = setup.config, setup.config.data
     if data.poses is None:
         raise RecipeError("task pretext needs data.poses, the file of pose targets")
-    store = setup.open_store(data.train)
+    inputs = setup.inputs
+    if not isinstance(inputs, FrameInputs):
+        raise RecipeError(f"task pretext learns from frames; set model.stream to rgb, not {config.model.stream}")
+    store = inputs.open(data.train)
     poses = read_poses(data.root / data.poses, config.pretext.targets)
     without = next((entry.name for entry in store.entries if entry.name not in poses), None)
     if without is not None:
         raise PoseFileError(f"{data.root / data.poses} has no pose for {without} of {data.train}")
-    weak = WeakView(config.model.size, config.scale, data.flip)
-    clips = TrainingClips(store, config.model.sampling, weak, config.seed, poses)
+    clips = TrainingClips(store, config.model.sampling, inputs.weak, config.seed, poses)
     targets = next(iter(poses.values())).shape[1]
-    step = PretextStep(PoseRegressor(setup.model, targets), setup.normalizer)
+    step = PretextStep(PoseRegressor(setup.model, targets), inputs.normalizer)
     return Task(step, [Source(clips, config.optim.batch_size)], {FINAL: setup.model}, classifies=False)
 
 

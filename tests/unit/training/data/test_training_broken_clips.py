@@ -107,7 +107,7 @@ def test_samples_of_damaged_clips_do_not_depend_on_workers_or_cache(broken: list
     runs = []
     for workers, cache_gb in [(0, 0), (2, 0), (0, 1), (2, 1), (0, 0.0003)]:
         frames = store(broken, cache_gb=cache_gb, max_broken=20)
-        runs.append([(b["index"].item(), b["frames"]) for b in loader(frames, workers, sampling)])
+        runs.append([(b["index"].item(), b["inputs"]) for b in loader(frames, workers, sampling)])
     for run in runs[1:]:
         for (index, frames), (first_index, first_frames) in zip(run, runs[0], strict=True):
             assert index == first_index

@@ -27,11 +27,11 @@ def clips(entries: list[ListEntry], *, cache_gb: float = 0.0, max_broken: int = 
 
 def test_sample_is_what_the_model_takes(entries) -> None:
     sample = clips(entries)[0, 2]
-    assert sample["frames"].shape == (8, 32, 32, 3)
-    assert str(sample["frames"].dtype) == "torch.uint8"
+    assert sample["inputs"].shape == (8, 32, 32, 3)
+    assert str(sample["inputs"].dtype) == "torch.uint8"
     assert (sample["label"], sample["index"]) == (2, 2)
     # Time runs forward inside every element.
-    brightness = sample["frames"].float().mean(dim=(1, 2, 3))
+    brightness = sample["inputs"].float().mean(dim=(1, 2, 3))
     for element in ([0, 1], [2, 3], [4, 5, 6, 7]):
         assert (brightness[element].diff() > 0).all()
 
@@ -40,16 +40,16 @@ def test_same_key_same_sample_with_and_without_cache(entries) -> None:
     fresh, cached = clips(entries), clips(entries, cache_gb=1)
     cached.store.fill(progress=False)
     for key in [(0, 0), (0, 1), (5, 1)]:
-        assert (fresh[key]["frames"] == cached[key]["frames"]).all()
-        assert (cached[key]["frames"] == cached[key]["frames"]).all()
+        assert (fresh[key]["inputs"] == cached[key]["inputs"]).all()
+        assert (cached[key]["inputs"] == cached[key]["inputs"]).all()
 
 
 def test_epochs_clips_and_seeds_draw_differently(entries) -> None:
     data = clips(entries)
     other = TrainingClips(data.store, SAMPLING, VIEW, seed=1)
-    first = data[0, 0]["frames"]
-    assert not (first == data[1, 0]["frames"]).all()
-    assert not (first == other[0, 0]["frames"]).all()
+    first = data[0, 0]["inputs"]
+    assert not (first == data[1, 0]["inputs"]).all()
+    assert not (first == other[0, 0]["inputs"]).all()
 
 
 def test_cache_stops_at_its_limit(entries, caplog: pytest.LogCaptureFixture) -> None:
@@ -86,7 +86,7 @@ def test_all_clips_broken_stops_even_with_a_high_limit(entries) -> None:
 def test_poses_follow_their_frames(entries) -> None:
     poses = {e.name: np.arange(24, dtype=np.float32)[:, None] for e in entries}
     sample = clips(entries, poses=poses)[0, 1]
-    brightness = sample["frames"].float().mean(dim=(1, 2, 3))
+    brightness = sample["inputs"].float().mean(dim=(1, 2, 3))
     order = sample["pose"][:, 0].argsort()
     assert sample["pose"].shape == (8, 1)
     assert (brightness[order].diff() > 0).all()
@@ -97,15 +97,15 @@ def test_evaluation_sees_exactly_what_is_served(entries) -> None:
     for cache_gb in (0.0, 1.0):
         data = EvaluationClips(entries, SAMPLING, 40, 32, cache_gb)
         for _ in range(2):
-            assert (data[1]["frames"].numpy() == served).all()
+            assert (data[1]["inputs"].numpy() == served).all()
 
 
 def test_evaluation_keeps_no_more_than_its_limit(entries) -> None:
     one = load_clip(entries[0].path, SAMPLING, resize=40, size=32).frames.nbytes
     data = EvaluationClips(entries, SAMPLING, 40, 32, cache_gb=1.5 * one / 1e9)
-    first, second = data[0]["frames"], data[1]["frames"]
-    assert data[0]["frames"] is first
-    assert data[1]["frames"] is not second
+    first, second = data[0]["inputs"], data[1]["inputs"]
+    assert data[0]["inputs"] is first
+    assert data[1]["inputs"] is not second
 
 
 def test_evaluation_skips_no_clip(entries) -> None:

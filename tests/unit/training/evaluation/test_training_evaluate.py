@@ -248,7 +248,7 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> list[ListEntry]:
 
 
 def test_views_of_a_clip(entries: list[ListEntry]) -> None:
-    frames = MultiViewClips(entries, SAMPLING, 48, 40, Views(3, 3))[2]["frames"].numpy()
+    frames = MultiViewClips(entries, SAMPLING, 48, 40, Views(3, 3))[2]["inputs"].numpy()
     assert frames.shape == (9, 8, 40, 40, 3)
     served = load_clip(entries[2].path, SAMPLING, resize=48, size=40).frames
     assert (frames[4] == served).all()  # the middle view's central square
@@ -281,7 +281,7 @@ def test_batches_and_threads_change_nothing(entries: list[ListEntry], views: Vie
 
 
 def test_many_views_are_the_mean_of_each_alone(entries: list[ListEntry]) -> None:
-    frames = np.stack([MultiViewClips(entries, SAMPLING, 48, 40, Views(2))[i]["frames"].numpy() for i in range(6)])
+    frames = np.stack([MultiViewClips(entries, SAMPLING, 48, 40, Views(2))[i]["inputs"].numpy() for i in range(6)])
     alone = [by_brightness(frames[:, k]) for k in range(2)]
     probabilities = np.mean([softmax(found.logits) for found in alone], axis=0)
     mc_logits = np.log(np.mean([softmax(found.mc_logits) for found in alone], axis=0))

@@ -115,7 +115,7 @@ def test_computes_what_the_release_computes(shared_data: Path) -> None:
     folder = shared_data / "official"
     weights = torch.load(folder / "tiny_2_2_4.pyth", weights_only=True)["model_state"]
     expected = np.load(folder / "tiny_2_2_4.npz")
-    backbone = TimeSformer(FRAMES, size=224, patch=16, dim=48, depth=2, heads=3)
+    backbone = TimeSformer(FRAMES, create_stem("patch", 224, 16, 48), dim=48, depth=2, heads=3)
     model = SefarModel(backbone, FusionHead(3, 48, 7)).eval()
     model.load_state_dict({name: weights[release_name(name)] for name in model.state_dict()})
     with torch.inference_mode():

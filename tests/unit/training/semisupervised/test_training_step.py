@@ -30,7 +30,7 @@ def batch(seed: int = 0) -> dict[str, torch.Tensor]:
         return torch.randint(0, 255, (count, 8, 32, 32, 3), dtype=torch.uint8, generator=generator)
 
     return {
-        "frames": frames(4),
+        "inputs": frames(4),
         "label": torch.tensor([0, 1, 2, 3]),
         "weak": frames(6),
         "strong": frames(6),
@@ -55,13 +55,13 @@ def model(small_model) -> SefarModel:
 @pytest.mark.parametrize("method", ["supervised", *RULES])
 def test_before_start_epoch_the_loss_is_supervised(model: SefarModel, method: str) -> None:
     loss, metrics = make(model, method)(batch(), epoch=1)
-    logits = model(NORMALIZER(batch()["frames"])).logits
+    logits = model(NORMALIZER(batch()["inputs"])).logits
     assert loss.item() == pytest.approx(F.cross_entropy(logits, batch()["label"]).item(), rel=1e-5)
     assert set(metrics) == {"loss_sup", "accuracy"}
 
 
 def test_supervised_ignores_unlabelled_clips(model: SefarModel) -> None:
-    labelled = {key: batch()[key] for key in ("frames", "label")}
+    labelled = {key: batch()[key] for key in ("inputs", "label")}
     late, _ = make(model, "supervised")(labelled, epoch=5)
     early, _ = make(model, "supervised")(labelled, epoch=0)
     assert late.item() == early.item()
@@ -73,7 +73,7 @@ def test_fixmatch_by_hand(model: SefarModel, epoch: int, xi: float) -> None:
     loss, metrics = make(model, "fixmatch", pseudo_weight=3.0)(given, epoch)
     weak, strong = (model(NORMALIZER(given[view])).logits for view in ("weak", "strong"))
     expected_un = F.cross_entropy(strong, weak.argmax(dim=1))
-    expected = F.cross_entropy(model(NORMALIZER(given["frames"])).logits, given["label"]) + xi * 3 * expected_un
+    expected = F.cross_entropy(model(NORMALIZER(given["inputs"])).logits, given["label"]) + xi * 3 * expected_un
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert metrics["weight"] == 1
     right = (weak.argmax(dim=1) == given["hidden_label"])[:5].float().mean()

@@ -53,7 +53,7 @@ def test_learns_the_pose_of_each_frame_and_leaves_the_head_alone(small_model) ->
     frames[:, :, 16:] = (pose[..., 1] * 255).byte()[..., None, None, None]
     optimizer = torch.optim.AdamW(regressor.parameters(), 3e-3)
     for _ in range(150):
-        loss, metrics = step({"frames": frames, "pose": pose}, epoch=0)
+        loss, metrics = step({"inputs": frames, "pose": pose}, epoch=0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,0 +1,185 @@
+"""The joints of clips on disk: estimated once, one file a clip, shared by all runs on these clips."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sefar_serve.atomic import atomic_file
+from sefar_serve.clip import ClipError
+from sefar_serve.errors import SefarError
+from sefar_serve.optional import needs_extra
+from sefar_serve.pose import JOINTS, Estimator, load_poses
+from sefar_serve.sampling import Sampling, sample_indices
+
+logger = logging.getLogger(__name__)
+
+STORED = Sampling((48,))
+"""The frames whose joints are stored, at the centres of equal segments of the clip; all frames of a shorter clip."""
+
+Joints = NDArray[np.float32]
+"""(T,P,J,4), as in `sefar_serve.pose.Poses.joints`, in order of time."""
+
+
+def default_estimator() -> Estimator:
+    """MediaPipe's estimator. Its models are downloaded at first use.
+
+    Raises:
+        PoseSetupError: the models are missing and cannot be downloaded.
+        ModuleNotFoundError: the extra `pose` is not installed; the message says how to install it.
+    """
+    with needs_extra("pose"):
+        from sefar_serve.pose.litert import LiteRTEstimator
+    return LiteRTEstimator()
+
+
+class JointCacheError(SefarError, OSError):
+    """Joints cannot be stored; the message names the folder."""
+
+
+class JointCache:
+    """Estimates the joints of clips and stores them.
+
+    A clip is estimated again if its file changes (size or time of modification) or moves, and for another estimator or
+    number of persons.
+
+    Args:
+        folder: where the joints are stored; created if missing.
+        estimator: finds joints.
+        persons: number of persons P to follow.
+    """
+
+    def __init__(self, folder: Path, estimator: Estimator, persons: int = 1) -> None:
+        self.folder = folder
+        self.estimator = estimator
+        self.persons = persons
+
+    def file(self, clip: Path) -> Path:
+        """The file that holds a clip's joints.
+
+        Raises:
+            FileNotFoundError: the clip does not exist.
+        """
+        about = clip.stat()
+        key = [str(clip.resolve()), about.st_size, about.st_mtime_ns]
+        key += [self.estimator.sha256, self.persons, STORED.frames, len(JOINTS)]
+        return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.npz"
+
+    def read(
+        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None
+    ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
+        """Load the joints of clips; estimate and store those that are missing. If interrupted, the next call resumes.
+
+        Processes that start together estimate each clip once.
+
+        Args:
+            clips: their files.
+            progress: show a progress bar.
+            threads: clips estimated at the same time; None for one per core.
+
+        Returns:
+            The joints of each clip, and for each clip that cannot be read the error, a `ClipError` or an `OSError`.
+
+        Raises:
+            JointCacheError: the folder cannot be written.
+        """
+        found, missing, errors = self._stored(dict.fromkeys(clips))
+        if missing:
+            with self._locked():
+                more, missing, _ = self._stored(missing)
+                found |= more
+                estimated, broken = self._estimate(missing, progress, threads or os.cpu_count() or 1)
+            found |= estimated
+            errors |= broken
+        return found, errors
+
+    def _stored(self, clips: Mapping[Path, object]) -> tuple[dict[Path, Joints], dict[Path, None], dict[Path, Exception]]:
+        """Joints that are stored, clips that are not, and clips that do not exist."""
+        found: dict[Path, Joints] = {}
+        missing: dict[Path, None] = {}
+        errors: dict[Path, Exception] = {}
+        for clip in clips:
+            try:
+                file = self.file(clip)
+            except OSError as error:
+                errors[clip] = error
+                continue
+            joints = _load(file)
+            if joints is None:
+                missing[clip] = None
+            else:
+                found[clip] = joints
+        return found, missing, errors
+
+    def _estimate(
+        self, clips: Mapping[Path, None], progress: bool, threads: int
+    ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
+        found: dict[Path, Joints] = {}
+        errors: dict[Path, Exception] = {}
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="sefar-pose")
+        try:
+            jobs = {pool.submit(self._estimate_one, clip): clip for clip in clips}
+            done = tqdm(as_completed(jobs), "finding joints", len(jobs), unit="clip", disable=not progress)
+            for job in done:
+                try:
+                    found[jobs[job]] = job.result()
+                except (ClipError, FileNotFoundError) as error:
+                    errors[jobs[job]] = error
+                except OSError as error:
+                    raise JointCacheError(
+                        f"cannot store joints in {self.folder}: {error}; set data.joints to a folder that can be written"
+                    ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return found, errors
+
+    def _estimate_one(self, clip: Path) -> Joints:
+        found = load_poses(clip, self.estimator, STORED, persons=self.persons)
+        joints = found.poses.joints
+        if found.frame_count < STORED.frames:
+            _, first = np.unique(sample_indices(found.frame_count, STORED), return_index=True)
+            joints = joints[first]
+        with atomic_file(self.file(clip)) as new, new.open("wb") as stream:
+            np.savez(stream, joints=joints, clip=np.array(str(clip)))
+        return joints
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the folder's lock between processes; wait for it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise JointCacheError(
+                f"cannot store joints in {self.folder}: {error}; set data.joints to a folder that can be written"
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _load(file: Path) -> Joints | None:
+    """Load stored joints; None if there are none, or the file is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            joints: Joints = arrays["joints"]
+            return joints
+    except FileNotFoundError:
+        return None
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
+        logger.warning("%s is damaged; its clip's joints are estimated again", file)
+        return None
