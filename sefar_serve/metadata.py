@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -38,6 +39,33 @@ class TensorSpec(NamedTuple):
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+
+
+OF_FRAMES = {"resize", "size", "mean", "std"}
+"""Fields of a description that only models that see frames need."""
+
+OF_JOINTS = {"stream", "joints", "persons", "estimator", "estimator_sha256", "pose_weight"}
+"""Fields of a description that only models that see joints need."""
+
+ALIGNMENT = 64
+"""Bytes; tensors in shared memory start at multiples of it."""
+
+
+def memory_layout(specs: Mapping[str, TensorSpec]) -> tuple[dict[str, int], int]:
+    """Place tensors one after another in memory.
+
+    Args:
+        specs: the tensors, in order.
+
+    Returns:
+        The offset of each in bytes, a multiple of `ALIGNMENT`, and the size of all in bytes, a multiple of it as well.
+    """
+    offsets, end = {}, 0
+    for name, spec in specs.items():
+        offsets[name] = end
+        end += prod(spec.shape) * spec.dtype.itemsize
+        end += -end % ALIGNMENT
+    return offsets, end
 
 
 class PixelSizes(NamedTuple):
@@ -165,6 +193,11 @@ class ModelMetadata(BaseModel):
         return {name: np.zeros((clips, *spec.shape), spec.dtype) for name, spec in self.inputs.items()}
 
     @property
+    def zero_clip(self) -> dict[str, NDArray[Any]]:
+        """The same for one clip, without the batch axis."""
+        return {name: values[0] for name, values in self.zeros(1).items()}
+
+    @property
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each output for one clip, without the batch axis, in the order of `OUTPUT_NAMES`."""
         classes = len(self.labels)
@@ -176,9 +209,19 @@ class ModelMetadata(BaseModel):
         )
         return dict(zip(OUTPUT_NAMES, shapes, strict=True))
 
+    @property
+    def tensors(self) -> dict[str, TensorSpec]:
+        """Dtype and shape of each input and output for one clip, the inputs first."""
+        number = np.dtype(np.float32)
+        return self.inputs | {name: TensorSpec(number, shape) for name, shape in self.output_shapes.items()}
+
     def to_props(self) -> dict[str, str]:
-        """The ONNX ``metadata_props`` entries: one JSON value per key."""
-        return {PREFIX + key: json.dumps(value) for key, value in self.model_dump(mode="json").items()}
+        """The ONNX ``metadata_props`` entries: one JSON value per key, only for what the model sees."""
+        # A description without a stream is one of pictures, so versions exported before there were streams share a
+        # Triton repository with later ones.
+        unused = (set() if self.sees_frames else OF_FRAMES) | (set() if self.sees_joints else OF_JOINTS)
+        fields = self.model_dump(mode="json", exclude=unused)
+        return {PREFIX + key: json.dumps(value) for key, value in fields.items()}
 
     @classmethod
     def from_props(cls, props: Mapping[str, str], source: str) -> ModelMetadata:

@@ -15,6 +15,7 @@ from sefar_serve.clip.errors import (
 from sefar_serve.clip.limits import ClipLimits
 from sefar_serve.clip.load import Clip, load_clip, load_windows, span_indices
 from sefar_serve.clip.picture import central_square
+from sefar_serve.clip.sampled import Sampled
 from sefar_serve.clip.source import VideoSource
 from sefar_serve.clip.video import Frames, Video
 from sefar_serve.sampling import Layout, Sampling, interleaved_segments, sample_indices
@@ -30,6 +31,7 @@ __all__ = [
     "Layout",
     "NoVideoStreamError",
     "NotAVideoError",
+    "Sampled",
     "Sampling",
     "UndecodableVideoError",
     "Video",

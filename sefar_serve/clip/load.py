@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,41 +11,24 @@ from numpy.typing import NDArray
 
 from sefar_serve.clip.errors import ClipLimitError, ClipSpanError
 from sefar_serve.clip.limits import ClipLimits
+from sefar_serve.clip.sampled import Sampled
 from sefar_serve.clip.source import VideoSource
-from sefar_serve.clip.video import Frames, Video
+from sefar_serve.clip.video import Video
 from sefar_serve.sampling import Sampling, sample_indices
 
 SLACK = 1e-6
 """Tolerance in seconds when a frame's time is compared with a bound."""
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A sampled clip, and where its frames came from.
+@dataclass(frozen=True, kw_only=True)
+class Clip(Sampled):
+    """The pixels of a sampled clip, and where its frames came from.
 
     Attributes:
         frames: uint8 (F,size,size,3), RGB, in element order: [fine_1 | … | fine_M | context].
-        indices: int64 (F,), frame numbers in the whole video.
-        times: float64 (F,), seconds since the video's first frame.
-        frame_count: number of frames in the span that was sampled.
-        duration: length of the whole video, seconds.
-        width: width of the upright video, pixels.
-        height: height of the upright video, pixels.
-        stream_index: index of the stream in its container.
-        corrupt: numbers of sampled frames that the decoder flagged as damaged.
-        warnings: to be shown to the user with the answer.
     """
 
     frames: NDArray[np.uint8]
-    indices: NDArray[np.int64]
-    times: NDArray[np.float64]
-    frame_count: int
-    duration: float
-    width: int
-    height: int
-    stream_index: int
-    corrupt: tuple[int, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def load_clip(
@@ -84,8 +68,7 @@ def load_clip(
     with Video(source, name=name, limits=limits, threads=threads) as video:
         span = span_indices(video, start, end)
         indices = span[0] + sample_indices(span[1] - span[0], sampling, rng)
-        frames = video.read(indices, resize, square=size, within=segments_of(indices, span, sampling.frames))
-        return _clip(video, frames, span)
+        return read_clips(video, [span], [indices], resize=resize, size=size)[0]
 
 
 def load_windows(
@@ -130,17 +113,34 @@ def load_windows(
         ClipError: a subclass of it; `ClipLimitError` for too many windows suggests a stride that fits.
     """
     with Video(source, name=name, limits=limits, threads=threads) as video:
-        span_indices(video, start, end)  # checks the span before it is split into windows
-        low = start if start is not None else 0.0
-        high = min(end, video.duration) if end is not None else video.duration
-        times = _windows(video.name, low, high, window, stride, max_windows)
+        times = window_times(video, window, stride, max_windows, start, end)
         spans = [span_indices(video, *bounds) for bounds in times]
         chosen = [a + sample_indices(b - a, sampling, rng) for a, b in spans]
-        within = [segments_of(i, span, sampling.frames) for i, span in zip(chosen, spans, strict=True)]
-        frames = video.read(np.concatenate(chosen), resize, square=size, within=np.concatenate(within))
-        count = sampling.frames
-        clips = [_clip(video, frames, span, slice(i * count, (i + 1) * count)) for i, span in enumerate(spans)]
-        return times, clips
+        return times, read_clips(video, spans, chosen, resize=resize, size=size)
+
+
+def read_clips(
+    video: Video, spans: Sequence[tuple[int, int]], chosen: Sequence[NDArray[np.int64]], *, resize: int, size: int
+) -> list[Clip]:
+    """Read the clips of spans of an open video; no frame is decoded twice.
+
+    Args:
+        video: an open video.
+        spans: (first, past) of each.
+        chosen: for each, int64 (F,), the frames of its clip.
+        resize: see `load_clip`.
+        size: see `load_clip`.
+
+    Raises:
+        ClipError: a subclass of it, if frames do not decode or are too large.
+    """
+    within = [segments_of(indices, span, len(indices)) for indices, span in zip(chosen, spans, strict=True)]
+    frames = video.read(np.concatenate(chosen), resize, square=size, within=np.concatenate(within))
+    ends = np.cumsum([len(indices) for indices in chosen]).tolist()
+    parts = [slice(end - len(indices), end) for end, indices in zip(ends, chosen, strict=True)]
+    return [
+        Clip.of(video, frames, span, part, frames=frames.pixels[part]) for span, part in zip(spans, parts, strict=True)
+    ]
 
 
 def span_indices(video: Video, start: float | None, end: float | None) -> tuple[int, int]:
@@ -173,29 +173,37 @@ def span_indices(video: Video, start: float | None, end: float | None) -> tuple[
     return first, past
 
 
-def _windows(
-    name: str, start: float, end: float, window: float, stride: float, max_windows: int
+def window_times(
+    video: Video, window: float, stride: float, max_windows: int, start: float | None, end: float | None
 ) -> list[tuple[float, float]]:
-    """The bounds of the windows, in seconds."""
+    """The bounds of sliding windows over a video, in seconds; see `load_windows`.
+
+    Raises:
+        ClipSpanError: if the span, the window or the stride is invalid.
+        ClipLimitError: if there are more than `max_windows`; suggests a stride that fits.
+    """
+    span_indices(video, start, end)  # checks the span before it is split into windows
+    low = start if start is not None else 0.0
+    high = min(end, video.duration) if end is not None else video.duration
     if not (math.isfinite(window) and math.isfinite(stride)) or window <= 0 or stride <= 0:
         raise ClipSpanError(f"window {window} s and stride {stride} s must both be positive")
-    room = end - start - window
+    room = high - low - window
     if room <= SLACK:
-        return [(start, end)]
+        return [(low, high)]
     steps = room / stride
     if steps > max_windows:  # before counting them one by one
         count = math.inf
     else:
-        starts = [start + i * stride for i in range(math.floor(steps + SLACK) + 1)]
-        bounds = [(s, min(s + window, end)) for s in starts]
-        if end - bounds[-1][1] > SLACK:
-            bounds.append((end - window, end))
+        starts = [low + i * stride for i in range(math.floor(steps + SLACK) + 1)]
+        bounds = [(s, min(s + window, high)) for s in starts]
+        if high - bounds[-1][1] > SLACK:
+            bounds.append((high - window, high))
         count = len(bounds)
     if count > max_windows:
         fitting = math.ceil(1000 * room / max(max_windows - 1, 1)) / 1000
         fix = f"use a stride of {fitting} s or more" if max_windows > 1 else "use a longer window"
         raise ClipLimitError(
-            f"{name}: windows of {window} s every {stride} s over {end - start:.3f} s exceed the limit of "
+            f"{video.name}: windows of {window} s every {stride} s over {high - low:.3f} s exceed the limit of "
             f"{max_windows} windows; {fix}"
         )
     return bounds
@@ -218,19 +226,3 @@ def segments_of(indices: NDArray[np.int64], span: tuple[int, int], count: int) -
     low = -(-segment * length // count)
     high = -(-(segment + 1) * length // count)
     return first + np.stack([low, high], axis=1)
-
-
-def _clip(video: Video, frames: Frames, span: tuple[int, int], part: slice = slice(None)) -> Clip:
-    indices = frames.indices[part]
-    return Clip(
-        frames=frames.pixels[part],
-        indices=indices,
-        times=frames.times[part],
-        frame_count=span[1] - span[0],
-        duration=video.duration,
-        width=video.width,
-        height=video.height,
-        stream_index=video.stream_index,
-        corrupt=tuple(n for n in frames.corrupt if n in indices),
-        warnings=(*video.warnings, *frames.warnings),
-    )

@@ -1,16 +1,19 @@
-"""The interface to the models, wherever they run: sampled clips in, predictions out."""
+"""The interface to the models, wherever they run: the inputs of a clip in, predictions out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sefar_serve.engine.errors import InferenceError, ModelNotFoundError
 from sefar_serve.metadata import ModelMetadata
+
+Inputs = Mapping[str, NDArray[Any]]
+"""Inputs of a graph by name; dtypes and shapes of one clip are in `ModelMetadata.inputs`."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,11 @@ class Model(Protocol):
     def metadata(self) -> ModelMetadata:
         """The model's description."""
 
-    async def infer(self, frames: NDArray[np.uint8]) -> Prediction:
+    async def infer(self, inputs: Inputs) -> Prediction:
         """Run the model on one clip.
 
         Args:
-            frames: uint8 (F, H, W, 3) RGB in element order, of shape `ModelMetadata.frames_shape`.
+            inputs: without the batch axis, as in `ModelMetadata.inputs`, e.g. ``frames`` uint8 (F,H,W,3).
 
         Raises:
             EngineOverloadedError: the queue is full; nothing was started.
@@ -114,16 +117,31 @@ class Engine(Protocol):
         """
 
 
-def check_frames(frames: NDArray[np.uint8], metadata: ModelMetadata) -> None:
-    """Check that frames have the shape and dtype that the model takes.
+def check_inputs(inputs: Inputs, metadata: ModelMetadata) -> None:
+    """Check that a clip has the inputs that the model takes, in the right shapes and dtypes.
 
     Raises:
-        InferenceError: if shape or dtype is wrong.
+        InferenceError: an input is missing, unknown, or has another shape or dtype.
     """
-    if frames.shape != metadata.frames_shape or frames.dtype != np.uint8:
+    expected = metadata.inputs
+    if inputs.keys() != expected.keys():
         raise InferenceError(
-            f"the model takes frames of uint8 {metadata.frames_shape}, but got {frames.dtype} {frames.shape}"
+            f"the model takes {' and '.join(expected)}, but got {' and '.join(inputs) or 'nothing'}; "
+            "see `ModelMetadata.inputs`"
         )
+    for name, (dtype, shape) in expected.items():
+        found = inputs[name]
+        if found.shape != shape or found.dtype != dtype:
+            raise InferenceError(f"the model takes {name} of {dtype} {shape}, but got {found.dtype} {found.shape}")
+
+
+def batch_of(clips: Sequence[Inputs]) -> dict[str, NDArray[Any]]:
+    """Stack the inputs of B clips of one model along a new first axis.
+
+    Args:
+        clips: at least one.
+    """
+    return {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
 
 
 def check_name(name: str | None, metadata: ModelMetadata) -> None:

@@ -16,20 +16,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sefar_serve.engine.base import Outputs, Prediction
+from sefar_serve.engine.base import Inputs, Outputs, Prediction, batch_of
 from sefar_serve.engine.errors import EngineOverloadedError, EngineUnavailableError, InferenceError
 
 log = logging.getLogger(__name__)
 
-RunBatch = Callable[[NDArray[np.uint8]], Outputs]
+RunBatch = Callable[[Inputs], Outputs]
 
 
-@dataclass(eq=False)  # compared by identity: two requests may carry equal frames
+@dataclass(eq=False)  # compared by identity: two requests may carry equal clips
 class _Waiting:
-    frames: NDArray[np.uint8]
+    inputs: Inputs
     future: asyncio.Future[Prediction]
     since: float = field(default_factory=time.perf_counter)
 
@@ -38,7 +35,7 @@ class MicroBatcher:
     """Batches calls of one blocking function.
 
     Args:
-        run: takes uint8 (B, F, H, W, 3), returns `Outputs`; called from one worker thread.
+        run: takes the inputs of B clips, each with a batch axis, and returns `Outputs`; called from one worker thread.
         version: version of the weights behind `run`.
         max_batch: maximum number of clips in one call, at least 1.
         max_wait: seconds that the first clip of a batch waits for others, at least 0.
@@ -76,7 +73,7 @@ class MicroBatcher:
         """Start taking clips; call from a running event loop."""
         self._loop = asyncio.create_task(self._serve(), name="sefar-batcher")
 
-    async def submit(self, frames: NDArray[np.uint8]) -> Prediction:
+    async def submit(self, inputs: Inputs) -> Prediction:
         """Queue one clip and wait for its prediction; cancelling the caller removes the clip from the queue.
 
         Raises:
@@ -92,7 +89,7 @@ class MicroBatcher:
                 f"{len(self._waiting)} clips are already waiting for the model; try again later",
                 retry_after=max(1, round(batches * self._batch_seconds)),
             )
-        item = _Waiting(frames, asyncio.get_running_loop().create_future())
+        item = _Waiting(inputs, asyncio.get_running_loop().create_future())
         self._waiting.append(item)
         self._arrived.set()
         try:
@@ -136,7 +133,7 @@ class MicroBatcher:
     async def _answer(self, batch: list[_Waiting]) -> None:
         started = time.perf_counter()
         try:
-            stacked = np.stack([item.frames for item in batch])
+            stacked = batch_of([item.inputs for item in batch])
             outputs = await asyncio.get_running_loop().run_in_executor(self._worker, self._run, stacked)
         # Whatever the model raises fails the clips of this batch, never this task: if the task ended,
         # every later request would hang while the process looks healthy.

@@ -1,7 +1,7 @@
 """An engine without a model, for tests of everything around one and for trying out a client.
 
-Its answers depend on the frames alone, so a test can predict them: the mean red level of the
-clip, from 0 to 255, selects the class.
+Its answers depend on the inputs alone, so a test can predict them: the mean red level of the frames, from 0 to 255,
+selects the class. A model that sees only joints takes their mean visibility, from 0 to 1, instead.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sefar_serve.engine.base import Outputs, Prediction, check_name
+from sefar_serve.engine.base import Inputs, Outputs, Prediction, check_inputs, check_name
 from sefar_serve.engine.errors import EngineUnavailableError
-from sefar_serve.metadata import ModelMetadata
+from sefar_serve.metadata import FRAMES, POSES, ModelMetadata
 
 FAKE_METADATA = ModelMetadata(
     name="fake",
@@ -81,9 +80,10 @@ class FakeEngine:
         """Stop being ready."""
         self.started = False
 
-    async def infer(self, frames: NDArray[np.uint8]) -> Prediction:
-        """Answer from the mean red level of the clip."""
+    async def infer(self, inputs: Inputs) -> Prediction:
+        """Answer from the mean red level or the mean visibility of the clip."""
         await self.check()
+        check_inputs(inputs, self._metadata)
         self.calls += 1
         self.running += 1
         try:
@@ -92,7 +92,8 @@ class FakeEngine:
             self.running -= 1
         meta = self._metadata
         classes = len(meta.labels)
-        chosen = min(int(frames[..., 0].mean() / 256 * classes), classes - 1)
+        share = inputs[FRAMES][..., 0].mean() / 256 if meta.sees_frames else inputs[POSES][..., 3].mean()
+        chosen = min(int(share * classes), classes - 1)
         logits = np.zeros(classes, np.float32)
         logits[chosen] = 5.0
         outputs = Outputs(

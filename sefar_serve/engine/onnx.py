@@ -10,16 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
-from sefar_serve.engine.base import Outputs, Prediction, check_frames, check_name
+from sefar_serve.engine.base import Inputs, Outputs, Prediction, check_inputs, check_name
 from sefar_serve.engine.batcher import MicroBatcher
 from sefar_serve.engine.errors import EngineUnavailableError, ModelLoadError
 from sefar_serve.metadata import OUTPUT_NAMES, MetadataError, ModelMetadata
 
 Device = Literal["auto", "cpu", "cuda"]
 
-_TENSOR_TYPES = {"frames": "tensor(uint8)"} | dict.fromkeys(OUTPUT_NAMES, "tensor(float)")
+_TENSOR_TYPES = {np.dtype(np.uint8): "tensor(uint8)", np.dtype(np.float32): "tensor(float)"}
 
 
 class OnnxModel:
@@ -59,31 +58,37 @@ class OnnxModel:
         """The ONNX Runtime execution provider in use, e.g. ``CPUExecutionProvider``."""
         return str(self._session.get_providers()[0])
 
-    def run(self, frames_BFHWC: NDArray[np.uint8]) -> Outputs:
+    def run(self, inputs: Inputs) -> Outputs:
         """Run a batch.
 
         Args:
-            frames_BFHWC: uint8 (B, F, H, W, 3) RGB in element order.
+            inputs: as in `ModelMetadata.inputs` with a batch axis in front, e.g. ``frames`` uint8 (B,F,H,W,3).
         """
-        return Outputs(*self._session.run(list(OUTPUT_NAMES), {"frames": frames_BFHWC}))
+        return Outputs(*self._session.run(list(OUTPUT_NAMES), dict(inputs)))
 
     def warm_up(self, batch: int = 1) -> None:
-        """Run one batch of black frames, so that the first request does not wait for memory allocation."""
-        self.run(np.zeros((batch, *self.metadata.frames_shape), np.uint8))
+        """Run one batch of zeros, so that the first request does not wait for memory allocation."""
+        self.run(self.metadata.zeros(batch))
 
     def _check_interface(self) -> None:
-        expected = {"frames": self.metadata.frames_shape, **self.metadata.output_shapes}
         found = {node.name: node for node in [*self._session.get_inputs(), *self._session.get_outputs()]}
-        for name, shape in expected.items():
+        for name, (dtype, shape) in self.metadata.tensors.items():
             if name not in found:
                 raise ModelLoadError(f"{self.path} has no tensor {name!r}; export the model again with `sefar export`")
             dims, kind = tuple(found[name].shape), found[name].type
-            if dims[1:] != shape or kind != _TENSOR_TYPES[name]:
+            if dims[1:] != shape or kind != _TENSOR_TYPES[dtype]:
                 raise ModelLoadError(
                     f"{self.path}: tensor {name!r} is {kind} {dims}, but the file's metadata says "
-                    f"{_TENSOR_TYPES[name]} ('batch', {', '.join(map(str, shape))}); "
+                    f"{_TENSOR_TYPES[dtype]} ('batch', {', '.join(map(str, shape))}); "
                     "export the model again with `sefar export`"
                 )
+        unknown = sorted({node.name for node in self._session.get_inputs()} - self.metadata.inputs.keys())
+        if unknown:
+            raise ModelLoadError(
+                f"{self.path} takes {unknown[0]!r}, but the file's metadata says that a model with the stream "
+                f"{self.metadata.stream!r} takes only {' and '.join(self.metadata.inputs)}; "
+                "export the model again with `sefar export`"
+            )
 
 
 def _providers(device: Device) -> list[Any]:
@@ -156,10 +161,10 @@ class OnnxEngine:
         """Finish accepted clips, then stop."""
         await self._batcher.close()
 
-    async def infer(self, frames: NDArray[np.uint8]) -> Prediction:
+    async def infer(self, inputs: Inputs) -> Prediction:
         """Run the model on one clip; see `Model.infer`."""
-        check_frames(frames, self.metadata)
-        prediction = await self._batcher.submit(frames)
+        check_inputs(inputs, self.metadata)
+        prediction = await self._batcher.submit(inputs)
         self._last_success = time.monotonic()
         return prediction
 
@@ -168,4 +173,4 @@ class OnnxEngine:
         if not self._batcher.alive:
             raise EngineUnavailableError("the engine is not running")
         if time.monotonic() - self._last_success > self._fresh_for:
-            await self.infer(np.zeros(self.metadata.frames_shape, np.uint8))
+            await self.infer(self.metadata.zero_clip)

@@ -6,10 +6,7 @@ import asyncio
 import logging
 import time
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sefar_serve.engine.base import Model, Prediction
+from sefar_serve.engine.base import Inputs, Model, Prediction
 from sefar_serve.engine.errors import EngineError
 from sefar_serve.metadata import ModelMetadata
 
@@ -36,13 +33,13 @@ class PatientModel:
         """The model's description."""
         return self._model.metadata
 
-    async def infer(self, frames: NDArray[np.uint8]) -> Prediction:
+    async def infer(self, inputs: Inputs) -> Prediction:
         """Run the model on one clip; see `Model.infer`."""
         async with self._slots:
             until = time.monotonic() + PATIENCE
             while True:
                 try:
-                    return await self._model.infer(frames)
+                    return await self._model.infer(inputs)
                 except EngineError as error:
                     if error.retry_after is None or time.monotonic() > until:
                         raise

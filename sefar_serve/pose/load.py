@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sefar_serve.clip.limits import ClipLimits
 from sefar_serve.clip.load import segments_of, span_indices
+from sefar_serve.clip.sampled import Sampled
 from sefar_serve.clip.source import VideoSource
 from sefar_serve.clip.video import Video
 from sefar_serve.pose.estimator import Estimator
@@ -28,33 +29,15 @@ DARK = 40
 """A frame is dark if 95 % of its pixels are darker than this, of 255."""
 
 
-@dataclass(frozen=True)
-class PoseClip:
-    """The poses of a clip, and where its frames came from; the counterpart of `sefar_serve.clip.Clip`.
+@dataclass(frozen=True, kw_only=True)
+class PoseClip(Sampled):
+    """The poses of a sampled clip, and where its frames came from; the counterpart of `sefar_serve.clip.Clip`.
 
     Attributes:
-        poses: of the F frames, in element order.
-        indices: int64 (F,), frame numbers in the whole video.
-        times: float64 (F,), seconds since the video's first frame.
-        frame_count: frames of the span that was sampled.
-        duration: seconds, of the whole video.
-        width: of the video, upright, pixels.
-        height: of the video, upright, pixels.
-        stream_index: stream of the container.
-        corrupt: numbers of sampled frames which the decoder flagged as damaged.
-        warnings: of the video, and those of the poses.
+        poses: of the F frames, in element order. Their warnings are also among those of the clip.
     """
 
     poses: Poses
-    indices: NDArray[np.int64]
-    times: NDArray[np.float64]
-    frame_count: int
-    duration: float
-    width: int
-    height: int
-    stream_index: int
-    corrupt: tuple[int, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def load_poses(
@@ -89,37 +72,51 @@ def load_poses(
         ClipError: one of its types, if the video or the span cannot be used.
         ValueError: if `persons` is out of range.
     """
-    if not 1 <= persons <= MAX_PERSONS:
-        raise ValueError(f"persons is {persons}; 1 to {MAX_PERSONS} can be followed")
+    _check_persons(persons)
     with Video(source, name=name, limits=limits, threads=threads) as video:
         span = span_indices(video, start, end)
         indices = span[0] + sample_indices(span[1] - span[0], sampling, rng)
-        scale = max(min(video.width, video.height) / SHORT_SIDE, 1.0)
-        side = SHORT_SIDE if scale > 1 else None
-        # Persons are followed in order of time, each frame once; elements take them from there.
-        ordered, order = np.unique(indices, return_inverse=True)
-        frames = video.read(ordered, side, within=segments_of(ordered, span, sampling.frames))
-        tracks = Tracker(frames.pixels, frames.times, estimator).follow(persons)
-        poses = make_poses(
-            tracks,
-            frames.times,
-            order,
-            scale=video.width / frames.pixels.shape[2],
-            estimator=estimator.name,
-            estimator_sha256=estimator.sha256,
-        )
-        return PoseClip(
-            poses=poses,
-            indices=frames.indices[order],
-            times=frames.times[order],
-            frame_count=span[1] - span[0],
-            duration=video.duration,
-            width=video.width,
-            height=video.height,
-            stream_index=video.stream_index,
-            corrupt=frames.corrupt,
-            warnings=(*video.warnings, *frames.warnings, *_of_light(frames.pixels[order]), *poses.warnings),
-        )
+        return read_poses(video, span, indices, estimator, persons=persons)
+
+
+def read_poses(
+    video: Video, span: tuple[int, int], indices: NDArray[np.int64], estimator: Estimator, *, persons: int
+) -> PoseClip:
+    """Find the joints of the persons in a span of an open video.
+
+    Args:
+        video: an open video.
+        span: its frames (first, past).
+        indices: int64 (F,), the frames to look at, in element order.
+        estimator: finds persons and joints.
+        persons: how many to follow, 1 or 2.
+
+    Raises:
+        ClipError: a subclass of it, if frames do not decode or are too large.
+        ValueError: if `persons` is out of range.
+    """
+    _check_persons(persons)
+    scale = max(min(video.width, video.height) / SHORT_SIDE, 1.0)
+    side = SHORT_SIDE if scale > 1 else None
+    # Persons are followed in order of time, each frame once; elements take them from there.
+    ordered, order = np.unique(indices, return_inverse=True)
+    frames = video.read(ordered, side, within=segments_of(ordered, span, len(indices)))
+    tracks = Tracker(frames.pixels, frames.times, estimator).follow(persons)
+    poses = make_poses(
+        tracks,
+        frames.times,
+        order,
+        scale=video.width / frames.pixels.shape[2],
+        estimator=estimator.name,
+        estimator_sha256=estimator.sha256,
+    )
+    said = (*_of_light(frames.pixels[order]), *poses.warnings)
+    return PoseClip.of(video, frames, span, order, warnings=said, poses=poses)
+
+
+def _check_persons(persons: int) -> None:
+    if not 1 <= persons <= MAX_PERSONS:
+        raise ValueError(f"persons is {persons}; 1 to {MAX_PERSONS} can be followed")
 
 
 def _of_light(pixels: NDArray[np.uint8]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from sefar_serve.engine.triton.served import data_type
 from sefar_serve.metadata import PREFIX, ModelMetadata
 
 Flavour = Literal["cuda", "tensorrt", "cpu", "python"]
@@ -47,7 +48,10 @@ def model_config(metadata: ModelMetadata, name: str, flavour: Flavour) -> pb.Mod
         name=name,
         backend="python" if flavour == "python" else "onnxruntime",
         max_batch_size=_BATCH[flavour],
-        input=[pb.ModelInput(name="frames", data_type=pb.TYPE_UINT8, dims=metadata.frames_shape)],
+        input=[
+            pb.ModelInput(name=key, data_type=data_type(dtype), dims=shape)
+            for key, (dtype, shape) in metadata.inputs.items()
+        ],
         output=[
             pb.ModelOutput(name=key, data_type=pb.TYPE_FP32, dims=shape)
             for key, shape in metadata.output_shapes.items()
@@ -74,7 +78,8 @@ def model_config(metadata: ModelMetadata, name: str, flavour: Flavour) -> pb.Mod
                 name=f"{batch} black clips",
                 batch_size=batch,
                 inputs={
-                    "frames": pb.ModelWarmup.Input(data_type=pb.TYPE_UINT8, dims=metadata.frames_shape, zero_data=True)
+                    key: pb.ModelWarmup.Input(data_type=data_type(dtype), dims=shape, zero_data=True)
+                    for key, (dtype, shape) in metadata.inputs.items()
                 },
             )
             for batch in (1, _BATCH[flavour])

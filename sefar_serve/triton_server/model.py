@@ -21,17 +21,21 @@ class TritonPythonModel:
         # Otherwise idle threads spin and take cores from the threads that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        self.names = [output.name for output in self.session.get_outputs()]
+        self.inputs = [given.name for given in self.session.get_inputs()]
+        self.outputs = [output.name for output in self.session.get_outputs()]
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests from the dynamic batcher as one batch."""
-        clips = [triton.get_input_tensor_by_name(request, "frames").as_numpy() for request in requests]
-        outputs = self.session.run(self.names, {"frames": np.concatenate(clips)})
+        given = {
+            name: [triton.get_input_tensor_by_name(request, name).as_numpy() for request in requests]
+            for name in self.inputs
+        }
+        outputs = self.session.run(self.outputs, {name: np.concatenate(clips) for name, clips in given.items()})
         responses = []
         start = 0
-        for clip in clips:
-            rows = slice(start, start + len(clip))
-            tensors = [triton.Tensor(name, value[rows]) for name, value in zip(self.names, outputs, strict=True)]
+        for clips in given[self.inputs[0]]:
+            rows = slice(start, start + len(clips))
+            tensors = [triton.Tensor(name, value[rows]) for name, value in zip(self.outputs, outputs, strict=True)]
             responses.append(triton.InferenceResponse(tensors))
             start = rows.stop
         return responses

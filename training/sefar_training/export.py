@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sefar_serve.atomic import atomic_file
 from sefar_serve.errors import SefarError
-from sefar_serve.metadata import OUTPUT_NAMES, ModelMetadata
+from sefar_serve.metadata import FRAMES, OUTPUT_NAMES, ModelMetadata
 
 from .checkpoint import CheckpointInfo, load_checkpoint
 from .config import ModelConfig
@@ -165,7 +165,7 @@ def export_model(model: SefarModel, metadata: ModelMetadata, out: Path) -> Expor
     fold_temporal_projections(served.model)
     proto = _to_onnx(served, metadata)
     serialized = proto.SerializeToString()
-    differences = check_parity(serialized, reference, metadata.frames_shape)
+    differences = check_parity(serialized, reference, metadata.inputs[FRAMES].shape)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(out) as new:
         new.write_bytes(serialized)
@@ -196,7 +196,7 @@ def export_untrained(
 
 def _to_onnx(served: ServedModel, metadata: ModelMetadata) -> onnx.ModelProto:
     """Trace and optimise the graph, add the metadata, and check it."""
-    example = torch.zeros(2, *metadata.frames_shape, dtype=torch.uint8)  # a batch of 1 would become a constant
+    example = torch.zeros(2, *metadata.inputs[FRAMES].shape, dtype=torch.uint8)  # a batch of 1 would become a constant
     with warnings.catch_warnings():
         # The exporter and its dependencies warn about their own deprecated internals.
         warnings.simplefilter("ignore")
@@ -225,9 +225,7 @@ def _to_onnx(served: ServedModel, metadata: ModelMetadata) -> onnx.ModelProto:
     return proto
 
 
-def check_parity(
-    serialized: bytes, reference: ServedModel, frames_shape: tuple[int, int, int, int]
-) -> dict[str, float]:
+def check_parity(serialized: bytes, reference: ServedModel, frames_shape: tuple[int, ...]) -> dict[str, float]:
     """Compare ONNX Runtime with torch on random frames at several batch sizes.
 
     Returns:

@@ -15,12 +15,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from tritonclient.grpc.aio import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from sefar_serve.engine.base import Outputs, Prediction
+from sefar_serve.engine.base import Inputs, Outputs, Prediction
 from sefar_serve.engine.errors import (
     EngineError,
     EngineOverloadedError,
@@ -182,10 +180,10 @@ class TritonEngine:
             return
         model = self.model(None)
         with suppress(EngineOverloadedError):  # a server that says it is busy is alive
-            await self._ask(model, np.zeros(model.metadata.frames_shape, np.uint8), self._options.probe)
+            await self._ask(model, model.metadata.zero_clip, self._options.probe)
 
-    async def infer(self, model: TritonModel, frames: NDArray[np.uint8]) -> Prediction:
-        """Run a model on one clip of the right shape; see `Model.infer`."""
+    async def infer(self, model: TritonModel, inputs: Inputs) -> Prediction:
+        """Run a model on a clip's inputs in the right shapes; see `Model.infer`."""
         if self._closing:
             raise EngineUnavailableError("the engine is shutting down")
         if self._inflight >= self._options.max_inflight:
@@ -193,43 +191,43 @@ class TritonEngine:
         self._inflight += 1
         started = time.perf_counter()
         try:
-            outputs, version = await self._with_retries(model, frames, started + self._options.timeout)
+            outputs, version = await self._with_retries(model, inputs, started + self._options.timeout)
         finally:
             self._inflight -= 1
             self._idle.set()
         return Prediction(outputs, version, 0.0, time.perf_counter() - started, 1)
 
-    async def _with_retries(
-        self, model: TritonModel, frames: NDArray[np.uint8], deadline: float
-    ) -> tuple[Outputs, str]:
+    async def _with_retries(self, model: TritonModel, inputs: Inputs, deadline: float) -> tuple[Outputs, str]:
         """Run an inference, with a few retries if the connection is lost. Inferences have no side effects."""
         for pause in (*RETRY_PAUSES, None):
             self._breaker.admit()
             remaining = deadline - time.perf_counter()
             try:
-                return await self._ask(model, frames, max(remaining, 0.001))
+                return await self._ask(model, inputs, max(remaining, 0.001))
             except _ConnectionLostError:
                 if pause is None or remaining <= pause:
                     raise
             await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _ask(self, model: TritonModel, frames: NDArray[np.uint8], seconds: float) -> tuple[Outputs, str]:
+    async def _ask(self, model: TritonModel, inputs: Inputs, seconds: float) -> tuple[Outputs, str]:
         """One attempt."""
         try:
             if self._regions is None:
-                answer = await self._by_value(model, frames, seconds)
+                answer = await self._by_value(model, inputs, seconds)
             else:
-                answer = await self._regions.exchange(model, frames, seconds)
+                answer = await self._regions.exchange(model, inputs, seconds)
         except InferenceServerException as error:
             raise self._converted(error, model, seconds) from error
         self._breaker.succeeded()
         self._last_success = time.monotonic()
         return answer
 
-    async def _by_value(self, model: TritonModel, frames: NDArray[np.uint8], seconds: float) -> tuple[Outputs, str]:
-        given = InferInput("frames", [1, *frames.shape], "UINT8")
-        given.set_data_from_numpy(frames[None])
+    async def _by_value(self, model: TritonModel, inputs: Inputs, seconds: float) -> tuple[Outputs, str]:
+        given = []
+        for name, values in inputs.items():
+            given.append(InferInput(name, [1, *values.shape], np_to_triton_dtype(values.dtype)))
+            given[-1].set_data_from_numpy(values[None])
         result = await self.send(model, given, [InferRequestedOutput(name) for name in OUTPUT_NAMES], seconds)
         found = {name: result.as_numpy(name) for name in OUTPUT_NAMES}
         for name, shape in model.metadata.output_shapes.items():
@@ -242,12 +240,12 @@ class TritonEngine:
         return Outputs(**found).row(0), result.get_response().model_version
 
     async def send(
-        self, model: TritonModel, given: InferInput, wanted: list[InferRequestedOutput], seconds: float
+        self, model: TritonModel, given: list[InferInput], wanted: list[InferRequestedOutput], seconds: float
     ) -> InferResult:
         """Send one request; a caller that gives up cancels it."""
         return await self.client.infer(
             model.served,
-            [given],
+            given,
             model_version=model.metadata.version if model.bound else "",
             outputs=wanted,
             client_timeout=seconds,

@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from math import prod
 
-import numpy as np
-from numpy.typing import NDArray
 from tritonclient.grpc.aio import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from sefar_serve.engine.base import Outputs
+from sefar_serve.engine.base import Inputs, Outputs
 from sefar_serve.engine.errors import EngineOverloadedError
 from sefar_serve.engine.triton.region import Region, abandoned
 from sefar_serve.engine.triton.served import TritonModel
-from sefar_serve.metadata import ModelMetadata
+from sefar_serve.metadata import memory_layout
 
 log = logging.getLogger(__name__)
 
-Send = Callable[[TritonModel, InferInput, list[InferRequestedOutput], float], Awaitable[InferResult]]
+Send = Callable[[TritonModel, list[InferInput], list[InferRequestedOutput], float], Awaitable[InferResult]]
 
 CALL_SECONDS = 2.0
 """Timeout of calls that a healthy server answers at once."""
@@ -50,18 +49,18 @@ class RegionPool:
         self._doubtful: list[tuple[float, Region]] = []
         self._swept = False
 
-    async def exchange(self, model: TritonModel, frames: NDArray[np.uint8], seconds: float) -> tuple[Outputs, str]:
-        """Run one inference through a region."""
-        region = await self._take(_layout(model.metadata)[1], seconds)
+    async def exchange(self, model: TritonModel, inputs: Inputs, seconds: float) -> tuple[Outputs, str]:
+        """Run one inference through a region, which holds the inputs and behind them the outputs."""
+        region = await self._take(memory_layout(model.metadata.tensors)[1], seconds)
         settled = False
         try:
-            answer = await self._through(region, model, frames, seconds)
+            answer = await self._through(region, model, inputs, seconds)
             settled = True
         except InferenceServerException as error:
             if "shared memory region" in str(error.message()).lower():
                 # The server was restarted and does not know the region.
                 await self._register(region, seconds)
-                answer = await self._through(region, model, frames, seconds)
+                answer = await self._through(region, model, inputs, seconds)
                 settled = True
             else:
                 settled = status_of(error) not in ("DEADLINE_EXCEEDED", "UNAVAILABLE", "CANCELLED")
@@ -73,21 +72,20 @@ class RegionPool:
                 self._doubtful.append((time.monotonic(), region))
         return answer
 
-    async def _through(
-        self, region: Region, model: TritonModel, frames: NDArray[np.uint8], seconds: float
-    ) -> tuple[Outputs, str]:
-        places, _ = _layout(model.metadata)
-        region.write(frames)
-        given = InferInput("frames", [1, *frames.shape], "UINT8")
-        given.set_shared_memory(region.name, frames.nbytes)
-        wanted = []
-        for name, (offset, shape) in places.items():
-            output = InferRequestedOutput(name)
-            output.set_shared_memory(region.name, 4 * int(np.prod(shape)), offset)
-            wanted.append(output)
+    async def _through(self, region: Region, model: TritonModel, inputs: Inputs, seconds: float) -> tuple[Outputs, str]:
+        offsets, _ = memory_layout(model.metadata.tensors)
+        given, wanted = [], []
+        for name, values in inputs.items():
+            region.write(values, offsets[name])
+            given.append(InferInput(name, [1, *values.shape], np_to_triton_dtype(values.dtype)))
+            given[-1].set_shared_memory(region.name, values.nbytes, offsets[name])
+        shapes = model.metadata.output_shapes
+        for name, shape in shapes.items():
+            wanted.append(InferRequestedOutput(name))
+            wanted[-1].set_shared_memory(region.name, 4 * prod(shape), offsets[name])
         result = await self._send(model, given, wanted, seconds)
-        values = {name: region.read(offset, shape) for name, (offset, shape) in places.items()}
-        return Outputs(**values), result.get_response().model_version
+        found = {name: region.read(offsets[name], shape) for name, shape in shapes.items()}
+        return Outputs(**found), result.get_response().model_version
 
     async def tidy(self) -> None:
         """Remove regions whose requests can no longer be running."""
@@ -145,14 +143,3 @@ class RegionPool:
         for path in abandoned():
             await self._unregister(path.name)
             path.unlink(missing_ok=True)
-
-
-def _layout(metadata: ModelMetadata) -> tuple[dict[str, tuple[int, tuple[int, ...]]], int]:
-    """The byte offset and shape of each output in a region, after the frames; and the region's size in bytes."""
-    end = int(np.prod(metadata.frames_shape))
-    end += -end % 64
-    places = {}
-    for name, shape in metadata.output_shapes.items():
-        places[name] = (end, shape)
-        end += 4 * int(np.prod(shape))
-    return places, end

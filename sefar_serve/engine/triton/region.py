@@ -11,6 +11,7 @@ import mmap
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +49,9 @@ class Region:
             os.close(self._fd)
             raise
 
-    def write(self, values: NDArray[np.uint8]) -> None:
-        """Write an array to the start of the region."""
-        np.frombuffer(self._memory, np.uint8, values.size)[:] = values.ravel()
+    def write(self, values: NDArray[Any], offset: int = 0) -> None:
+        """Write an array at an offset in bytes."""
+        np.frombuffer(self._memory, values.dtype, values.size, offset)[:] = values.ravel()
 
     def read(self, offset: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """A copy of the float32 array at an offset in bytes."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2 as pb
+from tritonclient.utils import np_to_triton_dtype
 
-from sefar_serve.engine.base import Prediction, check_frames
+from sefar_serve.engine.base import Inputs, Prediction, check_inputs
 from sefar_serve.engine.errors import ModelLoadError
 from sefar_serve.metadata import PREFIX, MetadataError, ModelMetadata
 
-Infer = Callable[["TritonModel", NDArray[np.uint8]], Awaitable[Prediction]]
+Infer = Callable[["TritonModel", Inputs], Awaitable[Prediction]]
 
 
 class TritonModel:
@@ -42,15 +43,20 @@ class TritonModel:
         self.versions = versions
         self.bound = bound
 
-    async def infer(self, frames: NDArray[np.uint8]) -> Prediction:
+    async def infer(self, inputs: Inputs) -> Prediction:
         """Run the model on one clip; see `Model.infer`."""
-        check_frames(frames, self.metadata)
-        return await self._infer(self, frames)
+        check_inputs(inputs, self.metadata)
+        return await self._infer(self, inputs)
 
     def at(self, version: str) -> TritonModel:
         """This model bound to one version."""
         metadata = self.metadata.model_copy(update={"version": version})
         return TritonModel(self._infer, self.served, metadata, (version,), bound=True)
+
+
+def data_type(dtype: np.dtype[Any]) -> int:
+    """Triton's number for a dtype, e.g. ``TYPE_UINT8``."""
+    return int(pb.DataType.Value(f"TYPE_{np_to_triton_dtype(dtype)}"))
 
 
 def described(config: pb.ModelConfig, required: bool) -> ModelMetadata | None:
@@ -72,8 +78,7 @@ def described(config: pb.ModelConfig, required: bool) -> ModelMetadata | None:
         metadata = ModelMetadata.from_props(props | ({f"{PREFIX}version": '"0"'} if ours else {}), source)
     except MetadataError as error:
         raise ModelLoadError(f"{error}; for Triton, add --repository") from error
-    expected = {name: (pb.TYPE_FP32, shape) for name, shape in metadata.output_shapes.items()}
-    expected["frames"] = (pb.TYPE_UINT8, metadata.frames_shape)
+    expected = {name: (data_type(dtype), shape) for name, (dtype, shape) in metadata.tensors.items()}
     found = {t.name: (t.data_type, tuple(t.dims)) for t in (*config.input, *config.output)}
     for name, (kind, shape) in expected.items():
         if found.get(name) != (kind, shape):

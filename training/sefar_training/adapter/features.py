@@ -23,7 +23,7 @@ from sefar_serve.atomic import atomic_file
 from sefar_serve.clip import load_clip
 from sefar_serve.clip.load import segments_of
 from sefar_serve.engine.onnx import Device, OnnxModel
-from sefar_serve.metadata import ModelMetadata
+from sefar_serve.metadata import FRAMES, ModelMetadata
 from sefar_serve.reliability import reliabilities, softmax
 from sefar_serve.sampling import sample_indices
 
@@ -206,7 +206,7 @@ class Encoder:
             for start in range(0, len(entries), size):
                 some = range(start, min(start + size, len(entries)))
                 looks = np.stack([look for i in some for look in self._looks(entries[i], i, views)])
-                out = self._model.run(looks)
+                out = self._model.run({FRAMES: looks})
                 by_clip = (a.reshape(-1, views.count, *a.shape[1:]) for a in (out.embedding, out.tokens, out.logits))
                 parts.append((*by_clip, out.mc_logits[:: views.count]))
                 bar.update(len(some))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from sefar_serve.engine.onnx import Device, OnnxModel
-from sefar_serve.metadata import ModelMetadata
+from sefar_serve.metadata import FRAMES, ModelMetadata
 from sefar_serve.sampling import Sampling
 
 from ..checkpoint import load_checkpoint
@@ -82,7 +82,7 @@ def onnx_predictor(file: Path, device: Device = "cpu") -> tuple[Predictor, Model
     model = OnnxModel(file, device=device)
 
     def predict(frames: NDArray[np.uint8]) -> Scores:
-        out = model.run(frames)
+        out = model.run({FRAMES: frames})
         return Scores(out.logits, out.mc_logits)
 
     return predict, model.metadata
