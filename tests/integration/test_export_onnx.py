@@ -14,7 +14,15 @@ from sefar_training.checkpoint import CheckpointInfo, save_checkpoint
 from sefar_training.config import ModelConfig
 from sefar_training.data import ClassTable
 from sefar_training.evaluation import onnx_predictor, score
-from sefar_training.model import EMBEDDING_DIM, FrameNormalizer, FusionHead, SefarModel, TimeSformer, create_model, create_stem
+from sefar_training.model import (
+    EMBEDDING_DIM,
+    FrameNormalizer,
+    FusionHead,
+    SefarModel,
+    TimeSformer,
+    create_model,
+    create_stem,
+)
 
 LABELS = ("salto forward", "salto backward", "leap")
 

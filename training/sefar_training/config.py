@@ -144,7 +144,7 @@ class DataConfig(_Strict):
             nothing to the weak view. Strong views of joints are set in `joint_views`.
         strong_labelled: show labelled clips in the strong view too. With few labels, pseudo-labels need it.
         cache_gb: memory for decoded frames, per list; 0 decodes every clip in each epoch.
-        joints: folder that the joints of all clips are stored in, for the stream ``pose``; None for ``.sefar/joints`` in
+        joints: folder to store the joints of all clips in, for the stream ``pose``; None for ``.sefar/joints`` in
             `root`, where every run on these clips finds them.
         workers: processes that prepare batches; 0 prepares them in the training process.
         max_broken: training clips that may fail to decode before the run stops; each is logged by name.
@@ -279,8 +279,10 @@ class SemiConfig(_Strict):
 
 
 class JointViewsConfig(_Strict):
-    """The views of training clips of joints, made after normalisation. Each value is drawn once per clip, if not said
-    otherwise. Turns are about the axes of the normalised body: x left to right, y down, z to the back.
+    """The views of training clips of joints, made after normalisation.
+
+    Values are drawn once per clip, unless stated otherwise. The axes are those of the normalised body: x from right to
+    left, y down, z to the back.
 
     Attributes:
         scale: weak and strong view: sizes change by up to this share.

@@ -1,6 +1,6 @@
 """Export a checkpoint to the one ONNX file that is served, and check that it agrees with torch.
 
-The graph takes uint8 frames. It contains normalisation, the model, T fixed Monte-Carlo dropout masks of the head, and
+The graph takes uint8 frames, or the joints of a pose estimator. It contains normalisation, the model, T fixed Monte-Carlo dropout masks of the head, and
 the metadata of `sefar_serve.metadata`. If it disagrees with torch, no file is written.
 """
 
@@ -12,20 +12,31 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sefar_serve.atomic import atomic_file
 from sefar_serve.errors import SefarError
-from sefar_serve.metadata import FRAMES, OUTPUT_NAMES, ModelMetadata
+from sefar_serve.metadata import OUTPUT_NAMES, ModelMetadata, TensorSpec
+from sefar_serve.pose import JOINTS
 
 from .checkpoint import CheckpointInfo, load_checkpoint
 from .config import ModelConfig
-from .model import EMBEDDING_DIM, FrameNormalizer, SefarModel, create_model
+from .model import (
+    EMBEDDING_DIM,
+    FrameNormalizer,
+    PoseNormalizer,
+    SefarModel,
+    Stream,
+    create_model,
+    create_normalizer,
+)
 
 PARITY_BATCHES = (1, 2, 3, 8)
 TOLERANCE = 1e-3
@@ -75,11 +86,11 @@ class ServedModel(nn.Module):
 
     Args:
         model: the trained model; it is copied and not changed.
-        normalizer: turns uint8 frames into the model's input.
+        normalizer: turns decoded frames or joints into the model's input.
         masks_TC: dropout masks of the embedding, (T,256).
     """
 
-    def __init__(self, model: SefarModel, normalizer: FrameNormalizer, masks_TC: Tensor) -> None:
+    def __init__(self, model: SefarModel, normalizer: FrameNormalizer | PoseNormalizer, masks_TC: Tensor) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
         self.normalizer = normalizer
@@ -88,9 +99,9 @@ class ServedModel(nn.Module):
         # A new module is in train mode, which would put dropout into the graph.
         self.eval()
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits, embedding, tokens and Monte-Carlo logits of uint8 clips (B,F,H,W,3)."""
-        out = self.model(self.normalizer(frames))
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logits, embedding, tokens and Monte-Carlo logits of uint8 frames (B,F,H,W,3) or joints (B,F,P,J,4)."""
+        out = self.model(self.normalizer(inputs))
         mc_logits = self.model.head.classifier(out.embedding.unsqueeze(1) * self.masks_TC)
         return out.logits, out.embedding, out.tokens, mc_logits
 
@@ -116,16 +127,22 @@ def export_metadata(info: CheckpointInfo, name: str, version: str, token_dim: in
         token_dim: width D of its tokens.
     """
     config = info.model
+    sees_joints = config.stream == "pose"
     return ModelMetadata(
         name=name,
         version=version,
         dataset=info.dataset,
+        stream=config.stream,
         sample_frames=config.sample_frames,
         layout=config.layout,
-        resize=config.resize,
-        size=config.size,
+        resize=None if sees_joints else config.resize,
+        size=None if sees_joints else config.size,
         mean=config.mean,
         std=config.std,
+        joints=JOINTS if sees_joints else (),
+        persons=config.persons,
+        estimator=info.estimator,
+        estimator_sha256=info.estimator_sha256,
         labels=info.labels,
         attributes=info.attributes,
         opposites=info.opposites,
@@ -158,14 +175,14 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str | None = None, vers
 
 def export_model(model: SefarModel, metadata: ModelMetadata, out: Path) -> ExportReport:
     """Export a model from memory; see `export_checkpoint`."""
-    normalizer = FrameNormalizer(metadata.mean, metadata.std)
+    normalizer = create_normalizer(metadata.stream, metadata.mean, metadata.std)
     masks = dropout_masks(metadata.mc_samples, model.head.dropout.p)
     reference = ServedModel(model, normalizer, masks)
     served = ServedModel(model, normalizer, masks)
     fold_temporal_projections(served.model)
     proto = _to_onnx(served, metadata)
     serialized = proto.SerializeToString()
-    differences = check_parity(serialized, reference, metadata.inputs[FRAMES].shape)
+    differences = check_parity(serialized, reference, metadata.inputs)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(out) as new:
         new.write_bytes(serialized)
@@ -178,6 +195,9 @@ def export_untrained(
     sample_frames: tuple[int, ...] = (2, 2, 4),
     name: str = "untrained",
     version: str = "1",
+    stream: Stream = "rgb",
+    persons: int = 1,
+    estimator: tuple[str, str] = ("fake", "0" * 64),
 ) -> ExportReport:
     """Export a tiny model with seeded random weights: a real file with the real interface, for tests.
 
@@ -187,25 +207,39 @@ def export_untrained(
         sample_frames: frames per temporal element, context last.
         name: the name that clients pass as `model`.
         version: version to state; the weights do not depend on it.
+        stream: what it sees.
+        persons: number of persons whose joints it sees, for the stream ``pose``.
+        estimator: name and SHA-256 of the pose estimator to state, for the stream ``pose``; by default those of
+            `sefar_serve.pose.fake`.
     """
     torch.manual_seed(0)
-    model = create_model("tiny", len(labels), sample_frames).eval()
-    info = CheckpointInfo(model=ModelConfig(sample_frames=sample_frames), dataset="none", labels=tuple(labels))
+    sees_joints = stream == "pose"
+    config = ModelConfig(
+        stream=stream, variant="pose-tiny" if sees_joints else "tiny", sample_frames=sample_frames, persons=persons
+    )
+    model = create_model(config.variant, len(labels), sample_frames, persons=persons).eval()
+    info = CheckpointInfo(
+        model=config,
+        dataset="none",
+        labels=tuple(labels),
+        estimator=estimator[0] if sees_joints else "",
+        estimator_sha256=estimator[1] if sees_joints else "",
+    )
     return export_model(model, export_metadata(info, name, version, model.backbone.dim), out)
 
 
 def _to_onnx(served: ServedModel, metadata: ModelMetadata) -> onnx.ModelProto:
     """Trace and optimise the graph, add the metadata, and check it."""
-    example = torch.zeros(2, *metadata.inputs[FRAMES].shape, dtype=torch.uint8)  # a batch of 1 would become a constant
+    ((name, example),) = metadata.zeros(2).items()  # a batch of 1 would become a constant
     with warnings.catch_warnings():
         # The exporter and its dependencies warn about their own deprecated internals.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             served,
-            (example,),
-            input_names=["frames"],
+            (torch.from_numpy(example),),
+            input_names=[name],
             output_names=list(OUTPUT_NAMES),
-            dynamic_shapes={"frames": {0: torch.export.Dim("batch", min=1, max=1 << 16)}},
+            dynamic_shapes={"inputs": {0: torch.export.Dim("batch", min=1, max=1 << 16)}},
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -225,8 +259,8 @@ def _to_onnx(served: ServedModel, metadata: ModelMetadata) -> onnx.ModelProto:
     return proto
 
 
-def check_parity(serialized: bytes, reference: ServedModel, frames_shape: tuple[int, ...]) -> dict[str, float]:
-    """Compare ONNX Runtime with torch on random frames at several batch sizes.
+def check_parity(serialized: bytes, reference: ServedModel, inputs: Mapping[str, TensorSpec]) -> dict[str, float]:
+    """Compare ONNX Runtime with torch on random frames or joints at several batch sizes.
 
     Returns:
         For each output the largest absolute difference.
@@ -236,13 +270,14 @@ def check_parity(serialized: bytes, reference: ServedModel, frames_shape: tuple[
     """
     session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
+    ((input_name, spec),) = inputs.items()
     differences = dict.fromkeys(OUTPUT_NAMES, 0.0)
     for batch in PARITY_BATCHES:
-        frames = rng.integers(0, 256, (batch, *frames_shape), dtype=np.uint8)
+        given = _random_clips(rng, batch, spec)
         with torch.inference_mode():
-            expected = reference(torch.from_numpy(frames))
+            expected = reference(torch.from_numpy(given))
         for name, ours, theirs in zip(
-            OUTPUT_NAMES, session.run(list(OUTPUT_NAMES), {"frames": frames}), expected, strict=True
+            OUTPUT_NAMES, session.run(list(OUTPUT_NAMES), {input_name: given}), expected, strict=True
         ):
             if ours.shape != tuple(theirs.shape):
                 raise ParityError(
@@ -255,3 +290,13 @@ def check_parity(serialized: bytes, reference: ServedModel, frames_shape: tuple[
                 raise ParityError(f"{name} differs from torch by {difference:.2e} at batch size {batch}")
             differences[name] = max(differences[name], difference)
     return differences
+
+
+def _random_clips(rng: np.random.Generator, count: int, spec: TensorSpec) -> NDArray[Any]:
+    """Random frames, or random joints of which the last clip has none."""
+    if spec.dtype == np.uint8:
+        return rng.integers(0, 256, (count, *spec.shape), dtype=np.uint8)
+    joints = rng.normal(0, 0.4, (count, *spec.shape))
+    joints[..., 3] = rng.random(joints.shape[:-1])
+    joints[-1] = 0
+    return joints.astype(spec.dtype)

@@ -46,7 +46,10 @@ def test_lists_may_be_named_by_their_folder(recipe: Path) -> None:
     [
         ("optim.epoch=3", r"unknown key .optim\.epoch.; did you mean optim\.epochs\?"),
         ("optim.epochs=0", r"optim\.epochs: must be at least 1, not 0"),
-        ("model.variant=huge", r"model\.variant: 'huge' is not supported; use tiny, small or base"),
+        (
+            "model.variant=huge",
+            r"model\.variant: 'huge' is not supported; use tiny, small, base, pose-tiny or pose-small",
+        ),
         ("model.sample_frames=[]", r"model: .*sample_frames is empty"),
         ("model.size=60", r"model: .*size 60 is not a multiple"),
         ("model.resize=32", r"model: .*resize 32 is smaller than size 64"),

@@ -29,6 +29,10 @@ def evaluate(
         int | None, typer.Option("--workers", min=1, help="decoding threads (default: one per core)")
     ] = None,
     device: DeviceOption = "auto",
+    joints: Annotated[
+        Path | None,
+        typer.Option("--joints", help="folder of stored joints, for pose models (default: .sefar/joints in the root)"),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="folder for report.json and report.html")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,6 +50,7 @@ def evaluate(
         workers=workers or os.cpu_count() or 1,
         views=Views(temporal_views, spatial_crops),
         device=device,
+        joints=joints,
     )
     about = (str(model), str(list_file))
     if as_json:

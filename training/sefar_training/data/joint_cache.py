@@ -105,7 +105,9 @@ class JointCache:
             errors |= broken
         return found, errors
 
-    def _stored(self, clips: Mapping[Path, object]) -> tuple[dict[Path, Joints], dict[Path, None], dict[Path, Exception]]:
+    def _stored(
+        self, clips: Mapping[Path, object]
+    ) -> tuple[dict[Path, Joints], dict[Path, None], dict[Path, Exception]]:
         """Joints that are stored, clips that are not, and clips that do not exist."""
         found: dict[Path, Joints] = {}
         missing: dict[Path, None] = {}
@@ -138,9 +140,7 @@ class JointCache:
                 except (ClipError, FileNotFoundError) as error:
                     errors[jobs[job]] = error
                 except OSError as error:
-                    raise JointCacheError(
-                        f"cannot store joints in {self.folder}: {error}; set data.joints to a folder that can be written"
-                    ) from error
+                    raise JointCacheError(self._cannot_write(error)) from error
         finally:
             pool.shutdown(cancel_futures=True)
         return found, errors
@@ -155,6 +155,9 @@ class JointCache:
             np.savez(stream, joints=joints, clip=np.array(str(clip)))
         return joints
 
+    def _cannot_write(self, error: OSError) -> str:
+        return f"cannot store joints in {self.folder}: {error}; set data.joints (--joints) to a folder you can write to"
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the folder's lock between processes; wait for it."""
@@ -162,9 +165,7 @@ class JointCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise JointCacheError(
-                f"cannot store joints in {self.folder}: {error}; set data.joints to a folder that can be written"
-            ) from error
+            raise JointCacheError(self._cannot_write(error)) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield

@@ -101,9 +101,7 @@ class JointStore:
         if empty:
             logger.warning("no person found in %d of %d clips: %s", len(empty), len(self.entries), ", ".join(empty))
 
-    def sample(
-        self, index: int, sampling: Sampling, rng: np.random.Generator, cut: float = 0.0
-    ) -> tuple[int, Joints]:
+    def sample(self, index: int, sampling: Sampling, rng: np.random.Generator, cut: float = 0.0) -> tuple[int, Joints]:
         """Draw the joints of a clip at F positions. If the clip is broken, take the next one that is not.
 
         Args:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sefar_serve.engine.onnx import Device, OnnxModel
-from sefar_serve.metadata import FRAMES, ModelMetadata
+from sefar_serve.metadata import ModelMetadata, PixelSizes
 from sefar_serve.sampling import Sampling
 
 from ..checkpoint import load_checkpoint
 from ..data import ClassTable
 from ..export import dropout_masks
-from ..model import FrameNormalizer, SefarModel
+from ..model import FrameNormalizer, PoseNormalizer, SefarModel, create_normalizer
 from .score import EvaluationError
 
 
@@ -31,8 +31,8 @@ class Scores(NamedTuple):
     """(B,T,K), T Monte-Carlo dropout samples of the head with the fixed masks of the exported file."""
 
 
-Predictor = Callable[[NDArray[np.uint8]], Scores]
-"""uint8 frames (B,F,H,W,3) in element order to scores."""
+Predictor = Callable[[NDArray[Any]], Scores]
+"""Frames uint8 (B,F,H,W,3), or joints float32 (B,F,P,J,4), in element order to scores."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +40,36 @@ class EvaluatedModel:
     """A model ready to be evaluated.
 
     Attributes:
-        predict: maps frames to scores.
+        predict: maps frames or joints to scores.
         classes: the classes it predicts.
         sampling: temporal elements of its input.
-        resize: short side in pixels that frames are scaled to.
-        size: side in pixels of its square input.
+        pixels: how frames are cut; None if it sees joints.
+        persons: number of persons whose joints it sees.
+        estimator: name of the pose estimator that it was trained with; empty if it sees frames.
+        estimator_sha256: of the estimator's weights.
     """
 
     predict: Predictor
     classes: ClassTable
     sampling: Sampling
-    resize: int
-    size: int
+    pixels: PixelSizes | None
+    persons: int = 1
+    estimator: str = ""
+    estimator_sha256: str = ""
 
 
-def torch_predictor(model: SefarModel, normalizer: FrameNormalizer, device: torch.device) -> Predictor:
+def torch_predictor(model: SefarModel, normalizer: FrameNormalizer | PoseNormalizer, device: torch.device) -> Predictor:
     """Predict with a torch model in eval mode and float32. The model's mode is restored after each batch.
 
     The backbone runs once per batch; the Monte-Carlo samples only repeat the classifier, as in the exported file.
     """
     masks_TC = dropout_masks(rate=model.head.dropout.p).to(device)
 
-    def predict(frames: NDArray[np.uint8]) -> Scores:
+    def predict(inputs: NDArray[Any]) -> Scores:
         was_training = model.training
         model.eval()
         with torch.inference_mode():
-            out = model(normalizer(torch.from_numpy(frames).to(device)))
+            out = model(normalizer(torch.from_numpy(inputs).to(device)))
             mc_logits = model.head.classifier(out.embedding.unsqueeze(1) * masks_TC)
         model.train(was_training)
         return Scores(out.logits.float().cpu().numpy(), mc_logits.float().cpu().numpy())
@@ -78,11 +82,17 @@ def onnx_predictor(file: Path, device: Device = "cpu") -> tuple[Predictor, Model
 
     Raises:
         ModelLoadError: the file is missing or not a SeFAR model, or the device does not exist.
+        EvaluationError: the model takes both frames and joints.
     """
     model = OnnxModel(file, device=device)
+    if len(model.metadata.inputs) > 1:
+        raise EvaluationError(
+            f"{file} takes {' and '.join(model.metadata.inputs)}; evaluate the two models that it was made from"
+        )
+    (name,) = model.metadata.inputs
 
-    def predict(frames: NDArray[np.uint8]) -> Scores:
-        out = model.run({FRAMES: frames})
+    def predict(inputs: NDArray[Any]) -> Scores:
+        out = model.run({name: inputs})
         return Scores(out.logits, out.mc_logits)
 
     return predict, model.metadata
@@ -104,7 +114,15 @@ def open_model(path: Path, device: Device = "auto") -> EvaluatedModel:
     if path.suffix == ".onnx":
         predict, about = onnx_predictor(path, device)
         classes = ClassTable(about.labels, about.attributes, about.opposites)
-        return EvaluatedModel(predict, classes, about.sampling, about.resize, about.size)
+        return EvaluatedModel(
+            predict,
+            classes,
+            about.sampling,
+            about.pixels,
+            about.persons,
+            about.estimator,
+            about.estimator_sha256,
+        )
     if not path.is_dir():
         raise EvaluationError(f"{path} is neither a checkpoint folder nor an .onnx file")
     if device == "cuda" and not torch.cuda.is_available():
@@ -114,5 +132,13 @@ def open_model(path: Path, device: Device = "auto") -> EvaluatedModel:
     # As in training, so that a checkpoint reproduces its recorded figures bit for bit.
     model.backbone.set_fused_attention(where.type != "cpu")
     config = info.model
-    predict = torch_predictor(model.to(where), FrameNormalizer(config.mean, config.std).to(where), where)
-    return EvaluatedModel(predict, info.classes, config.sampling, config.resize, config.size)
+    normalizer = create_normalizer(config.stream, config.mean, config.std)
+    return EvaluatedModel(
+        torch_predictor(model.to(where), normalizer.to(where), where),
+        info.classes,
+        config.sampling,
+        PixelSizes(config.resize, config.size) if config.stream == "rgb" else None,
+        config.persons,
+        info.estimator,
+        info.estimator_sha256,
+    )

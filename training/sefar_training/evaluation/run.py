@@ -11,17 +11,27 @@ import numpy as np
 from tqdm import tqdm
 
 from sefar_serve.engine.onnx import Device
+from sefar_serve.pose import Estimator
 
-from ..data import ClassTable, EvaluationClips, ListEntry, read_list
+from ..config import default_joints_folder
+from ..data import (
+    ClassTable,
+    EvaluationClips,
+    EvaluationJoints,
+    JointCache,
+    ListEntry,
+    default_estimator,
+    read_list,
+)
 from ..data.clips import Sample
-from .predict import Predictor, Scores, open_model
+from .predict import EvaluatedModel, Predictor, Scores, open_model
 from .score import EvaluationError, EvaluationReport, check_labels, score
 from .views import MultiViewClips, Views, average_views
 
 
 def evaluate_clips(
     predict: Predictor,
-    clips: EvaluationClips,
+    clips: EvaluationClips | EvaluationJoints,
     classes: ClassTable,
     batch_size: int = 32,
     workers: int = 0,
@@ -41,14 +51,17 @@ def evaluate_clips(
         ClipError, OSError: a clip cannot be read.
         EvaluationError: the predictions cannot be scored.
     """
-    views = clips.views if isinstance(clips, MultiViewClips) else Views()
+    if isinstance(clips, EvaluationJoints):
+        views = Views(clips.view_count)
+    else:
+        views = clips.views if isinstance(clips, MultiViewClips) else Views()
     found: list[Scores] = []
     labels: list[int] = []
     waiting: list[np.ndarray] = []
 
     def flush() -> None:
-        frames = np.concatenate(waiting)
-        parts = [predict(frames[i : i + batch_size]) for i in range(0, len(frames), batch_size)]
+        inputs = np.concatenate(waiting)
+        parts = [predict(inputs[i : i + batch_size]) for i in range(0, len(inputs), batch_size)]
         scores = (np.concatenate(kind) for kind in zip(*parts, strict=True))
         by_clip = (kind.reshape(-1, views.count, *kind.shape[1:]) for kind in scores)
         found.append(Scores(*map(average_views, by_clip)))
@@ -56,8 +69,8 @@ def evaluate_clips(
 
     samples = _decoded(clips, workers, ahead=batch_size)
     for sample in tqdm(samples, "evaluating", len(clips), unit="clip", disable=not progress):
-        frames = sample["frames"].numpy()
-        waiting.append(frames.reshape(views.count, *frames.shape[-4:]))
+        inputs = sample["inputs"].numpy()
+        waiting.append(inputs.reshape(views.count, *inputs.shape[-4:]))
         labels.append(sample["label"])
         if len(waiting) * views.count >= batch_size:
             flush()
@@ -70,7 +83,7 @@ def evaluate_clips(
     return report.model_copy(update={"temporal_views": views.temporal, "spatial_crops": views.spatial})
 
 
-def _decoded(clips: EvaluationClips, workers: int, ahead: int) -> Iterator[Sample]:
+def _decoded(clips: EvaluationClips | EvaluationJoints, workers: int, ahead: int) -> Iterator[Sample]:
     """Yield the clips in order; threads decode up to `ahead` clips in advance."""
     if not workers:
         yield from (clips[index] for index in range(len(clips)))
@@ -98,6 +111,8 @@ def evaluate_model(
     progress: bool = True,
     views: Views = Views(),  # noqa: B008  (frozen)
     device: Device = "auto",
+    joints: Path | None = None,
+    estimator: Estimator | None = None,
 ) -> EvaluationReport:
     """Evaluate a checkpoint folder or an ONNX file on a list of clips.
 
@@ -111,9 +126,15 @@ def evaluate_model(
         progress: show a progress bar.
         views: views of each clip; the default is what serving does.
         device: ``auto`` uses CUDA if available.
+        joints: for models that see joints, the folder that those of all clips are stored in; None for
+            ``.sefar/joints`` in `root`.
+        estimator: finds joints that are not stored yet; None for MediaPipe's.
 
     Raises:
-        EvaluationError: `model` is neither, the list has labels that the model does not know, or clips are missing.
+        EvaluationError: `model` is neither, the list has labels that the model does not know, clips are missing, or
+            the model was trained with another pose estimator.
+        PoseSetupError: the pose models are missing and cannot be downloaded.
+        JointCacheError: joints cannot be stored.
         CheckpointError, ModelLoadError: the model is damaged or not a SeFAR model.
         ListFileError: the list is malformed or empty.
         ClipError: a clip does not decode. No clip is skipped silently.
@@ -122,12 +143,32 @@ def evaluate_model(
     opened = open_model(model, device)
     check_labels([entry.label for entry in entries], len(opened.classes.labels))
     check_files(entries, list_file)
-    clips = (
-        EvaluationClips(entries, opened.sampling, opened.resize, opened.size)
-        if views.count == 1
-        else MultiViewClips(entries, opened.sampling, opened.resize, opened.size, views)
-    )
+    clips: EvaluationClips | EvaluationJoints
+    if opened.pixels is None:
+        cache = JointCache(
+            joints or default_joints_folder(root),
+            _same_estimator(opened, estimator or default_estimator()),
+            opened.persons,
+        )
+        if views.spatial != 1:
+            raise EvaluationError("the model sees joints, which are not cropped; set --spatial-crops to 1")
+        clips = EvaluationJoints(
+            entries, opened.sampling, cache, views.temporal, progress=progress, threads=workers or None
+        )
+    elif views.count == 1:
+        clips = EvaluationClips(entries, opened.sampling, *opened.pixels)
+    else:
+        clips = MultiViewClips(entries, opened.sampling, *opened.pixels, views)
     return evaluate_clips(opened.predict, clips, opened.classes, batch_size, workers, progress)
+
+
+def _same_estimator(opened: EvaluatedModel, estimator: Estimator) -> Estimator:
+    if opened.estimator_sha256 != estimator.sha256:
+        raise EvaluationError(
+            f"the model was trained with the pose estimator {opened.estimator} (SHA-256 {opened.estimator_sha256}), but "
+            f"this version has {estimator.name} ({estimator.sha256}); use the version of sefar-serve that trained it"
+        )
+    return estimator
 
 
 def check_files(entries: Sequence[ListEntry], list_file: Path) -> None:

@@ -67,7 +67,7 @@ def squares(pixels: NDArray[np.uint8], size: int, spatial: int) -> list[NDArray[
 class MultiViewClips(EvaluationClips):
     """Labelled clips with several views each. Every clip is opened once, and no frame is decoded twice.
 
-    Each sample has ``frames`` uint8 (V,F,size,size,3), ``label`` int and ``index`` int. Views are ordered by time, then
+    Each sample has ``inputs`` uint8 (V,F,size,size,3), ``label`` int and ``index`` int. Views are ordered by time, then
     by crop.
 
     Args:
@@ -93,7 +93,7 @@ class MultiViewClips(EvaluationClips):
             pixels = video.read(chosen, self.resize, within=within).pixels
         looks = pixels.reshape(temporal, count, *pixels.shape[1:])
         stacked = np.stack([square for look in looks for square in squares(look, self.size, self.views.spatial)])
-        return {"frames": torch.from_numpy(stacked), "label": entry.label, "index": index}
+        return {"inputs": torch.from_numpy(stacked), "label": entry.label, "index": index}
 
 
 def average_views(logits: NDArray[np.float32]) -> NDArray[np.float32]:
