@@ -145,11 +145,8 @@ def evaluate_model(
     check_files(entries, list_file)
     clips: EvaluationClips | EvaluationJoints
     if opened.pixels is None:
-        cache = JointCache(
-            joints or default_joints_folder(root),
-            _same_estimator(opened, estimator or default_estimator()),
-            opened.persons,
-        )
+        found_by = _same_estimator(opened, estimator or default_estimator())
+        cache = JointCache(joints or default_joints_folder(root), found_by, opened.persons)
         if views.spatial != 1:
             raise EvaluationError("the model sees joints, which are not cropped; set --spatial-crops to 1")
         clips = EvaluationJoints(
@@ -165,8 +162,8 @@ def evaluate_model(
 def _same_estimator(opened: EvaluatedModel, estimator: Estimator) -> Estimator:
     if opened.estimator_sha256 != estimator.sha256:
         raise EvaluationError(
-            f"the model was trained with the pose estimator {opened.estimator} (SHA-256 {opened.estimator_sha256}), but "
-            f"this version has {estimator.name} ({estimator.sha256}); use the version of sefar-serve that trained it"
+            f"the model was trained with the pose estimator {opened.estimator} (SHA-256 {opened.estimator_sha256}), "
+            f"but this version has {estimator.name} ({estimator.sha256}); use the version of sefar-serve that trained it"
         )
     return estimator
 

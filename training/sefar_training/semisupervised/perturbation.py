@@ -55,7 +55,8 @@ def perturb(
         inputs: clips in element order, frames (B,F,H,W,3) or joints (B,F,P,J,4), any dtype.
         sample_frames: frames per element, context last.
         kind: see `frame_order`. ``channel-flip`` reverses the colour channels of every frame and keeps the order, which
-            is what the authors' release does: its axis 1 is colour. It is only for frames. ``shuffle`` draws a permutation for each clip.
+            is what the authors' release does: its axis 1 is colour. It is only for frames. ``shuffle`` draws a
+            permutation for each clip.
         generator: source of ``shuffle``'s permutations.
 
     Returns:
