@@ -1,8 +1,8 @@
 """Export a checkpoint to the one ONNX file that is served, and check that it agrees with torch.
 
 The graph takes uint8 frames, or the joints that a pose estimator found. It contains normalisation, the model, T fixed
-Monte-Carlo dropout masks of the head, and the metadata of `sefar_serve.metadata`. If it disagrees with torch, no file is
-written.
+Monte-Carlo dropout masks of the head, and the metadata of `sefar_serve.metadata`. If it disagrees with torch, no file
+is written.
 """
 
 from __future__ import annotations
