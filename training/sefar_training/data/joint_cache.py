@@ -176,10 +176,10 @@ class JointCache:
 def _load(file: Path) -> Joints | None:
     """Load stored joints; None if there are none, or the file is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             joints: Joints = arrays["joints"]
             return joints
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
         logger.warning("%s is damaged; its clip's joints are estimated again", file)

@@ -163,7 +163,7 @@ def _same_estimator(opened: EvaluatedModel, estimator: Estimator) -> Estimator:
     if opened.estimator_sha256 != estimator.sha256:
         raise EvaluationError(
             f"the model was trained with the pose estimator {opened.estimator} (SHA-256 {opened.estimator_sha256}), "
-            f"but this version has {estimator.name} ({estimator.sha256}); use the version of sefar-serve that trained it"
+            f"but this version has {estimator.name} ({estimator.sha256}); use the version that trained it"
         )
     return estimator
 
