@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from math import prod
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sefar_serve.metadata import ModelMetadata
-from sefar_serve.pose import JOINTS, Estimators
+from sefar_serve.pose import JOINTS, Estimators, PoseSetupError
 from sefar_serve.pose.fake import FakeEstimator
 
 POSE = ModelMetadata(
@@ -73,3 +74,10 @@ def write_tiny_model(out: Path, metadata: ModelMetadata) -> Path:
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, out)
     return out
+
+
+def only_here() -> FakeEstimator:
+    """An estimator that processes started by this one cannot load."""
+    if multiprocessing.parent_process() is not None:
+        raise PoseSetupError("the pose models are gone")
+    return FakeEstimator()
