@@ -46,7 +46,8 @@ WHOLE = 64 * 1024**2
 """Remote videos of up to this many bytes are downloaded whole, because decoders seek back and forth."""
 
 MEMORY = 4 * 1024**3
-"""Bytes that a decode process may use beyond what it starts with. 4320p video needs 1 GiB."""
+"""Bytes that a decode process may use beyond what it starts with. 4320p video needs 1 GiB, the pose estimator
+0.1 GiB."""
 
 CHECK_SECONDS = 1.0
 """Seconds between checks that a pool which owes a clip still works."""

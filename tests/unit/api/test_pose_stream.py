@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 from coloured_persons import walking_person
 from fastapi.testclient import TestClient
@@ -39,3 +42,16 @@ def test_the_gateway_does_not_start_with_other_weights() -> None:
     other = POSE.model_copy(update={"estimator_sha256": "1" * 64})
     with pytest.raises(PoseMismatchError, match="trained with the pose estimator fake"), client(other):
         pass
+
+
+def test_a_job_runs_in_decode_processes_that_find_joints(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "walking.mp4").write_bytes(walking_person())
+    settings = Settings(decode_threads=1, jobs_dir=tmp_path / "jobs", job_roots=(tmp_path / "videos",))
+    with TestClient(create_app(settings, FakeEngine(BOTH), estimators=fake_estimators())) as gateway:
+        job = gateway.post("/v1/jobs", json={"input": ["walking.mp4"]}).json()
+        deadline = time.monotonic() + 60
+        while job["finished"] is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            job = gateway.get(f"/v1/jobs/{job['id']}").json()
+        assert (job["status"], job["done"], job["failed"]) == ("completed", 1, 0)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from pose_models import BOTH, POSE
 
+from sefar_serve import assemble
 from sefar_serve.engine import FAKE_METADATA
 from sefar_serve.pose import Estimators, PoseMismatchError, PoseSetupError
 from sefar_serve.pose.fake import FakeEstimator
+from sefar_serve.settings import read_settings
 
 
 def test_it_is_loaded_once_and_only_for_models_that_need_it() -> None:
@@ -68,3 +71,19 @@ def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delitem(sys.modules, "sefar_serve.pose.litert", raising=False)
     with pytest.raises(PoseSetupError, match=r"needs a pose estimator: .*pip install 'sefar-serve\[pose\]'"):
         Estimators().of(POSE)
+
+
+def test_the_settings_name_the_folder_of_the_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    homes: list[Path | None] = []
+
+    def make(home: Path | None) -> FakeEstimator:
+        homes.append(home)
+        return FakeEstimator()
+
+    monkeypatch.setattr(assemble, "make_estimator", make)
+    monkeypatch.setenv("SEFAR_POSE_HOME", str(tmp_path / "environment"))
+    assemble.make_estimators(read_settings()).of(POSE)
+    assemble.make_estimators(read_settings(["--pose-home", str(tmp_path / "flag")])).of(POSE)
+    monkeypatch.delenv("SEFAR_POSE_HOME")
+    assemble.make_estimators(read_settings()).of(POSE)
+    assert homes == [tmp_path / "environment", tmp_path / "flag", None]
