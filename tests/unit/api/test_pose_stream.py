@@ -49,7 +49,7 @@ def test_a_job_runs_in_decode_processes_that_find_joints(tmp_path: Path) -> None
     (tmp_path / "videos" / "walking.mp4").write_bytes(walking_person())
     settings = Settings(decode_threads=1, jobs_dir=tmp_path / "jobs", job_roots=(tmp_path / "videos",))
     with TestClient(create_app(settings, FakeEngine(BOTH), estimators=fake_estimators())) as gateway:
-        job = gateway.post("/v1/jobs", json={"input": ["walking.mp4"]}).json()
+        job = gateway.post("/v1/jobs", json={"input": [{"path": "walking.mp4"}]}).json()
         deadline = time.monotonic() + 60
         while job["finished"] is None and time.monotonic() < deadline:
             time.sleep(0.05)
