@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -42,15 +42,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sefar_serve.assemble import make_engine
-from sefar_serve.clip import load_clip
+from sefar_serve.assemble import make_engine, make_estimators
+from sefar_serve.engine.base import Inputs, batch_of
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.extract.clips import ClipRef
 from sefar_serve.extract.decoders import DecoderPool
 from sefar_serve.extract.local import LocalBackend, clips_at_once
 from sefar_serve.extract.rows import RowOptions
 from sefar_serve.extract.run import extract
-from sefar_serve.metadata import ModelMetadata
+from sefar_serve.inputs import load_inputs
+from sefar_serve.metadata import FRAMES, ModelMetadata
 from sefar_serve.sampling import sample_indices
 from sefar_serve.settings import Settings, cpu_count, shipped_model
 from sefar_training.export import ServedModel, dropout_masks
@@ -89,11 +90,11 @@ async def _touch(pool: DecoderPool, clip: ClipRef) -> None:
         pass
 
 
-def model_alone(model: OnnxModel, frames: NDArray[np.uint8], count: int) -> float:
+def model_alone(model: OnnxModel, ready: Sequence[Inputs], count: int) -> float:
     """Seconds for `count` ready clips in full batches."""
     started = time.perf_counter()
     for begin in range(0, count, BATCH):
-        model.run(frames[: min(BATCH, count - begin)])
+        model.run(batch_of(ready[: min(BATCH, count - begin)]))
     return time.perf_counter() - started
 
 
@@ -161,14 +162,16 @@ def compare(clips: list[ClipRef], settings: Settings, rounds: int, folder: Path)
     """Run all jobs in turn and print a table of their medians and ratios."""
     model = OnnxModel(settings.model)
     meta = model.metadata
-    frames = np.stack([_frames(clip, meta) for clip in clips[:BATCH]])
-    session: Features = lambda batch: model.run(batch).embedding  # noqa: E731
+    estimators = make_estimators(settings)
+    ready = [load_inputs(clip.path, meta, estimators).inputs for clip in clips[:BATCH]]
+    session: Features = lambda batch: model.run({FRAMES: batch}).embedding  # noqa: E731
     jobs: dict[str, Callable[[int], float]] = {
         "decode": lambda _: decode_alone(clips, meta),
-        "model": lambda _: model_alone(model, frames, len(clips)),
+        "model": lambda _: model_alone(model, ready, len(clips)),
         "ours": lambda turn: ours(clips, settings, folder / f"ours-{turn}"),
-        "loop": lambda turn: loop(clips, meta, session, folder / f"loop-{turn}.npy"),
     }
+    if meta.stream == "rgb":
+        jobs["loop"] = lambda turn: loop(clips, meta, session, folder / f"loop-{turn}.npy")
     if settings.model == shipped_model():
         in_torch = torch_features(meta)
         jobs["torch"] = lambda turn: loop(clips, meta, in_torch, folder / f"torch-{turn}.npy")
@@ -189,10 +192,6 @@ def compare(clips: list[ClipRef], settings: Settings, rounds: int, folder: Path)
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
         )
     console.print(table)
-
-
-def _frames(clip: ClipRef, meta: ModelMetadata) -> NDArray[np.uint8]:
-    return load_clip(clip.path, meta.sampling, resize=meta.resize, size=meta.size).frames
 
 
 def memory(clips: list[ClipRef], count: int, settings: Settings, folder: Path) -> tuple[float, float, float]:

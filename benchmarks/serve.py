@@ -33,13 +33,13 @@ from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sefar_serve.assemble import bounds_of, make_engine
-from sefar_serve.clip import load_clip
+from sefar_serve.assemble import bounds_of, make_engine, make_estimators
+from sefar_serve.engine.base import Inputs, batch_of
 from sefar_serve.engine.onnx import OnnxModel
+from sefar_serve.inputs import load_inputs
 from sefar_serve.recognition import ClipInput, Recognizer
 from sefar_serve.settings import Settings
 
@@ -166,22 +166,24 @@ def main() -> None:
     model = OnnxModel(settings.model)
     meta = model.metadata
 
-    def load(body: bytes) -> np.ndarray:
-        return load_clip(body, meta.sampling, resize=meta.resize, size=meta.size).frames
+    estimators = make_estimators(settings)
 
-    ready = np.stack([load(body) for body in bodies])
+    def load(body: bytes) -> Inputs:
+        return load_inputs(body, meta, estimators).inputs
+
+    ready = [load(body) for body in bodies]
     batch = settings.max_batch
 
     def infer_ready() -> None:
         for start in range(0, len(ready), batch):
-            model.run(ready[start : start + batch])
+            model.run(batch_of(ready[start : start + batch]))
 
     me = os.getpid()
     walls: dict[str, list[float]] = {}
     cpus: dict[str, list[float]] = {}
     alone: dict[str, list[float]] = {"direct": [], "gateway": []}
     runner = asyncio.Runner()
-    recognizer = Recognizer(make_engine(settings), bounds_of(settings))
+    recognizer = Recognizer(make_engine(settings), bounds_of(settings), estimators)
     runner.run(recognizer.start())
     decode_pool = ThreadPoolExecutor(settings.decode_threads)
     with gateway(settings) as (port, pid):

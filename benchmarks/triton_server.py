@@ -32,24 +32,26 @@ from rich.progress import track
 from rich.table import Table
 
 from sefar_serve.engine import Engine
+from sefar_serve.engine.base import Inputs, batch_of
 from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
 from sefar_serve.engine.triton import TritonEngine, TritonOptions
+from sefar_serve.metadata import ModelMetadata
 from sefar_serve.settings import shipped_model
 from sefar_serve.triton_server.repository import publish
 from sefar_serve.triton_server.server import TritonServer
 from sefar_serve.triton_server.wheel import setup
 
-Job = Callable[[Sequence[np.ndarray], int], Awaitable[None]]
+Job = Callable[[Sequence[Inputs], int], Awaitable[None]]
 BATCH = 8
 
 
 def bare(model: OnnxModel) -> Job:
     """Full batches for many clients, clip by clip for a single one."""
 
-    async def job(clips: Sequence[np.ndarray], clients: int) -> None:
+    async def job(clips: Sequence[Inputs], clients: int) -> None:
         step = BATCH if clients > 1 else 1
         for start in range(0, len(clips), step):
-            model.run(np.stack(clips[start : start + step]))
+            model.run(batch_of(clips[start : start + step]))
 
     return job
 
@@ -57,7 +59,7 @@ def bare(model: OnnxModel) -> Job:
 def through(engine: Engine) -> Job:
     """Concurrent clients, each sending its next clip when the last one is answered."""
 
-    async def job(clips: Sequence[np.ndarray], clients: int) -> None:
+    async def job(clips: Sequence[Inputs], clients: int) -> None:
         waiting = iter(clips)
         infer = engine.model(None).infer
 
@@ -70,11 +72,22 @@ def through(engine: Engine) -> Job:
     return job
 
 
+def random_clips(metadata: ModelMetadata, count: int) -> list[Inputs]:
+    """Inputs of random pixels, and of joints within a metre."""
+    rng = np.random.default_rng(0)
+    return [
+        {
+            name: rng.integers(0, 256, shape, dtype) if dtype == np.uint8 else rng.uniform(0, 1, shape).astype(dtype)
+            for name, (dtype, shape) in metadata.inputs.items()
+        }
+        for _ in range(count)
+    ]
+
+
 async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str, dict[str, list[float]]]:
     """Throughput (clips per second) and latency (seconds, median of single clips) of each way, by round."""
     model = OnnxModel(options.model, device="cpu")
-    shape = (options.clips, *model.metadata.frames_shape)
-    clips = list(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    clips = random_clips(model.metadata, options.clips)
     async with AsyncExitStack() as stack:
         ways = {"bare": bare(model)}
         engines: dict[str, Engine] = {

@@ -1,13 +1,15 @@
-"""Builds the engine, the language model and the limits that the settings ask for."""
+"""Builds the engine, the pose estimator, the language model and the limits that the settings ask for."""
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from sefar_serve.clip import ClipLimits
 from sefar_serve.engine import Engine
 from sefar_serve.language import Generator
 from sefar_serve.optional import needs_extra
+from sefar_serve.pose import Estimators, make_estimator
 from sefar_serve.recognition import Bounds
 from sefar_serve.settings import Settings, shipped_captioner
 
@@ -58,6 +60,11 @@ def make_engine(settings: Settings) -> Engine:
         max_wait=settings.max_wait_ms / 1000,
         max_queue=settings.max_queue,
     )
+
+
+def make_estimators(settings: Settings) -> Estimators:
+    """The pose estimator in the folder that the settings name; loaded when a model needs it."""
+    return Estimators(partial(make_estimator, settings.pose_home))
 
 
 def make_generator(settings: Settings) -> Generator | None:

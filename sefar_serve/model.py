@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from sefar_client import Caption, ChatCompletion, Classification, Embedding, Failure, Video, calls
 from sefar_serve import language
-from sefar_serve.assemble import make_engine, make_generator
+from sefar_serve.assemble import make_engine, make_estimators, make_generator
 from sefar_serve.clip import ClipSpanError
 from sefar_serve.engine import Engine, EngineError
 from sefar_serve.local import many
@@ -25,6 +25,7 @@ from sefar_serve.local.background import Background, ModelClosedError
 from sefar_serve.local.videos import GivenVideo, is_one, read_video
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.options import CaptionOptions, ClassifyOptions, ClipOptions, EmbedOptions
+from sefar_serve.pose import Estimators
 from sefar_serve.schemas.chat import ChatRequest
 from sefar_serve.settings import Settings, nearest, read_settings
 from sefar_serve.validation import explain
@@ -70,6 +71,7 @@ def load(
     Raises:
         ModelLoadError: the file does not exist, or is not an ONNX file of a SeFAR model.
         EngineUnavailableError: the Triton server cannot be reached, or serves no SeFAR model.
+        PoseError: the model sees joints, and its pose estimator is missing or another one is installed.
         ModuleNotFoundError: a package is missing; the message names the extra to install.
         SettingsError: a setting has an invalid value; it is a `ValueError`.
         TypeError: unknown setting, or `model` is neither a path nor a URL.
@@ -109,6 +111,7 @@ class Model:
         settings: names the model and the captioner.
         engine: makes the engine.
         generator: makes the language model; called at the first caption or question.
+        estimators: makes what finds the joints for a model that sees them.
     """
 
     def __init__(
@@ -117,10 +120,12 @@ class Model:
         *,
         engine: Callable[[Settings], Engine] = make_engine,
         generator: Callable[[Settings], language.Generator | None] = make_generator,
+        estimators: Callable[[Settings], Estimators] = make_estimators,
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._generator = generator
+        self._estimators = estimators
         self._background: Background[Answers] | None = None
         self._finalizer: weakref.finalize[[], Model] | None = None
         self._closed = False
@@ -313,7 +318,7 @@ class Model:
     def __reduce__(self) -> tuple[Any, ...]:
         # The path must not depend on the working directory, which may differ in a worker process.
         settings = self._settings.model_copy(update={"model": self._settings.model.absolute()})
-        return _copy_of, (settings, self._engine, self._generator)
+        return _copy_of, (settings, self._engine, self._generator, self._estimators)
 
     def _ready(self) -> Background[Answers]:
         """Return the running parts. The first call starts them.
@@ -329,7 +334,8 @@ class Model:
                 raise ModelClosedError("this model is closed; load it again")
             if self._background is None:
                 engine = self._engine(self._settings)
-                background = Background(partial(Answers.opened, self._settings, engine, self._generator))
+                estimators = self._estimators(self._settings)
+                background = Background(partial(Answers.opened, self._settings, engine, self._generator, estimators))
                 self._finalizer = weakref.finalize(self, background.close, wait=False)
                 self._finalizer.atexit = False
                 self._background = background
@@ -416,12 +422,13 @@ def _copy_of(
     settings: Settings,
     engine: Callable[[Settings], Engine],
     generator: Callable[[Settings], language.Generator | None],
+    estimators: Callable[[Settings], Estimators],
 ) -> Model:
     """Unpickle a model. All copies in a process share one, because every task of a pool unpickles its own."""
-    key = (settings, engine, generator)
+    key = (settings, engine, generator, estimators)
     model = _copies.get(key)
     if model is None or model._closed:
-        model = _copies[key] = Model(settings, engine=engine, generator=generator)
+        model = _copies[key] = Model(settings, engine=engine, generator=generator, estimators=estimators)
     return model
 
 

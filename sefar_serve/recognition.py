@@ -1,4 +1,4 @@
-"""From videos to predictions: decode in a thread pool, infer in the engine.
+"""From videos to predictions: decode and find joints in a thread pool, infer in the engine.
 
 The gateway and the command line both use `Recognizer`, so they give the same answers. It returns
 clips and predictions; `sefar_serve.schemas.render` turns them into the JSON that users see.
@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple
 
-from sefar_serve.clip import Clip, ClipLimits, VideoSource, load_clip, load_windows
+from sefar_serve.clip import ClipLimits, VideoSource
 from sefar_serve.engine import Engine, EngineOverloadedError, Model, Prediction
+from sefar_serve.inputs import ModelClip, load_input_windows, load_inputs
 from sefar_serve.metadata import ModelMetadata
+from sefar_serve.pose import Estimators
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,13 @@ class Window:
 
     start: float
     end: float
-    clip: Clip
+    clip: ModelClip
     prediction: Prediction
 
 
 class _Decoded(NamedTuple):
     times: list[tuple[float, float]]
-    clips: list[Clip]
+    clips: list[ModelClip]
     seconds: float
 
 
@@ -75,7 +77,7 @@ class Recognised:
     Attributes:
         name: name of the input.
         windows: at least one, in order of time.
-        decode_seconds: time spent opening and decoding, without the wait for a thread.
+        decode_seconds: time spent opening, decoding and finding joints, without the wait for a thread.
     """
 
     name: str
@@ -116,10 +118,12 @@ class Recognizer:
     Args:
         engine: started by `start` and closed by `close`.
         bounds: limits on threads, queue and each video; None for the defaults.
+        estimators: find the joints for models that see them; None for the installed ones.
     """
 
-    def __init__(self, engine: Engine, bounds: Bounds | None = None) -> None:
+    def __init__(self, engine: Engine, bounds: Bounds | None = None, estimators: Estimators | None = None) -> None:
         self.engine = engine
+        self._estimators = estimators if estimators is not None else Estimators()
         self._bounds = bounds if bounds is not None else Bounds()
         self._decoding = 0
         self._pool = ThreadPoolExecutor(self._bounds.decode_threads, thread_name_prefix="sefar-decode")
@@ -130,8 +134,19 @@ class Recognizer:
         return self._decoding
 
     async def start(self) -> None:
-        """Start the engine."""
+        """Start the engine, and load the pose estimators of its models.
+
+        Raises:
+            EngineError: the engine can never become ready.
+            PoseError: a model sees joints that cannot be found here.
+        """
         await self.engine.start()
+        try:
+            for model in self.engine.models:
+                await asyncio.to_thread(self._estimators.of, model.metadata)
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Wait for running work to finish, then stop the engine and the threads."""
@@ -205,9 +220,9 @@ class Recognizer:
         # Otherwise a long video could fill the engine's queue by itself and have its own windows refused.
         slots = asyncio.Semaphore(32)
 
-        async def infer(clip: Clip) -> Prediction:
+        async def infer(clip: ModelClip) -> Prediction:
             async with slots:
-                return await model.infer(clip.frames)
+                return await model.infer(clip.inputs)
 
         tasks = [asyncio.create_task(infer(clip)) for clip in decoded.clips]
         try:
@@ -225,11 +240,10 @@ class Recognizer:
         started = time.perf_counter()
         source = item.open()
         if span.window is None:
-            clip = load_clip(
+            clip = load_inputs(
                 source,
-                meta.sampling,
-                resize=meta.resize,
-                size=meta.size,
+                meta,
+                self._estimators,
                 start=span.start,
                 end=span.end,
                 name=item.name,
@@ -238,11 +252,10 @@ class Recognizer:
             times = [(span.start or 0.0, span.end if span.end is not None else clip.duration)]
             clips = [clip]
         else:
-            times, clips = load_windows(
+            times, clips = load_input_windows(
                 source,
-                meta.sampling,
-                resize=meta.resize,
-                size=meta.size,
+                meta,
+                self._estimators,
                 window=span.window,
                 stride=span.stride if span.stride is not None else span.window / 2,
                 start=span.start,

@@ -32,7 +32,7 @@ CONFIG = "SEFAR_CONFIG"
 """The environment variable that names the TOML file."""
 
 _OTHER_VARIABLES = frozenset(
-    {CONFIG, "SEFAR_API_KEY", "SEFAR_POSE_HOME", "SEFAR_TRITON_HOME", "SEFAR_SHARED_DATA"}  # of other programs
+    {CONFIG, "SEFAR_API_KEY", "SEFAR_TRITON_HOME", "SEFAR_SHARED_DATA"}  # of other programs
 )
 
 _ORIGIN = re.compile(r"\*|[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s*]+")
@@ -86,6 +86,12 @@ class Settings(BaseSettings):
 
     model: Path = Field(default_factory=shipped_model, description="ONNX file to serve; the shipped model if not set")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device that runs the model; auto prefers a GPU")
+
+    pose_home: Path | None = Field(
+        None,
+        description="folder of the pose models, which are downloaded there when a model that sees joints needs them; a "
+        "folder in ~/.cache if not set",
+    )
 
     triton_url: str | None = Field(
         None, description="gRPC address (host:port) of a Triton server to use instead of `model`"

@@ -395,7 +395,7 @@ class ChatCompletion(Result):
 
 
 class Model(Result):
-    """One served model."""
+    """One served model. `stream` says what it sees: ``rgb``, ``pose`` or ``both``; `size` is None without pictures."""
 
     id: str
     object: Literal["model"]
@@ -405,7 +405,8 @@ class Model(Result):
     dataset: str
     sample_frames: list[int]
     layout: str
-    size: int
+    stream: str = "rgb"
+    size: int | None
     embedding_dim: int
     token_dim: int
     labels: list[str]

@@ -25,11 +25,12 @@ from sefar_serve.api.payload import Reading
 from sefar_serve.api.prefix import ProxyPrefixMiddleware
 from sefar_serve.api.store import ClipStore
 from sefar_serve.api.unexpected import UnexpectedErrorMiddleware
-from sefar_serve.assemble import bounds_of
+from sefar_serve.assemble import bounds_of, make_estimators
 from sefar_serve.engine import Engine
 from sefar_serve.fetch import RemoteVideos, UrlFetcher
 from sefar_serve.language import Generator
 from sefar_serve.optional import needs_extra
+from sefar_serve.pose import Estimators
 from sefar_serve.recognition import Recognizer
 from sefar_serve.settings import Settings
 
@@ -37,24 +38,31 @@ if TYPE_CHECKING:
     from sefar_serve.jobs.service import JobService
 
 
-def create_app(settings: Settings, engine: Engine, generator: Generator | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    engine: Engine,
+    generator: Generator | None = None,
+    estimators: Estimators | None = None,
+) -> FastAPI:
     """Create the gateway application.
 
     Args:
         settings: all settings of the gateway.
         engine: runs the model; the application starts and closes it.
         generator: writes captions and answers; the application starts and closes it. None disables text.
+        estimators: find the joints for models that see them; None for those that the settings name.
 
     Raises:
         JobsDirError: the jobs folder, or a folder in `job_roots`, cannot be used.
         ModuleNotFoundError: batch jobs are enabled, but their packages are not installed.
     """
-    recognizer = Recognizer(engine, bounds_of(settings))
+    estimators = estimators if estimators is not None else make_estimators(settings)
+    recognizer = Recognizer(engine, bounds_of(settings), estimators)
     metrics = Metrics(recognizer, generator)
     fetcher = UrlFetcher(settings.url_hosts, max_bytes=settings.max_body_bytes, timeout=settings.url_timeout)
     remote = RemoteVideos(fetcher, settings.max_decoding)
     captioner = None if generator is None else Captioner(generator, engine, settings)
-    jobs = None if settings.jobs_dir is None else _jobs(settings.jobs_dir, settings, engine, fetcher)
+    jobs = None if settings.jobs_dir is None else _jobs(settings.jobs_dir, settings, engine, fetcher, estimators)
     if jobs is not None:
         metrics.watch_jobs(jobs.store)
 
@@ -111,7 +119,7 @@ def _wrap(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
         app.add_middleware(ProxyPrefixMiddleware, prefix=settings.root_path)
 
 
-def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher) -> JobService:
+def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher, estimators: Estimators) -> JobService:
     """Create the batch job service, whose packages are an optional extra."""
     with needs_extra("batch"):
         from sefar_serve.jobs.errors import JobsDirError
@@ -133,4 +141,5 @@ def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher)
             limits=bounds_of(settings).limits,
         ),
         model_file=settings.model if settings.triton_url is None else None,
+        estimators=estimators,
     )

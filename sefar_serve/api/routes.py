@@ -147,6 +147,7 @@ def _listed(meta: ModelMetadata) -> Model:
         dataset=meta.dataset,
         sample_frames=list(meta.sample_frames),
         layout=meta.layout,
+        stream=meta.stream,
         size=meta.size,
         embedding_dim=meta.embedding_dim,
         token_dim=meta.token_dim,

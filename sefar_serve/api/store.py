@@ -1,7 +1,7 @@
 """Keeps processed clips, so that users can ask about them again without sending the video again.
 
-Only the model's outputs are kept, a few kilobytes for each clip. The least recently used clip is dropped first. The
-store is in this process's memory: with several gateways, a client's requests must go to the same one.
+Only the model's outputs and the joints are kept, a few kilobytes for each clip. The least recently used clip is dropped
+first. The store is in this process's memory: with several gateways, a client's requests must go to the same one.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from sefar_serve.errors import SefarError
 from sefar_serve.language import ClipFeatures
@@ -34,7 +32,7 @@ class StoredClip:
     Attributes:
         clip_id: depends only on the model's outputs, the frames' indices, and the model's name and version.
         name: name of the video in the request that sent it.
-        window: the clip, without its frames, and its prediction.
+        window: the clip, without the model's inputs, and its prediction.
         metadata: metadata of the model.
     """
 
@@ -78,9 +76,7 @@ class ClipStore:
         digest = hashlib.sha256(f"{metadata.name}:{window.prediction.version}".encode())
         for array in (outputs.embedding, outputs.tokens, window.clip.indices):
             digest.update(array.tobytes())
-        # A slice would keep the whole array alive, for every window of a long video.
-        frames = np.empty((0, *window.clip.frames.shape[1:]), np.uint8)
-        clip = replace(window.clip, frames=frames)
+        clip = replace(window.clip, inputs={})
         stored = StoredClip(f"clip_{digest.hexdigest()[:24]}", name, replace(window, clip=clip), metadata)
         self._clips[stored.clip_id] = stored
         self._clips.move_to_end(stored.clip_id)

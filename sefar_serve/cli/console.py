@@ -137,7 +137,15 @@ def print_model(meta: ModelMetadata, path: str, provider: str, size_bytes: int) 
     table.add_row("trained on", meta.dataset)
     table.add_row("classes", str(len(meta.labels)))
     table.add_row("frames per element", f"{list(meta.sample_frames)} ({meta.layout}), context last")
-    table.add_row("image", f"short side {meta.resize} px, centre crop {meta.size} px")
+    table.add_row("sees", {"rgb": "pictures", "pose": "joints", "both": "pictures and joints"}[meta.stream])
+    if meta.pixels is not None:
+        table.add_row("image", f"short side {meta.pixels.resize} px, centre crop {meta.pixels.size} px")
+    if meta.sees_joints:
+        persons = "1 person" if meta.persons == 1 else f"{meta.persons} persons"
+        table.add_row("joints", f"{len(meta.joints)} of {persons}: {', '.join(meta.joints)}")
+        table.add_row("pose estimator", f"{meta.estimator}, SHA-256 {meta.estimator_sha256}")
+    if meta.pose_weight is not None:
+        table.add_row("weight of the joints", f"{meta.pose_weight:g}, of the pictures {1 - meta.pose_weight:g}")
     table.add_row(
         "outputs",
         f"logits {len(meta.labels)}, embedding {meta.embedding_dim}, "

@@ -17,7 +17,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBars
 
-from sefar_serve.assemble import bounds_of, make_engine
+from sefar_serve.assemble import bounds_of, make_engine, make_estimators
 from sefar_serve.cli import console
 from sefar_serve.cli.options import ModelOption, needs_engine, path_prefixes, settings_for
 from sefar_serve.clip import ClipLimits
@@ -140,6 +140,7 @@ def extract(
                     gpus=gpus,
                     limits=limits,
                     timeout=clip_timeout,
+                    estimators=make_estimators(settings),
                 ) as backend:
                     progress = asyncio.run(work(backend))
         except (KeyboardInterrupt, asyncio.CancelledError) as stop:
@@ -168,7 +169,14 @@ async def _locally(
     try:
         model = engine.model(None)
         at_once = clips_at_once(settings.max_batch, workers)
-        with DecoderPool(model.metadata, workers=workers, slots=at_once, limits=limits, timeout=timeout) as pool:
+        with DecoderPool(
+            model.metadata,
+            workers=workers,
+            slots=at_once,
+            limits=limits,
+            timeout=timeout,
+            estimators=make_estimators(settings),
+        ) as pool:
             sha256 = None if settings.triton_url is not None else model_sha256(settings.model)
             return await work(LocalBackend(model, pool, options, sha256=sha256, at_once=at_once))
     finally:

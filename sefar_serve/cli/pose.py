@@ -12,9 +12,9 @@ from sefar_serve.atomic import atomic_file
 from sefar_serve.cli import console
 from sefar_serve.cli.options import EndOption, StartOption, png_file
 from sefar_serve.clip import Sampling, Video
-from sefar_serve.optional import needs_extra
-from sefar_serve.pose import Estimator, load_poses, pose_sheet
+from sefar_serve.pose import load_poses, pose_sheet
 from sefar_serve.pose.bar import download_bar
+from sefar_serve.pose.estimators import make_estimator
 from sefar_serve.pose.load import MAX_PERSONS
 from sefar_serve.pose.models import ensure_models
 
@@ -26,18 +26,6 @@ THUMB = 240
 Home = Annotated[
     Path | None, typer.Option("--home", help="folder of the models (default: SEFAR_POSE_HOME, else in ~/.cache)")
 ]
-
-
-def make_estimator(home: Path | None = None) -> Estimator:
-    """MediaPipe's estimator; its models are downloaded at first use, with a bar.
-
-    Raises:
-        PoseSetupError: the models cannot be had.
-        ModuleNotFoundError: the extra `pose` is not installed; the message says how to.
-    """
-    with needs_extra("pose"):
-        from sefar_serve.pose.litert import LiteRTEstimator
-    return LiteRTEstimator(home)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Decode processes: a video that crashes or hangs its decoder costs only that clip.
 
-Pixels come back through shared memory with one slot for each clip in flight, so memory is bounded and no frame is sent
-through a pipe.
+The inputs of the model come back through shared memory with one slot for each clip in flight, so memory is bounded and
+no frame is sent through a pipe. Each process finds joints itself, with its own pose estimator.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
-from sefar_serve.clip import Clip, ClipError, ClipLimits, VideoSource, load_clip
+from sefar_serve.clip import ClipError, ClipLimits, VideoSource
 from sefar_serve.errors import SefarError
 from sefar_serve.extract.clips import ClipRef, ExtractError
-from sefar_serve.metadata import ModelMetadata
+from sefar_serve.inputs import ModelClip, load_inputs
+from sefar_serve.metadata import ModelMetadata, memory_layout
+from sefar_serve.pose import Estimators, PoseError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ WHOLE = 64 * 1024**2
 """Remote videos of up to this many bytes are downloaded whole, because decoders seek back and forth."""
 
 MEMORY = 4 * 1024**3
-"""Bytes that a decode process may use beyond what it starts with. 4320p video needs 1 GiB."""
+"""Bytes that a decode process may use beyond what it starts with. 4320p video needs 1 GiB, the pose estimator
+0.1 GiB."""
 
 CHECK_SECONDS = 1.0
 """Seconds between checks that a pool which owes a clip still works."""
@@ -79,12 +82,12 @@ class DecodeError(SefarError, RuntimeError):
 class Decoders(Protocol):
     """Decodes clips: a `DecoderPool`, or a wrapper that downloads videos first."""
 
-    def decoded(self, ref: ClipRef) -> AbstractAsyncContextManager[Clip]:
+    def decoded(self, ref: ClipRef) -> AbstractAsyncContextManager[ModelClip]:
         """See `DecoderPool.decoded`."""
 
 
 class DecoderPool:
-    """Decode processes and the shared memory for their frames. Use it as a context manager.
+    """Decode processes and the shared memory for what they decode. Use it as a context manager.
 
     Args:
         metadata: metadata of the model that the clips are decoded for.
@@ -94,6 +97,10 @@ class DecoderPool:
         timeout: seconds that decoding a clip may take.
         memory: bytes that each process may use beyond what it starts with.
         nice: niceness of the processes, 0 to 19.
+        estimators: find the joints for a model that sees them; each process loads its own.
+
+    Raises:
+        PoseError: the model sees joints that cannot be found here.
     """
 
     def __init__(
@@ -106,13 +113,15 @@ class DecoderPool:
         timeout: float = 60.0,
         memory: int = MEMORY,
         nice: int = 0,
+        estimators: Estimators | None = None,
     ) -> None:
-        shape = metadata.frames_shape
+        estimators = estimators if estimators is not None else Estimators()
+        estimators.of(metadata)  # a missing one stops the run here, and is downloaded once
         # Forking is not safe in a process with threads.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])  # imported once, not by each process
-        pixels = RawArray(ctypes.c_uint8, slots * prod(shape))
-        self._frames = _slot_array(pixels, metadata)
+        memory_of_slots = RawArray(ctypes.c_uint8, slots * memory_layout(metadata.inputs)[1])
+        self._slots = _Slots(memory_of_slots, metadata)
         self._free: asyncio.Queue[int] = asyncio.Queue()
         for slot in range(slots):
             self._free.put_nowait(slot)
@@ -122,7 +131,7 @@ class DecoderPool:
             max_workers=workers,
             context=context,
             initializer=_start_worker,
-            initargs=(pixels, metadata, limits, memory, timeout + GRACE, nice),
+            initargs=(memory_of_slots, metadata, estimators, limits, memory, timeout + GRACE, nice),
         )
         self._pool = self._new_pool()
         self._closed = False
@@ -137,8 +146,8 @@ class DecoderPool:
         _end(self._pool)
 
     @asynccontextmanager
-    async def decoded(self, ref: ClipRef) -> AsyncIterator[Clip]:
-        """Decode a clip. Its frames are valid until the block ends.
+    async def decoded(self, ref: ClipRef) -> AsyncIterator[ModelClip]:
+        """Decode a clip. Its inputs are valid until the block ends.
 
         If it is cancelled while decoding, its slot is not reused, because the process may still write to it. A
         cancelled run closes its pool.
@@ -146,6 +155,7 @@ class DecoderPool:
         Raises:
             DecodeError: the clip cannot be decoded.
             ExtractError: the decode processes keep dying.
+            PoseError: the processes cannot load the pose estimator.
         """
         slot = await self._free.get()
         try:
@@ -154,11 +164,11 @@ class DecoderPool:
             self._free.put_nowait(slot)
             raise
         try:
-            yield replace(clip, frames=self._frames[slot])
+            yield replace(clip, inputs=self._slots.inputs(slot))
         finally:
             self._free.put_nowait(slot)
 
-    async def _decode(self, ref: ClipRef, slot: int) -> Clip:
+    async def _decode(self, ref: ClipRef, slot: int) -> ModelClip:
         for _ in range(STARTS):
             pool = self._pool
             try:
@@ -184,7 +194,7 @@ class DecoderPool:
             "same command again with fewer --workers"
         ) from why
 
-    async def _result(self, pool: ProcessPool, future: Future[Clip | _Refusal]) -> Clip | _Refusal:
+    async def _result(self, pool: ProcessPool, future: Future[ModelClip | _Refusal]) -> ModelClip | _Refusal:
         """Wait for a clip.
 
         A pool whose processes all die before it has read a clip from its queue never finishes that clip's future.
@@ -229,12 +239,35 @@ class _Refusal:
     message: str
 
 
+class _Slots:
+    """Shared memory seen as slots, each with the inputs of one clip.
+
+    Args:
+        memory: a ctypes array of bytes.
+        metadata: metadata of the model.
+    """
+
+    def __init__(self, memory: Any, metadata: ModelMetadata) -> None:
+        self._specs = metadata.inputs
+        self._offsets, size = memory_layout(self._specs)
+        self._bytes = np.frombuffer(memory, np.uint8).reshape(-1, size)
+
+    def inputs(self, slot: int) -> dict[str, NDArray[Any]]:
+        """The inputs in a slot, as views of the memory."""
+        found = {}
+        for name, (dtype, shape) in self._specs.items():
+            begin = self._offsets[name]
+            found[name] = self._bytes[slot, begin : begin + dtype.itemsize * prod(shape)].view(dtype).reshape(shape)
+        return found
+
+
 @dataclass(frozen=True)
 class _Worker:
     """State of a decode process."""
 
-    frames: NDArray[np.uint8]
+    slots: _Slots
     metadata: ModelMetadata
+    estimators: Estimators
     limits: ClipLimits
     alarm: float
 
@@ -243,11 +276,17 @@ _worker: _Worker
 
 
 def _start_worker(
-    pixels: Any, metadata: ModelMetadata, limits: ClipLimits, memory: int, alarm: float, nice: int
+    slots: Any,
+    metadata: ModelMetadata,
+    estimators: Estimators,
+    limits: ClipLimits,
+    memory: int,
+    alarm: float,
+    nice: int,
 ) -> None:
     """Set up this decode process. Called once in each."""
     global _worker
-    _worker = _Worker(_slot_array(pixels, metadata), metadata, limits, alarm)
+    _worker = _Worker(_Slots(slots, metadata), metadata, estimators, limits, alarm)
     os.nice(nice)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if sys.platform == "linux":  # the limit needs /proc
@@ -258,13 +297,8 @@ def _start_worker(
         resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
 
 
-def _slot_array(pixels: Any, metadata: ModelMetadata) -> NDArray[np.uint8]:
-    """View the shared memory as uint8 (slots, *frames_shape)."""
-    return np.frombuffer(pixels, np.uint8).reshape(-1, *metadata.frames_shape)
-
-
-def _decode(ref: ClipRef, slot: int) -> Clip | _Refusal:
-    """Decode a clip into its slot and return it without its frames."""
+def _decode(ref: ClipRef, slot: int) -> ModelClip | _Refusal:
+    """Decode a clip into its slot and return it without the inputs."""
     # The parent, which stops a process that hangs, may have been killed.
     signal.setitimer(signal.ITIMER_REAL, _worker.alarm)
     try:
@@ -273,15 +307,13 @@ def _decode(ref: ClipRef, slot: int) -> Clip | _Refusal:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
-def _decode_into_slot(ref: ClipRef, slot: int) -> Clip | _Refusal:
-    meta = _worker.metadata
+def _decode_into_slot(ref: ClipRef, slot: int) -> ModelClip | _Refusal:
     try:
         with _opened(ref.path) as source:
-            clip = load_clip(
+            clip = load_inputs(
                 source,
-                meta.sampling,
-                resize=meta.resize,
-                size=meta.size,
+                _worker.metadata,
+                _worker.estimators,
                 start=ref.start,
                 end=ref.end,
                 name=ref.path,
@@ -289,6 +321,8 @@ def _decode_into_slot(ref: ClipRef, slot: int) -> Clip | _Refusal:
             )
     except ClipError as error:
         return _Refusal(error.code, str(error))
+    except PoseError:
+        raise  # every clip would meet it
     except FileNotFoundError as error:
         # fsspec's HTTP file system raises it for every failure.
         if ref.path.startswith("http") and getattr(error.__cause__, "status", None) not in (404, 410):
@@ -302,8 +336,9 @@ def _decode_into_slot(ref: ClipRef, slot: int) -> Clip | _Refusal:
         # Libraries for file systems and codecs raise exceptions of any type. Only this clip fails.
         log.debug("%s", ref.path, exc_info=True)
         return _Refusal("unreadable_file", f"{ref.path}: {type(error).__name__}: {error}")
-    _worker.frames[slot] = clip.frames
-    return replace(clip, frames=clip.frames[:0].copy())
+    for name, values in _worker.slots.inputs(slot).items():
+        values[...] = clip.inputs[name]
+    return replace(clip, inputs={})
 
 
 @contextmanager

@@ -26,18 +26,20 @@ from typing import Any, Self
 # Set before Ray is imported. Otherwise its processes write their logs over the progress bar.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
-import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
 
-from sefar_serve.clip import Clip, ClipLimits
+from sefar_serve.clip import ClipLimits
+from sefar_serve.engine.base import batch_of
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.extract.clips import ExtractError
 from sefar_serve.extract.decoders import DecodeError, DecoderPool
 from sefar_serve.extract.rows import ClipRow, RowOptions, failed_row, found_row
 from sefar_serve.extract.run import Work
+from sefar_serve.inputs import ModelClip
 from sefar_serve.metadata import ModelMetadata
+from sefar_serve.pose import Estimators
 
 BATCH = 8
 """Clips decoded, sent and inferred together."""
@@ -53,7 +55,7 @@ ATTEMPTS = 5
 LOST_SECONDS = 10.0
 """Pause between those attempts. Ray takes half a minute to notice a lost node, and gives it work until then."""
 
-_Item = tuple[Work, Clip | ClipRow]
+_Item = tuple[Work, ModelClip | ClipRow]
 
 
 class RayBackend:
@@ -70,9 +72,11 @@ class RayBackend:
         limits: limits on each video.
         timeout: seconds that decoding a clip may take.
         window: number of clips submitted to Ray at a time.
+        estimators: find the joints for a model that sees them; every node needs the same.
 
     Raises:
         ModelLoadError: the file is not a valid model.
+        PoseError: the model sees joints that cannot be found here.
     """
 
     def __init__(
@@ -86,8 +90,11 @@ class RayBackend:
         limits: ClipLimits = ClipLimits(),  # noqa: B008  (frozen)
         timeout: float = 60.0,
         window: int = WINDOW,
+        estimators: Estimators | None = None,
     ) -> None:
         self.metadata: ModelMetadata = OnnxModel(model, device="cpu", threads=1).metadata
+        self._estimators = estimators if estimators is not None else Estimators()
+        self._estimators.of(self.metadata)
         self._content = model.read_bytes()
         self.sha256: str | None = sha256(self._content).hexdigest()
         self._options = options
@@ -183,7 +190,7 @@ class RayBackend:
                 _Decoder,
                 batch_size=BATCH,
                 batch_format="pyarrow",
-                fn_constructor_args=(self.metadata, self._limits, self._timeout),
+                fn_constructor_args=(self.metadata, self._limits, self._timeout, self._estimators),
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(self._decoders or cores - 1, len(items))),
                 num_cpus=1,
                 max_restarts=0,
@@ -254,10 +261,10 @@ def _unpacked(batch: pa.Table) -> Iterator[Any]:
 class _Decoder:
     """An actor with its own decode process: a crash costs one clip, not the actor."""
 
-    def __init__(self, metadata: ModelMetadata, limits: ClipLimits, timeout: float) -> None:
+    def __init__(self, metadata: ModelMetadata, limits: ClipLimits, timeout: float, estimators: Estimators) -> None:
         self._metadata = metadata
         self._loop = asyncio.new_event_loop()
-        self._pool = DecoderPool(metadata, workers=1, slots=1, limits=limits, timeout=timeout)
+        self._pool = DecoderPool(metadata, workers=1, slots=1, limits=limits, timeout=timeout, estimators=estimators)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return _packed([self._loop.run_until_complete(self._one(work)) for work in _unpacked(batch)])
@@ -266,7 +273,7 @@ class _Decoder:
         try:
             async with self._pool.decoded(work.clip) as clip:
                 # The next clip overwrites this memory.
-                return work, replace(clip, frames=clip.frames.copy())
+                return work, replace(clip, inputs={name: values.copy() for name, values in clip.inputs.items()})
         except DecodeError as error:
             return work, failed_row(work.clip, error.code, str(error), self._metadata)
 
@@ -284,7 +291,7 @@ class _Inference:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         items: list[_Item] = list(_unpacked(batch))
-        clips = [(work, found) for work, found in items if isinstance(found, Clip)]
+        clips = [(work, found) for work, found in items if isinstance(found, ModelClip)]
         rows = [(work, found) for work, found in items if isinstance(found, ClipRow)]
         try:
             rows += self._found(clips)
@@ -293,7 +300,7 @@ class _Inference:
             rows += [self._alone(work, clip) for work, clip in clips]
         return _packed(rows)
 
-    def _alone(self, work: Work, clip: Clip) -> tuple[Work, ClipRow]:
+    def _alone(self, work: Work, clip: ModelClip) -> tuple[Work, ClipRow]:
         """Infer one clip of a failed batch on its own, so that only the clip at fault fails."""
         try:
             [found] = self._found([(work, clip)])
@@ -303,10 +310,10 @@ class _Inference:
             )
         return found
 
-    def _found(self, clips: Sequence[tuple[Work, Clip]]) -> list[tuple[Work, ClipRow]]:
+    def _found(self, clips: Sequence[tuple[Work, ModelClip]]) -> list[tuple[Work, ClipRow]]:
         if not clips:
             return []
-        outputs = self._model.run(np.stack([clip.frames for _, clip in clips]))
+        outputs = self._model.run(batch_of([clip.inputs for _, clip in clips]))
         version = self._metadata.version
         return [
             (

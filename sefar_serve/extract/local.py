@@ -7,9 +7,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Iterable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sefar_serve.engine import (
     EngineOverloadedError,
     EngineTimeoutError,
@@ -18,6 +15,7 @@ from sefar_serve.engine import (
     Model,
     Prediction,
 )
+from sefar_serve.engine.base import Inputs
 from sefar_serve.extract.clips import MixedModelError
 from sefar_serve.extract.decoders import DecodeError, Decoders
 from sefar_serve.extract.rows import ClipRow, RowOptions, failed_row, found_row
@@ -94,7 +92,7 @@ class LocalBackend:
     async def _one(self, work: Work) -> tuple[Work, ClipRow]:
         try:
             async with self._decoders.decoded(work.clip) as clip:
-                prediction = await self._infer(clip.frames)
+                prediction = await self._infer(clip.inputs)
         except DecodeError as error:
             return work, failed_row(work.clip, error.code, str(error), self.metadata)
         except InferenceError as error:
@@ -107,11 +105,11 @@ class LocalBackend:
         row = found_row(work.clip, clip, prediction.outputs, prediction.version, self.metadata, self._options)
         return work, row
 
-    async def _infer(self, frames: NDArray[np.uint8]) -> Prediction:
+    async def _infer(self, inputs: Inputs) -> Prediction:
         """Run inference, and retry if the engine may recover, so that a server restart does not fail clips."""
         while True:
             try:
-                prediction = await self._model.infer(frames)
+                prediction = await self._model.infer(inputs)
             except (EngineOverloadedError, EngineUnavailableError, EngineTimeoutError) as error:
                 if time.monotonic() - self._last_answer > self._patience:
                     raise

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sefar_serve.clip import Clip
+from sefar_serve.clip import Sampled
 from sefar_serve.engine import Outputs
 from sefar_serve.extract.clips import ClipRef
 from sefar_serve.metadata import ModelMetadata
@@ -79,7 +79,7 @@ class ClipRow:
 
 
 def found_row(
-    ref: ClipRef, clip: Clip, outputs: Outputs, version: str, meta: ModelMetadata, options: RowOptions
+    ref: ClipRef, clip: Sampled, outputs: Outputs, version: str, meta: ModelMetadata, options: RowOptions
 ) -> ClipRow:
     """Build the row of a clip that the model has processed.
 

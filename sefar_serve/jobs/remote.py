@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sefar_serve.clip import Clip, ClipError
+from sefar_serve.clip import ClipError
 from sefar_serve.extract.clips import ClipRef, unwritable
 from sefar_serve.extract.decoders import DecodeError, DecoderPool
 from sefar_serve.fetch import UrlError, UrlFetcher
+from sefar_serve.inputs import ModelClip
 
 FETCH_THREADS = 8
 """Number of a job's videos that are fetched concurrently."""
@@ -38,7 +39,7 @@ class FetchingDecoders:
         self._threads = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="sefar-job-fetch")
 
     @asynccontextmanager
-    async def decoded(self, ref: ClipRef) -> AsyncIterator[Clip]:
+    async def decoded(self, ref: ClipRef) -> AsyncIterator[ModelClip]:
         """See `DecoderPool.decoded`."""
         if "://" not in ref.path:
             async with self._decoders.decoded(ref) as clip:

@@ -36,6 +36,7 @@ from sefar_serve.jobs.intake import Intake, read_clips
 from sefar_serve.jobs.remote import FetchingDecoders
 from sefar_serve.jobs.results import ResultFormat, write_result
 from sefar_serve.jobs.store import JobStore
+from sefar_serve.pose import Estimators
 from sefar_serve.schemas.jobs import Job, JobOptions
 from sefar_serve.schemas.problem import ErrorBody, problem_of
 
@@ -85,6 +86,7 @@ class JobService:
         intake: checks and stores the clips of jobs.
         bounds: limits on jobs.
         model_file: model file of the engine; None if a server runs the model.
+        estimators: find the joints for models that see them.
 
     Attributes:
         store: state of each job.
@@ -101,12 +103,14 @@ class JobService:
         intake: Intake,
         bounds: JobBounds,
         model_file: Path | None,
+        estimators: Estimators,
     ) -> None:
         self._folder = folder.absolute()
         self._engine = engine
         self._intake = intake
         self._bounds = bounds
         self._model_file = model_file
+        self._estimators = estimators
         self._lock = _locked(self._folder)
         self.store = JobStore(self._folder / "jobs.sqlite")
         self._waiting = asyncio.Semaphore(0)
@@ -322,6 +326,7 @@ class JobService:
                 slots=at_once,
                 limits=self._bounds.limits,
                 nice=NICE,
+                estimators=self._estimators,
             )
             stack.push_async_callback(asyncio.to_thread, pool.__exit__, None, None, None)
             decoders = FetchingDecoders(pool, self._intake.fetcher, folder / FETCHED)

@@ -25,6 +25,7 @@ from sefar_serve.language.replies import Reply, Verdict, answer, choose
 from sefar_serve.local.videos import GivenVideo
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.options import CaptionOptions, ClassifyOptions, ClipOptions, EmbedOptions
+from sefar_serve.pose import Estimators
 from sefar_serve.recognition import Recognised, Recognizer, Span, Window
 from sefar_serve.schemas import render
 from sefar_serve.schemas.chat import ChatRequest, TextPart
@@ -48,10 +49,15 @@ class Answers:
         settings: names the model and the captioner.
         engine: runs the model; `opened` starts and closes it.
         make_generator: makes the language model; called at the first caption or question.
+        estimators: find the joints for models that see them.
     """
 
     def __init__(
-        self, settings: Settings, engine: Engine, make_generator: Callable[[Settings], Generator | None]
+        self,
+        settings: Settings,
+        engine: Engine,
+        make_generator: Callable[[Settings], Generator | None],
+        estimators: Estimators,
     ) -> None:
         self.engine = engine
         self.fetcher = UrlFetcher(settings.url_hosts, max_bytes=settings.max_body_bytes, timeout=settings.url_timeout)
@@ -60,7 +66,7 @@ class Answers:
         at_once, bounds = videos_at_once(settings), bounds_of(settings)
         # After a cancelled call its video is decoded to the end, at the same time as those of later calls.
         bounds = replace(bounds, max_decoding=2 * at_once, limits=replace(bounds.limits, max_bytes=sys.maxsize))
-        self._recognizer = Recognizer(engine, bounds)
+        self._recognizer = Recognizer(engine, bounds, estimators)
         self._remote = RemoteVideos(self.fetcher, at_once + FETCH_THREADS)
         self._looking = asyncio.Semaphore(at_once)
         self._inferring = asyncio.Semaphore(settings.max_queue)
@@ -70,14 +76,19 @@ class Answers:
     @classmethod
     @asynccontextmanager
     async def opened(
-        cls, settings: Settings, engine: Engine, make_generator: Callable[[Settings], Generator | None]
+        cls,
+        settings: Settings,
+        engine: Engine,
+        make_generator: Callable[[Settings], Generator | None],
+        estimators: Estimators,
     ) -> AsyncGenerator[Answers, None]:
         """Start the engine, and close everything at the end.
 
         Raises:
             EngineError: the engine cannot start, or its server cannot be reached.
+            PoseError: the model sees joints that cannot be found here.
         """
-        answers = cls(settings, engine, make_generator)
+        answers = cls(settings, engine, make_generator, estimators)
         async with AsyncExitStack() as running:
             await running.enter_async_context(answers._recognizer)
             engine.model(None)

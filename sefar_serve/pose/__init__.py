@@ -5,8 +5,9 @@
 """
 
 from sefar_serve.pose.draw import draw_skeleton, pose_sheet
-from sefar_serve.pose.errors import PoseError, PoseSetupError
+from sefar_serve.pose.errors import PoseError, PoseMismatchError, PoseSetupError
 from sefar_serve.pose.estimator import Detection, Estimator, Landmarks
+from sefar_serve.pose.estimators import Estimators, make_estimator
 from sefar_serve.pose.joints import EDGES, JOINTS, MIRROR, PAIRS
 from sefar_serve.pose.load import PoseClip, load_poses
 from sefar_serve.pose.poses import Poses
@@ -20,15 +21,18 @@ __all__ = [
     "PAIRS",
     "Detection",
     "Estimator",
+    "Estimators",
     "Landmarks",
     "Picture",
     "PoseClip",
     "PoseError",
+    "PoseMismatchError",
     "PoseSetupError",
     "Poses",
     "Region",
     "Tracker",
     "draw_skeleton",
     "load_poses",
+    "make_estimator",
     "pose_sheet",
 ]

@@ -16,3 +16,9 @@ class PoseSetupError(PoseError):
     """The pose models are missing, damaged, or cannot be downloaded."""
 
     code = "pose_setup"
+
+
+class PoseMismatchError(PoseError):
+    """A model was trained with another pose estimator than the installed one, or on other joints."""
+
+    code = "pose_mismatch"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sefar_serve.clip import Clip
+from sefar_serve.clip import Sampled
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Recognised, Window
 from sefar_serve.reliability import reliability, top_classes
@@ -159,7 +159,7 @@ def top_labels(
     ]
 
 
-def clip_info(clip: Clip, meta: ModelMetadata) -> ClipInfo:
+def clip_info(clip: Sampled, meta: ModelMetadata) -> ClipInfo:
     """Where the model's frames came from, and the decoder's warnings."""
     context = meta.sampling.elements - 1
     return ClipInfo(

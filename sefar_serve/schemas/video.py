@@ -132,7 +132,8 @@ class Model(BaseModel):
     dataset: str
     sample_frames: list[int]
     layout: str
-    size: int
+    stream: str = Field(description="what it sees: `rgb` (pictures), `pose` (joints) or `both`")
+    size: int | None = Field(description="side of its pictures in pixels; null if it sees none")
     embedding_dim: int
     token_dim: int
     labels: list[str]

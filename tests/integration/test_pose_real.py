@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from grey_clips import encode_grey_clip
 from PIL import Image
+from pose_models import BOTH
 from typer.testing import CliRunner
 
 from sefar_serve.cli import app
 from sefar_serve.clip import Sampling, Video
-from sefar_serve.pose import JOINTS, PoseSetupError, Tracker, load_poses
+from sefar_serve.extract.clips import ClipRef
+from sefar_serve.extract.decoders import DecoderPool
+from sefar_serve.inputs import ModelClip, load_inputs
+from sefar_serve.pose import JOINTS, Estimators, PoseSetupError, Tracker, load_poses
 from sefar_serve.pose.litert import LiteRTEstimator
 from sefar_serve.pose.models import DETECTOR, LANDMARK, default_home
 
@@ -130,3 +136,21 @@ def test_the_command_draws_a_sheet(estimator: LiteRTEstimator, strokes: list[Pat
     with Image.open(out) as sheet:
         assert sheet.width > 1600
     assert [path.name for path in out.parent.iterdir()] == ["sheet.png"]
+
+
+@pytest.mark.shared_data
+def test_decode_processes_find_the_same_joints_within_their_memory(
+    estimator: LiteRTEstimator, strokes: list[Path]
+) -> None:
+    meta = BOTH.model_copy(update={"estimator": estimator.name, "estimator_sha256": estimator.sha256})
+
+    async def decoded(pool: DecoderPool, stroke: Path) -> ModelClip:
+        async with pool.decoded(ClipRef("it", str(stroke))) as clip:
+            return replace(clip, inputs={name: values.copy() for name, values in clip.inputs.items()})
+
+    with DecoderPool(meta, workers=1, slots=1, memory=1024**3) as pool:  # a quarter of what is allowed
+        there = [asyncio.run(decoded(pool, stroke)) for stroke in strokes]
+    for clip, stroke in zip(there, strokes, strict=True):
+        here = load_inputs(stroke, meta, Estimators(lambda: estimator))
+        for name, values in here.inputs.items():
+            np.testing.assert_array_equal(clip.inputs[name], values)

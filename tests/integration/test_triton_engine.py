@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sefar_serve.engine import EngineOverloadedError, InferenceError, ModelLoadError, ModelNotFoundError, Prediction
+from sefar_serve.engine.base import Inputs, batch_of
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.engine.triton import TritonEngine, TritonOptions
 from sefar_serve.engine.triton.region import FOLDER, PREFIX
@@ -18,8 +19,9 @@ from sefar_serve.metadata import OUTPUT_NAMES
 from sefar_serve.triton_server.server import TritonServer
 
 
-def clips(model: OnnxModel, count: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, *model.metadata.frames_shape), np.uint8)
+def clips(model: OnnxModel, count: int) -> list[Inputs]:
+    shape = model.metadata.inputs["frames"].shape
+    return [{"frames": frames} for frames in np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)]
 
 
 def with_engine(options: TritonOptions, work: Callable[[TritonEngine], Awaitable[None]]) -> None:
@@ -54,7 +56,7 @@ def test_outputs_equal_those_in_process(triton: TritonServer, local: OnnxModel, 
         assert model.metadata == local.metadata.model_copy(update={"version": "1"})
         for clip in clips(local, 3):
             got = await model.infer(clip)
-            expected = local.run(clip[None]).row(0)
+            expected = local.run(batch_of([clip])).row(0)
             assert got.version == "1"
             for name in OUTPUT_NAMES:
                 assert np.allclose(getattr(got.outputs, name), getattr(expected, name), atol=1e-5), name
@@ -69,7 +71,7 @@ def test_64_clients_share_batches_and_get_their_own_outputs(
     triton: TritonServer, local: OnnxModel, shared_memory: bool
 ) -> None:
     given = clips(local, 64)
-    expected = np.concatenate([local.run(given[i : i + 8]).logits for i in range(0, 64, 8)])
+    expected = np.concatenate([local.run(batch_of(given[i : i + 8])).logits for i in range(0, 64, 8)])
 
     async def work(engine: TritonEngine) -> None:
         model = engine.model(None)
@@ -115,7 +117,7 @@ def test_cancelled_callers_leave_nothing_behind(triton: TritonServer, local: Onn
         await asyncio.gather(*tasks, return_exceptions=True)
         assert engine.queue_depth == 0
         got = await model.infer(given[0])
-        assert np.allclose(got.outputs.logits, local.run(given[:1]).logits[0], atol=1e-5)
+        assert np.allclose(got.outputs.logits, local.run(batch_of(given[:1])).logits[0], atol=1e-5)
 
     with_engine(TritonOptions(triton.url, shared_memory=shared_memory), work)
     assert regions() == before
@@ -133,7 +135,7 @@ def test_names_and_versions(triton: TritonServer, local: OnnxModel) -> None:
         with pytest.raises(ModelNotFoundError, match="version 7 of untrained is not served"):
             await engine.model(name).at("7").infer(clips(local, 1)[0])
         with pytest.raises(InferenceError, match=r"takes frames of uint8 \(8, 64, 64, 3\)"):
-            await bound.infer(np.zeros((8, 32, 32, 3), np.uint8))
+            await bound.infer({"frames": np.zeros((8, 32, 32, 3), np.uint8)})
 
     with_engine(TritonOptions(triton.url, models=("sefar_encoder",)), work)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sefar_serve.api.store import ClipNotFoundError, ClipStore
-from sefar_serve.clip import Clip
 from sefar_serve.engine import FAKE_METADATA, Outputs, Prediction
+from sefar_serve.inputs import ModelClip
 from sefar_serve.recognition import Window
 
 
@@ -20,8 +20,8 @@ def window(seed: int, frames: tuple[int, ...] = tuple(range(8))) -> Window:
         tokens=rng.normal(size=(3, 4)).astype(np.float32),
         mc_logits=rng.normal(size=(10, 3)).astype(np.float32),
     )
-    clip = Clip(
-        frames=np.zeros((8, 32, 32, 3), np.uint8),
+    clip = ModelClip(
+        inputs={"frames": np.zeros((8, 32, 32, 3), np.uint8)},
         indices=np.array(frames),
         times=np.arange(8.0),
         frame_count=24,
@@ -42,7 +42,7 @@ def test_a_stored_clip_has_no_frames() -> None:
     assert got.clip_id.startswith("clip_")
     np.testing.assert_array_equal(got.features.embedding, window(0).prediction.outputs.embedding)
     np.testing.assert_array_equal(got.features.tokens, window(0).prediction.outputs.tokens)
-    assert got.window.clip.frames.size == 0
+    assert not got.window.clip.inputs
     assert got.verdict.labels == FAKE_METADATA.labels
     assert 0 < got.verdict.reliability <= 1
 
@@ -50,12 +50,12 @@ def test_a_stored_clip_has_no_frames() -> None:
 def test_the_pixels_of_a_stored_clip_are_freed() -> None:
     store = ClipStore(2)
     shown = window(0)
-    pixels = weakref.ref(shown.clip.frames)
+    pixels = weakref.ref(shown.clip.inputs["frames"])
     clip_id = store.put("a.mp4", shown, FAKE_METADATA).clip_id
     del shown
     gc.collect()
     assert pixels() is None
-    assert store.get(clip_id).window.clip.frames.shape == (0, 32, 32, 3)
+    assert store.get(clip_id).window.clip.indices.tolist() == list(range(8))
 
 
 def test_equal_clips_have_equal_ids_and_different_clips_different_ids() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sefar_serve.engine import EngineOverloadedError, EngineUnavailableError, InferenceError, Outputs
+from sefar_serve.engine.base import Inputs
 from sefar_serve.engine.batcher import MicroBatcher
 
 POISON = 255
@@ -23,10 +24,11 @@ class Model:
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self, frames: np.ndarray) -> Outputs:
+    def __call__(self, inputs: Inputs) -> Outputs:
         self.entered += 1
         assert self.gate.wait(10)
-        values = [int(clip.flat[0]) for clip in frames]
+        values = [int(clip.flat[0]) for clip in inputs["frames"]]
+        assert [int(clip.flat[0]) for clip in inputs["poses"]] == values
         self.batches.append(values)
         if POISON in values:
             raise RuntimeError("bad clip")
@@ -34,8 +36,8 @@ class Model:
         return Outputs(column, column, column[..., None], column[..., None])
 
 
-def clip(value: int) -> np.ndarray:
-    return np.full((2, 2, 2, 3), value, np.uint8)
+def clip(value: int) -> Inputs:
+    return {"frames": np.full((2, 2, 2, 3), value, np.uint8), "poses": np.full((2, 1, 15, 4), value, np.float32)}
 
 
 async def until(condition) -> None:

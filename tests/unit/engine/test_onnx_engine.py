@@ -19,7 +19,8 @@ def model(untrained_model: Path) -> OnnxModel:
 
 
 def clips(model: OnnxModel, count: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, *model.metadata.frames_shape), np.uint8)
+    shape = model.metadata.inputs["frames"].shape
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
 
 
 def test_the_file_describes_itself(model: OnnxModel) -> None:
@@ -29,7 +30,7 @@ def test_the_file_describes_itself(model: OnnxModel) -> None:
 
 
 def test_outputs_have_the_documented_shapes(model: OnnxModel) -> None:
-    outputs = model.run(clips(model, 3))
+    outputs = model.run({"frames": clips(model, 3)})
     meta = model.metadata
     assert outputs.logits.shape == (3, 4)
     assert outputs.embedding.shape == (3, meta.embedding_dim)
@@ -42,10 +43,10 @@ def test_batched_answers_equal_single_ones(model: OnnxModel) -> None:
         engine = OnnxEngine(model, max_batch=4, max_wait=0.05)
         await engine.start()
         frames = clips(model, 10)
-        together = await asyncio.gather(*(engine.infer(clip) for clip in frames))
+        together = await asyncio.gather(*(engine.infer({"frames": clip}) for clip in frames))
         assert max(prediction.batch_size for prediction in together) == 4
         for clip, prediction in zip(frames, together, strict=True):
-            alone = model.run(clip[None]).row(0)
+            alone = model.run({"frames": clip[None]}).row(0)
             np.testing.assert_allclose(prediction.outputs.logits, alone.logits, atol=1e-4)
             np.testing.assert_allclose(prediction.outputs.tokens, alone.tokens, atol=1e-4)
         await engine.close()
@@ -57,9 +58,12 @@ def test_a_clip_of_a_wrong_shape_is_refused_before_the_queue(model: OnnxModel) -
     async def run() -> None:
         engine = OnnxEngine(model)
         await engine.start()
-        for wrong in (np.zeros((8, 32, 32, 3), np.uint8), np.zeros(model.metadata.frames_shape, np.float32)):
+        shape = model.metadata.inputs["frames"].shape
+        for wrong in (np.zeros((8, 32, 32, 3), np.uint8), np.zeros(shape, np.float32)):
             with pytest.raises(InferenceError, match="the model takes frames of uint8"):
-                await engine.infer(wrong)
+                await engine.infer({"frames": wrong})
+        with pytest.raises(InferenceError, match="the model takes frames, but got poses"):
+            await engine.infer({"poses": np.zeros((8, 1, 15, 4), np.float32)})
         await engine.check()
         await engine.close()
 

@@ -22,6 +22,8 @@ def test_holds_frames_and_answers_side_by_side() -> None:
             other.seek(128)
             other.write(np.array([[1.5, -2.0]], np.float32).tobytes())
         answer = region.read(128, (1, 2))
+        region.write(np.array([[0.25], [4.0]], np.float32), 256)
+        assert region.read(256, (2,)).tolist() == [0.25, 4.0]
         region.write(np.zeros(4096, np.uint8))
         assert answer.tolist() == [[1.5, -2.0]], "a copy, not the memory that the next request writes to"
         assert FOLDER / region.name not in abandoned()

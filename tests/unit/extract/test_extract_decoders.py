@@ -13,17 +13,19 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
 
-from sefar_serve.clip import Clip, load_clip
+from sefar_serve.clip import load_clip
 from sefar_serve.engine.fake import FAKE_METADATA
 from sefar_serve.extract import decoders
 from sefar_serve.extract.clips import ClipRef, ExtractError
 from sefar_serve.extract.decoders import DecodeError, DecoderPool
+from sefar_serve.inputs import ModelClip
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +40,11 @@ def good(tmp_path: Path, bright_clip: bytes) -> ClipRef:
     return ClipRef("good", str(tmp_path / "good.mp4"))
 
 
-def _decode(pool: DecoderPool, ref: ClipRef) -> Clip:
-    async def run() -> Clip:
+def _decode(pool: DecoderPool, ref: ClipRef) -> ModelClip:
+    async def run() -> ModelClip:
         async with pool.decoded(ref) as clip:
-            assert clip.frames.base is not None  # shared, not sent
-            return Clip(**{**vars(clip), "frames": clip.frames.copy()})
+            assert all(values.base is not None for values in clip.inputs.values())  # shared, not sent
+            return replace(clip, inputs={name: values.copy() for name, values in clip.inputs.items()})
 
     return asyncio.run(run())
 
@@ -55,9 +57,10 @@ def _why(pool: DecoderPool, path: str | Path) -> tuple[str, str]:
 
 def test_clips_equal_those_decoded_in_this_process(pool: DecoderPool, good: ClipRef) -> None:
     meta = FAKE_METADATA
-    here = load_clip(good.path, meta.sampling, resize=meta.resize, size=meta.size)
+    assert meta.pixels is not None
+    here = load_clip(good.path, meta.sampling, resize=meta.pixels.resize, size=meta.pixels.size)
     there = _decode(pool, good)
-    np.testing.assert_array_equal(there.frames, here.frames)
+    np.testing.assert_array_equal(there.inputs["frames"], here.frames)
     np.testing.assert_array_equal(there.times, here.times)
     part = _decode(pool, ClipRef("part", good.path, start=0.2, end=0.4))
     assert (part.times.min(), part.times.max()) == (0.2, 0.36)

@@ -16,6 +16,7 @@ from sefar_serve.engine import (
     InferenceError,
     Prediction,
 )
+from sefar_serve.engine.base import Inputs
 from sefar_serve.engine.fake import FAKE_METADATA
 from sefar_serve.extract.clips import ClipRef, MixedModelError
 from sefar_serve.extract.decoders import DecoderPool
@@ -77,10 +78,10 @@ class FailingEngine(FakeEngine):
         super().__init__()
         self._errors = list(errors)
 
-    async def infer(self, frames: np.ndarray) -> Prediction:
+    async def infer(self, inputs: Inputs) -> Prediction:
         if self._errors:
             raise self._errors.pop()
-        return await super().infer(frames)
+        return await super().infer(inputs)
 
 
 def test_requests_are_retried_while_the_engine_is_down(
@@ -113,8 +114,8 @@ def test_a_clip_on_which_the_model_fails_gets_an_error_row(pool: DecoderPool, cl
 
 def test_another_version_during_a_run_fails_it(pool: DecoderPool, clips: list[ClipRef]) -> None:
     class Replaced(FakeEngine):
-        async def infer(self, frames: np.ndarray) -> Prediction:
-            found = await super().infer(frames)
+        async def infer(self, inputs: Inputs) -> Prediction:
+            found = await super().infer(inputs)
             return Prediction(found.outputs, "7", 0, 0, 1)
 
     with pytest.raises(MixedModelError, match="switched to version 7 of fake; this run started with version 0"):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
-import av
 import numpy as np
 import pytest
-from coloured_persons import HEIGHT, WIDTH, Person, scene, walk
+from coloured_persons import HEIGHT, WIDTH, Person, scene, video, walk, walking_person
 
 from sefar_serve.clip import ClipSpanError, NotAVideoError, Sampling, load_clip
 from sefar_serve.pose import JOINTS, load_poses
@@ -16,23 +13,9 @@ from sefar_serve.pose.fake import FakeEstimator
 HIPS = [JOINTS.index("left_hip"), JOINTS.index("right_hip")]
 
 
-def video(frames: np.ndarray, rate: int = 16) -> bytes:
-    """An H.264 MP4 of these frames."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "10"})
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return buffer.getvalue()
-
-
 @pytest.fixture(scope="module")
 def walking() -> bytes:
-    """32 frames in 2 s; the person is at x = 40 + 7 i."""
-    return video(scene(Person(walk((40, 120), (7, 0), count=32)), count=32))
+    return walking_person()
 
 
 def places(found) -> np.ndarray:  # type: ignore[no-untyped-def]

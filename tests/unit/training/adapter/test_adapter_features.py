@@ -34,7 +34,7 @@ def test_the_first_view_is_what_is_served_and_the_others_differ(untrained_model:
     frames = np.stack(
         [load_clip(clips / f"{i}.mp4", about.sampling, resize=about.resize, size=about.size).frames for i in range(5)]
     )
-    served = OnnxModel(untrained_model).run(frames)
+    served = OnnxModel(untrained_model).run({"frames": frames})
     assert found.names == tuple(f"{i}.mp4" for i in range(5)) and found.labels.tolist() == [0, 1, 2, 3, 0]
     for array in ("embedding", "tokens", "logits"):
         assert np.allclose(getattr(found, array)[:, 0], getattr(served, array), atol=1e-5)

@@ -1,0 +1,142 @@
+"""From a video to the inputs of a model: its frames, the joints of the persons in them, or both.
+
+Whoever runs models uses this, so that nothing else needs to know what a model sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sefar_serve.clip import ClipLimits, Sampled, Video, VideoSource, sample_indices, span_indices
+from sefar_serve.clip.load import Clip, read_clips, window_times
+from sefar_serve.metadata import FRAMES, POSES, ModelMetadata
+from sefar_serve.pose.estimator import Estimator
+from sefar_serve.pose.estimators import Estimators
+from sefar_serve.pose.load import PoseClip, read_poses
+from sefar_serve.pose.poses import Poses
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelClip(Sampled):
+    """What a model takes of a clip, and where its frames came from.
+
+    Attributes:
+        inputs: by name, without the batch axis, as in `ModelMetadata.inputs`.
+        poses: of the F frames, in element order; None if the model sees no joints.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    poses: Poses | None = None
+
+
+def load_inputs(
+    source: VideoSource,
+    meta: ModelMetadata,
+    estimators: Estimators,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    name: str | None = None,
+    limits: ClipLimits = ClipLimits(),  # noqa: B008  (frozen)
+    threads: int = 1,
+) -> ModelClip:
+    """Make the inputs of a model from a clip. Frames are those of `load_clip`, joints those of `load_poses`.
+
+    Args:
+        source: path, bytes or binary file object.
+        meta: description of the model.
+        estimators: finds the joints.
+        start: where the clip begins, in seconds since the first frame; None for the first frame.
+        end: where the clip ends, in seconds since the first frame; None for the end of the video.
+        name: name of the source in messages.
+        limits: limits on the video.
+        threads: threads of the decoder; 0 lets FFmpeg choose.
+
+    Raises:
+        FileNotFoundError: if the path does not exist.
+        ClipError: a subclass of it, if the video or the span cannot be used.
+        PoseError: a subclass of it, if the joints that the model takes cannot be found here.
+    """
+    estimator = estimators.of(meta)
+    with Video(source, name=name, limits=limits, threads=threads) as video:
+        return _read(video, meta, estimator, [span_indices(video, start, end)])[0]
+
+
+def load_input_windows(
+    source: VideoSource,
+    meta: ModelMetadata,
+    estimators: Estimators,
+    *,
+    window: float,
+    stride: float,
+    max_windows: int,
+    start: float | None = None,
+    end: float | None = None,
+    name: str | None = None,
+    limits: ClipLimits = ClipLimits(),  # noqa: B008  (frozen)
+    threads: int = 1,
+) -> tuple[list[tuple[float, float]], list[ModelClip]]:
+    """Make the inputs of a model from the clips of sliding windows over a video, which is opened once.
+
+    Persons are followed within each window, so that a window has the same inputs as the same span alone.
+
+    Args:
+        source: path, bytes or binary file object.
+        meta: description of the model.
+        estimators: finds the joints.
+        window: length of each window in seconds.
+        stride: seconds from the start of a window to the start of the next.
+        max_windows: maximum number of windows.
+        start: where the first window begins, in seconds since the first frame; None for the first frame.
+        end: where the last window ends, in seconds since the first frame; None for the end of the video.
+        name: name of the source in messages.
+        limits: limits on the video.
+        threads: threads of the decoder; 0 lets FFmpeg choose.
+
+    Returns:
+        The windows' (start, end) in seconds, as `sefar_serve.clip.load_windows` gives them, and their clips.
+
+    Raises:
+        FileNotFoundError: if the path does not exist.
+        ClipError: a subclass of it; `ClipLimitError` for too many windows suggests a stride that fits.
+        PoseError: a subclass of it, if the joints that the model takes cannot be found here.
+    """
+    estimator = estimators.of(meta)
+    with Video(source, name=name, limits=limits, threads=threads) as video:
+        times = window_times(video, window, stride, max_windows, start, end)
+        return times, _read(video, meta, estimator, [span_indices(video, *bounds) for bounds in times])
+
+
+def _read(
+    video: Video, meta: ModelMetadata, estimator: Estimator | None, spans: Sequence[tuple[int, int]]
+) -> list[ModelClip]:
+    chosen = [first + sample_indices(past - first, meta.sampling) for first, past in spans]
+    seen: list[Clip | None] = [None] * len(spans)
+    if meta.pixels is not None:
+        seen[:] = read_clips(video, spans, chosen, resize=meta.pixels.resize, size=meta.pixels.size)
+    posed: list[PoseClip | None] = [None] * len(spans)
+    if estimator is not None:
+        # Window by window: a model sees small squares, but persons are searched in whole pictures, which are large.
+        posed[:] = [
+            read_poses(video, span, indices, estimator, persons=meta.persons)
+            for span, indices in zip(spans, chosen, strict=True)
+        ]
+    return [_joined(clip, poses) for clip, poses in zip(seen, posed, strict=True)]
+
+
+def _joined(clip: Clip | None, posed: PoseClip | None) -> ModelClip:
+    """One clip from what was read of the same frames."""
+    found = [part for part in (clip, posed) if part is not None]
+    told = {field.name: getattr(found[0], field.name) for field in fields(Sampled)}
+    # Both warn of the video and of frames that do not decode.
+    told["warnings"] = tuple(dict.fromkeys(warning for part in found for warning in part.warnings))
+    inputs: dict[str, NDArray[Any]] = {}
+    if clip is not None:
+        inputs[FRAMES] = clip.frames
+    if posed is not None:
+        inputs[POSES] = posed.poses.joints
+    return ModelClip(**told, inputs=inputs, poses=None if posed is None else posed.poses)

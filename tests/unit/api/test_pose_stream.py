@@ -1,0 +1,57 @@
+"""The gateway with a model that sees joints: answers, the model's card, and a start without its estimator."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from coloured_persons import walking_person
+from fastapi.testclient import TestClient
+from pose_models import BOTH, POSE, fake_estimators
+
+from sefar_serve.api.app import create_app
+from sefar_serve.engine import FakeEngine
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.pose import PoseMismatchError
+from sefar_serve.settings import Settings
+
+
+def client(metadata: ModelMetadata) -> TestClient:
+    app = create_app(Settings(decode_threads=1), FakeEngine(metadata), estimators=fake_estimators())
+    return TestClient(app)
+
+
+def test_a_video_is_classified_by_its_joints() -> None:
+    with client(POSE) as gateway:
+        answer = gateway.post("/v1/classify", content=walking_person(), headers={"content-type": "video/mp4"})
+        assert answer.status_code == 200, answer.text
+        [entry] = answer.json()["data"]
+        assert entry["labels"][0]["label"] == "c"
+        assert len(entry["clip"]["frames"]) == 8
+
+
+@pytest.mark.parametrize(("metadata", "size"), [(POSE, None), (BOTH, 32)], ids=["pose", "both"])
+def test_the_card_says_what_a_model_sees(metadata: ModelMetadata, size: int | None) -> None:
+    with client(metadata) as gateway:
+        [card] = gateway.get("/v1/models").json()["data"]
+        assert (card["stream"], card["size"]) == (metadata.stream, size)
+
+
+def test_the_gateway_does_not_start_with_other_weights() -> None:
+    other = POSE.model_copy(update={"estimator_sha256": "1" * 64})
+    with pytest.raises(PoseMismatchError, match="trained with the pose estimator fake"), client(other):
+        pass
+
+
+def test_a_job_runs_in_decode_processes_that_find_joints(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "walking.mp4").write_bytes(walking_person())
+    settings = Settings(decode_threads=1, jobs_dir=tmp_path / "jobs", job_roots=(tmp_path / "videos",))
+    with TestClient(create_app(settings, FakeEngine(BOTH), estimators=fake_estimators())) as gateway:
+        job = gateway.post("/v1/jobs", json={"input": [{"path": "walking.mp4"}]}).json()
+        deadline = time.monotonic() + 60
+        while job["finished"] is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            job = gateway.get(f"/v1/jobs/{job['id']}").json()
+        assert (job["status"], job["done"], job["failed"]) == ("completed", 1, 0)
