@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sefar_serve.pose import Estimator
+from sefar_serve.pose import Estimator, make_estimator
 
 from .config import TrainConfig
 from .data import (
@@ -26,7 +26,6 @@ from .data import (
     UnlabelledClips,
     UnlabelledJoints,
     WeakView,
-    default_estimator,
     read_list,
 )
 from .evaluation.run import check_files
@@ -74,7 +73,7 @@ def create_inputs(
     """
     if config.model.stream == "rgb":
         return FrameInputs(config, progress, decoded)
-    return JointInputs(config, estimator or default_estimator(), progress)
+    return JointInputs(config, estimator or make_estimator(), progress)
 
 
 class FrameInputs:

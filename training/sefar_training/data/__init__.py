@@ -6,7 +6,7 @@ from .batches import ClipSources, Source, StepBatches, collate, seed_step
 from .broken import BrokenClipsError
 from .classes import ClassesError, ClassTable
 from .clips import DecodedClip, EvaluationClips, FrameStore, TrainingClips
-from .joint_cache import JointCache, JointCacheError, default_estimator
+from .joint_cache import JointCache, JointCacheError
 from .joint_clips import EvaluationJoints, JointStore, TrainingJoints, UnlabelledJoints
 from .joint_views import InputViews, JointView
 from .unlabelled import UnlabelledClips
@@ -37,7 +37,6 @@ __all__ = [
     "UnlabelledJoints",
     "WeakView",
     "collate",
-    "default_estimator",
     "read_list",
     "seed_step",
 ]

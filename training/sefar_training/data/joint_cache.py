@@ -20,7 +20,6 @@ from tqdm import tqdm
 from sefar_serve.atomic import atomic_file
 from sefar_serve.clip import ClipError
 from sefar_serve.errors import SefarError
-from sefar_serve.optional import needs_extra
 from sefar_serve.pose import JOINTS, Estimator, load_poses
 from sefar_serve.sampling import Sampling, sample_indices
 
@@ -31,18 +30,6 @@ STORED = Sampling((48,))
 
 Joints = NDArray[np.float32]
 """(T,P,J,4), as in `sefar_serve.pose.Poses.joints`, in order of time."""
-
-
-def default_estimator() -> Estimator:
-    """MediaPipe's estimator. Its models are downloaded at first use.
-
-    Raises:
-        PoseSetupError: the models are missing and cannot be downloaded.
-        ModuleNotFoundError: the extra `pose` is not installed; the message says how to install it.
-    """
-    with needs_extra("pose"):
-        from sefar_serve.pose.litert import LiteRTEstimator
-    return LiteRTEstimator()
 
 
 class JointCacheError(SefarError, OSError):

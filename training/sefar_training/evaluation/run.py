@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sefar_serve.engine.onnx import Device
-from sefar_serve.pose import Estimator
+from sefar_serve.pose import Estimator, make_estimator
 
 from ..config import default_joints_folder
 from ..data import (
@@ -20,7 +20,6 @@ from ..data import (
     EvaluationJoints,
     JointCache,
     ListEntry,
-    default_estimator,
     read_list,
 )
 from ..data.clips import Sample
@@ -145,7 +144,7 @@ def evaluate_model(
     check_files(entries, list_file)
     clips: EvaluationClips | EvaluationJoints
     if opened.pixels is None:
-        found_by = _same_estimator(opened, estimator or default_estimator())
+        found_by = _same_estimator(opened, estimator or make_estimator())
         cache = JointCache(joints or default_joints_folder(root), found_by, opened.persons)
         if views.spatial != 1:
             raise EvaluationError("the model sees joints, which are not cropped; set --spatial-crops to 1")

@@ -65,7 +65,7 @@ class PoseNormalizer(nn.Module):
 
 
 LEAST_WEIGHT = 4e-3
-"""Weight in the means of a frame whose shoulders and hips are all invisible; of one that is seen fully: 4 more."""
+"""Weight in the means of a frame whose shoulders and hips are all invisible; if all are visible, it is 4 more."""
 
 SHORTEST = 1e-4
 """Metres. Shorter lines have no direction."""

@@ -67,7 +67,7 @@ VARIANTS: dict[VariantName, Variant] = {
     "tiny": Variant(size=64, patch=16, dim=128, depth=4, heads=4, stem="conv"),
     "small": Variant(size=224, patch=16, dim=384, depth=12, heads=6),
     "base": Variant(size=224, patch=16, dim=768, depth=12, heads=12),
-    "pose-tiny": Variant(dim=96, depth=3, heads=4, stem="joints"),
+    "pose-tiny": Variant(dim=64, depth=2, heads=4, stem="joints"),
     "pose-small": Variant(dim=128, depth=4, heads=4, stem="joints"),
 }
 assert set(VARIANTS) == set(get_args(VariantName))
