@@ -73,7 +73,7 @@ class Prober:
         data, model = self.run.config.data, self.info.model
         entries = read_list(data.root / list_file, data.root, data.remap)
         clips = EvaluationClips(entries, model.sampling, model.resize, model.size)
-        return [(batch["frames"], batch["label"]) for batch in DataLoader(clips, batch_size=64)]
+        return [(batch["inputs"], batch["label"]) for batch in DataLoader(clips, batch_size=64)]
 
     @torch.inference_mode()
     def pseudo_label(self, clips: Sequence[tuple[Tensor, Tensor]]) -> PseudoLabelled:

@@ -23,7 +23,7 @@ StudyRun = Run[TrainConfig]
 
 
 class StudyError(SefarError, ValueError):
-    """There is no such study."""
+    """There is no such study, or its recipe does not fit a study."""
 
 
 class Study(Sweep):
@@ -77,9 +77,13 @@ def plan_study(study: Study, out: Path, overrides: Sequence[str] = ()) -> list[S
 
     Raises:
         RecipeError: a variant does not fit the recipe.
+        StudyError: the recipe's model sees joints.
         ListFileError: the training list is malformed.
     """
-    data = load_recipe(study.recipe, [*as_overrides(study.overrides), *overrides]).data
+    config = load_recipe(study.recipe, [*as_overrides(study.overrides), *overrides])
+    if config.model.stream != "rgb":
+        raise StudyError(f"a study draws what models see in frames; set model.stream to rgb, not {config.model.stream}")
+    data = config.data
     entries = read_list(data.root / data.train, data.root, data.remap)
     lists = out.resolve() / "lists"
     for seed in study.seeds:
