@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sefar_client import Client, Failure, GatewayError, GatewayUnreachableError
-from sefar_client.results import Result
+from sefar_client.base import Result
 from sefar_serve.cli import console
 from sefar_serve.engine import EngineError
 from sefar_serve.errors import SefarError

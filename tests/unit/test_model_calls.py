@@ -12,7 +12,7 @@ from fake_models import fake_model
 from fastapi.testclient import TestClient
 
 from sefar_client import Caption, ChatCompletion, Classification, Client, Embedding, calls
-from sefar_client.results import Result
+from sefar_client.base import Result
 from sefar_serve.api import create_app
 from sefar_serve.clip import ClipSpanError
 from sefar_serve.engine import FAKE_METADATA, FakeEngine, ModelNotFoundError
