@@ -32,8 +32,8 @@ BOTH = ModelMetadata(
 )
 
 
-def fake_estimators() -> Estimators:
-    return Estimators(FakeEstimator)
+def fake_estimators(*, anonymous: bool = False) -> Estimators:
+    return Estimators(FakeEstimator, anonymous=anonymous)
 
 
 def write_tiny_model(out: Path, metadata: ModelMetadata) -> Path:

@@ -110,12 +110,14 @@ class JobOptions(TypedDict, total=False):
     """Options of `submit`.
 
     `top_k` is the number of labels per clip (default 5), `tokens` whether rows have element tokens (default false),
-    `dtype` the dtype of the vectors (default float32).
+    `poses` whether they have the joints that the model saw (default false), `dtype` the dtype of
+    the vectors (default float32).
     """
 
     model: str | None
     top_k: int
     tokens: bool
+    poses: bool
     dtype: Literal["float32", "float16"]
 
 

@@ -38,6 +38,11 @@ StrideOption = Annotated[
 ]
 
 
+AnonymousOption = Annotated[
+    bool, typer.Option("--anonymous", help="keep nothing of videos but joints; the model must see only joints")
+]
+
+
 def needs_engine(settings: Settings) -> None:
     """Check that the engine's packages are installed.
 
@@ -52,9 +57,9 @@ def needs_engine(settings: Settings) -> None:
             import tritonclient.grpc  # noqa: F401
 
 
-def settings_for(model: str | Path | None) -> Settings:
-    """Settings of a command, with the model from its option."""
-    return read_settings(**place_of(model))
+def settings_for(model: str | Path | None, *, anonymous: bool = False) -> Settings:
+    """Settings of a command, with the model from its option; its switch `anonymous` can only turn that on."""
+    return read_settings(**place_of(model), **({"anonymous": True} if anonymous else {}))
 
 
 def check_windows(window: float | None, stride: float | None) -> None:
