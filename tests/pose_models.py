@@ -36,6 +36,11 @@ def fake_estimators(*, anonymous: bool = False) -> Estimators:
     return Estimators(FakeEstimator, anonymous=anonymous)
 
 
+def fake_estimator(home: Path | None) -> FakeEstimator:
+    """In place of `sefar_serve.assemble.make_estimator`; also in processes that are started."""
+    return FakeEstimator()
+
+
 def write_tiny_model(out: Path, metadata: ModelMetadata) -> Path:
     """Write a model whose every output is a multiple of the sum of its inputs' means: logit n is n + 1 times that."""
     nodes, means, weights = [], [], []
