@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 from coloured_persons import walking_person
 from gateway_thread import GatewayThread
+from PIL import Image
 from pose_models import BOTH, POSE, fake_estimators, write_tiny_model
+from typer.testing import CliRunner
 
 from sefar_client import Client, GatewayError, PoseInfo
 from sefar_features import open_features
 from sefar_serve.api.app import create_app
 from sefar_serve.assemble import make_engine
+from sefar_serve.cli import app
 from sefar_serve.inputs import load_inputs
 from sefar_serve.pose import JOINTS
 from sefar_serve.settings import Settings
@@ -24,8 +28,8 @@ from sefar_serve.triton_server.wheel import TritonHome
 
 
 def served(settings: Settings, *, anonymous: bool = False) -> GatewayThread:
-    app = create_app(settings, make_engine(settings), estimators=fake_estimators(anonymous=anonymous))
-    return GatewayThread(app)
+    estimators = fake_estimators(anonymous=anonymous)
+    return GatewayThread(create_app(settings, make_engine(settings), estimators=estimators))
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +104,24 @@ def test_an_anonymous_gateway_before_triton(triton: TritonServer, models: dict[s
         assert expected is not None
         [joints] = open_features(tmp_path / "jobs" / job.id / "features").poses()
         np.testing.assert_array_equal(joints[0], expected.joints)
+
+
+def test_the_command_line_draws_skeletons_from_a_gateway(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "walking.mp4").write_bytes(walking_person())
+    with served(Settings(model=models["poses"], decode_threads=1, device="cpu")) as url:
+        asked = ["classify", str(tmp_path / "walking.mp4"), "--url", url, "--json"]
+        done = CliRunner().invoke(app, [*asked, "--sheet", str(tmp_path / "over frames.png")])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["clip"]["pose"]["joints"] is None  # only for the sheet
+        monkeypatch.setenv("SEFAR_ANONYMOUS", "1")
+        done = CliRunner().invoke(app, [*asked, "--poses", "--sheet", str(tmp_path / "blank.png")])
+        assert done.exit_code == 0, done.output
+        assert np.shape(json.loads(done.stdout)["clip"]["pose"]["joints"]) == (8, 1, 15, 4)
+    colours = {}
+    for sheet in tmp_path.glob("*.png"):
+        with Image.open(sheet) as picture:
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+        colours[sheet.stem] = bool((np.abs(pixels - (128, 128, 128)).max(axis=-1) < 4).sum() > 50_000)
+    assert colours == {"over frames": True, "blank": False}  # the ground of the video is grey

@@ -130,7 +130,7 @@ def test_every_client_option_exists_here(known: Any, kind: Any) -> None:
         (
             {"zoom": 3},
             TypeError,
-            "unknown option 'zoom'; the options are attributes, end, model, raw_scores, start, stride",
+            "unknown option 'zoom'; the options are attributes, end, model, poses, raw_scores, start, stride",
         ),
         ({"stride": 1}, ClipSpanError, "stride: needs `window`"),
         ({"top_k": 0}, ValueError, "top_k: must be at least 1, not 0"),
