@@ -25,7 +25,7 @@ from rich.table import Table
 from sefar_client import Classification, Client, Embedding, Failure
 from sefar_serve.cli.console import frames_text
 from sefar_serve.cli.contact_sheet import SheetClip, contact_sheet
-from sefar_serve.schemas.video import SourceFrame
+from sefar_serve.schemas.video import ClipInfo, SourceFrame
 from sefar_serve.settings import shipped_model
 from sefar_serve.triton_server.server import TritonServer
 from sefar_serve.triton_server.wheel import setup as set_up_triton
@@ -162,8 +162,7 @@ def main() -> None:
             SheetClip(
                 path,
                 f"{action.name}, answered: {answer.best.label}",
-                frames_of(answer),
-                answer.clip.duration,
+                ClipInfo.model_validate(answer.clip.model_dump()),
             )
             for (path, action), answer in zip(clips, answers, strict=True)
         ],

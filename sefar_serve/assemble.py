@@ -63,8 +63,11 @@ def make_engine(settings: Settings) -> Engine:
 
 
 def make_estimators(settings: Settings) -> Estimators:
-    """The pose estimator in the folder that the settings name; loaded when a model needs it."""
-    return Estimators(partial(make_estimator, settings.pose_home))
+    """The pose estimator in the folder that the settings name; loaded when a model needs it.
+
+    With `anonymous`, it refuses models that see more than joints, wherever a video is read for them.
+    """
+    return Estimators(partial(make_estimator, settings.pose_home), anonymous=settings.anonymous)
 
 
 def make_generator(settings: Settings) -> Generator | None:

@@ -6,8 +6,8 @@ Whoever runs models uses this, so that nothing else needs to know what a model s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -27,10 +27,16 @@ class ModelClip(Sampled):
     Attributes:
         inputs: by name, without the batch axis, as in `ModelMetadata.inputs`.
         poses: of the F frames, in element order; None if the model sees no joints.
+        pose_seconds: time spent on finding joints; 0 if the model sees none.
     """
 
     inputs: Mapping[str, NDArray[Any]]
     poses: Poses | None = None
+    pose_seconds: float = 0.0
+
+    def without_inputs(self) -> Self:
+        """The same clip without what the model took of it, which may be pictures."""
+        return replace(self, inputs={})
 
 
 def load_inputs(
@@ -139,4 +145,6 @@ def _joined(clip: Clip | None, posed: PoseClip | None) -> ModelClip:
         inputs[FRAMES] = clip.frames
     if posed is not None:
         inputs[POSES] = posed.poses.joints
-    return ModelClip(**told, inputs=inputs, poses=None if posed is None else posed.poses)
+    if posed is None:
+        return ModelClip(**told, inputs=inputs)
+    return ModelClip(**told, inputs=inputs, poses=posed.poses, pose_seconds=posed.pose_seconds)

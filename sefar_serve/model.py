@@ -164,7 +164,8 @@ class Model:
             video: one video, or an iterable of videos.
             options: `top_k`, the number of labels (5); `attributes`, include the labels' attributes (True);
                 `raw_scores`, include logits (False); `start` and `end` in seconds, to use a part of the video;
-                `window` and `stride` in seconds, for sliding windows; `model`, one of several on a Triton server.
+                `window` and `stride` in seconds, for sliding windows; `model`, one of several on a Triton server;
+                `poses`, include the joints that a model of joints saw (False), as `result.clip.pose.joints`.
 
         Returns:
             The labels, best first, with scores in [0, 1] and η in (0, 1]. With windows, `timeline` has an entry for
@@ -176,6 +177,7 @@ class Model:
             OSError: the file cannot be read, e.g. `FileNotFoundError`.
             UrlError: the URL is not allowed, or cannot be fetched.
             EngineError: the model failed, or its server cannot be reached.
+            NoJointsError: `poses` is set, and the model sees no joints.
             ModelClosedError: the model is closed.
             TypeError: unknown option, or not a video.
             ValueError: an option has an invalid value.
@@ -198,7 +200,7 @@ class Model:
         Args:
             video: one video, or an iterable of videos.
             options: `include`, ``embedding`` (the default), ``tokens`` or both; `start`, `end`, `window`, `stride` and
-                `model` as in `classify`.
+                `model`, `poses` as in `classify`.
 
         Returns:
             `embedding`, float32 (D,), and `tokens`, float32 (T, D'), one for each temporal element, the context last.

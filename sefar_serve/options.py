@@ -52,7 +52,15 @@ class WindowOptions(ClipOptions):
         return Span(self.start, self.end, self.window, self.stride)
 
 
-class ClassifyOptions(WindowOptions):
+class PoseOptions(WindowOptions):
+    """Options of requests whose answers may have the joints that the model saw."""
+
+    poses: bool = Field(
+        False, description="whether answers include the joints of each frame; only for models that see joints"
+    )
+
+
+class ClassifyOptions(PoseOptions):
     """Options of POST /v1/classify."""
 
     top_k: int = Field(5, ge=1, le=10_000, description="number of labels")
@@ -86,7 +94,7 @@ class CaptionOptions(WindowOptions):
     top_k: int = Field(5, ge=1, le=10_000, description="number of the classifier's labels")
 
 
-class EmbedOptions(WindowOptions):
+class EmbedOptions(PoseOptions):
     """Options of POST /v1/embeddings."""
 
     include: Annotated[

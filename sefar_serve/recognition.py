@@ -56,7 +56,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Window:
-    """One clip of a video with its prediction; times in seconds."""
+    """One clip of a video, without the model's inputs, and its prediction; times in seconds."""
 
     start: float
     end: float
@@ -77,12 +77,14 @@ class Recognised:
     Attributes:
         name: name of the input.
         windows: at least one, in order of time.
-        decode_seconds: time spent opening, decoding and finding joints, without the wait for a thread.
+        decode_seconds: time spent opening and decoding, without the wait for a thread.
+        pose_seconds: time spent finding joints; None if the model sees none.
     """
 
     name: str
     windows: tuple[Window, ...]
     decode_seconds: float
+    pose_seconds: float | None = None
 
     @property
     def queue_seconds(self) -> float:
@@ -220,11 +222,14 @@ class Recognizer:
         # Otherwise a long video could fill the engine's queue by itself and have its own windows refused.
         slots = asyncio.Semaphore(32)
 
-        async def infer(clip: ModelClip) -> Prediction:
+        async def infer(number: int) -> Prediction:
             async with slots:
-                return await model.infer(clip.inputs)
+                prediction = await model.infer(decoded.clips[number].inputs)
+            # Pictures are not needed any more, and a long video may have many windows.
+            decoded.clips[number] = decoded.clips[number].without_inputs()
+            return prediction
 
-        tasks = [asyncio.create_task(infer(clip)) for clip in decoded.clips]
+        tasks = [asyncio.create_task(infer(number)) for number in range(len(decoded.clips))]
         try:
             predictions = await asyncio.gather(*tasks)
         finally:
@@ -234,7 +239,9 @@ class Recognizer:
             Window(start, end, clip, prediction)
             for (start, end), clip, prediction in zip(decoded.times, decoded.clips, predictions, strict=True)
         )
-        return Recognised(item.name, windows, decoded.seconds)
+        posing = sum(clip.pose_seconds for clip in decoded.clips)
+        sees_joints = model.metadata.sees_joints
+        return Recognised(item.name, windows, decoded.seconds - posing, posing if sees_joints else None)
 
     def _decode(self, item: ClipInput, span: Span, meta: ModelMetadata) -> _Decoded:
         started = time.perf_counter()

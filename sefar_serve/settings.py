@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         description="folder of the pose models, which are downloaded there when a model that sees joints needs them; a "
         "folder in ~/.cache if not set",
     )
+    anonymous: bool = Field(
+        False,
+        description="keep nothing of videos but joints; the model must see only joints (stream pose), otherwise the "
+        "start fails",
+    )
 
     triton_url: str | None = Field(
         None, description="gRPC address (host:port) of a Triton server to use instead of `model`"

@@ -32,8 +32,13 @@ BOTH = ModelMetadata(
 )
 
 
-def fake_estimators() -> Estimators:
-    return Estimators(FakeEstimator)
+def fake_estimators(*, anonymous: bool = False) -> Estimators:
+    return Estimators(FakeEstimator, anonymous=anonymous)
+
+
+def fake_estimator(home: Path | None) -> FakeEstimator:
+    """In place of `sefar_serve.assemble.make_estimator`; also in processes that are started."""
+    return FakeEstimator()
 
 
 def write_tiny_model(out: Path, metadata: ModelMetadata) -> Path:

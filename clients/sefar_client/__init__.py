@@ -11,6 +11,7 @@ with Client("http://127.0.0.1:8000") as sefar:
 from sefar_client.calls import JobClip
 from sefar_client.client import AsyncClient, Client
 from sefar_client.errors import GatewayError, GatewayUnreachableError
+from sefar_client.poses import PoseInfo
 from sefar_client.results import (
     Caption,
     ChatCompletion,
@@ -39,5 +40,6 @@ __all__ = [
     "Label",
     "LanguageModel",
     "Model",
+    "PoseInfo",
     "Video",
 ]

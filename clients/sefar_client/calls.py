@@ -14,6 +14,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from sefar_client import uploads
+from sefar_client.base import Result
 from sefar_client.results import (
     Caption,
     ChatCompletion,
@@ -22,7 +23,6 @@ from sefar_client.results import (
     Job,
     LanguageModel,
     Model,
-    Result,
     Video,
 )
 from sefar_client.uploads import Upload
@@ -53,18 +53,20 @@ class ClassifyOptions(WindowOptions, total=False):
     """Options of `classify`.
 
     `top_k` is the number of labels (default 5). `attributes` (default true) adds attributes to labels, `raw_scores`
-    (default false) logits.
+    (default false) logits. `poses` (default false) adds joints, if the model sees them.
     """
 
     top_k: int
     attributes: bool
     raw_scores: bool
+    poses: bool
 
 
 class EmbedOptions(WindowOptions, total=False):
-    """Options of `embed`: which vectors to `include`; by default only the embedding."""
+    """Options of `embed`: which vectors to `include`; by default only the embedding. `poses` adds joints."""
 
     include: Sequence[Literal["embedding", "tokens"]]
+    poses: bool
 
 
 class CaptionOptions(WindowOptions, total=False):
@@ -108,12 +110,14 @@ class JobOptions(TypedDict, total=False):
     """Options of `submit`.
 
     `top_k` is the number of labels per clip (default 5), `tokens` whether rows have element tokens (default false),
-    `dtype` the dtype of the vectors (default float32).
+    `poses` whether they have the joints that the model saw (default false), `dtype` the dtype of
+    the vectors (default float32).
     """
 
     model: str | None
     top_k: int
     tokens: bool
+    poses: bool
     dtype: Literal["float32", "float16"]
 
 

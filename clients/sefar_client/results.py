@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
-from typing import Annotated, Any, BinaryIO, Literal
-
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
+from typing import Any, BinaryIO, Literal
 
 from sefar_client import notebook
+from sefar_client.base import Result, Shown, Vector, Vectors, present
+from sefar_client.poses import PoseInfo
 
 Video = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A path; an ``http(s)://`` URL of a host that the gateway fetches from; the bytes of a video; or an open file.
@@ -20,77 +16,8 @@ Video = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 An open file is sent from its start, or from its current position if it cannot be rewound."""
 
 
-def _decoded(value: Any) -> NDArray[np.float32]:
-    """Floats, or base64 of little-endian float32."""
-    if isinstance(value, str):
-        return np.frombuffer(base64.b64decode(value), "<f4").astype(np.float32)
-    return np.asarray(value, np.float32)
-
-
-def _vector(value: Any) -> NDArray[np.float32] | None:
-    return None if value is None else _decoded(value)
-
-
-def _vectors(value: Any) -> NDArray[np.float32] | None:
-    return None if value is None else np.stack([_decoded(row) for row in value])
-
-
-def _lists(value: NDArray[np.float32] | None) -> list[Any] | None:
-    return None if value is None else value.tolist()
-
-
-Vector = Annotated[NDArray[np.float32] | None, PlainValidator(_vector), PlainSerializer(_lists)]
-"""(D,) float32; None if not requested."""
-Vectors = Annotated[NDArray[np.float32] | None, PlainValidator(_vectors), PlainSerializer(_lists)]
-"""(T, D) float32; None if not requested."""
-
 Agreement = Literal["agree", "disagree"]
 """Whether a text and the classifier name the same class."""
-
-
-class Result(BaseModel):
-    """Base of all answers. `model_dump(mode="json")` gives the JSON; unknown fields of newer gateways are kept."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
-
-    def __eq__(self, other: object) -> bool:
-        # Comparing arrays does not give one bool; the dump has lists instead.
-        return type(self) is type(other) and isinstance(other, Result) and self.model_dump() == other.model_dump()
-
-    def __hash__(self) -> int:
-        # With `__hash__ = None`, pydantic would generate one, which fails on arrays, lists and dictionaries.
-        raise TypeError(f"unhashable type: {type(self).__name__!r}")
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        # Short, because results are printed in lists; `model_dump` gives everything.
-        for name, value in self._shown().items():
-            match value:
-                case np.ndarray():
-                    yield name, _Shown(f"<{value.dtype} {value.shape}>")
-                case float():
-                    yield name, round(value, 3)
-                case [_, _, _, _, *_]:
-                    yield name, _Shown(f"<{len(value)} items>")
-                case _:
-                    yield name, value
-
-    def _shown(self) -> dict[str, Any]:
-        """What the repr shows: all fields, or those that an answer is made for."""
-        return {name: value for name, value in super().__repr_args__() if name is not None}
-
-
-class _Shown:
-    """Stands for a long value in the repr of a result."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
-
-
-def _present(**shown: Any) -> dict[str, Any]:
-    return {name: value for name, value in shown.items() if value is not None}
 
 
 def _with_notice(text: str, notice: str | None) -> str:
@@ -116,7 +43,7 @@ class SourceFrame(Result):
 
 
 class ClipInfo(Result):
-    """What was decoded; `duration` in seconds, width and height in pixels."""
+    """What was decoded; `duration` in seconds, width and height in pixels; `pose` is None without joints."""
 
     frame_count: int
     duration: float
@@ -126,6 +53,12 @@ class ClipInfo(Result):
     frames: list[SourceFrame]
     corrupt_frames: list[int]
     warnings: list[str]
+    pose: PoseInfo | None = None
+
+
+def _persons(clip: ClipInfo) -> str:
+    """A line for notebooks about the persons in a clip; red if nobody was found."""
+    return "" if clip.pose is None else notebook.text(str(clip.pose), wrong=not any(clip.pose.found))
 
 
 class Usage(Result):
@@ -143,6 +76,7 @@ class WindowLabels(Result):
     end: float
     labels: list[Label]
     reliability: float
+    pose: PoseInfo | None = None
 
     def _shown(self) -> dict[str, Any]:
         best = self.labels[0]
@@ -183,7 +117,7 @@ class Classification(Result):
 
     def _shown(self) -> dict[str, Any]:
         best = self.best
-        return _present(
+        return present(
             name=self.name,
             label=best.label,
             score=best.score,
@@ -195,7 +129,8 @@ class Classification(Result):
         return f"{self.name}: {self.best.label} ({self.best.score:.0%}), η {self.reliability:.2f}"
 
     def _repr_html_(self) -> str:
-        return notebook.labels(self.name, [(one.label, one.score) for one in self.labels], self.reliability)
+        scores = [(one.label, one.score) for one in self.labels]
+        return notebook.labels(self.name, scores, self.reliability) + _persons(self.clip)
 
 
 class WindowEmbedding(Result):
@@ -205,6 +140,10 @@ class WindowEmbedding(Result):
     end: float
     embedding: Vector
     tokens: Vectors
+    pose: PoseInfo | None = None
+
+    def _shown(self) -> dict[str, Any]:
+        return present(start=self.start, end=self.end, embedding=self.embedding, tokens=self.tokens, pose=self.pose)
 
 
 class Embedding(Result):
@@ -231,7 +170,7 @@ class Embedding(Result):
 
     def _shown(self) -> dict[str, Any]:
         windows = self.timeline and len(self.timeline)
-        return _present(name=self.name, embedding=self.embedding, tokens=self.tokens, windows=windows)
+        return present(name=self.name, embedding=self.embedding, tokens=self.tokens, windows=windows)
 
     def __str__(self) -> str:
         arrays = {"embedding": self.embedding, "tokens": self.tokens}
@@ -239,7 +178,7 @@ class Embedding(Result):
         return f"{self.name}: {', '.join(shapes)} float32"
 
     def _repr_html_(self) -> str:
-        return notebook.text(str(self))
+        return notebook.text(str(self)) + _persons(self.clip)
 
 
 class TokenUsage(Result):
@@ -272,7 +211,7 @@ class WindowCaption(Result):
     reliability: float
 
     def _shown(self) -> dict[str, Any]:
-        return _present(
+        return present(
             start=self.start, end=self.end, caption=self.caption, notice=self.notice, reliability=self.reliability
         )
 
@@ -306,7 +245,7 @@ class Caption(Result):
 
     def _shown(self) -> dict[str, Any]:
         windows = self.timeline and len(self.timeline)
-        return _present(
+        return present(
             name=self.name, caption=self.caption, notice=self.notice, reliability=self.reliability, windows=windows
         )
 
@@ -316,7 +255,7 @@ class Caption(Result):
     def _repr_html_(self) -> str:
         scores = [(one.label, one.score) for one in self.labels]
         caption = notebook.text(_with_notice(self.caption, self.notice))
-        return notebook.labels(self.name, scores, self.reliability) + caption
+        return notebook.labels(self.name, scores, self.reliability) + _persons(self.clip) + caption
 
 
 class SeenClip(Result):
@@ -384,7 +323,7 @@ class ChatCompletion(Result):
         return self.choices[0].message.content
 
     def _shown(self) -> dict[str, Any]:
-        return _present(text=self.text, notice=self.sefar.notice, model=self.model)
+        return present(text=self.text, notice=self.sefar.notice, model=self.model)
 
     def __str__(self) -> str:
         return _with_notice(self.text, self.sefar.notice)
@@ -467,7 +406,7 @@ class Job(Result):
 
     def _shown(self) -> dict[str, Any]:
         error = self.error and self.error.message
-        return _present(
+        return present(
             id=self.id, status=self.status, done=self.done, total=self.total, failed=self.failed, error=error
         )
 
@@ -495,7 +434,7 @@ class Failure:
 
     def __repr__(self) -> str:
         given = self.video
-        video = _Shown(f"<{len(given)} bytes>") if isinstance(given, bytes | bytearray | memoryview) else given
+        video = Shown(f"<{len(given)} bytes>") if isinstance(given, bytes | bytearray | memoryview) else given
         return f"Failure(video={video!r}, error={self.error!r})"
 
     def __str__(self) -> str:

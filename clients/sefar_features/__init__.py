@@ -12,5 +12,6 @@ It needs pyarrow and NumPy, and torch and usearch only for the methods that use 
 from .errors import FeaturesError
 from .features import Features, open_features
 from .nearest import Match
+from .poses import PoseDescription
 
-__all__ = ["Features", "FeaturesError", "Match", "open_features"]
+__all__ = ["Features", "FeaturesError", "Match", "PoseDescription", "open_features"]

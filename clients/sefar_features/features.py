@@ -17,8 +17,9 @@ from .errors import FeaturesError
 from .graph import GraphIndex, build_graph, graph_file, open_graph
 from .manifest import read_manifest
 from .nearest import ExactIndex, Index, Match, normalise, unit
+from .poses import PoseDescription, pose_description
 from .shards import Shard, shard_files
-from .vectors import Vectors, shard_vectors
+from .vectors import Vectors, rows_of_lists, shard_vectors
 
 if TYPE_CHECKING:
     from .torch_data import FeatureDataset
@@ -44,8 +45,9 @@ def open_features(folder: str | Path) -> Features:
 class Features:
     """The rows of a folder, as they were when it was opened. Made by `open_features`.
 
-    `ids`, `embeddings()`, `tokens()`, `table()` and the dataset have the good rows in the order of the shards. Shards
-    that are added later are ignored. Reading a shard that was replaced or is damaged raises `FeaturesError`.
+    `ids`, `embeddings()`, `tokens()`, `poses()`, `presence()`, `table()` and the dataset have the good rows in the
+    order of the shards. Shards that are added later are ignored. Reading a shard that was replaced or is damaged
+    raises `FeaturesError`.
 
     Attributes:
         folder: the folder.
@@ -135,6 +137,34 @@ class Features:
         if not self.manifest["settings"]["tokens"]:
             raise FeaturesError(f"{self.folder} has no tokens; extract them with `sefar extract --tokens`")
         return self._vectors("tokens")
+
+    @cached_property
+    def pose_description(self) -> PoseDescription:
+        """What `poses()` gives: shape, names of the joints, and the estimator that found them.
+
+        Raises:
+            FeaturesError: the features were extracted without `--poses`.
+        """
+        return pose_description(self._shards[0].metadata(), self.shards[0])
+
+    def poses(self) -> Iterator[Vectors]:
+        """Joints of the good rows, as one array (n, F, P, J, 4) per shard: x, y, z in metres and visibility.
+
+        Raises:
+            FeaturesError: the features were extracted without `--poses`.
+        """
+        _ = self.pose_description  # fail before the first shard
+        return self._vectors("poses")
+
+    def presence(self) -> NDArray[np.float32]:
+        """How sure the estimator is of each person in each frame, float32 (N, F, P); joints at 0 are interpolated.
+
+        Raises:
+            FeaturesError: the features were extracted without `--poses`.
+        """
+        frames, persons = self.pose_description.shape[:2]
+        found = rows_of_lists(self.table(["presence"])["presence"].combine_chunks())
+        return found.astype(np.float32).reshape(-1, frames, persons)
 
     def torch_dataset(self, *, tokens: bool = False) -> FeatureDataset:
         """The good rows as a map-style `torch.utils.data.Dataset`, held in memory.
@@ -284,6 +314,8 @@ class Features:
     def _shape(self, name: str) -> tuple[int, ...]:
         """Shape of one vector."""
         model = self.manifest["model"]
+        if name == "poses":
+            return self.pose_description.shape
         return (model["embedding_dim"],) if name == "embedding" else (model["elements"], model["token_dim"])
 
     def _known(self, columns: Sequence[str] | None) -> list[str] | None:

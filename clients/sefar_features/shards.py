@@ -59,6 +59,15 @@ class Shard:
         with self._opened() as opened:
             return list(opened.schema_arrow.names)
 
+    def metadata(self) -> dict[bytes, bytes]:
+        """Metadata of the schema.
+
+        Raises:
+            FeaturesError: as for `table`.
+        """
+        with self._opened() as opened:
+            return dict(opened.schema_arrow.metadata or {})
+
     def table(self, columns: Sequence[str] | None, rows: NDArray[np.bool_]) -> pa.Table:
         """Read some rows.
 

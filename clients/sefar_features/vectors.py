@@ -1,4 +1,4 @@
-"""Embeddings and tokens of a shard, read from where its format stores them."""
+"""Embeddings, tokens and poses of a shard, read from where its format stores them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def shard_vectors(shard: Shard, name: str, shape: tuple[int, ...], kind: str) ->
 
     Args:
         shard: a shard with at least one good row.
-        name: ``embedding`` or ``tokens``.
-        shape: shape of one vector: (256,) or (E, D).
+        name: ``embedding``, ``tokens`` or ``poses``.
+        shape: shape of one vector: (256,), (E, D) or (F, P, J, 4).
         kind: ``parquet``, ``npy`` or ``webdataset``.
 
     Returns:
-        (rows, 256) or (rows, E, D), float16 or float32 as they were written.
+        (rows, 256), (rows, E, D) or (rows, F, P, J, 4), float16 or float32 as they were written.
 
     Raises:
         FeaturesError: a file that belongs to the shard is missing or damaged, holds other rows, or was replaced.
     """
     if kind == "parquet":
         source = shard.file
-        found = _of_column(shard.table([name], shard.good)[name].combine_chunks())
+        found = rows_of_lists(shard.table([name], shard.good)[name].combine_chunks())
     elif kind == "npy":
         source = shard.file.with_name(f"{shard.file.stem}.{name}.npy")
         found = _of_array(source, shard)
@@ -47,7 +47,7 @@ def shard_vectors(shard: Shard, name: str, shape: tuple[int, ...], kind: str) ->
     return found
 
 
-def _of_column(column: Any) -> Vectors:
+def rows_of_lists(column: Any) -> Vectors:
     """Convert an Arrow array of nested fixed-size lists to a NumPy array without copying its numbers."""
     shape = []
     while pa.types.is_fixed_size_list(column.type):

@@ -16,6 +16,7 @@ EXPOSED = (
     "x-request-id",
     "x-total-time",
     "x-decode-time",
+    "x-pose-time",
     "x-queue-time",
     "x-inference-time",
 )

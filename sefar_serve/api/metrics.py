@@ -39,6 +39,7 @@ class Metrics:
             "sefar_rejected_total", "Requests refused because a queue was full", ["reason"], registry=self.registry
         )
         self.decode_seconds = self._seconds("sefar_decode_seconds", "Time to open and decode one video")
+        self.pose_seconds = self._seconds("sefar_pose_seconds", "Time to find the joints in one video")
         self.queue_seconds = self._seconds("sefar_queue_seconds", "Time that a clip waited for the model")
         self.inference_seconds = self._seconds("sefar_inference_seconds", "Time of one batch in the model")
         self.batch_size = Histogram(
@@ -83,6 +84,8 @@ class Metrics:
                 continue
             self.clips.labels("ok").inc()
             self.decode_seconds.observe(result.decode_seconds)
+            if result.pose_seconds is not None:
+                self.pose_seconds.observe(result.pose_seconds)
             for window in result.windows:
                 self.queue_seconds.observe(window.prediction.queue_seconds)
                 self.inference_seconds.observe(window.prediction.inference_seconds)

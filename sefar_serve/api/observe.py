@@ -27,6 +27,7 @@ class Timings:
     """Seconds that each stage of a request took. With several videos, each stage has the time of its slowest video."""
 
     decode: float | None = None
+    pose: float | None = None
     queue: float | None = None
     inference: float | None = None
 
@@ -35,12 +36,14 @@ class Timings:
         for found in results:
             if isinstance(found, Recognised):
                 self.decode = max(self.decode or 0.0, found.decode_seconds)
+                if found.pose_seconds is not None:
+                    self.pose = max(self.pose or 0.0, found.pose_seconds)
                 self.queue = max(self.queue or 0.0, found.queue_seconds)
                 self.inference = max(self.inference or 0.0, found.inference_seconds)
 
     def headers(self) -> dict[str, str]:
         """The timing headers, in milliseconds."""
-        stages = {"decode": self.decode, "queue": self.queue, "inference": self.inference}
+        stages = {"decode": self.decode, "pose": self.pose, "queue": self.queue, "inference": self.inference}
         return {f"x-{name}-time": f"{1000 * s:.2f}" for name, s in stages.items() if s is not None}
 
 

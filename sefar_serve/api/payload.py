@@ -24,6 +24,7 @@ from sefar_serve.fetch import RemoteClip, UrlFetcher
 from sefar_serve.fetch.fetcher import SPOOL_BYTES
 from sefar_serve.language import GenerationError
 from sefar_serve.options import ClipOptions
+from sefar_serve.pose import PoseError
 from sefar_serve.recognition import ClipInput
 
 FILE_FIELDS = ("file", "files", "file[]", "files[]")
@@ -156,7 +157,7 @@ def closed_on_error(inputs: Sequence[ClipInput]) -> Iterator[None]:
     """Close the videos if the request is refused."""
     try:
         yield
-    except (ApiError, EngineError, GenerationError):
+    except (ApiError, EngineError, GenerationError, PoseError):
         for item in inputs:
             item.close()
         raise

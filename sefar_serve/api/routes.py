@@ -15,7 +15,8 @@ from sefar_serve.api.payload import body_forms, closed_on_error, read_request
 from sefar_serve.api.work import recognise, remember, while_connected
 from sefar_serve.language import AdapterMismatchError
 from sefar_serve.metadata import ModelMetadata
-from sefar_serve.options import ClassifyOptions, ClipOptions, EmbedOptions
+from sefar_serve.options import ClassifyOptions, ClipOptions, EmbedOptions, PoseOptions
+from sefar_serve.pose import check_sees_joints
 from sefar_serve.recognition import ClipInput, Recognised, Span
 from sefar_serve.schemas import render
 from sefar_serve.schemas.model_name import default_as_none
@@ -43,6 +44,7 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
     """
     gateway = gateway_of(request)
     inputs, options, model = await _read(request, gateway, query)
+    _check_poses(inputs, options, model.metadata)
     found = await _recognise(request, gateway, inputs, options.span, model)
     meta = model.metadata
 
@@ -55,6 +57,7 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
             top_k=options.top_k,
             attributes=options.attributes,
             raw_scores=options.raw_scores,
+            poses=options.poses,
         )
 
     return ClassifyResponse(
@@ -75,13 +78,20 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
         if options.dimensions not in (None, meta.embedding_dim):
             message = f"dimensions: must be {meta.embedding_dim}, the size of this model's embeddings, or be left out"
             raise ApiError(400, "invalid_parameter", message, "dimensions")
+    _check_poses(inputs, options, meta)
     found = await _recognise(request, gateway, inputs, options.span, model)
     as_base64 = options.encoding_format == "base64"
 
     def answer(index: int, result: Recognised) -> Embedding:
         clip_id = remember(gateway, result, meta)
         return render.embedding(
-            result, meta, index=index, clip_id=clip_id, include=options.include, as_base64=as_base64
+            result,
+            meta,
+            index=index,
+            clip_id=clip_id,
+            include=options.include,
+            as_base64=as_base64,
+            poses=options.poses,
         )
 
     return EmbeddingsResponse(
@@ -162,6 +172,13 @@ async def _read(request: Request, gateway: Gateway, query: Options) -> tuple[lis
     inputs, options = await read_request(request, query, gateway.reading)
     with closed_on_error(inputs):
         return inputs, options, gateway.recognizer.engine.model(options.model)
+
+
+def _check_poses(inputs: list[ClipInput], options: PoseOptions, meta: ModelMetadata) -> None:
+    """Refuse a request for joints that the model does not see."""
+    if options.poses:
+        with closed_on_error(inputs):
+            check_sees_joints(meta)
 
 
 async def _recognise(

@@ -11,7 +11,7 @@ from errno import EADDRINUSE
 import uvicorn
 
 from sefar_serve.api.app import create_app
-from sefar_serve.assemble import make_engine, make_generator
+from sefar_serve.assemble import make_engine, make_estimators, make_generator
 from sefar_serve.errors import SefarError
 from sefar_serve.logs import configure_logging
 from sefar_serve.settings import Settings, misspelled_variables
@@ -39,13 +39,18 @@ def serve(settings: Settings) -> None:
         MisnamedKeysError: SEFAR_API_KEY is set, and probably SEFAR_API_KEYS was meant.
         ModelLoadError: the model cannot be loaded.
         GenerationError: the captioner cannot be loaded.
+        PoseError: the model sees joints that cannot be found here, or pictures although `anonymous` is set.
     """
     configure_logging(settings.log_level, settings.log_format)
     for name, meant in misspelled_variables(os.environ).items():
         log.warning("ignoring the environment variable %s, which is not a setting; did you mean %s?", name, meant)
     check_address(settings.host, settings.port)
     check_exposure(settings)
-    app = create_app(settings, make_engine(settings), make_generator(settings))
+    engine, estimators = make_engine(settings), make_estimators(settings)
+    # Checked again at the start, when a Triton server's models are known too; uvicorn would show a traceback.
+    for model in engine.models:
+        estimators.of(model.metadata)
+    app = create_app(settings, engine, make_generator(settings), estimators)
     uvicorn.run(
         app,
         host=settings.host,

@@ -76,8 +76,8 @@ class ClipStore:
         digest = hashlib.sha256(f"{metadata.name}:{window.prediction.version}".encode())
         for array in (outputs.embedding, outputs.tokens, window.clip.indices):
             digest.update(array.tobytes())
-        clip = replace(window.clip, inputs={})
-        stored = StoredClip(f"clip_{digest.hexdigest()[:24]}", name, replace(window, clip=clip), metadata)
+        window = replace(window, clip=window.clip.without_inputs())
+        stored = StoredClip(f"clip_{digest.hexdigest()[:24]}", name, window, metadata)
         self._clips[stored.clip_id] = stored
         self._clips.move_to_end(stored.clip_id)
         while len(self._clips) > self._max:

@@ -5,7 +5,6 @@ Installed packages can add commands through the entry-point group `sefar.command
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -20,25 +19,29 @@ from sefar_client import GatewayError
 from sefar_serve import __version__
 from sefar_serve.cli import console
 from sefar_serve.cli import text as text_commands
-from sefar_serve.cli.contact_sheet import SheetClip, contact_sheet
 from sefar_serve.cli.extract import extract
 from sefar_serve.cli.options import (
     SECONDS,
+    AnonymousOption,
     EndOption,
     Files,
     JsonOption,
     KeyOption,
     ModelOption,
+    PosesOption,
     StartOption,
     StrideOption,
     UrlOption,
     WindowOption,
+    check_anonymous,
+    check_poses,
     check_windows,
     png_file,
     settings_for,
 )
 from sefar_serve.cli.pose import app as pose
 from sefar_serve.cli.serve import serve
+from sefar_serve.cli.sheet import save_sheet, without_joints
 from sefar_serve.cli.triton import app as triton
 from sefar_serve.errors import SefarError
 from sefar_serve.optional import needs_extra
@@ -111,23 +114,30 @@ def classify(
     sheet: Annotated[
         Path | None,
         typer.Option(
-            "--sheet", callback=png_file, help="save a contact sheet of the frames that the model used as this PNG"
+            "--sheet",
+            callback=png_file,
+            help="save a contact sheet of the frames that the model used as this PNG, with skeletons if it sees joints",
         ),
     ] = None,
+    poses: PosesOption = False,
+    anonymous: AnonymousOption = False,
 ) -> None:
     """Classify videos: fine-grained labels with scores, and the reliability η of each prediction."""
     from sefar_serve.cli.files import Place, process
 
     check_windows(window, stride)
+    check_anonymous(anonymous, url)
+    check_poses(poses, as_json)
     kind = TypeAdapter[Classification | ItemError](Classification | ItemError)
-    asked = {"top_k": top_k, "start": start, "end": end, "window": window, "stride": stride}
-    items = process(files, Place(model, url=url, api_key=api_key), "classify", kind, asked)
+    asked = {"top_k": top_k, "start": start, "end": end, "window": window, "stride": stride, "poses": poses or None}
+    place = Place(model, url=url, api_key=api_key, anonymous=anonymous)
+    items = process(files, place, "classify", kind, asked, joints_if_seen=sheet is not None)
     if as_json:
-        console.print_json(items)
+        console.print_json(items if poses else map(without_joints, items))
     else:
         console.print_classifications(items)
     if sheet is not None:
-        _draw(files, items, sheet)
+        save_sheet(files, items, sheet, blank=settings_for(None, anonymous=anonymous).anonymous)
     console.exit_by(items)
 
 
@@ -145,17 +155,22 @@ def embed(
     url: UrlOption = None,
     api_key: KeyOption = None,
     as_json: JsonOption = False,
+    poses: PosesOption = False,
+    anonymous: AnonymousOption = False,
 ) -> None:
     """Compute feature vectors of videos: a clip embedding and one token per temporal element."""
     from sefar_serve.cli.files import Place, process
 
     check_windows(window, stride)
+    check_anonymous(anonymous, url)
+    check_poses(poses, as_json)
     wanted = [part.strip() for part in include.split(",")]
     if not set(wanted) <= {"embedding", "tokens"}:
         raise typer.BadParameter(f"--include {include!r}: use embedding, tokens, or both separated by a comma")
     kind = TypeAdapter[Embedding | ItemError](Embedding | ItemError)
-    asked = {"include": wanted, "start": start, "end": end, "window": window, "stride": stride}
-    items = process(files, Place(model, url=url, api_key=api_key), "embed", kind, asked)
+    asked = {"include": wanted, "start": start, "end": end, "window": window, "stride": stride, "poses": poses or None}
+    place = Place(model, url=url, api_key=api_key, anonymous=anonymous)
+    items = process(files, place, "embed", kind, asked)
     if as_json:
         console.print_json(items)
     else:
@@ -217,18 +232,3 @@ def _message(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{error.filename} does not exist"
     return f"{error.filename}: {error.strerror}"
-
-
-def _draw(files: Sequence[str], items: Sequence[Classification | ItemError], sheet: Path) -> None:
-    clips = [
-        SheetClip(
-            file,
-            f"{Path(item.name).name}   {console.label_text(item.labels[0])}   reliability {item.reliability:.2f}",
-            item.clip.frames,
-            item.clip.duration,
-        )
-        for file, item in zip(files, items, strict=True)
-        if isinstance(item, Classification)
-    ]
-    if clips:
-        console.err.print(f"contact sheet: {contact_sheet(clips, sheet)}")

@@ -1,4 +1,7 @@
-"""Draws the frames that the model saw, one row per temporal element, along the clip's timeline."""
+"""Draws the frames that the model saw, one row per temporal element, along the clip's timeline.
+
+If the answer has joints, the skeletons are drawn over the frames, or on a blank ground instead of them.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sefar_serve.clip import Video, VideoSource
-from sefar_serve.schemas.video import SourceFrame
+from sefar_serve.pose import draw_skeleton
+from sefar_serve.schemas.pose import PoseInfo
+from sefar_serve.schemas.video import ClipInfo
 
 THUMB = 112
 """Short side of a thumbnail in pixels."""
@@ -20,6 +26,9 @@ LABELS = 96
 """Width of the column that names the elements."""
 TITLE, AXIS, FOOT = 30, 46, 18
 PAPER, INK, FAINT = "white", "#1b1b1f", "#9a9aa5"
+BLANK, NOBODY = "#3a3a42", "#ff3b30"
+BONE = 1.5
+"""Width of a bone in pixels."""
 CONTEXT_COLOUR = "#2563c9"
 FINE_COLOURS = ("#d9580d", "#1d8a4a", "#8a3fc7", "#b8860b", "#c2185b")
 
@@ -31,30 +40,29 @@ class SheetClip:
     Attributes:
         source: the video.
         title: line of text above its frames.
-        frames: frames that the model saw, from `clip.frames` of an answer.
-        duration: duration of the whole video in seconds.
+        clip: `clip` of an answer: the frames that the model saw and, if requested, the joints in them.
     """
 
     source: VideoSource
     title: str
-    frames: Sequence[SourceFrame]
-    duration: float
+    clip: ClipInfo
 
 
-def contact_sheet(clips: Sequence[SheetClip], out: str | os.PathLike[str]) -> Path:
+def contact_sheet(clips: Sequence[SheetClip], out: str | os.PathLike[str], *, blank: bool = False) -> Path:
     """Draw the clips one below the other and save them as a PNG.
 
     Args:
         clips: clips to draw, at least one.
         out: PNG file, written atomically.
+        blank: draw skeletons on a blank ground. The videos are not opened.
 
     Raises:
         sefar_serve.clip.ClipError: a video cannot be read.
-        ValueError: there are no clips.
+        ValueError: there are no clips, or one has no joints to draw on a blank ground.
     """
     if not clips:
         raise ValueError("a contact sheet needs at least one clip")
-    panels = [_panel(clip) for clip in clips]
+    panels = [_panel(clip, _tiles(clip, blank)) for clip in clips]
     sheet = Image.new("RGB", (max(p.width for p in panels), sum(p.height for p in panels)), PAPER)
     top = 0
     for panel in panels:
@@ -74,13 +82,49 @@ def _colour(element: str) -> str:
     return FINE_COLOURS[(int(element.removeprefix("fine_")) - 1) % len(FINE_COLOURS)]
 
 
-def _panel(clip: SheetClip) -> Image.Image:
+def _tiles(clip: SheetClip, blank: bool) -> list[Image.Image]:
+    """The thumbnails of a clip's frames, all of one size, with the skeletons."""
+    seen = clip.clip
+    joints = seen.pose is not None and isinstance(seen.pose.joints, list) and isinstance(seen.pose.image, list)
+    if blank:
+        if not joints:
+            raise ValueError(f"{clip.title}: an anonymous contact sheet needs joints, and the answer has none")
+        scale = THUMB / min(seen.width, seen.height)
+        size = (round(seen.width * scale), round(seen.height * scale))
+        tiles = [Image.new("RGB", size, BLANK) for _ in seen.frames]
+    else:
+        with Video(clip.source) as video:
+            pixels = video.read([frame.index for frame in seen.frames], short_side=THUMB).pixels
+        tiles = [Image.fromarray(frame) for frame in pixels]
+    if seen.pose is not None and joints:
+        _draw_persons(tiles, seen.pose, tiles[0].width / seen.width)
+    return tiles
+
+
+def _draw_persons(tiles: Sequence[Image.Image], pose: PoseInfo, scale: float) -> None:
+    """Draw the persons who were found; a frame in which nobody was says so.
+
+    Args:
+        tiles: the frames; changed in place.
+        pose: the persons in them, with their joints.
+        scale: from pixels of the upright picture to those of a tile.
+    """
+    joints, image = np.asarray(pose.joints, np.float64), np.asarray(pose.image, np.float64) * scale
+    for tile, presences, placed, numbers in zip(tiles, pose.presence, image, joints, strict=True):
+        for presence, points, person in zip(presences, placed, numbers, strict=True):
+            if presence > 0:
+                draw_skeleton(tile, points, person[:, 3], width=BONE)
+        if not any(presences):
+            draw = ImageDraw.Draw(tile)
+            draw.text((7, tile.height - 20), "nobody found", NOBODY, ImageFont.load_default(12))
+
+
+def _panel(clip: SheetClip, tiles: Sequence[Image.Image]) -> Image.Image:
     """Draw one clip: a title, one row of thumbnails per element in columns by time, and the timeline below."""
-    with Video(clip.source) as video:
-        pixels = video.read([frame.index for frame in clip.frames], short_side=THUMB).pixels
-    height, width = pixels.shape[1:3]
-    elements = list(dict.fromkeys(frame.element for frame in clip.frames))
-    columns = sorted(range(len(clip.frames)), key=lambda i: (clip.frames[i].time, i))
+    frames, duration = clip.clip.frames, clip.clip.duration
+    width, height = tiles[0].size
+    elements = list(dict.fromkeys(frame.element for frame in frames))
+    columns = sorted(range(len(frames)), key=lambda i: (frames[i].time, i))
     axis_left, axis_width = MARGIN + LABELS, len(columns) * (width + GAP) - GAP
     rows_bottom = TITLE + len(elements) * (height + GAP)
     panel = Image.new("RGB", (axis_left + axis_width + MARGIN, rows_bottom + AXIS + FOOT), PAPER)
@@ -98,21 +142,21 @@ def _panel(clip: SheetClip) -> Image.Image:
     axis = rows_bottom + AXIS - 12
     draw.line((axis_left, axis, axis_left + axis_width, axis), FAINT, 2)
     for column, i in enumerate(columns):
-        frame = clip.frames[i]
+        frame = frames[i]
         colour = _colour(frame.element)
         left = axis_left + column * (width + GAP)
         top = TITLE + elements.index(frame.element) * (height + GAP)
         centre = left + width // 2
-        moment = axis_left + round(axis_width * min(frame.time / max(clip.duration, 1e-9), 1.0))
+        moment = axis_left + round(axis_width * min(frame.time / max(duration, 1e-9), 1.0))
         draw.line((centre, top + height, centre, rows_bottom), colour, 1)
         draw.line((centre, rows_bottom, moment, axis), colour, 1)
         draw.ellipse((moment - 4, axis - 4, moment + 4, axis + 4), colour)
-        panel.paste(Image.fromarray(pixels[i]), (left, top))
+        panel.paste(tiles[i], (left, top))
         draw.rectangle((left, top, left + width - 1, top + height - 1), None, colour, 3)
         label = f"{frame.index} · {frame.time:.2f} s"
         draw.rectangle((left + 3, top + 3, left + 9 + draw.textlength(label, small), top + 19), PAPER)
         draw.text((left + 6, top + 4), label, INK, small)
     draw.text((axis_left, axis + 8), "0 s", FAINT, small)
-    end = f"{clip.duration:.2f} s"
+    end = f"{duration:.2f} s"
     draw.text((axis_left + axis_width - draw.textlength(end, small), axis + 8), end, FAINT, small)
     return panel

@@ -19,7 +19,7 @@ from rich.progress import Progress as ProgressBars
 
 from sefar_serve.assemble import bounds_of, make_engine, make_estimators
 from sefar_serve.cli import console
-from sefar_serve.cli.options import ModelOption, needs_engine, path_prefixes, settings_for
+from sefar_serve.cli.options import AnonymousOption, ModelOption, needs_engine, path_prefixes, settings_for
 from sefar_serve.clip import ClipLimits
 from sefar_serve.optional import needs_extra
 from sefar_serve.settings import Settings, cpu_count
@@ -50,6 +50,9 @@ def extract(
         typer.Option("--format", help="where to store vectors: in the Parquet files, or next to them"),
     ] = "parquet",
     tokens: Annotated[bool, typer.Option("--tokens", help="also store one token per temporal element")] = False,
+    poses: Annotated[
+        bool, typer.Option("--poses", help="also store the joints that the model saw; only for models of joints")
+    ] = False,
     dtype: Annotated[Literal["float32", "float16"], typer.Option("--dtype", help="dtype of the vectors")] = "float32",
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="labels per clip")] = 5,
     root: Annotated[
@@ -83,6 +86,7 @@ def extract(
         str | None, typer.Option("--ray", metavar="ADDRESS", help="run on a Ray cluster: host:port, auto, or local")
     ] = None,
     gpus: Annotated[float, typer.Option("--ray-gpus", min=0, help="GPUs per inference actor on Ray")] = 0.0,
+    anonymous: AnonymousOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the run's counts as one JSON object")] = False,
 ) -> None:
     """Extract features of many videos: embeddings, labels and η in Parquet shards, one row per clip.
@@ -97,12 +101,12 @@ def extract(
         from sefar_serve.extract.rows import RowOptions
         from sefar_serve.extract.run import extract as run
         from sefar_serve.extract.source import read_source
-    settings = settings_for(model)
+    settings = settings_for(model, anonymous=anonymous)
     if triton_url is not None:
         settings = settings.model_copy(update={"triton_url": triton_url})
     if ray is not None and settings.triton_url is not None:
         raise typer.BadParameter("--ray runs the model file on the cluster's nodes; remove --triton-url")
-    options = RowOptions(tokens=tokens, dtype=dtype, top_k=top_k, format=form)
+    options = RowOptions(tokens=tokens, poses=poses, dtype=dtype, top_k=top_k, format=form)
     clips = read_source(source, root=root, remap=path_prefixes(remap))
     # Local files may be of any size; the limit on bytes protects servers from uploads.
     limits = replace(bounds_of(settings).limits, max_bytes=sys.maxsize)

@@ -12,7 +12,8 @@ from pydantic import BaseModel, TypeAdapter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sefar_client import Client, Failure, GatewayError, GatewayUnreachableError
-from sefar_client.results import Result
+from sefar_client import Model as ServedModel
+from sefar_client.base import Result
 from sefar_serve.cli import console
 from sefar_serve.engine import EngineError
 from sefar_serve.errors import SefarError
@@ -36,12 +37,14 @@ class Place:
         captioner: adapter; None for the one in the settings.
         url: address of the gateway; None for this process.
         api_key: sent to the gateway as a bearer token.
+        anonymous: the model may see only joints.
     """
 
     model: str | None = None
     captioner: str | None = None
     url: str | None = None
     api_key: str | None = None
+    anonymous: bool = False
 
     @contextmanager
     def opened(self) -> Iterator[Model | Client]:
@@ -51,7 +54,7 @@ class Place:
             SefarError, ModuleNotFoundError: the model cannot be loaded.
         """
         if self.url is None:
-            with load(self.model, captioner=self.captioner) as model:
+            with load(self.model, captioner=self.captioner, anonymous=self.anonymous or None) as model:
                 yield model
         else:
             with Client(self.url, api_key=self.api_key) as client:
@@ -59,7 +62,13 @@ class Place:
 
 
 def process(
-    files: Sequence[str], place: Place, call: Call, kind: TypeAdapter[Item | ItemError], options: dict[str, Any]
+    files: Sequence[str],
+    place: Place,
+    call: Call,
+    kind: TypeAdapter[Item | ItemError],
+    options: dict[str, Any],
+    *,
+    joints_if_seen: bool = False,
 ) -> list[Item | ItemError]:
     """Process files and show a progress bar.
 
@@ -69,6 +78,7 @@ def process(
         call: the method of the model or the client.
         kind: the type of the entries.
         options: for the call.
+        joints_if_seen: request joints if the model sees them.
 
     Returns:
         An entry or an error for each file, in the order of the files.
@@ -80,6 +90,8 @@ def process(
     """
     items: list[Item | ItemError] = []
     with place.opened() as answering, _progress(len(files)) as advance:
+        if joints_if_seen and _sees_joints(answering):
+            options = options | {"poses": True}
         while len(items) < len(files):
             try:
                 for result in _results(answering, call, files[len(items) :], options):
@@ -121,6 +133,14 @@ def ask(file: str, question: str, place: Place, options: dict[str, Any]) -> Chat
     if place.url is None:
         answer.sefar.clips[0].name = file
     return answer
+
+
+def _sees_joints(answering: Model | Client) -> bool:
+    """Whether the default model sees joints."""
+    if isinstance(answering, Model):
+        return answering.metadata.sees_joints
+    served = [model for model in answering.models() if isinstance(model, ServedModel)]
+    return bool(served) and served[0].stream != "rgb"
 
 
 def _results(

@@ -38,6 +38,15 @@ StrideOption = Annotated[
 ]
 
 
+AnonymousOption = Annotated[
+    bool, typer.Option("--anonymous", help="keep nothing of videos but joints; the model must see only joints")
+]
+
+PosesOption = Annotated[
+    bool, typer.Option("--poses", help="with --json: include the joints in each frame, if the model sees them")
+]
+
+
 def needs_engine(settings: Settings) -> None:
     """Check that the engine's packages are installed.
 
@@ -52,15 +61,27 @@ def needs_engine(settings: Settings) -> None:
             import tritonclient.grpc  # noqa: F401
 
 
-def settings_for(model: str | Path | None) -> Settings:
-    """Settings of a command, with the model from its option."""
-    return read_settings(**place_of(model))
+def settings_for(model: str | Path | None, *, anonymous: bool = False) -> Settings:
+    """Settings of a command, with the model from its option; its switch `anonymous` can only turn that on."""
+    return read_settings(None, **place_of(model) | ({"anonymous": True} if anonymous else {}))
 
 
 def check_windows(window: float | None, stride: float | None) -> None:
     """Check that a stride comes with a window, before a model is loaded."""
     if stride is not None and window is None:
         raise typer.BadParameter("--stride needs --window, the length of the windows")
+
+
+def check_anonymous(anonymous: bool, url: str | None) -> None:
+    """Check that --anonymous is about a model in this process: a gateway has its own setting."""
+    if anonymous and url is not None:
+        raise typer.BadParameter("--anonymous is about a model in this process; start the gateway with --anonymous")
+
+
+def check_poses(poses: bool, as_json: bool) -> None:
+    """Check that joints are printed as JSON, since a table has no room for them."""
+    if poses and not as_json:
+        raise typer.BadParameter("--poses needs --json; `sefar pose show` and --sheet draw the joints")
 
 
 def png_file(path: Path | None) -> Path | None:

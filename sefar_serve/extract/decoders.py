@@ -338,7 +338,7 @@ def _decode_into_slot(ref: ClipRef, slot: int) -> ModelClip | _Refusal:
         return _Refusal("unreadable_file", f"{ref.path}: {type(error).__name__}: {error}")
     for name, values in _worker.slots.inputs(slot).items():
         values[...] = clip.inputs[name]
-    return replace(clip, inputs={})
+    return clip.without_inputs()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from sefar_serve.extract.plan import Chunk, Plan
 from sefar_serve.extract.rows import ClipRow, RowOptions
 from sefar_serve.extract.shards import Shards, open_shards
 from sefar_serve.metadata import ModelMetadata
+from sefar_serve.pose import check_sees_joints
 
 SHARD_ROWS = 512
 
@@ -115,8 +116,11 @@ async def extract(
 
     Raises:
         ExtractError: something that the user can fix. Unless the disk is full, nothing has been changed.
+        NoJointsError: poses are requested, and the model sees no joints; nothing has been changed.
         EngineError: the model no longer answers; committed rows are kept.
     """
+    if options.poses:
+        check_sees_joints(backend.metadata)
     with open_shards(out, backend.metadata, backend.sha256, options) as shards, closing(Plan(out)) as plan:
         stopped = threading.Event()
         await _run_in_thread(_fill, plan, clips, shards, moved, stopped, on_cancel=stopped.set)

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -190,7 +191,7 @@ class Shards:
     def _write(self, shard: int, rows: pa.Table) -> None:
         with atomic_file(self._path(shard)) as new:
             # Vectors do not repeat, so dictionary encoding would make files 1.5 times as large.
-            plain = [name for name in rows.schema.names if name not in ("embedding", "tokens")]
+            plain = [name for name in rows.schema.names if name not in ("embedding", "tokens", "poses", "presence")]
             pq.write_table(rows, new, compression="zstd", use_dictionary=plain)
 
     def _path(self, shard: int) -> Path:
@@ -245,7 +246,7 @@ def open_shards(folder: Path, meta: ModelMetadata, sha256: str | None, options: 
 
 
 def _settings(options: RowOptions) -> dict[str, Any]:
-    return {"format": options.format, "tokens": options.tokens, "dtype": options.dtype, "top_k": options.top_k}
+    return asdict(options)
 
 
 def _read_manifest(folder: Path) -> Manifest | None:
@@ -268,7 +269,7 @@ def _read_manifest(folder: Path) -> Manifest | None:
 
 
 def _check_same(folder: Path, manifest: Manifest, model: ModelIdentity, settings: dict[str, Any]) -> None:
-    there = manifest.model.model_dump() | manifest.settings
+    there = manifest.model.model_dump() | {"poses": False} | manifest.settings
     here = model.model_dump() | settings
     # A server does not say which file it runs, so only name, version and shapes are compared.
     if manifest.model.sha256 is None or model.sha256 is None:

@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def vector_files(stem: Path, options: RowOptions) -> list[Path]:
         options: row contents, which decide the files.
     """
     if options.format == "npy":
-        return [_array_file(stem, name) for name in _names(options)]
+        return [_array_file(stem, name) for name in options.vectors]
     return [_tar_file(stem)] if options.format == "webdataset" else []
 
 
@@ -38,7 +39,7 @@ def write_vectors(stem: Path, rows: Sequence[ClipRow], meta: ModelMetadata, opti
         options: row contents, which decide the files.
     """
     if options.format == "npy":
-        for name in _names(options):
+        for name in options.vectors:
             with atomic_file(_array_file(stem, name)) as new, new.open("wb") as out:
                 np.save(out, stacked(rows, name, meta, options))
     elif options.format == "webdataset":
@@ -58,7 +59,7 @@ def replace_vectors(stem: Path, rows: Mapping[int, ClipRow], good: Sequence[int]
         ExtractError: a file does not match its shard.
     """
     if options.format == "npy":
-        for name in _names(options):
+        for name in options.vectors:
             file = _array_file(stem, name)
             try:
                 array = np.load(file)
@@ -77,10 +78,6 @@ def replace_vectors(stem: Path, rows: Mapping[int, ClipRow], good: Sequence[int]
             if _is_good(row):
                 samples[_key(stem, place)] = _sample(row, options)
         _write_tar(stem, samples)
-
-
-def _names(options: RowOptions) -> tuple[VectorName, ...]:
-    return ("embedding", "tokens") if options.tokens else ("embedding",)
 
 
 def _array_file(stem: Path, name: VectorName) -> Path:
@@ -109,7 +106,7 @@ def _damaged(file: Path, stem: Path) -> ExtractError:
 
 def _sample(row: ClipRow, options: RowOptions) -> dict[str, bytes]:
     """Contents of a row's files, by the part of their names after the key."""
-    about = {
+    about: dict[str, Any] = {
         "id": row.clip.id,
         "path": row.clip.path,
         "start": row.clip.start,
@@ -122,8 +119,10 @@ def _sample(row: ClipRow, options: RowOptions) -> dict[str, bytes]:
         "model": row.model,
         "version": row.version,
     }
+    if row.presence is not None:
+        about["presence"] = row.presence.tolist()
     files = {"json": json.dumps(about, ensure_ascii=False).encode()}
-    for name in _names(options):
+    for name in options.vectors:
         array = io.BytesIO()
         np.save(array, getattr(row, name).astype(options.dtype))
         files[f"{name}.npy"] = array.getvalue()

@@ -49,6 +49,7 @@ class FetchingDecoders:
         file = await loop.run_in_executor(self._threads, self._fetch, ref.path)
         try:
             async with self._decoders.decoded(replace(ref, path=str(file))) as clip:
+                file.unlink()  # the model needs only the clip
                 yield clip
         except DecodeError as error:
             raise DecodeError(error.code, str(error).replace(str(file), ref.path)) from error

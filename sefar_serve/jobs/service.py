@@ -36,7 +36,7 @@ from sefar_serve.jobs.intake import Intake, read_clips
 from sefar_serve.jobs.remote import FetchingDecoders
 from sefar_serve.jobs.results import ResultFormat, write_result
 from sefar_serve.jobs.store import JobStore
-from sefar_serve.pose import Estimators
+from sefar_serve.pose import Estimators, check_sees_joints
 from sefar_serve.schemas.jobs import Job, JobOptions
 from sefar_serve.schemas.problem import ErrorBody, problem_of
 
@@ -132,6 +132,8 @@ class JobService:
         for left in self._folder.iterdir():
             if _ID.fullmatch(left.name) and left.name not in known:
                 shutil.rmtree(left)
+            elif (left / FETCHED).is_dir():  # its job may have been cancelled before it runs again
+                shutil.rmtree(left / FETCHED)
 
     async def close(self) -> None:
         """Stop. Running jobs resume when the gateway is started again."""
@@ -155,10 +157,13 @@ class JobService:
         Raises:
             JobError: the job cannot be accepted.
             ModelNotFoundError: the engine has no such model.
+            NoJointsError: poses are requested, and the model sees no joints.
             UrlNotAllowedError: the host of a clip's URL is not allowed.
             ExtractError: a clip or the manifest is malformed.
         """
         model = self._engine.model(options.model)
+        if options.poses:
+            check_sees_joints(model.metadata)
         taken = asyncio.create_task(asyncio.to_thread(self._submit, named, options, key, model))
         # Even if the client has gone, because the job is then in the store. Releasing without a job does no harm.
         taken.add_done_callback(lambda _: self._waiting.release())
@@ -299,7 +304,7 @@ class JobService:
     async def _extract(self, job: Job) -> None:
         folder = self._folder / job.id
         asked = await asyncio.to_thread(self.store.options, job.id)
-        options = RowOptions(tokens=asked.tokens, dtype=asked.dtype, top_k=asked.top_k)
+        options = RowOptions(tokens=asked.tokens, poses=asked.poses, dtype=asked.dtype, top_k=asked.top_k)
         model = self._engine.model(f"{job.model}:{job.version}")
         async with self._backend(model, options, folder) as backend, _Reporter(self.store, job.id) as reporter:
             await extract(

@@ -24,8 +24,8 @@ from sefar_serve.language.questions import check_question
 from sefar_serve.language.replies import Reply, Verdict, answer, choose
 from sefar_serve.local.videos import GivenVideo
 from sefar_serve.metadata import ModelMetadata
-from sefar_serve.options import CaptionOptions, ClassifyOptions, ClipOptions, EmbedOptions
-from sefar_serve.pose import Estimators
+from sefar_serve.options import CaptionOptions, ClassifyOptions, ClipOptions, EmbedOptions, PoseOptions
+from sefar_serve.pose import Estimators, check_sees_joints
 from sefar_serve.recognition import Recognised, Recognizer, Span, Window
 from sefar_serve.schemas import render
 from sefar_serve.schemas.chat import ChatRequest, TextPart
@@ -102,7 +102,7 @@ class Answers:
         Raises:
             SefarError, OSError: as `sefar_serve.Model.classify`.
         """
-        model = self.engine.model(asked.model)
+        model = self._model(asked)
         found = await self._look(video, model, asked.span)
         entry = render.classification(
             found,
@@ -111,6 +111,7 @@ class Answers:
             top_k=asked.top_k,
             attributes=asked.attributes,
             raw_scores=asked.raw_scores,
+            poses=asked.poses,
         )
         return Classification.model_validate(entry.model_dump() | _around(video, found, model.metadata))
 
@@ -120,9 +121,11 @@ class Answers:
         Raises:
             SefarError, OSError: as `sefar_serve.Model.embed`.
         """
-        model = self.engine.model(asked.model)
+        model = self._model(asked)
         found = await self._look(video, model, asked.span)
-        entry = render.embedding(found, model.metadata, index=0, include=asked.include, as_base64=True)
+        entry = render.embedding(
+            found, model.metadata, index=0, include=asked.include, as_base64=True, poses=asked.poses
+        )
         return Embedding.model_validate(entry.model_dump() | _around(video, found, model.metadata))
 
     async def generator(self, name: str | None) -> Generator:
@@ -198,6 +201,18 @@ class Answers:
         seen = render.seen_clip(window, meta, name=video.name, clip_id=None)
         entry = Envelope("answer", generator.info.name, [seen]).completion(reply)
         return ChatCompletion.model_validate(entry.model_dump())
+
+    def _model(self, asked: PoseOptions) -> Model:
+        """The model that a call names.
+
+        Raises:
+            ModelNotFoundError: there is no such model.
+            NoJointsError: joints are requested, and it sees none.
+        """
+        model = self.engine.model(asked.model)
+        if asked.poses:
+            check_sees_joints(model.metadata)
+        return model
 
     async def _look(self, video: GivenVideo, model: Model, span: Span) -> Recognised:
         """Decode a video and run the model on it.

@@ -4,8 +4,15 @@
 `LiteRTEstimator` (in `sefar_serve.pose.litert`, extra ``pose``) runs MediaPipe's models.
 """
 
+from sefar_serve.pose.asked import check_sees_joints, check_sees_only_joints
 from sefar_serve.pose.draw import draw_skeleton, pose_sheet
-from sefar_serve.pose.errors import PoseError, PoseMismatchError, PoseSetupError
+from sefar_serve.pose.errors import (
+    NoJointsError,
+    NotAnonymousError,
+    PoseError,
+    PoseMismatchError,
+    PoseSetupError,
+)
 from sefar_serve.pose.estimator import Detection, Estimator, Landmarks
 from sefar_serve.pose.estimators import Estimators, make_estimator
 from sefar_serve.pose.joints import EDGES, JOINTS, MIRROR, PAIRS
@@ -23,6 +30,8 @@ __all__ = [
     "Estimator",
     "Estimators",
     "Landmarks",
+    "NoJointsError",
+    "NotAnonymousError",
     "Picture",
     "PoseClip",
     "PoseError",
@@ -31,6 +40,8 @@ __all__ = [
     "Poses",
     "Region",
     "Tracker",
+    "check_sees_joints",
+    "check_sees_only_joints",
     "draw_skeleton",
     "load_poses",
     "make_estimator",

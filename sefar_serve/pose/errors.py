@@ -22,3 +22,17 @@ class PoseMismatchError(PoseError):
     """A model was trained with another pose estimator than the installed one, or on other joints."""
 
     code = "pose_mismatch"
+
+
+class NoJointsError(PoseError):
+    """Joints were requested from a model that sees none."""
+
+    status = 400
+    param = "poses"
+    code = "no_joints"
+
+
+class NotAnonymousError(PoseError):
+    """With the setting `anonymous`, a model sees more of a video than joints."""
+
+    code = "not_anonymous"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.optional import needs_extra
+from sefar_serve.pose.asked import check_sees_only_joints
 from sefar_serve.pose.errors import PoseMismatchError, PoseSetupError
 from sefar_serve.pose.estimator import Estimator
 from sefar_serve.pose.joints import JOINTS
@@ -37,10 +39,13 @@ class Estimators:
 
     Args:
         make: makes the installed estimator; called once, when a model first needs it.
+        anonymous: refuse models that see more than joints. Whoever reads a video asks here first, so none of its
+            pictures leaves the code that looks for joints.
     """
 
-    def __init__(self, make: Callable[[], Estimator] = make_estimator) -> None:
+    def __init__(self, make: Callable[[], Estimator] = make_estimator, *, anonymous: bool = False) -> None:
         self._make = make
+        self._anonymous = anonymous
         self._lock = threading.Lock()
         self._loaded: Estimator | None = None
 
@@ -48,9 +53,12 @@ class Estimators:
         """The estimator for a model; None if it sees no joints.
 
         Raises:
+            NotAnonymousError: the model sees pictures, and only joints are allowed.
             PoseMismatchError: the model was trained with another estimator, or on other joints.
             PoseSetupError: the estimator is not installed, or its models are missing or damaged.
         """
+        if self._anonymous:
+            check_sees_only_joints(meta)
         if not meta.sees_joints:
             return None
         if meta.joints != JOINTS:
@@ -78,4 +86,4 @@ class Estimators:
             return self._loaded
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Estimators, (self._make,)
+        return partial(Estimators, anonymous=self._anonymous), (self._make,)

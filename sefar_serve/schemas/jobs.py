@@ -22,6 +22,9 @@ class JobOptions(BaseModel):
     )
     top_k: int = Field(5, ge=1, le=10_000, description="number of labels per clip")
     tokens: bool = Field(False, description="whether rows also hold the tokens, one per temporal element")
+    poses: bool = Field(
+        False, description="whether rows also hold the joints that the model saw; only for models that see joints"
+    )
     dtype: Literal["float32", "float16"] = Field("float32", description="data type of the vectors")
 
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sefar_serve.clip import Sampled
+from sefar_serve.inputs import ModelClip
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Recognised, Window
 from sefar_serve.reliability import reliability, top_classes
 from sefar_serve.schemas.chat import SeenClip
+from sefar_serve.schemas.pose import PoseInfo
 from sefar_serve.schemas.video import (
     Classification,
     ClipInfo,
@@ -35,6 +36,7 @@ def classification(
     top_k: int,
     attributes: bool = True,
     raw_scores: bool = False,
+    poses: bool = False,
 ) -> Classification:
     """The labels of one video.
 
@@ -46,6 +48,7 @@ def classification(
         top_k: number of labels, capped at the number of classes.
         attributes: whether labels include their attributes.
         raw_scores: whether labels include their logits.
+        poses: whether the answer has the joints that the model saw.
     """
     timeline = [
         WindowLabels(
@@ -53,6 +56,7 @@ def classification(
             end=window.end,
             labels=top_labels(window.prediction.outputs.logits, meta, top_k, attributes, raw_scores),
             reliability=reliability(window.prediction.outputs.mc_logits),
+            pose=_joints_of(window, False) if poses else None,
         )
         for window in found.windows
     ]
@@ -63,7 +67,7 @@ def classification(
         clip_id=clip_id,
         labels=timeline[best].labels,
         reliability=timeline[best].reliability,
-        clip=clip_info(found.windows[best].clip, meta),
+        clip=clip_info(found.windows[best].clip, meta, poses=poses),
         timeline=timeline if len(timeline) > 1 else None,
     )
 
@@ -76,6 +80,7 @@ def embedding(
     clip_id: str | None = None,
     include: Sequence[str],
     as_base64: bool,
+    poses: bool = False,
 ) -> Embedding:
     """The vectors of one video; with sliding windows, their mean and the vectors of each window.
 
@@ -85,7 +90,8 @@ def embedding(
         index: position of the video in its request.
         clip_id: id for asking about the video again; None if that is not possible.
         include: any of ``embedding`` and ``tokens``.
-        as_base64: whether vectors are base64 of little-endian float32 instead of lists.
+        as_base64: whether vectors and joints are base64 of little-endian float32 instead of lists.
+        poses: whether the answer has the joints that the model saw.
     """
 
     def vectors(windows: Sequence[Window]) -> tuple[Vector | None, list[Vector] | None]:
@@ -103,14 +109,17 @@ def embedding(
         timeline = []
         for window in found.windows:
             one, several = vectors([window])
-            timeline.append(WindowEmbedding(start=window.start, end=window.end, embedding=one, tokens=several))
+            pose = _joints_of(window, as_base64) if poses else None
+            timeline.append(
+                WindowEmbedding(start=window.start, end=window.end, embedding=one, tokens=several, pose=pose)
+            )
     return Embedding(
         index=index,
         name=found.name,
         clip_id=clip_id,
         embedding=pooled,
         tokens=tokens,
-        clip=clip_info(found.windows[0].clip, meta),
+        clip=clip_info(found.windows[0].clip, meta, poses=poses, as_base64=as_base64),
         timeline=timeline,
     )
 
@@ -159,8 +168,15 @@ def top_labels(
     ]
 
 
-def clip_info(clip: Sampled, meta: ModelMetadata) -> ClipInfo:
-    """Where the model's frames came from, and the decoder's warnings."""
+def clip_info(clip: ModelClip, meta: ModelMetadata, *, poses: bool = False, as_base64: bool = False) -> ClipInfo:
+    """Where the model's frames came from, the persons in them, and the decoder's warnings.
+
+    Args:
+        clip: the clip.
+        meta: description of the model.
+        poses: whether joints are included.
+        as_base64: whether joints are base64 of little-endian float32 instead of lists.
+    """
     context = meta.sampling.elements - 1
     return ClipInfo(
         frame_count=clip.frame_count,
@@ -178,7 +194,13 @@ def clip_info(clip: Sampled, meta: ModelMetadata) -> ClipInfo:
         ],
         corrupt_frames=list(clip.corrupt),
         warnings=list(clip.warnings),
+        pose=None if clip.poses is None else PoseInfo.of(clip.poses, joints=poses, as_base64=as_base64),
     )
+
+
+def _joints_of(window: Window, as_base64: bool) -> PoseInfo | None:
+    found = window.clip.poses
+    return None if found is None else PoseInfo.of(found, joints=True, as_base64=as_base64)
 
 
 def usage(found: Sequence[object], meta: ModelMetadata) -> Usage:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from sefar_serve.schemas.pose import PoseInfo
 from sefar_serve.schemas.problem import ItemError
 
 
@@ -40,6 +41,7 @@ class ClipInfo(BaseModel):
     frames: list[SourceFrame]
     corrupt_frames: list[int] = Field(description="numbers of the frames that the decoder flagged as damaged")
     warnings: list[str]
+    pose: PoseInfo | None = Field(None, description="the persons in these frames; null if the model sees no joints")
 
 
 class WindowLabels(BaseModel):
@@ -49,6 +51,7 @@ class WindowLabels(BaseModel):
     end: float
     labels: list[Label]
     reliability: float
+    pose: PoseInfo | None = Field(None, description="the persons in the window, if poses is set")
 
 
 class Classification(BaseModel):
@@ -78,6 +81,7 @@ class WindowEmbedding(BaseModel):
     end: float
     embedding: Vector | None = None
     tokens: list[Vector] | None = None
+    pose: PoseInfo | None = Field(None, description="the persons in the window, if poses is set")
 
 
 class Embedding(BaseModel):

@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
+from coloured_persons import walking_person
 from grey_clips import encode_grey_clip
+from pose_models import POSE, fake_estimators, write_tiny_model
 from ray.cluster_utils import Cluster
 
+from sefar_features import open_features
 from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
 from sefar_serve.extract.clips import ClipRef, ExtractError
 from sefar_serve.extract.decoders import DecoderPool
@@ -20,6 +24,7 @@ from sefar_serve.extract.distributed import RayBackend
 from sefar_serve.extract.local import LocalBackend
 from sefar_serve.extract.rows import RowOptions
 from sefar_serve.extract.run import Backend, Progress, extract
+from sefar_serve.inputs import load_inputs
 
 MODEL = Path(__file__).parents[2] / "model_repository/sefar_encoder/1/model.onnx"
 CLIPS = 96
@@ -103,6 +108,22 @@ def test_shards_equal_those_of_one_machine_even_if_a_node_is_killed(
     assert len(cluster.list_all_nodes()) == 1
     assert (progress.done, progress.failed) == (CLIPS, 1)
     assert _hashes(tmp_path / "killed") == expected
+
+
+def test_joints_equal_those_of_this_machine(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "walking.mp4").write_bytes(walking_person())
+    model = write_tiny_model(tmp_path / "model.onnx", POSE)
+    clips = [ClipRef(str(number), str(tmp_path / "walking.mp4"), start=0.2 * number) for number in range(3)]
+    options = RowOptions(poses=True)
+    with RayBackend(model, options, address=cluster.address, estimators=fake_estimators(anonymous=True)) as backend:
+        asyncio.run(extract(clips, tmp_path / "features", backend, options))
+    features = open_features(tmp_path / "features")
+    [joints] = features.poses()
+    for number, found in enumerate(joints):
+        expected = load_inputs(tmp_path / "walking.mp4", POSE, fake_estimators(), start=0.2 * number).poses
+        assert expected is not None
+        assert np.array_equal(found, expected.joints)
+        assert np.array_equal(features.presence()[number], expected.presence)
 
 
 def test_too_few_gpus_are_an_error(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from grey_clips import encode_grey_clip
 from PIL import Image
-from pose_models import BOTH
+from pose_models import BOTH, POSE, write_tiny_model
 from typer.testing import CliRunner
 
+from sefar_features import open_features
 from sefar_serve.cli import app
 from sefar_serve.clip import Sampling, Video
 from sefar_serve.extract.clips import ClipRef
@@ -154,3 +156,26 @@ def test_decode_processes_find_the_same_joints_within_their_memory(
         here = load_inputs(stroke, meta, Estimators(lambda: estimator))
         for name, values in here.inputs.items():
             np.testing.assert_array_equal(clip.inputs[name], values)
+
+
+@pytest.mark.shared_data
+def test_the_command_line_gives_the_joints(estimator: LiteRTEstimator, strokes: list[Path], tmp_path: Path) -> None:
+    meta = POSE.model_copy(update={"estimator": estimator.name, "estimator_sha256": estimator.sha256})
+    model = write_tiny_model(tmp_path / "model.onnx", meta)
+    asked = ["--model", str(model), "--anonymous"]
+    sheet = tmp_path / "sheet.png"
+    done = CliRunner().invoke(app, ["classify", str(strokes[0]), *asked, "--json", "--poses", "--sheet", str(sheet)])
+    assert done.exit_code == 0, done.output
+    pose = json.loads(done.stdout)["clip"]["pose"]
+    expected = load_inputs(strokes[0], meta, Estimators(lambda: estimator)).poses
+    assert pose["found"] == expected.detected.mean(axis=0).tolist()
+    np.testing.assert_array_equal(np.float32(pose["joints"]), expected.joints)
+    with Image.open(sheet) as drawn:
+        assert len(drawn.convert("RGB").getcolors(2**16)) < 2**12  # no photograph
+    features = tmp_path / "features"
+    done = CliRunner().invoke(
+        app, ["extract", str(strokes[0]), "--out", str(features), *asked, "--poses", "--workers", "1"]
+    )
+    assert done.exit_code == 0, done.output
+    [joints] = open_features(features).poses()
+    np.testing.assert_array_equal(joints[0], expected.joints)

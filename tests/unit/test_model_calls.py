@@ -12,7 +12,7 @@ from fake_models import fake_model
 from fastapi.testclient import TestClient
 
 from sefar_client import Caption, ChatCompletion, Classification, Client, Embedding, calls
-from sefar_client.results import Result
+from sefar_client.base import Result
 from sefar_serve.api import create_app
 from sefar_serve.clip import ClipSpanError
 from sefar_serve.engine import FAKE_METADATA, FakeEngine, ModelNotFoundError
@@ -130,7 +130,7 @@ def test_every_client_option_exists_here(known: Any, kind: Any) -> None:
         (
             {"zoom": 3},
             TypeError,
-            "unknown option 'zoom'; the options are attributes, end, model, raw_scores, start, stride",
+            "unknown option 'zoom'; the options are attributes, end, model, poses, raw_scores, start, stride",
         ),
         ({"stride": 1}, ClipSpanError, "stride: needs `window`"),
         ({"top_k": 0}, ValueError, "top_k: must be at least 1, not 0"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 from coloured_persons import walking_person
-from pose_models import POSE, fake_estimators
+from pose_models import BOTH, POSE, fake_estimators
 
 from sefar_serve.engine import FakeEngine
+from sefar_serve.inputs import load_inputs
 from sefar_serve.model import Model
-from sefar_serve.pose import Estimators, PoseMismatchError
+from sefar_serve.pose import JOINTS, Estimators, NoJointsError, NotAnonymousError, PoseMismatchError
 from sefar_serve.settings import Settings
 
 OTHER = POSE.model_copy(update={"estimator": "another"})
@@ -41,3 +43,31 @@ def test_a_model_trained_with_other_weights_does_not_load() -> None:
     )
     with pytest.raises(PoseMismatchError, match="the pose estimator another"):
         refused.classify(walking_person())
+
+
+def test_joints_come_with_the_answer_if_requested() -> None:
+    with Model(Settings(decode_threads=1), engine=pose_engine, generator=nothing, estimators=estimators) as model:
+        plain = model.classify(walking_person()).clip.pose
+        assert plain is not None and plain.joints is None
+        assert str(plain) == "person found in 8 of 8 frames"
+        expected = load_inputs(walking_person(), POSE, fake_estimators()).poses
+        for found in (model.classify(walking_person(), poses=True), model.embed(walking_person(), poses=True)):
+            pose = found.clip.pose
+            assert pose is not None and pose.joint_names == list(JOINTS)
+            np.testing.assert_array_equal(pose.joints, expected.joints)
+            np.testing.assert_array_equal(pose.image, expected.image)
+
+
+def test_a_model_of_pictures_has_no_joints() -> None:
+    with (
+        Model(Settings(decode_threads=1), engine=lambda _: FakeEngine(), generator=nothing) as model,
+        pytest.raises(NoJointsError, match="the model fake sees no joints"),
+    ):
+        list(model.classify([walking_person()], poses=True))
+
+
+def test_an_anonymous_model_sees_only_joints() -> None:
+    settings = Settings(decode_threads=1, anonymous=True)
+    model = Model(settings, engine=lambda _: FakeEngine(BOTH), generator=nothing)
+    with pytest.raises(NotAnonymousError, match="the model both sees pictures and joints"):
+        model.classify(walking_person())

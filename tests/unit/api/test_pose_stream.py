@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
 import time
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from coloured_persons import walking_person
 from fastapi.testclient import TestClient
@@ -12,6 +16,7 @@ from pose_models import BOTH, POSE, fake_estimators
 
 from sefar_serve.api.app import create_app
 from sefar_serve.engine import FakeEngine
+from sefar_serve.inputs import load_inputs
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.pose import PoseMismatchError
 from sefar_serve.settings import Settings
@@ -55,3 +60,26 @@ def test_a_job_runs_in_decode_processes_that_find_joints(tmp_path: Path) -> None
             time.sleep(0.05)
             job = gateway.get(f"/v1/jobs/{job['id']}").json()
         assert (job["status"], job["done"], job["failed"]) == ("completed", 1, 0)
+
+
+def test_a_job_stores_joints_if_requested(tmp_path: Path) -> None:
+    (tmp_path / "walking.mp4").write_bytes(walking_person())
+    settings = Settings(decode_threads=1, jobs_dir=tmp_path / "jobs", job_roots=(tmp_path,))
+    request = {"input": [{"path": "walking.mp4"}], "poses": True}
+    with TestClient(create_app(settings, FakeEngine(POSE), estimators=fake_estimators())) as gateway:
+        job = gateway.post("/v1/jobs", json=request).json()
+        deadline = time.monotonic() + 60
+        while job["finished"] is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            job = gateway.get(f"/v1/jobs/{job['id']}").json()
+        rows = gateway.get(f"/v1/jobs/{job['id']}/result").content
+        table = pq.read_table(io.BytesIO(rows))
+        expected = load_inputs(tmp_path / "walking.mp4", POSE, fake_estimators()).poses
+        assert expected is not None
+        np.testing.assert_array_equal(np.float32(table["poses"].to_pylist()[0]), expected.joints)
+        assert json.loads(table.schema.metadata[b"sefar.poses"])["estimator"] == "fake"
+        lines = gateway.get(f"/v1/jobs/{job['id']}/result?format=jsonl").text.splitlines()
+        assert json.loads(lines[0])["presence"] == expected.presence.tolist()
+    with TestClient(create_app(settings, FakeEngine())) as gateway:
+        refused = gateway.post("/v1/jobs", json=request)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "no_joints")

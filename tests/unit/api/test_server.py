@@ -12,6 +12,7 @@ from sefar_serve.api.server import AddressError, MisnamedKeysError, check_addres
 from sefar_serve.assemble import make_generator
 from sefar_serve.engine import FakeEngine
 from sefar_serve.language import AdapterNotFoundError
+from sefar_serve.pose import NotAnonymousError
 from sefar_serve.settings import Settings
 
 
@@ -106,3 +107,8 @@ def test_a_misspelled_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr(server.uvicorn, "run", lambda _, **options: None)
     server.serve(Settings(captioner="none", port=0))
     assert "SEFAR_PORTT, which is not a setting; did you mean SEFAR_PORT?" in caplog.text
+
+
+def test_an_anonymous_gateway_does_not_begin_to_serve_a_model_of_pictures() -> None:
+    with pytest.raises(NotAnonymousError, match="anonymous: only models that see nothing but joints may run"):
+        server.serve(Settings(anonymous=True, port=0, captioner="none"))

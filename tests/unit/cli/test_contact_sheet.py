@@ -9,19 +9,39 @@ import pytest
 from grey_clips import encode_grey_clip
 from PIL import Image, ImageColor
 
-from sefar_serve.cli.contact_sheet import CONTEXT_COLOUR, FINE_COLOURS, SheetClip, contact_sheet
+from sefar_serve.cli.contact_sheet import (
+    BLANK,
+    CONTEXT_COLOUR,
+    FINE_COLOURS,
+    NOBODY,
+    SheetClip,
+    contact_sheet,
+)
 from sefar_serve.clip import NotAVideoError
-from sefar_serve.schemas.video import SourceFrame
+from sefar_serve.pose import JOINTS
+from sefar_serve.pose.draw import LEFT, RIGHT
+from sefar_serve.schemas.pose import PoseInfo
+from sefar_serve.schemas.video import ClipInfo, SourceFrame
 
 
-def frames(*placed: tuple[int, str]) -> list[SourceFrame]:
-    return [SourceFrame(index=index, time=index / 25, element=element) for index, element in placed]
+def frames(*placed: tuple[int, str], size: int = 96, pose: PoseInfo | None = None) -> ClipInfo:
+    return ClipInfo(
+        frame_count=20,
+        duration=0.8,
+        width=size,
+        height=size,
+        stream=0,
+        frames=[SourceFrame(index=index, time=index / 25, element=element) for index, element in placed],
+        corrupt_frames=[],
+        warnings=[],
+        pose=pose,
+    )
 
 
 def test_thumbnails_and_colours(tmp_path: Path) -> None:
     video = encode_grey_clip([60] * 10 + [200] * 10)
     seen = frames((2, "fine_1"), (12, "fine_1"), (5, "fine_2"), (15, "fine_2"), (1, "context"), (18, "context"))
-    out = contact_sheet([SheetClip(video, "a clip", seen, 0.8)] * 2, tmp_path / "new" / "sheet.png")
+    out = contact_sheet([SheetClip(video, "a clip", seen)] * 2, tmp_path / "new" / "sheet.png")
     picture = np.asarray(Image.open(out).convert("RGB"))
     for colour in (CONTEXT_COLOUR, FINE_COLOURS[0], FINE_COLOURS[1]):
         assert (picture == ImageColor.getrgb(colour)).all(axis=-1).sum() > 1000
@@ -32,9 +52,46 @@ def test_thumbnails_and_colours(tmp_path: Path) -> None:
 
 
 def test_no_file_is_left_if_a_video_cannot_be_read(tmp_path: Path) -> None:
-    clip = SheetClip(b"no video" * 20, "bad", frames((0, "context")), 1.0)
+    clip = SheetClip(b"no video" * 20, "bad", frames((0, "context")))
     with pytest.raises(NotAVideoError):
         contact_sheet([clip], tmp_path / "sheet.png")
     with pytest.raises(ValueError, match="at least one clip"):
         contact_sheet([], tmp_path / "sheet.png")
     assert not list(tmp_path.iterdir())
+
+
+def two_frames_with_a_person_in_the_first() -> ClipInfo:
+    places = np.random.default_rng(0).uniform(20, 76, (2, 1, len(JOINTS), 2))
+    pose = PoseInfo(
+        estimator="fake",
+        found=[0.5],
+        presence=[[0.9], [0.0]],
+        joint_names=list(JOINTS),
+        joints=np.ones((2, 1, len(JOINTS), 4)).tolist(),
+        image=places.tolist(),
+    )
+    return frames((2, "context"), (12, "context"), pose=pose)
+
+
+def pixels_of(picture: np.ndarray, colour: str) -> int:
+    return int((picture == ImageColor.getrgb(colour)).all(axis=-1).sum())
+
+
+def test_skeletons_lie_over_the_frames(tmp_path: Path) -> None:
+    clip = SheetClip(encode_grey_clip([60] * 10 + [200] * 10), "a clip", two_frames_with_a_person_in_the_first())
+    picture = np.asarray(Image.open(contact_sheet([clip], tmp_path / "sheet.png")).convert("RGB"))
+    for colour in (LEFT, RIGHT):
+        assert pixels_of(picture, colour) > 20
+    assert pixels_of(picture, NOBODY)
+    # The second frame is as it is.
+    assert (np.abs(picture.astype(int) - 200) <= 3).all(axis=-1).sum() > 90 * 90
+
+
+def test_a_blank_sheet_does_not_open_the_video(tmp_path: Path) -> None:
+    clip = SheetClip(tmp_path / "gone.mp4", "a clip", two_frames_with_a_person_in_the_first())
+    picture = np.asarray(Image.open(contact_sheet([clip], tmp_path / "sheet.png", blank=True)).convert("RGB"))
+    assert pixels_of(picture, LEFT) > 20
+    assert pixels_of(picture, BLANK) > 2 * 80 * 80
+    without = SheetClip(tmp_path / "gone.mp4", "a clip", frames((0, "context")))
+    with pytest.raises(ValueError, match="an anonymous contact sheet needs joints"):
+        contact_sheet([without], tmp_path / "other.png", blank=True)

@@ -26,7 +26,7 @@ from sefar_client import (
     Model,
     calls,
 )
-from sefar_client.results import Result
+from sefar_client.base import Result
 from sefar_serve import options
 from sefar_serve.api import create_app
 from sefar_serve.engine import FakeEngine

@@ -1,8 +1,8 @@
 """Features of the clips of a list in several views, computed once and cached.
 
-The language model is trained on these arrays and never sees a frame. The first view is the one used in serving; the
-others sample frames and crops at random, as in the encoder's training, so that the adapter sees variations of each
-clip.
+The language model is trained on these arrays and never sees a frame. The first view is the one used in serving, for
+encoders of any stream. The others sample frames at random, and crop them or mirror the joints, as in the encoder's
+training, so that the adapter sees variations of each clip.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sefar_serve.atomic import atomic_file
-from sefar_serve.clip import load_clip
 from sefar_serve.clip.load import segments_of
+from sefar_serve.engine.base import Inputs, batch_of
 from sefar_serve.engine.onnx import Device, OnnxModel
-from sefar_serve.metadata import FRAMES, ModelMetadata
+from sefar_serve.errors import SefarError
+from sefar_serve.inputs import load_inputs
+from sefar_serve.metadata import FRAMES, POSES, ModelMetadata
+from sefar_serve.pose import MIRROR, Estimators, load_poses
 from sefar_serve.reliability import reliabilities, softmax
 from sefar_serve.sampling import sample_indices
 
@@ -39,6 +42,12 @@ BATCH = 32
 _ARRAYS = ("labels", "embedding", "tokens", "logits", "mc_logits")
 
 
+class ViewsError(SefarError, ValueError):
+    """The encoder does not support several views of a clip."""
+
+    code = "views_not_supported"
+
+
 @dataclass(frozen=True)
 class ViewSettings:
     """The views of each clip.
@@ -47,7 +56,7 @@ class ViewSettings:
         count: number of views V; the first is the one used in serving.
         scale: range of the short side in pixels before random squares are cropped in the other views; None for the
             encoder's size times 256/224 to 320/224, as in its training.
-        flip: probability of a horizontal flip of the other views.
+        flip: probability that another view is mirrored.
         seed: seed of all draws.
     """
 
@@ -135,10 +144,18 @@ class Encoder:
         file: the ONNX file.
         cache: folder to cache features in; None caches nothing.
         device: device of the encoder.
+        estimators: find the joints for an encoder that sees them; None for the installed ones.
     """
 
-    def __init__(self, file: Path, cache: Path | None = None, device: Device = "auto") -> None:
+    def __init__(
+        self,
+        file: Path,
+        cache: Path | None = None,
+        device: Device = "auto",
+        estimators: Estimators | None = None,
+    ) -> None:
         self._model = OnnxModel(file, device=device)
+        self._estimators = estimators if estimators is not None else Estimators()
         self._cache = cache
         self._digest = hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -177,7 +194,16 @@ class Encoder:
             ListFileError: the list is malformed.
             EvaluationError: clips are missing.
             ClipError: a clip does not decode; `sefar lists --check` finds all such clips.
+            PoseError: the encoder sees joints, and its pose estimator is missing or another one is installed.
+            ViewsError: several views of an encoder that sees pictures and joints.
         """
+        about = self.metadata
+        self._estimators.of(about)
+        if views.count > 1 and about.sees_frames and about.sees_joints:
+            raise ViewsError(
+                f"the encoder {about.name} sees pictures and joints, which cannot be varied together; "
+                "set `data.views` to 1"
+            )
         entries = read_list(list_file, root, remap, unlabelled=unlabelled)
         check_files(entries, list_file)
         if self._cache is None:
@@ -205,8 +231,8 @@ class Encoder:
         with tqdm(total=len(entries), desc="features", unit="clip", disable=not progress) as bar:
             for start in range(0, len(entries), size):
                 some = range(start, min(start + size, len(entries)))
-                looks = np.stack([look for i in some for look in self._looks(entries[i], i, views)])
-                out = self._model.run({FRAMES: looks})
+                looks = [look for i in some for look in self._looks(entries[i], i, views)]
+                out = self._model.run(batch_of(looks))
                 by_clip = (a.reshape(-1, views.count, *a.shape[1:]) for a in (out.embedding, out.tokens, out.logits))
                 parts.append((*by_clip, out.mc_logits[:: views.count]))
                 bar.update(len(some))
@@ -216,22 +242,41 @@ class Encoder:
             *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)),
         )
 
-    def _looks(self, entry: ListEntry, index: int, views: ViewSettings) -> list[NDArray[np.uint8]]:
-        """Read the frames (F,size,size,3) of each view of a clip."""
+    def _looks(self, entry: ListEntry, index: int, views: ViewSettings) -> list[Inputs]:
+        """The encoder's inputs for each view of a clip."""
         about = self.metadata
-        looks = [load_clip(entry.path, about.sampling, resize=about.resize, size=about.size).frames]
+        first = load_inputs(entry.path, about, self._estimators).inputs
         if views.count == 1:
-            return looks
+            return [first]
+        rngs = [np.random.default_rng((views.seed, index, view)) for view in range(1, views.count)]
+        others = self._pose_views(entry, views, rngs) if about.sees_joints else self._frame_views(entry, views, rngs)
+        return [first, *others]
+
+    def _frame_views(
+        self, entry: ListEntry, views: ViewSettings, rngs: Sequence[np.random.Generator]
+    ) -> Iterator[Inputs]:
+        """Frames drawn at random, scaled, cropped and mirrored."""
+        about = self.metadata
         low, high = views.scale_for(about.size)
         weak = WeakView(about.size, (low, high), views.flip)
         clip = decode_clip(entry.path, high)
         count = len(clip.shown)
-        for view in range(1, views.count):
-            rng = np.random.default_rng((views.seed, index, view))
+        for rng in rngs:
             drawn = sample_indices(count, about.sampling, rng)
             _, frames = clip.read(drawn, segments_of(drawn, (0, count), about.sampling.frames), entry.name)
-            looks.append(weak(frames, rng))
-        return looks
+            yield {FRAMES: weak(frames, rng)}
+
+    def _pose_views(
+        self, entry: ListEntry, views: ViewSettings, rngs: Sequence[np.random.Generator]
+    ) -> Iterator[Inputs]:
+        """Joints in frames drawn at random, some mirrored."""
+        about, estimator = self.metadata, self._estimators.of(self.metadata)
+        for rng in rngs:
+            found = load_poses(entry.path, estimator, about.sampling, persons=about.persons, rng=rng)
+            joints = found.poses.joints
+            if rng.random() < views.flip:
+                joints = joints[..., MIRROR, :] * np.float32([-1, 1, 1, 1])
+            yield {POSES: joints}
 
 
 def _save(features: Features, file: Path) -> None:
