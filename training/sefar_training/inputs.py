@@ -28,7 +28,7 @@ from .data import (
     WeakView,
     read_list,
 )
-from .evaluation.run import check_files
+from .evaluation import check_files
 from .model import FrameNormalizer, PoseNormalizer
 
 

@@ -1,0 +1,121 @@
+"""The clips of a list as a model sees them: frames, joints, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from sefar_serve.pose import Estimator, make_estimator
+
+from ..config import default_joints_folder
+from ..data import EvaluationClips, EvaluationJoints, JointCache, ListEntry
+from ..data.clips import Sample
+from .predict import EvaluatedModel
+from .score import EvaluationError
+from .views import MultiViewClips, Views
+
+
+class PairedClips(Dataset[Sample]):
+    """Labelled clips as frames and joints, for models that see both.
+
+    Each sample has ``inputs``, the pair of frames and joints, ``label`` int and ``index`` int.
+
+    Args:
+        frames: the clips as frames.
+        joints: the same clips as joints, with as many views.
+    """
+
+    def __init__(self, frames: EvaluationClips, joints: EvaluationJoints) -> None:
+        self.entries = frames.entries
+        self.frames = frames
+        self.joints = joints
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.frames[index]
+        return sample | {"inputs": (sample["inputs"], self.joints[index]["inputs"])}
+
+
+ModelClips = EvaluationClips | EvaluationJoints | PairedClips
+"""What a model is evaluated on."""
+
+
+def views_of(clips: ModelClips) -> Views:
+    """The views of each clip."""
+    if isinstance(clips, PairedClips):
+        return views_of(clips.frames)
+    if isinstance(clips, EvaluationJoints):
+        return Views(clips.view_count)
+    return clips.views if isinstance(clips, MultiViewClips) else Views()
+
+
+def open_clips(
+    opened: EvaluatedModel,
+    entries: Sequence[ListEntry],
+    root: Path,
+    views: Views = Views(),  # noqa: B008  (frozen)
+    *,
+    joints: Path | None = None,
+    estimator: Estimator | None = None,
+    threads: int | None = None,
+    progress: bool = True,
+) -> ModelClips:
+    """Open clips with a model's preprocessing; joints that are not stored yet are estimated now.
+
+    Args:
+        opened: the model.
+        entries: the clips.
+        root: folder of the clips.
+        views: views of each clip.
+        joints: folder that the joints of all clips are stored in; None for ``.sefar/joints`` in `root`.
+        estimator: finds joints that are not stored yet; None for MediaPipe's.
+        threads: clips whose joints are estimated at the same time; None for one per core.
+        progress: show a progress bar while joints are estimated.
+
+    Raises:
+        EvaluationError: the model was trained with another pose estimator, or joints are to be cropped.
+        PoseSetupError: the pose models are missing and cannot be downloaded.
+        JointCacheError: joints cannot be stored.
+        ClipError: a clip does not decode.
+    """
+    frames: EvaluationClips | None = None
+    if opened.pixels is not None:
+        if views.count == 1:
+            frames = EvaluationClips(entries, opened.sampling, *opened.pixels)
+        else:
+            frames = MultiViewClips(entries, opened.sampling, *opened.pixels, views)
+        if not opened.estimator:
+            return frames
+    if views.spatial != 1:
+        raise EvaluationError("the model sees joints, which are not cropped; set --spatial-crops to 1")
+    found_by = _same_estimator(opened, estimator or make_estimator())
+    cache = JointCache(joints or default_joints_folder(root), found_by, opened.persons)
+    posed = EvaluationJoints(entries, opened.sampling, cache, views.temporal, progress=progress, threads=threads)
+    return posed if frames is None else PairedClips(frames, posed)
+
+
+def _same_estimator(opened: EvaluatedModel, estimator: Estimator) -> Estimator:
+    if opened.estimator_sha256 != estimator.sha256:
+        raise EvaluationError(
+            f"the model was trained with the pose estimator {opened.estimator} (SHA-256 {opened.estimator_sha256}), "
+            f"but this version has {estimator.name} ({estimator.sha256}); use the version that trained it"
+        )
+    return estimator
+
+
+def check_files(entries: Sequence[ListEntry], list_file: Path) -> None:
+    """Check that all clips exist, before hours are spent on the first ones.
+
+    Raises:
+        EvaluationError: clips are missing.
+    """
+    missing = [entry.path for entry in entries if not entry.path.is_file()]
+    if missing:
+        raise EvaluationError(
+            f"{len(missing)} of {len(entries)} clips of {list_file} do not exist, e.g. {missing[0]}; set the folder of "
+            "the clips (--root, in recipes data.root) or replace path prefixes (--remap, in recipes data.remap)"
+        )
