@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from sefar_serve.atomic import atomic_file
 from sefar_serve.errors import SefarError
 from sefar_serve.metadata import OUTPUT_NAMES, ModelMetadata, TensorSpec
-from sefar_serve.pose import JOINTS
+from sefar_serve.pose import JOINTS, Estimator
+from sefar_serve.pose.estimators import TRUE
 
-from .checkpoint import CheckpointInfo, load_checkpoint
+from .checkpoint import CheckpointError, CheckpointInfo, load_checkpoint
 from .config import ModelConfig
 from .model import (
     EMBEDDING_DIM,
@@ -163,7 +164,9 @@ def export_metadata(info: CheckpointInfo, name: str, version: str, token_dim: in
     )
 
 
-def export_checkpoint(checkpoint: Path, out: Path, name: str | None = None, version: str = "1") -> ExportReport:
+def export_checkpoint(
+    checkpoint: Path, out: Path, name: str | None = None, version: str = "1", estimator: Estimator | None = None
+) -> ExportReport:
     """Export a checkpoint folder.
 
     Args:
@@ -172,12 +175,19 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str | None = None, vers
         name: the name that clients pass as `model`; None for ``sefar-<data set>-<variant>``, or
             ``sefar-<data set>-<width>x<depth>`` for sizes without a named variant.
         version: version of the weights.
+        estimator: serve a model that was trained on true joints on those that this finds. None serves such a model
+            nowhere.
 
     Raises:
-        CheckpointError: the folder is not a checkpoint.
+        CheckpointError: the folder is not a checkpoint, or `estimator` is given for a model that was not trained on
+            true joints.
         ParityError: ONNX Runtime and torch disagree. No file is written.
     """
     model, info = load_checkpoint(checkpoint)
+    if estimator is not None:
+        if not info.estimator.startswith(TRUE):
+            raise CheckpointError(f"{checkpoint} was not trained on true joints; leave out --estimated-joints")
+        info = info.model_copy(update={"estimator": estimator.name, "estimator_sha256": estimator.sha256})
     metadata = export_metadata(
         info, name or f"sefar-{info.dataset}-{info.model.sizes_name}", version, model.backbone.dim
     )

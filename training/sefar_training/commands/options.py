@@ -17,5 +17,5 @@ RemapOption = Annotated[
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="where the model runs")]
 JointsOption = Annotated[
     Path | None,
-    typer.Option("--joints", help="folder of stored joints, for models of joints (default: .sefar/joints in the root)"),
+    typer.Option("--joints", help="folder of joints, for models that see them (default: .sefar/joints in the root)"),
 ]

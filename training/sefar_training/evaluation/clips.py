@@ -7,10 +7,11 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from sefar_serve.pose import Estimator, make_estimator
+from sefar_serve.pose import Estimator
+from sefar_serve.pose.estimators import TRUE
 
 from ..config import default_joints_folder
-from ..data import EvaluationClips, EvaluationJoints, JointCache, ListEntry
+from ..data import EvaluationClips, EvaluationJoints, ListEntry, Origin, open_joints
 from ..data.clips import Sample
 from .predict import EvaluatedModel
 from .score import EvaluationError
@@ -71,7 +72,7 @@ def open_clips(
         entries: the clips.
         root: folder of the clips.
         views: views of each clip.
-        joints: folder that the joints of all clips are stored in; None for ``.sefar/joints`` in `root`.
+        joints: folder of joints, see `open_joints`; None for ``.sefar/joints`` in `root`.
         estimator: finds joints that are not stored yet; None for MediaPipe's.
         threads: clips whose joints are estimated at the same time; None for one per core.
         progress: show a progress bar while joints are estimated.
@@ -79,7 +80,7 @@ def open_clips(
     Raises:
         EvaluationError: the model was trained with another pose estimator, or joints are to be cropped.
         PoseSetupError: the pose models are missing and cannot be downloaded.
-        JointCacheError: joints cannot be stored.
+        JointCacheError, StoredJointsError: joints cannot be stored, or stored ones are not those that are needed.
         ClipError: a clip does not decode.
     """
     frames: EvaluationClips | None = None
@@ -92,19 +93,34 @@ def open_clips(
             return frames
     if views.spatial != 1:
         raise EvaluationError("the model sees joints, which are not cropped; set --spatial-crops to 1")
-    found_by = _same_estimator(opened, estimator or make_estimator())
-    cache = JointCache(joints or default_joints_folder(root), found_by, opened.persons)
-    posed = EvaluationJoints(entries, opened.sampling, cache, views.temporal, progress=progress, threads=threads)
+    if opened.estimator.startswith(TRUE) and joints is None:
+        raise EvaluationError(
+            f"the model was trained on true joints ({opened.estimator.removeprefix(TRUE)}), which cannot be estimated; "
+            "give their folder with --joints, e.g. data/synthgym/joints"
+        )
+    source = open_joints(joints or default_joints_folder(root), root, opened.persons, estimator)
+    _check_origin(opened, source.origin)
+    posed = EvaluationJoints(entries, opened.sampling, source, views.temporal, progress=progress, threads=threads)
     return posed if frames is None else PairedClips(frames, posed)
 
 
-def _same_estimator(opened: EvaluatedModel, estimator: Estimator) -> Estimator:
-    if opened.estimator_sha256 != estimator.sha256:
+def _check_origin(opened: EvaluatedModel, found: Origin) -> None:
+    if opened.estimator_sha256 == found.sha256:
+        return
+    if opened.estimator.startswith(TRUE):
         raise EvaluationError(
-            f"the model was trained with the pose estimator {opened.estimator} (SHA-256 {opened.estimator_sha256}), "
-            f"but this version has {estimator.name} ({estimator.sha256}); use the version that trained it"
+            f"the model was trained on true joints ({opened.estimator.removeprefix(TRUE)}), but these are of "
+            f"{found.estimator}; give the folder of true joints with --joints, or export the model with `sefar export "
+            "--estimated-joints`"
         )
-    return estimator
+    if found.estimator.startswith(TRUE):
+        raise EvaluationError(
+            f"the folder has true joints, but the model sees those of {opened.estimator}; omit --joints"
+        )
+    raise EvaluationError(
+        f"the model was trained with the pose estimator {opened.estimator} (SHA-256 {opened.estimator_sha256}), "
+        f"but the joints are of {found.estimator} ({found.sha256}); use the version that trained it"
+    )
 
 
 def check_files(entries: Sequence[ListEntry], list_file: Path) -> None:

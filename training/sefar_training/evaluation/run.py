@@ -144,15 +144,15 @@ def evaluate_model(
         progress: show a progress bar.
         views: views of each clip; the default is what serving does.
         device: ``auto`` uses CUDA if available.
-        joints: for models that see joints, the folder that those of all clips are stored in; None for
-            ``.sefar/joints`` in `root`.
+        joints: for models that see joints, a folder of joints, see `open_joints`; None for ``.sefar/joints`` in
+            `root`.
         estimator: finds joints that are not stored yet; None for MediaPipe's.
 
     Raises:
         EvaluationError: `model` is neither, the list has labels that the model does not know, clips are missing, or
             the model was trained with another pose estimator.
         PoseSetupError: the pose models are missing and cannot be downloaded.
-        JointCacheError: joints cannot be stored.
+        JointCacheError, StoredJointsError: joints cannot be stored, or stored ones are not those that are needed.
         CheckpointError, ModelLoadError: the model is damaged or not a SeFAR model.
         ListFileError: the list is malformed or empty.
         ClipError: a clip does not decode. No clip is skipped silently.

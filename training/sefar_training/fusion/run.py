@@ -115,7 +115,7 @@ def fuse(
         name: the name that clients pass as `model`; None for ``sefar-<data set>-both``.
         version: version of the weights.
         remap: path prefix replacements.
-        joints: folder that the joints of all clips are stored in; None for ``.sefar/joints`` in `root`.
+        joints: folder of joints, see `open_joints`; None for ``.sefar/joints`` in `root`.
         estimator: finds joints that are not stored yet; None for MediaPipe's.
         device: where the models run; ``auto`` uses CUDA if available.
         batch_size: clips per forward pass.
