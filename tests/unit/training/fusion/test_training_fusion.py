@@ -15,7 +15,7 @@ from sefar_serve.cli import app
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.pose.fake import FakeEstimator
 from sefar_serve.reliability import softmax
-from sefar_training import evaluation
+from sefar_training.data import joint_folder
 from sefar_training.evaluation import EvaluationError, Views, evaluate_model
 from sefar_training.export import ParityError
 from sefar_training.fusion import FusionReport, fuse, fuse_logits, try_weights
@@ -154,7 +154,7 @@ def test_the_command_prints_a_table_and_writes_a_report(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation.clips, "make_estimator", FakeEstimator)
+    monkeypatch.setattr(joint_folder, "make_estimator", FakeEstimator)
     arguments = ["fuse", untrained_model, untrained_pose, "--val", paired_clips / "val.csv", "--root", paired_clips]
     options = ["--out", tmp_path / "b.onnx", "--report", tmp_path / "r" / "b.json", "--name", "mine", "--version", "3"]
     done = CliRunner().invoke(app, list(map(str, [*arguments, *options])), terminal_width=120)
