@@ -17,9 +17,9 @@ class MotionSummary(nn.Module):
 
     The tokens of a frame are added up to one vector: each joint has its own projection, so that the sum is a projection
     of the whole pose. Convolutions over each frame and its neighbours within the element follow, then a sum over the
-    element's frames, each multiplied by a learned gate that is random at the start: a projection of poses in time. From
-    few labels this learns far more than a class token that has to find the joints and frames by attention
-    (docs/explanation/decisions/0010-poses.md).
+    element's frames. Before and after the convolutions, each frame is multiplied by learned gates that are random at
+    the start, so that sums over frames tell them apart. From few labels this learns more than a class token that has to
+    find the joints and frames by attention (docs/explanation/decisions/0010-poses.md).
 
     Args:
         groups: which frames belong to which element.
@@ -42,15 +42,16 @@ class MotionSummary(nn.Module):
         self.convolutions = nn.ModuleList(nn.Linear(3 * dim, dim, bias=False) for _ in range(LAYERS))
         self.norms = nn.ModuleList(nn.BatchNorm1d(dim) for _ in range(LAYERS))
         self.dropout = nn.Dropout(DROPOUT)
-        self.gate_FD = nn.Parameter(torch.randn(frames, dim))
+        self.gate_before_FD = nn.Parameter(torch.randn(frames, dim))
+        self.gate_after_FD = nn.Parameter(torch.randn(frames, dim))
 
     def forward(self, x_BFND: Tensor) -> Tensor:
         """Summarise space tokens (B,F,N,D) as (B,E,D)."""
         # Tokens of different joints are unrelated: over √N instead of N, their sum keeps their size.
-        x_BFD = x_BFND.sum(dim=2) / x_BFND.shape[2] ** 0.5
+        x_BFD = self.gate_before_FD * x_BFND.sum(dim=2) / x_BFND.shape[2] ** 0.5
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             padded = F.pad(x_BFD, (0, 0, 0, 1))
             around = [padded.index_select(1, self.before), x_BFD, padded.index_select(1, self.after)]
             y = norm(convolution(torch.cat(around, dim=-1)).flatten(0, 1)).view_as(x_BFD)
             x_BFD = self.dropout(F.relu(y))
-        return self.groups.mean_over_frames(x_BFD * self.gate_FD)
+        return self.groups.mean_over_frames(x_BFD * self.gate_after_FD)

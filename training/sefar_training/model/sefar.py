@@ -69,7 +69,7 @@ VARIANTS: dict[VariantName, Variant] = {
     "tiny": Variant(size=64, patch=16, dim=128, depth=4, heads=4, stem="conv"),
     "small": Variant(size=224, patch=16, dim=384, depth=12, heads=6),
     "base": Variant(size=224, patch=16, dim=768, depth=12, heads=12),
-    # With up to 10 labels a class, attention between joints costs 5 points; see docs/explanation/decisions/0010-poses.md.
+    # With few labels, layers of attention cost accuracy; see docs/explanation/decisions/0010-poses.md.
     "pose-tiny": Variant(dim=128, depth=0, heads=4, stem="joints"),
     "pose-small": Variant(dim=128, depth=2, heads=4, stem="joints"),
 }
