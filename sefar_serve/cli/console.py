@@ -143,7 +143,7 @@ def print_model(meta: ModelMetadata, path: str, provider: str, size_bytes: int) 
     if meta.sees_joints:
         persons = "1 person" if meta.persons == 1 else f"{meta.persons} persons"
         table.add_row("joints", f"{len(meta.joints)} of {persons}: {', '.join(meta.joints)}")
-        table.add_row("pose estimator", f"{meta.estimator}, SHA-256 {meta.estimator_sha256}")
+        table.add_row("pose estimator", f"{meta.estimator}, SHA-256 {meta.estimator_sha256[:12]}…")
     if meta.pose_weight is not None:
         table.add_row("weight of the joints", f"{meta.pose_weight:g}, of the pictures {1 - meta.pose_weight:g}")
     table.add_row(
