@@ -1,0 +1,125 @@
+"""Which runs the study makes, and how settings are chosen from runs that never see a test fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score
+
+from .clips import ALL, ClipSet
+from .linear import PICTURE_SETTINGS
+from .results import Results, Run
+from .trained import GRAPH_SETTINGS, OURS
+
+BOTH = "both"
+FUSED = ("pose", "rgb")
+"""What `BOTH` averages; it has no runs of its own."""
+
+METHODS = ("lr", "rgb", "stgcn", *OURS, BOTH)
+
+SETTINGS = {"rgb": PICTURE_SETTINGS, "stgcn": GRAPH_SETTINGS}
+"""What methods choose between."""
+
+CHOOSING_DRAWS = {"rgb": 2, "stgcn": 1, "pose": 1}
+"""Draws for each pair of folds in runs that choose settings."""
+
+WEIGHTS = tuple(round(0.1 * tenth, 1) for tenth in range(11))
+"""Of `rgb` in `BOTH`."""
+
+
+def can_run(method: str, count: int) -> bool:
+    """Whether a method makes sense: pseudo-labels need clips without labels."""
+    return count != ALL or method not in OURS or OURS[method].method == "supervised"
+
+
+def with_parts(methods: Sequence[str]) -> list[str]:
+    """The methods that have runs, in order; `BOTH` needs those that it fuses."""
+    wanted = {*methods, *(FUSED if BOTH in methods else ())}
+    return [method for method in METHODS if method in wanted and method != BOTH]
+
+
+def choosing_runs(clips: ClipSet, method: str, count: int, recipe: str, fuse: bool) -> Iterator[Run]:
+    """Runs that leave out two folds. Each serves both: the one is the test fold, and the other judges the setting.
+
+    Args:
+        clips: the set.
+        method: has to choose settings or to be fused; any other needs no such runs.
+        count: labels a class.
+        recipe: what of the recipe the method depends on.
+        fuse: whether `BOTH` is wanted.
+    """
+    if method in SETTINGS or (fuse and method in FUSED):
+        for pair in combinations(clips.fold_numbers, 2):
+            for draw in range(1 if count == ALL else CHOOSING_DRAWS[method]):
+                for setting in SETTINGS.get(method, ("",)):
+                    yield Run(method, count, pair, draw, setting, recipe)
+
+
+def reported_runs(
+    clips: ClipSet, method: str, count: int, draws: int, recipe: str, settings: dict[int, str]
+) -> Iterator[Run]:
+    """Runs that leave out one fold, with the setting that was chosen for it."""
+    for fold in clips.fold_numbers:
+        for draw in range(1 if count == ALL else draws):
+            yield Run(method, count, (fold,), draw, settings.get(fold, ""), recipe)
+
+
+def choose_settings(clips: ClipSet, results: Results, method: str, count: int, recipe: str) -> dict[int, str]:
+    """The best setting for each test fold, from runs without that fold; empty if the method has none."""
+    chosen: dict[int, str] = {}
+    if method in SETTINGS:
+        runs = list(choosing_runs(clips, method, count, recipe, fuse=False))
+        for fold in clips.fold_numbers:
+            scores: dict[str, list[float]] = {}
+            for run in runs:
+                if fold in run.held:
+                    other = _other(run, fold)
+                    found = results[run].predicted(clips, run, other)
+                    scores.setdefault(run.setting, []).append(accuracy(clips, other, found))
+            chosen[fold] = max(scores, key=lambda setting: float(np.mean(scores[setting])))
+    return chosen
+
+
+def choose_weights(
+    clips: ClipSet, results: Results, count: int, recipes: dict[str, str], settings: dict[int, str]
+) -> dict[int, float]:
+    """The weight of `rgb` for each test fold that is best on the other folds; of equal ones, the smallest.
+
+    Args:
+        clips: the set.
+        results: with all runs that leave out two folds.
+        count: labels a class.
+        recipes: what of the recipe each method depends on.
+        settings: of `rgb`, chosen for each test fold.
+    """
+    chosen: dict[int, float] = {}
+    joints, pictures = FUSED
+    for fold in clips.fold_numbers:
+        scores: dict[float, list[float]] = {weight: [] for weight in WEIGHTS}
+        for run in choosing_runs(clips, joints, count, recipes[joints], fuse=True):
+            if fold in run.held:
+                beside = Run(pictures, count, run.held, run.draw, settings[fold], recipes[pictures])
+                other = _other(run, fold)
+                a, b = (results[each].predicted(clips, each, other) for each in (run, beside))
+                for weight in WEIGHTS:
+                    scores[weight].append(accuracy(clips, other, fuse(a, b, weight)))
+        chosen[fold] = max(WEIGHTS, key=lambda weight: float(np.mean(scores[weight])))
+    return chosen
+
+
+def fuse(joints: NDArray[np.float64], pictures: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    """The weighted mean of two tables of probabilities."""
+    return (1 - weight) * joints + weight * pictures
+
+
+def accuracy(clips: ClipSet, fold: int, probabilities: NDArray[np.float64]) -> float:
+    """Balanced accuracy on a fold."""
+    return float(balanced_accuracy_score(clips.labels[clips.folds == fold], probabilities.argmax(axis=1)))
+
+
+def _other(run: Run, fold: int) -> int:
+    [other] = set(run.held) - {fold}
+    return other
