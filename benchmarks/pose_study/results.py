@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +49,8 @@ class Result:
 
     def predicted(self, clips: ClipSet, run: Run, fold: int) -> NDArray[np.float64]:
         """The probabilities (n,K) of one of the run's folds."""
-        rows = clips.folds[clips.held(run.held)] == fold
-        return self.probabilities[rows]
+        found: NDArray[np.float64] = self.probabilities[clips.folds[clips.held(run.held)] == fold]
+        return found
 
 
 class Results:
@@ -93,7 +94,6 @@ class Results:
             os.fsync(file.fileno())
         self._add(json.loads(line))
 
-    def _add(self, line: dict[str, object]) -> None:
-        rows, seconds = line.pop("probabilities"), line.pop("seconds")
-        held = tuple(line.pop("held"))  # type: ignore[arg-type]
-        self._known[Run(held=held, **line)] = Result(np.array(rows), float(seconds))  # type: ignore[arg-type]
+    def _add(self, line: dict[str, Any]) -> None:
+        probabilities, seconds = np.array(line.pop("probabilities")), line.pop("seconds")
+        self._known[Run(**line | {"held": tuple(line["held"])})] = Result(probabilities, seconds)

@@ -102,8 +102,8 @@ class TemporalConvolution(nn.Module):
 
     def forward(self, x_BDFJ: Tensor) -> Tensor:
         """Convolve."""
-        active, plain = self.enter(x_BDFJ).split([sum(self.split[:-1]), self.split[-1]], dim=1)
-        *inner, pooled = torch.relu(self.norm(active)).split(self.split[:-1], dim=1)
+        active, plain = torch.split(self.enter(x_BDFJ), [sum(self.split[:-1]), self.split[-1]], dim=1)
+        *inner, pooled = torch.split(torch.relu(self.norm(active)), self.split[:-1], dim=1)
         found = [layer(part) for layer, part in zip(self.over_time, inner, strict=True)]
         found += [F.max_pool2d(pooled, (3, 1), (self.stride, 1), (1, 0)), plain[:, :, :: self.stride]]
         return self.join(torch.cat(found, dim=1))
