@@ -88,9 +88,9 @@ class Results:
             whole = self._file.read_text(encoding="utf-8")
             self._file.write_text(whole[: whole.rfind("\n") + 1], encoding="utf-8")
             self._torn = False
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
+        # One unbuffered write, so that lines of several studies in one file do not mix.
+        with self._file.open("ab", buffering=0) as file:
+            file.write(f"{line}\n".encode())
             os.fsync(file.fileno())
         self._add(json.loads(line))
 
