@@ -15,6 +15,9 @@ from sefar_serve.pose.errors import PoseMismatchError, PoseSetupError
 from sefar_serve.pose.estimator import Estimator
 from sefar_serve.pose.joints import JOINTS
 
+TRUE = "true:"
+"""Begins the name of what gave true joints, e.g. a renderer, where a description has the name of an estimator."""
+
 SHOWN = 12
 """Characters of a SHA-256 in messages."""
 
@@ -54,7 +57,7 @@ class Estimators:
 
         Raises:
             NotAnonymousError: the model sees pictures, and only joints are allowed.
-            PoseMismatchError: the model was trained with another estimator, or on other joints.
+            PoseMismatchError: the model was trained with another estimator, on other joints, or on true ones.
             PoseSetupError: the estimator is not installed, or its models are missing or damaged.
         """
         if self._anonymous:
@@ -65,6 +68,12 @@ class Estimators:
             raise PoseMismatchError(
                 f"the model {meta.name} was trained on the joints {', '.join(meta.joints)}, but this version of "
                 f"sefar-serve finds {', '.join(JOINTS)}; train and export the model again"
+            )
+        if meta.estimator.startswith(TRUE):
+            raise PoseMismatchError(
+                f"the model {meta.name} was trained on true joints ({meta.estimator.removeprefix(TRUE)}), and those of "
+                "a video can only be estimated; train it on estimated joints, or export it with `sefar export "
+                "--estimated-joints` to serve it on them all the same"
             )
         found = self._load()
         if (found.name, found.sha256) != (meta.estimator, meta.estimator_sha256):

@@ -35,8 +35,9 @@ class CheckpointInfo(BaseModel):
         opposites: opposite of each class; may be empty.
         recipe: the training recipe as it ran, or None.
         metrics: results, e.g. the evaluation report.
-        estimator: name of the pose estimator that found the joints; empty if the model sees frames.
-        estimator_sha256: of the estimator's weights.
+        estimator: name of the pose estimator that found the joints, or ``true:`` and a name if they are known; empty if
+            the model sees frames.
+        estimator_sha256: of the estimator's weights, or of a description of known joints.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -144,8 +144,11 @@ class DataConfig(_Strict):
             nothing to the weak view. Strong views of joints are set in `joint_views`.
         strong_labelled: show labelled clips in the strong view too. With few labels, pseudo-labels need it.
         cache_gb: memory for decoded frames, per list; 0 decodes every clip in each epoch.
-        joints: folder to store the joints of all clips in, for the stream ``pose``; None for ``.sefar/joints`` in
-            `root`, where every run on these clips finds them.
+        joints: folder of estimated joints, for the stream ``pose``: one that joints are stored in when they have been
+            estimated, or one of `sefar extract --poses`. None for ``.sefar/joints`` in `root`, where every run on these
+            clips finds them.
+        true_joints: folder of joints that are known, relative to `root`, such as SynthGym's ``joints``; used instead of
+            estimated ones. The model is not served then, because videos come without them.
         workers: processes that prepare batches; 0 prepares them in the training process.
         max_broken: training clips that may fail to decode before the run stops; each is logged by name.
     """
@@ -166,6 +169,7 @@ class DataConfig(_Strict):
     strong_labelled: bool = False
     cache_gb: float = Field(default=0.0, ge=0)
     joints: Path | None = None
+    true_joints: Path | None = None
     workers: int = Field(default=0, ge=0)
     max_broken: int = Field(default=0, ge=0)
 
@@ -190,6 +194,10 @@ class DataConfig(_Strict):
     def _ordered(self) -> DataConfig:
         if self.scale is not None and self.scale[0] > self.scale[1]:
             raise ValueError(f"scale {self.scale} is not in ascending order")
+        if self.joints is not None and self.true_joints is not None:
+            raise ValueError(
+                "joints and true_joints are both set; keep one: joints are estimated, true_joints are known"
+            )
         return self
 
 
@@ -376,6 +384,12 @@ class TrainConfig(_Strict):
                 "semi.perturbation channel-flip reverses the colours of frames, and joints have none; choose none, "
                 "moderate, shuffle or reverse-all"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _true_joints_are_used(self) -> TrainConfig:
+        if self.model.stream != "pose" and self.data.true_joints is not None:
+            raise ValueError("data.true_joints needs model.stream pose; models of frames see no joints")
         return self
 
     @property

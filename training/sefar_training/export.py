@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from sefar_serve.atomic import atomic_file
 from sefar_serve.errors import SefarError
 from sefar_serve.metadata import OUTPUT_NAMES, ModelMetadata, TensorSpec
-from sefar_serve.pose import JOINTS
+from sefar_serve.pose import JOINTS, Estimator
+from sefar_serve.pose.estimators import TRUE
 
-from .checkpoint import CheckpointInfo, load_checkpoint
+from .checkpoint import CheckpointError, CheckpointInfo, load_checkpoint
 from .config import ModelConfig
 from .model import (
     EMBEDDING_DIM,
@@ -48,8 +49,12 @@ MC_SEED = 20250101
 """The masks are the same in every exported file, so that the reliabilities of two models are comparable."""
 
 
+Reference = Callable[[Mapping[str, NDArray[Any]]], Sequence[NDArray[Any]]]
+"""What a graph should compute: from its inputs, by name, to its outputs, in the order of `OUTPUT_NAMES`."""
+
+
 class ParityError(SefarError, RuntimeError):
-    """The exported graph disagrees with torch."""
+    """The exported graph disagrees with what it was made from."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,12 @@ class ServedModel(nn.Module):
         mc_logits = self.model.head.classifier(out.embedding.unsqueeze(1) * self.masks_TC)
         return out.logits, out.embedding, out.tokens, mc_logits
 
+    def outputs(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The same from and to arrays; see `check_parity`."""
+        (given,) = inputs.values()
+        with torch.inference_mode():
+            return [output.numpy() for output in self(torch.from_numpy(given))]
+
 
 def fold_temporal_projections(model: SefarModel) -> None:
     """Merge the two linear maps after temporal attention into one, in place. The output does not change."""
@@ -153,7 +164,9 @@ def export_metadata(info: CheckpointInfo, name: str, version: str, token_dim: in
     )
 
 
-def export_checkpoint(checkpoint: Path, out: Path, name: str | None = None, version: str = "1") -> ExportReport:
+def export_checkpoint(
+    checkpoint: Path, out: Path, name: str | None = None, version: str = "1", estimator: Estimator | None = None
+) -> ExportReport:
     """Export a checkpoint folder.
 
     Args:
@@ -162,12 +175,19 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str | None = None, vers
         name: the name that clients pass as `model`; None for ``sefar-<data set>-<variant>``, or
             ``sefar-<data set>-<width>x<depth>`` for sizes without a named variant.
         version: version of the weights.
+        estimator: serve a model that was trained on true joints on those that this finds. None serves such a model
+            nowhere.
 
     Raises:
-        CheckpointError: the folder is not a checkpoint.
+        CheckpointError: the folder is not a checkpoint, or `estimator` is given for a model that was not trained on
+            true joints.
         ParityError: ONNX Runtime and torch disagree. No file is written.
     """
     model, info = load_checkpoint(checkpoint)
+    if estimator is not None:
+        if not info.estimator.startswith(TRUE):
+            raise CheckpointError(f"{checkpoint} was not trained on true joints; leave out --estimated-joints")
+        info = info.model_copy(update={"estimator": estimator.name, "estimator_sha256": estimator.sha256})
     metadata = export_metadata(
         info, name or f"sefar-{info.dataset}-{info.model.sizes_name}", version, model.backbone.dim
     )
@@ -183,7 +203,7 @@ def export_model(model: SefarModel, metadata: ModelMetadata, out: Path) -> Expor
     fold_temporal_projections(served.model)
     proto = _to_onnx(served, metadata)
     serialized = proto.SerializeToString()
-    differences = check_parity(serialized, reference, metadata.inputs)
+    differences = check_parity(serialized, reference.outputs, metadata.inputs)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(out) as new:
         new.write_bytes(serialized)
@@ -260,8 +280,13 @@ def _to_onnx(served: ServedModel, metadata: ModelMetadata) -> onnx.ModelProto:
     return proto
 
 
-def check_parity(serialized: bytes, reference: ServedModel, inputs: Mapping[str, TensorSpec]) -> dict[str, float]:
-    """Compare ONNX Runtime with torch on random frames or joints at several batch sizes.
+def check_parity(serialized: bytes, reference: Reference, inputs: Mapping[str, TensorSpec]) -> dict[str, float]:
+    """Compare ONNX Runtime with a reference on random frames and joints at several batch sizes.
+
+    Args:
+        serialized: the graph.
+        reference: from the inputs by name to what the graph's outputs should be.
+        inputs: dtype and shape of each input for one clip.
 
     Returns:
         For each output the largest absolute difference.
@@ -271,24 +296,21 @@ def check_parity(serialized: bytes, reference: ServedModel, inputs: Mapping[str,
     """
     session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
-    ((input_name, spec),) = inputs.items()
     differences = dict.fromkeys(OUTPUT_NAMES, 0.0)
     for batch in PARITY_BATCHES:
-        given = _random_clips(rng, batch, spec)
-        with torch.inference_mode():
-            expected = reference(torch.from_numpy(given))
+        given = {name: _random_clips(rng, batch, spec) for name, spec in inputs.items()}
         for name, ours, theirs in zip(
-            OUTPUT_NAMES, session.run(list(OUTPUT_NAMES), {input_name: given}), expected, strict=True
+            OUTPUT_NAMES, session.run(list(OUTPUT_NAMES), given), reference(given), strict=True
         ):
-            if ours.shape != tuple(theirs.shape):
+            if ours.shape != theirs.shape:
                 raise ParityError(
-                    f"{name} has shape {ours.shape} at batch size {batch}, but {tuple(theirs.shape)} in torch"
+                    f"{name} has shape {ours.shape} at batch size {batch}, but should have {theirs.shape}"
                 )
-            difference = float(np.abs(ours - theirs.numpy()).max())
-            allowed = TOLERANCE * max(1.0, float(theirs.abs().max()))
+            difference = float(np.abs(ours - theirs).max())
+            allowed = TOLERANCE * max(1.0, float(np.abs(theirs).max()))
             # Written so that a NaN fails as well.
             if not difference <= allowed:
-                raise ParityError(f"{name} differs from torch by {difference:.2e} at batch size {batch}")
+                raise ParityError(f"{name} differs by {difference:.2e} from what it should be at batch size {batch}")
             differences[name] = max(differences[name], difference)
     return differences
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sefar_serve.pose import Estimator, make_estimator
+from sefar_serve.pose import Estimator
+from sefar_serve.pose.models import ESTIMATOR_SHA256
 
 from .config import TrainConfig
 from .data import (
@@ -16,19 +17,22 @@ from .data import (
     EvaluationJoints,
     FrameStore,
     InputViews,
-    JointCache,
+    JointSource,
     JointStore,
     JointView,
     ListEntry,
+    StoredJointsError,
     StrongView,
     TrainingClips,
     TrainingJoints,
+    TrueJoints,
     UnlabelledClips,
     UnlabelledJoints,
     WeakView,
+    open_joints,
     read_list,
 )
-from .evaluation.run import check_files
+from .evaluation import check_files
 from .model import FrameNormalizer, PoseNormalizer
 
 
@@ -68,12 +72,13 @@ def create_inputs(
         estimator: for joints, see `JointInputs`; None for MediaPipe's.
 
     Raises:
+        StoredJointsError: stored joints are not those that the recipe asks for.
         PoseSetupError: MediaPipe's models are missing and cannot be downloaded.
         ModuleNotFoundError: the extra `pose` is not installed.
     """
     if config.model.stream == "rgb":
         return FrameInputs(config, progress, decoded)
-    return JointInputs(config, estimator or make_estimator(), progress)
+    return JointInputs(config, estimator, progress)
 
 
 class FrameInputs:
@@ -86,7 +91,7 @@ class FrameInputs:
     """
 
     views = InputViews()
-    estimator = None
+    origin = None
 
     def __init__(
         self, config: TrainConfig, progress: bool = True, decoded: Mapping[Path, DecodedClip] | None = None
@@ -134,22 +139,22 @@ class JointInputs:
 
     Args:
         config: the recipe.
-        estimator: finds the joints of clips that are not in `data.joints` yet.
+        estimator: finds joints that are not stored yet; None for MediaPipe's.
         progress: show progress bars.
     """
 
-    def __init__(self, config: TrainConfig, estimator: Estimator, progress: bool = True) -> None:
+    def __init__(self, config: TrainConfig, estimator: Estimator | None = None, progress: bool = True) -> None:
         self._config = config
         self._progress = progress
-        self.estimator = estimator
-        self._cache = JointCache(config.data.joints_folder, estimator, config.model.persons)
+        self._source = _joint_source(config, estimator)
+        self.origin = self._source.origin
         self.normalizer = PoseNormalizer()
         weak, strong = joint_views(config)
         self.views = InputViews(strong if config.data.strong_labelled else weak, weak, strong)
 
     def open(self, list_file: Path) -> JointStore:
         """Open a list of training clips; joints that are not stored yet are estimated now."""
-        store = JointStore(read_entries(self._config, list_file), self._cache, self._config.data.max_broken)
+        store = JointStore(read_entries(self._config, list_file), self._source, self._config.data.max_broken)
         store.fill(self._progress)
         return store
 
@@ -170,7 +175,26 @@ class JointInputs:
         """Open a list for evaluation; joints that are not stored yet are estimated now."""
         entries = read_entries(self._config, list_file)
         check_files(entries, list_file)
-        return EvaluationJoints(entries, self._config.model.sampling, self._cache, progress=self._progress)
+        return EvaluationJoints(entries, self._config.model.sampling, self._source, progress=self._progress)
+
+
+def _joint_source(config: TrainConfig, estimator: Estimator | None) -> JointSource:
+    data, persons = config.data, config.model.persons
+    if data.true_joints is not None:
+        return TrueJoints(data.root / data.true_joints, persons)
+    source = open_joints(data.joints_folder, data.root, persons, estimator)
+    if isinstance(source, TrueJoints):
+        raise StoredJointsError(
+            f"{data.joints_folder} has true joints, and data.joints is for estimated ones; set data.true_joints instead"
+        )
+    served = ESTIMATOR_SHA256 if estimator is None else estimator.sha256
+    if source.origin.sha256 != served:
+        raise StoredJointsError(
+            f"{data.joints_folder} has joints of the pose estimator {source.origin.estimator} (SHA-256 "
+            f"{source.origin.sha256[:12]}…), but this version of sefar-serve finds joints with another "
+            f"({served[:12]}…) and would not serve the model; extract them again with this version"
+        )
+    return source
 
 
 def joint_views(config: TrainConfig) -> tuple[JointView, JointView]:

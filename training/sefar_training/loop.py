@@ -373,6 +373,6 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     decayed, free = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            is_embedding = any(part in name for part in ("cls_token", "pos_embed", "time_embed", "time_gate"))
+            is_embedding = any(part in name for part in ("cls_token", "pos_embed", "time_embed", "motion.gate_"))
             (free if parameter.ndim < 2 or is_embedding else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]

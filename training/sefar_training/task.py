@@ -13,10 +13,8 @@ from typing import Any, Protocol
 from torch import nn
 from torch.utils.data import Dataset
 
-from sefar_serve.pose import Estimator
-
 from .config import TrainConfig
-from .data import EvaluationClips, EvaluationJoints, InputViews, Source
+from .data import EvaluationClips, EvaluationJoints, InputViews, Origin, Source
 from .model import FrameNormalizer, PoseNormalizer, SefarModel
 
 
@@ -27,8 +25,8 @@ class Inputs(Protocol):
     """
 
     @property
-    def estimator(self) -> Estimator | None:
-        """What finds the joints; None for frames."""
+    def origin(self) -> Origin | None:
+        """What gives the joints; None for frames."""
         ...
 
     @property

@@ -15,7 +15,7 @@ from sefar_serve.pose import Estimator
 
 from .checkpoint import CheckpointInfo, init_backbone, save_checkpoint
 from .config import TrainConfig
-from .data import ClassTable, DecodedClip, EvaluationClips, EvaluationJoints
+from .data import ClassTable, DecodedClip, EvaluationClips, EvaluationJoints, Origin
 from .evaluation import EvaluationReport, evaluate_clips, torch_predictor
 from .inputs import create_inputs, read_classes
 from .loop import Figures, RunFolder, TrainingLoop, create_accelerator
@@ -90,7 +90,7 @@ def train(
         EvaluationError: clips of the val or test list are missing; reported before training.
         BrokenClipsError: more clips than allowed do not decode.
         PoseSetupError: the pose models are missing and cannot be downloaded.
-        JointCacheError: joints cannot be stored.
+        JointCacheError, StoredJointsError: joints cannot be stored, or stored ones are not those that are needed.
         ListFileError, ClassesError, CheckpointError: a file that the recipe names is missing or does not fit.
     """
     make_task = find_task(config.task)
@@ -103,7 +103,6 @@ def train(
     # In bf16 on CPUs, plain attention trains 1.6x faster than fused attention; on accelerators fused is faster.
     model.backbone.set_fused_attention(device.type != "cpu")
     inputs = create_inputs(config, progress, decoded, estimator)
-    estimator = inputs.estimator
     normalizer = inputs.normalizer.to(device)
     parts = accelerator.num_processes * config.optim.accumulate
     task = make_task(Setup(config, model, inputs, parts))
@@ -144,13 +143,13 @@ def train(
         metrics: dict[str, object] = {"last_epoch": last}
         # Saved before testing: a test clip that does not decode must not cost the trained model.
         for name, chosen in task.models.items():
-            save_checkpoint(config.out / name, chosen, _describe(config, classes, metrics, estimator))
+            save_checkpoint(config.out / name, chosen, _describe(config, classes, metrics, inputs.origin))
         if test is not None:
             for name, chosen in task.models.items():
                 report = judge(name, test, progress)
                 logger.info("test of %s: %s", name, _headline(report))
                 tested = metrics | {"test": report.model_dump(mode="json")}
-                save_checkpoint(config.out / name, chosen, _describe(config, classes, tested, estimator))
+                save_checkpoint(config.out / name, chosen, _describe(config, classes, tested, inputs.origin))
     accelerator.end_training()
     return config.out / FINAL
 
@@ -166,7 +165,7 @@ def _fingerprint(config: TrainConfig) -> dict[str, object]:
 
 
 def _describe(
-    config: TrainConfig, classes: ClassTable, metrics: dict[str, object], estimator: Estimator | None
+    config: TrainConfig, classes: ClassTable, metrics: dict[str, object], origin: Origin | None
 ) -> CheckpointInfo:
     return CheckpointInfo(
         model=config.model,
@@ -176,8 +175,8 @@ def _describe(
         opposites=classes.opposites,
         recipe=config.model_dump(mode="json"),
         metrics=metrics,
-        estimator=estimator.name if estimator else "",
-        estimator_sha256=estimator.sha256 if estimator else "",
+        estimator=origin.estimator if origin else "",
+        estimator_sha256=origin.sha256 if origin else "",
     )
 
 

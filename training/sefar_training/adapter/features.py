@@ -32,7 +32,7 @@ from sefar_serve.sampling import sample_indices
 
 from ..data import ClassTable, ListEntry, WeakView, read_list
 from ..data.clips import decode_clip
-from ..evaluation.run import check_files
+from ..evaluation import check_files
 
 logger = logging.getLogger(__name__)
 

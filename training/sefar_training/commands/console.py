@@ -13,6 +13,7 @@ from sefar_serve.cli.console import out
 from ..data.survey import ListSurvey, Overlap, Survey
 from ..evaluation import EvaluationReport
 from ..evaluation.report import confused_rows, headline, looks
+from ..fusion import FusionReport
 
 NAMED = 5
 """Most clips that a message names; the rest are counted."""
@@ -106,3 +107,24 @@ def print_evaluation(report: EvaluationReport, model: str, list_file: str) -> No
         for row in confused_rows(report)[:NAMED]:
             pairs.add_row(*(escape(str(cell)) for cell in row))
         out.print(pairs)
+
+
+def print_fusion(report: FusionReport) -> None:
+    """Print a table of what each stream and both together reach, and what was written."""
+    table = Table("list", "model", *[Column(name, justify="right") for name in ("accuracy", "balanced", "NLL")])
+    for title, found in (("validation", report.val), ("test", report.test)):
+        if found is None:
+            continue
+        for name, figures in (("joints", found.pose), ("frames", found.rgb), ("both", found.both)):
+            row = (f"{figures.accuracy:.1%}", f"{figures.balanced_accuracy:.1%}", f"{figures.nll:.3f}")
+            table.add_row(f"{title}, {found.clips} clips", name, *row)
+    out.print(table)
+    out.print(
+        f"{escape(report.model)}: the joints have weight {report.pose_weight:g}, chosen on the validation list, so the "
+        "figures of both on that list are slightly too good.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if report.pose_weight in (0, 1):
+        useless = "joints" if report.pose_weight == 0 else "frames"
+        out.print(f"[yellow]The {useless} do not help on this list; serve the other model alone.[/]", soft_wrap=True)

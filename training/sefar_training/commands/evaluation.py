@@ -12,7 +12,7 @@ from sefar_serve.cli import console
 from sefar_serve.cli.options import JsonOption, path_prefixes
 from sefar_serve.optional import needs_extra
 
-from .options import DeviceOption, RemapOption, RootOption
+from .options import DeviceOption, JointsOption, RemapOption, RootOption
 
 
 def evaluate(
@@ -29,10 +29,7 @@ def evaluate(
         int | None, typer.Option("--workers", min=1, help="decoding threads (default: one per core)")
     ] = None,
     device: DeviceOption = "auto",
-    joints: Annotated[
-        Path | None,
-        typer.Option("--joints", help="folder of stored joints, for pose models (default: .sefar/joints in the root)"),
-    ] = None,
+    joints: JointsOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="folder for report.json and report.html")] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -23,19 +23,25 @@ def export(
         str | None, typer.Option("--version", help="version of the weights (default: 1; in a repository the next one)")
     ] = None,
     triton_name: TritonName = "sefar_encoder",
+    estimated_joints: Annotated[
+        bool,
+        typer.Option("--estimated-joints", help="serve a model that was trained on true joints on estimated ones"),
+    ] = False,
 ) -> None:
     """Export a checkpoint to one self-describing ONNX file, and check it against torch."""
     with needs_extra("train"):
+        from sefar_serve.pose import make_estimator
         from sefar_training.export import export_checkpoint
+    estimator = make_estimator() if estimated_joints else None
     if repository is None:
-        typer.echo(str(export_checkpoint(checkpoint, out, name=name, version=version or "1")))
+        typer.echo(str(export_checkpoint(checkpoint, out, name, version or "1", estimator)))
         return
     with needs_extra("triton"):
         from sefar_serve.triton_server.repository import publish, versions
     newest = max(versions(repository, triton_name), default=0)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        typer.echo(str(export_checkpoint(checkpoint, file, name=name, version=version or str(newest + 1))))
+        typer.echo(str(export_checkpoint(checkpoint, file, name, version or str(newest + 1), estimator)))
         typer.echo(str(publish(file, repository, triton_name)))
 
 

@@ -15,3 +15,7 @@ RemapOption = Annotated[
     list[str] | None, typer.Option("--remap", metavar="OLD=NEW", help="replace a prefix of the paths in the lists")
 ]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="where the model runs")]
+JointsOption = Annotated[
+    Path | None,
+    typer.Option("--joints", help="folder of joints, for models that see them (default: .sefar/joints in the root)"),
+]

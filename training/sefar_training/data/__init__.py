@@ -8,7 +8,11 @@ from .classes import ClassesError, ClassTable
 from .clips import DecodedClip, EvaluationClips, FrameStore, TrainingClips
 from .joint_cache import JointCache, JointCacheError
 from .joint_clips import EvaluationJoints, JointStore, TrainingJoints, UnlabelledJoints
+from .joint_folder import open_joints
+from .joint_shards import JointShards
+from .joint_source import Joints, JointSource, MissingPosesError, Origin, StoredJointsError
 from .joint_views import InputViews, JointView
+from .true_joints import TrueJoints
 from .unlabelled import UnlabelledClips
 from .views import StrongView, WeakView
 
@@ -24,19 +28,27 @@ __all__ = [
     "InputViews",
     "JointCache",
     "JointCacheError",
+    "JointShards",
+    "JointSource",
     "JointStore",
     "JointView",
+    "Joints",
     "ListEntry",
     "ListFileError",
+    "MissingPosesError",
+    "Origin",
     "Source",
     "StepBatches",
+    "StoredJointsError",
     "StrongView",
     "TrainingClips",
     "TrainingJoints",
+    "TrueJoints",
     "UnlabelledClips",
     "UnlabelledJoints",
     "WeakView",
     "collate",
+    "open_joints",
     "read_list",
     "seed_step",
 ]

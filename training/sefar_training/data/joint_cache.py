@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sefar_serve.atomic import atomic_file
@@ -23,13 +22,12 @@ from sefar_serve.errors import SefarError
 from sefar_serve.pose import JOINTS, Estimator, load_poses
 from sefar_serve.sampling import Sampling, sample_indices
 
+from .joint_source import Joints, Origin
+
 logger = logging.getLogger(__name__)
 
 STORED = Sampling((48,))
 """The frames whose joints are stored, at the centres of equal segments of the clip; all frames of a shorter clip."""
-
-Joints = NDArray[np.float32]
-"""(T,P,J,4), as in `sefar_serve.pose.Poses.joints`, in order of time."""
 
 
 class JointCacheError(SefarError, OSError):
@@ -37,7 +35,7 @@ class JointCacheError(SefarError, OSError):
 
 
 class JointCache:
-    """Estimates the joints of clips and stores them.
+    """Estimates the joints of clips and stores them; see `JointSource`.
 
     A clip is estimated again if its file changes (size or time of modification) or moves, and for another estimator or
     number of persons.
@@ -52,6 +50,11 @@ class JointCache:
         self.folder = folder
         self.estimator = estimator
         self.persons = persons
+
+    @property
+    def origin(self) -> Origin:
+        """The estimator."""
+        return Origin(self.estimator.name, self.estimator.sha256)
 
     def file(self, clip: Path) -> Path:
         """The file that holds a clip's joints.

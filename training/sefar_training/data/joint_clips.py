@@ -19,7 +19,7 @@ from sefar_serve.sampling import Sampling, sample_indices
 
 from .broken import BrokenClips
 from .clips import Sample
-from .joint_cache import JointCache, Joints
+from .joint_source import Joints, JointSource
 
 logger = logging.getLogger(__name__)
 
@@ -70,18 +70,18 @@ class JointStore:
 
     Args:
         entries: the clips.
-        cache: where their joints come from.
+        source: where their joints come from.
         max_broken: clips that may fail to decode.
     """
 
-    def __init__(self, entries: Sequence[ListEntry], cache: JointCache, max_broken: int) -> None:
+    def __init__(self, entries: Sequence[ListEntry], source: JointSource, max_broken: int) -> None:
         self.entries = entries
-        self._cache = cache
+        self._source = source
         self._broken = BrokenClips(entries, max_broken)
         self._kept: dict[int, Joints] = {}
 
     def fill(self, progress: bool = True, threads: int | None = None) -> None:
-        """Load the joints of all clips; those that are not stored yet are estimated.
+        """Load the joints of all clips; those that are not stored yet are estimated, if the source can.
 
         Args:
             progress: show a progress bar.
@@ -89,9 +89,9 @@ class JointStore:
 
         Raises:
             BrokenClipsError: more clips than allowed do not decode.
-            JointCacheError: joints cannot be stored.
+            JointCacheError, StoredJointsError: joints cannot be stored, or are not those that are needed.
         """
-        found, errors = self._cache.read([entry.path for entry in self.entries], progress, threads)
+        found, errors = self._source.read([entry.path for entry in self.entries], progress, threads)
         for index, entry in enumerate(self.entries):
             if entry.path in errors:
                 self._broken.report(index, errors[entry.path])
@@ -193,21 +193,21 @@ class EvaluationJoints(Dataset[Sample]):
     Args:
         entries: the clips.
         sampling: temporal elements.
-        cache: where the joints come from.
+        source: where the joints come from.
         views: number of views V; view k takes the point (2k + 1) / 2V of each segment.
         progress: show a progress bar while joints are estimated.
         threads: clips estimated at the same time; None for one per core.
 
     Raises:
         ClipError, OSError: a clip cannot be read. No clip is skipped silently.
-        JointCacheError: joints cannot be stored.
+        JointCacheError, StoredJointsError: joints cannot be stored, or are not those that are needed.
     """
 
     def __init__(
         self,
         entries: Sequence[ListEntry],
         sampling: Sampling,
-        cache: JointCache,
+        source: JointSource,
         views: int = 1,
         *,
         progress: bool = True,
@@ -216,7 +216,7 @@ class EvaluationJoints(Dataset[Sample]):
         self.entries = entries
         self.sampling = sampling
         self.view_count = views
-        self._kept, errors = cache.read([entry.path for entry in entries], progress, threads)
+        self._kept, errors = source.read([entry.path for entry in entries], progress, threads)
         for error in errors.values():
             raise error
 

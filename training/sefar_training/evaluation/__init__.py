@@ -1,7 +1,8 @@
 """Deterministic evaluation. A checkpoint and its exported ONNX file are evaluated by the same code."""
 
+from .clips import ModelClips, PairedClips, check_files, open_clips
 from .predict import EvaluatedModel, Predictor, Scores, onnx_predictor, open_model, torch_predictor
-from .run import evaluate_clips, evaluate_model
+from .run import evaluate_clips, evaluate_model, predict_clips
 from .score import (
     CalibrationBin,
     ConfusedPair,
@@ -19,14 +20,19 @@ __all__ = [
     "EvaluatedModel",
     "EvaluationError",
     "EvaluationReport",
+    "ModelClips",
     "MultiViewClips",
+    "PairedClips",
     "Predictor",
     "Scores",
     "Views",
+    "check_files",
     "evaluate_clips",
     "evaluate_model",
     "onnx_predictor",
+    "open_clips",
     "open_model",
+    "predict_clips",
     "score",
     "torch_predictor",
 ]

@@ -31,8 +31,8 @@ class Scores(NamedTuple):
     """(B,T,K), T Monte-Carlo dropout samples of the head with the fixed masks of the exported file."""
 
 
-Predictor = Callable[[NDArray[Any]], Scores]
-"""Frames uint8 (B,F,H,W,3), or joints float32 (B,F,P,J,4), in element order to scores."""
+Predictor = Callable[..., Scores]
+"""Frames uint8 (B,F,H,W,3), joints float32 (B,F,P,J,4), or frames and joints, in element order to scores."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class EvaluatedModel:
     """A model ready to be evaluated.
 
     Attributes:
-        predict: maps frames or joints to scores.
+        predict: maps what the model sees to scores.
         classes: the classes it predicts.
         sampling: temporal elements of its input.
-        pixels: how frames are cut; None if it sees joints.
+        pixels: how frames are cut; None if it sees none.
         persons: number of persons whose joints it sees.
-        estimator: name of the pose estimator that it was trained with; empty if it sees frames.
+        estimator: name of the pose estimator that it was trained with; empty if it sees no joints.
         estimator_sha256: of the estimator's weights.
     """
 
@@ -82,17 +82,12 @@ def onnx_predictor(file: Path, device: Device = "cpu") -> tuple[Predictor, Model
 
     Raises:
         ModelLoadError: the file is missing or not a SeFAR model, or the device does not exist.
-        EvaluationError: the model takes both frames and joints.
     """
     model = OnnxModel(file, device=device)
-    if len(model.metadata.inputs) > 1:
-        raise EvaluationError(
-            f"{file} takes {' and '.join(model.metadata.inputs)}; evaluate the two models that it was made from"
-        )
-    (name,) = model.metadata.inputs
+    names = tuple(model.metadata.inputs)
 
-    def predict(inputs: NDArray[Any]) -> Scores:
-        out = model.run({name: inputs})
+    def predict(*inputs: NDArray[Any]) -> Scores:
+        out = model.run(dict(zip(names, inputs, strict=True)))
         return Scores(out.logits, out.mc_logits)
 
     return predict, model.metadata

@@ -3,34 +3,79 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sefar_serve.engine.onnx import Device
-from sefar_serve.pose import Estimator, make_estimator
+from sefar_serve.pose import Estimator
 
-from ..config import default_joints_folder
-from ..data import (
-    ClassTable,
-    EvaluationClips,
-    EvaluationJoints,
-    JointCache,
-    ListEntry,
-    read_list,
-)
+from ..data import ClassTable, read_list
 from ..data.clips import Sample
-from .predict import EvaluatedModel, Predictor, Scores, open_model
+from .clips import ModelClips, check_files, open_clips, views_of
+from .predict import Predictor, Scores, open_model
 from .score import EvaluationError, EvaluationReport, check_labels, score
-from .views import MultiViewClips, Views, average_views
+from .views import Views, average_views
+
+
+def predict_clips(
+    predict: Predictor,
+    clips: ModelClips,
+    batch_size: int = 32,
+    workers: int = 0,
+    progress: bool = False,
+) -> tuple[Scores, NDArray[np.int64]]:
+    """Predict every clip.
+
+    Args:
+        predict: the model.
+        clips: with one or several views each; probabilities are averaged over the views of a clip.
+        batch_size: views per forward pass; at least 1.
+        workers: threads that decode clips ahead; 0 decodes each clip when it is needed.
+        progress: show a progress bar.
+
+    Returns:
+        The scores of all N clips, and their labels, int64 (N,).
+
+    Raises:
+        ClipError, OSError: a clip cannot be read.
+        EvaluationError: there are no clips.
+    """
+    views = views_of(clips)
+    found: list[Scores] = []
+    labels: list[int] = []
+    waiting: list[list[np.ndarray]] = []
+
+    def flush() -> None:
+        inputs = [np.concatenate(kind) for kind in zip(*waiting, strict=True)]
+        parts = [predict(*(kind[i : i + batch_size] for kind in inputs)) for i in range(0, len(inputs[0]), batch_size)]
+        scores = (np.concatenate(kind) for kind in zip(*parts, strict=True))
+        by_clip = (kind.reshape(-1, views.count, *kind.shape[1:]) for kind in scores)
+        found.append(Scores(*map(average_views, by_clip)))
+        waiting.clear()
+
+    samples = _decoded(clips, workers, ahead=batch_size)
+    for sample in tqdm(samples, "evaluating", len(clips), unit="clip", disable=not progress):
+        given = sample["inputs"]
+        inputs = [kind.numpy() for kind in (given if isinstance(given, tuple) else (given,))]
+        waiting.append([kind.reshape(views.count, *kind.shape[-4:]) for kind in inputs])
+        labels.append(sample["label"])
+        if len(waiting) * views.count >= batch_size:
+            flush()
+    if waiting:
+        flush()
+    if not found:
+        raise EvaluationError("there are no clips to evaluate")
+    return Scores(*(np.concatenate(kind) for kind in zip(*found, strict=True))), np.array(labels)
 
 
 def evaluate_clips(
     predict: Predictor,
-    clips: EvaluationClips | EvaluationJoints,
+    clips: ModelClips,
     classes: ClassTable,
     batch_size: int = 32,
     workers: int = 0,
@@ -40,7 +85,7 @@ def evaluate_clips(
 
     Args:
         predict: the model.
-        clips: with one or several views each; probabilities are averaged over the views of a clip.
+        clips: see `predict_clips`.
         classes: the classes that the model predicts.
         batch_size: views per forward pass; at least 1.
         workers: threads that decode clips ahead; 0 decodes each clip when it is needed.
@@ -50,39 +95,13 @@ def evaluate_clips(
         ClipError, OSError: a clip cannot be read.
         EvaluationError: the predictions cannot be scored.
     """
-    if isinstance(clips, EvaluationJoints):
-        views = Views(clips.view_count)
-    else:
-        views = clips.views if isinstance(clips, MultiViewClips) else Views()
-    found: list[Scores] = []
-    labels: list[int] = []
-    waiting: list[np.ndarray] = []
-
-    def flush() -> None:
-        inputs = np.concatenate(waiting)
-        parts = [predict(inputs[i : i + batch_size]) for i in range(0, len(inputs), batch_size)]
-        scores = (np.concatenate(kind) for kind in zip(*parts, strict=True))
-        by_clip = (kind.reshape(-1, views.count, *kind.shape[1:]) for kind in scores)
-        found.append(Scores(*map(average_views, by_clip)))
-        waiting.clear()
-
-    samples = _decoded(clips, workers, ahead=batch_size)
-    for sample in tqdm(samples, "evaluating", len(clips), unit="clip", disable=not progress):
-        inputs = sample["inputs"].numpy()
-        waiting.append(inputs.reshape(views.count, *inputs.shape[-4:]))
-        labels.append(sample["label"])
-        if len(waiting) * views.count >= batch_size:
-            flush()
-    if waiting:
-        flush()
-    if not found:
-        raise EvaluationError("there are no clips to evaluate")
-    logits, mc_logits = (np.concatenate(kind) for kind in zip(*found, strict=True))
-    report = score(logits, np.array(labels), classes, mc_logits)
+    found, labels = predict_clips(predict, clips, batch_size, workers, progress)
+    report = score(found.logits, labels, classes, found.mc_logits)
+    views = views_of(clips)
     return report.model_copy(update={"temporal_views": views.temporal, "spatial_crops": views.spatial})
 
 
-def _decoded(clips: EvaluationClips | EvaluationJoints, workers: int, ahead: int) -> Iterator[Sample]:
+def _decoded(clips: ModelClips, workers: int, ahead: int) -> Iterator[Sample]:
     """Yield the clips in order; threads decode up to `ahead` clips in advance."""
     if not workers:
         yield from (clips[index] for index in range(len(clips)))
@@ -125,15 +144,15 @@ def evaluate_model(
         progress: show a progress bar.
         views: views of each clip; the default is what serving does.
         device: ``auto`` uses CUDA if available.
-        joints: for models that see joints, the folder that those of all clips are stored in; None for
-            ``.sefar/joints`` in `root`.
+        joints: for models that see joints, a folder of joints, see `open_joints`; None for ``.sefar/joints`` in
+            `root`.
         estimator: finds joints that are not stored yet; None for MediaPipe's.
 
     Raises:
         EvaluationError: `model` is neither, the list has labels that the model does not know, clips are missing, or
             the model was trained with another pose estimator.
         PoseSetupError: the pose models are missing and cannot be downloaded.
-        JointCacheError: joints cannot be stored.
+        JointCacheError, StoredJointsError: joints cannot be stored, or stored ones are not those that are needed.
         CheckpointError, ModelLoadError: the model is damaged or not a SeFAR model.
         ListFileError: the list is malformed or empty.
         ClipError: a clip does not decode. No clip is skipped silently.
@@ -142,40 +161,14 @@ def evaluate_model(
     opened = open_model(model, device)
     check_labels([entry.label for entry in entries], len(opened.classes.labels))
     check_files(entries, list_file)
-    clips: EvaluationClips | EvaluationJoints
-    if opened.pixels is None:
-        found_by = _same_estimator(opened, estimator or make_estimator())
-        cache = JointCache(joints or default_joints_folder(root), found_by, opened.persons)
-        if views.spatial != 1:
-            raise EvaluationError("the model sees joints, which are not cropped; set --spatial-crops to 1")
-        clips = EvaluationJoints(
-            entries, opened.sampling, cache, views.temporal, progress=progress, threads=workers or None
-        )
-    elif views.count == 1:
-        clips = EvaluationClips(entries, opened.sampling, *opened.pixels)
-    else:
-        clips = MultiViewClips(entries, opened.sampling, *opened.pixels, views)
+    clips = open_clips(
+        opened,
+        entries,
+        root,
+        views,
+        joints=joints,
+        estimator=estimator,
+        threads=workers or None,
+        progress=progress,
+    )
     return evaluate_clips(opened.predict, clips, opened.classes, batch_size, workers, progress)
-
-
-def _same_estimator(opened: EvaluatedModel, estimator: Estimator) -> Estimator:
-    if opened.estimator_sha256 != estimator.sha256:
-        raise EvaluationError(
-            f"the model was trained with the pose estimator {opened.estimator} (SHA-256 {opened.estimator_sha256}), "
-            f"but this version has {estimator.name} ({estimator.sha256}); use the version that trained it"
-        )
-    return estimator
-
-
-def check_files(entries: Sequence[ListEntry], list_file: Path) -> None:
-    """Check that all clips exist, before hours are spent on the first ones.
-
-    Raises:
-        EvaluationError: clips are missing.
-    """
-    missing = [entry.path for entry in entries if not entry.path.is_file()]
-    if missing:
-        raise EvaluationError(
-            f"{len(missing)} of {len(entries)} clips of {list_file} do not exist, e.g. {missing[0]}; set the folder of "
-            "the clips (--root, in recipes data.root) or replace path prefixes (--remap, in recipes data.remap)"
-        )

@@ -7,6 +7,7 @@ from timm.layers import Attention
 from torch import Tensor, nn
 
 from .block import BackboneNorm, ElementGroups, SpaceTimeBlock
+from .motion import MotionSummary
 from .stem import Stem
 
 
@@ -16,16 +17,11 @@ class TimeSformer(nn.Module):
     Parameters are named as in the TimeSformer release, so that its checkpoints and those of image ViTs map to ours by
     prefix alone.
 
-    If the stem says so, the class token of an element begins as the sum of its space tokens, each multiplied by a gate
-    of its frame. The gates are learned and random at the start, so that the class token then is a random linear
-    projection of the element's joints in time. A linear model of joints needs few labels; the layers refine it. A class
-    token that has to find joints by attention needs many more labels (docs/explanation/decisions/0010).
-
     Args:
         sample_frames: frames per element, context last.
         stem: turns each frame into tokens, see `create_stem`.
         dim: width D.
-        depth: number of layers.
+        depth: number of layers; 0 leaves the motion summary alone.
         heads: number of attention heads.
         drop_path: rate of stochastic depth at the last layer; it rises linearly from 0.
     """
@@ -48,7 +44,7 @@ class TimeSformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + stem.tokens, dim))
         self.time_embed = nn.ParameterList(nn.Parameter(torch.zeros(1, n, dim)) for n in sample_frames)
-        self.time_gate = nn.Parameter(torch.zeros(sum(sample_frames), dim)) if stem.summed else None
+        self.motion = MotionSummary(self.groups, dim) if stem.motion else None
         rates = torch.linspace(0, drop_path, depth).tolist()
         self.blocks = nn.ModuleList(SpaceTimeBlock(dim, heads, self.groups, drop_path=r) for r in rates)
         self.norm = BackboneNorm(dim)
@@ -65,8 +61,6 @@ class TimeSformer(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for embedding in self.time_embed:
             nn.init.trunc_normal_(embedding, std=0.02)
-        if self.time_gate is not None:
-            nn.init.normal_(self.time_gate)
         for block in self.blocks:
             # The network starts as an image model applied to each frame, and learns time from there.
             nn.init.zeros_(block.temporal_fc.weight)
@@ -102,10 +96,7 @@ class TimeSformer(nn.Module):
         if f != wanted:
             raise ValueError(f"clips have {f} frames, but sample_frames {self.sample_frames} needs {wanted}")
         x = self.patch_embed(inputs.flatten(0, 1))
-        x_BFND = x.unflatten(0, (b, f))
-        if self.time_gate is not None:
-            x_BFND = x_BFND * self.time_gate[:, None]
-        x_BFND = x_BFND + self.pos_embed[:, None, 1:]
+        x_BFND = x.unflatten(0, (b, f)) + self.pos_embed[:, None, 1:]
         x_BFND = x_BFND + torch.cat(list(self.time_embed), dim=1).unsqueeze(2)
         cls_BED = (self.cls_token + self.pos_embed[:, :1]).expand(b, len(self.sample_frames), -1)
         return cls_BED, x_BFND
@@ -128,16 +119,15 @@ class TimeSformer(nn.Module):
     def encode(self, cls_BED: Tensor, x_BFND: Tensor) -> Tensor:
         """Encode each element from the output of `embed`, or from a mixture of such outputs, (B,E,D)."""
         cls_BED = self._class_tokens(cls_BED, x_BFND)
+        if not self.blocks:
+            return self.norm(cls_BED)
         for block in self.blocks[:-1]:
             cls_BED, x_BFND = block(cls_BED, x_BFND)
         return self.norm(self.blocks[-1].forward_class_tokens(cls_BED, x_BFND))
 
     def _class_tokens(self, cls_BED: Tensor, x_BFND: Tensor) -> Tensor:
         """Class tokens at the first layer. Made here and not in `embed`, so that those of mixed clips are mixed too."""
-        if self.time_gate is None:
-            return cls_BED
-        # Over √N instead of N: tokens of different joints are unrelated, so their sum keeps their size.
-        return cls_BED + self.groups.mean_over_frames(x_BFND.sum(dim=2) / x_BFND.shape[2] ** 0.5)
+        return cls_BED if self.motion is None else cls_BED + self.motion(x_BFND)
 
     def class_attention(self, inputs: Tensor) -> Tensor:
         """Attention of each element's class token to each space token of its frames in the last layer, (B,F,N)."""

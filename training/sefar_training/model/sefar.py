@@ -23,7 +23,7 @@ class Architecture(BaseModel):
     Attributes:
         patch: side of a patch in pixels; not used by ``joints``.
         dim: width D.
-        depth: number of layers.
+        depth: number of layers; 0 only for ``joints``, which then are read by temporal convolutions alone.
         heads: number of attention heads.
         stem: ``patch`` (a ViT's projection), ``conv`` (four convolutions, for models trained from scratch), or
             ``joints`` (one token for each joint).
@@ -34,7 +34,7 @@ class Architecture(BaseModel):
 
     patch: int = Field(default=16, ge=1)
     dim: int = Field(ge=1)
-    depth: int = Field(ge=1)
+    depth: int = Field(ge=0)
     heads: int = Field(ge=1)
     stem: Literal["patch", "conv", "joints"] = "patch"
     bones: bool = False
@@ -48,6 +48,8 @@ class Architecture(BaseModel):
     def _divisible(self) -> Self:
         if self.dim % self.heads:
             raise ValueError(f"width {self.dim} is not a multiple of the number of heads {self.heads}")
+        if self.depth == 0 and self.stem != "joints":
+            raise ValueError(f"depth 0 belongs to the stem joints, not to {self.stem}")
         if self.bones and self.stem != "joints":
             raise ValueError(f"bones belong to the stem joints, not to {self.stem}")
         return self
@@ -67,8 +69,9 @@ VARIANTS: dict[VariantName, Variant] = {
     "tiny": Variant(size=64, patch=16, dim=128, depth=4, heads=4, stem="conv"),
     "small": Variant(size=224, patch=16, dim=384, depth=12, heads=6),
     "base": Variant(size=224, patch=16, dim=768, depth=12, heads=12),
-    "pose-tiny": Variant(dim=64, depth=2, heads=4, stem="joints"),
-    "pose-small": Variant(dim=128, depth=4, heads=4, stem="joints"),
+    # With few labels, layers of attention cost accuracy; see docs/explanation/decisions/0010-poses.md.
+    "pose-tiny": Variant(dim=128, depth=0, heads=4, stem="joints"),
+    "pose-small": Variant(dim=128, depth=2, heads=4, stem="joints"),
 }
 assert set(VARIANTS) == set(get_args(VariantName))
 

@@ -83,8 +83,8 @@ class Stem(NamedTuple):
     """From the frames of all clips to tokens (B·F,N,D)."""
     tokens: int
     """N."""
-    summed: bool = False
-    """Whether class tokens begin as sums of the tokens of their element, see `TimeSformer`."""
+    motion: bool = False
+    """Whether class tokens begin with a `MotionSummary` of their element."""
 
 
 def create_stem(kind: str, size: int, patch: int, dim: int) -> Stem:
@@ -114,4 +114,4 @@ def create_stem(kind: str, size: int, patch: int, dim: int) -> Stem:
 
 def create_joint_stem(persons: int, dim: int, bones: bool) -> Stem:
     """Build the stem of a variant that sees joints, a module from (B,P,J,4) to (B,P·J,D); see `JointStem`."""
-    return Stem(JointStem(dim, bones), persons * len(JOINTS), summed=True)
+    return Stem(JointStem(dim, bones), persons * len(JOINTS), motion=True)

@@ -23,10 +23,12 @@ from tqdm import tqdm
 from sefar_serve.atomic import atomic_file
 from sefar_serve.errors import SefarError
 from sefar_training.captions import label_captions
+from sefar_training.joint_archive import write_joints
 from sefar_training.synthgym.classes import CLASSES, ActionClass, action_class
 from sefar_training.synthgym.encode import encode_clip
+from sefar_training.synthgym.joints import ESTIMATOR, SHA256
 from sefar_training.synthgym.nuisance import find_preset
-from sefar_training.synthgym.render import POSE_NAMES, render_clip
+from sefar_training.synthgym.render import POSE_NAMES, clip_joints, render_clip
 from sefar_training.synthgym.routine import write_routine
 from sefar_training.synthgym.sheet import write_contact_sheets
 
@@ -38,6 +40,9 @@ SPLITS = ("train", "val", "test", "routine", "demo")
 
 POSE_COLUMNS = "columns"
 """Key of the column names in an archive of poses; no clip has this name."""
+
+JOINTS_FOLDER = "joints"
+"""Folder of the true joints."""
 
 LABEL_RATES = (5, 10, 20, 100)
 """Percentage of each class's training clips that are labelled; one folder of lists for each."""
@@ -89,6 +94,7 @@ def write_dataset(
     clips_per_class: Mapping[str, int] | None = None,
     workers: int | None = None,
     progress: bool = True,
+    joints: bool = False,
 ) -> DatasetSummary:
     """Write a data set, or resume an interrupted one.
 
@@ -99,6 +105,7 @@ def write_dataset(
         clips_per_class: clips for train, val and test, instead of the preset's.
         workers: processes; None for one per core.
         progress: show a progress bar.
+        joints: also write the true joints of every clip, for training on joints without a pose estimator.
 
     Raises:
         DatasetExistsError: the folder contains another data set or other files.
@@ -124,6 +131,9 @@ def write_dataset(
                 poses[job.path.relative_to(out).as_posix()] = pose
                 bar.update()
             _write_poses(out / "poses" / f"{split}.npz", poses)
+            if joints:
+                known = {j.path.relative_to(out).as_posix(): clip_joints(j.action, j.seed, preset) for j in todo}
+                write_joints(out / JOINTS_FOLDER, split, known, ESTIMATOR, SHA256)
     _write_text(out / "labels.txt", "".join(action.name + "\n" for action in CLASSES))
     _write_json(out / "classes.json", [_described(action) for action in CLASSES])
     _write_json(

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from sefar_training.captions import caption
 from sefar_training.synthgym.classes import ActionClass, action_class
+from sefar_training.synthgym.joints import true_joints
 from sefar_training.synthgym.motion import motion
 from sefar_training.synthgym.nuisance import Look, Preset, draw_look, find_preset
-from sefar_training.synthgym.skeleton import BAR_HEIGHT, Joints, pose
+from sefar_training.synthgym.skeleton import BAR_HEIGHT, Joints, pose, turned_to_camera
 
 Array = NDArray[np.float64]
 
@@ -68,11 +69,7 @@ def render_clip(action: ActionClass | int | str, seed: int, preset: str | Preset
     """
     action, preset = action_class(action), find_preset(preset)
     drawn = action.as_forward
-    rng = np.random.default_rng([seed, drawn.index])
-    look = draw_look(rng, preset)
-    count = int(rng.integers(preset.frames[0], preset.frames[1] + 1))
-    before, after = rng.uniform(0, preset.padding, 2)
-    joints, values = perform(drawn, count, before, after, rng, preset)
+    look, joints, values = _take(drawn, seed, preset)
     frames, poses = draw_scene(joints, values, look, drawn)
     if action is not drawn:
         frames, poses = frames[::-1], poses[::-1]
@@ -83,8 +80,37 @@ def render_clip(action: ActionClass | int | str, seed: int, preset: str | Preset
         action=action,
         caption=caption(action.name, seed),
         crf=look.crf,
-        params={"frames": count, "size": look.size, "mirror": look.mirror, "azimuth": look.azimuth},
+        params={"frames": len(frames), "size": look.size, "mirror": look.mirror, "azimuth": look.azimuth},
     )
+
+
+def clip_joints(action: ActionClass | int | str, seed: int, preset: str | Preset = "standard") -> NDArray[np.float32]:
+    """The true joints of a clip in every frame, without drawing it.
+
+    Args:
+        action: the class, its number or its name.
+        seed: seed of everything random in the clip.
+        preset: how much clips vary.
+
+    Returns:
+        float32 (T,1,J,4), see `true_joints`.
+
+    Raises:
+        ValueError: unknown class or preset.
+    """
+    action = action_class(action)
+    look, body, _ = _take(action.as_forward, seed, find_preset(preset))
+    joints = true_joints(body, look)
+    return joints if action is action.as_forward else np.ascontiguousarray(joints[::-1])
+
+
+def _take(drawn: ActionClass, seed: int, preset: Preset) -> tuple[Look, Joints, Array]:
+    """Everything that is drawn at random for a clip; see `perform`."""
+    rng = np.random.default_rng([seed, drawn.index])
+    look = draw_look(rng, preset)
+    count = int(rng.integers(preset.frames[0], preset.frames[1] + 1))
+    before, after = rng.uniform(0, preset.padding, 2)
+    return look, *perform(drawn, count, before, after, rng, preset)
 
 
 def perform(
@@ -177,10 +203,7 @@ class _Camera:
 
     def turned(self, vectors: Array) -> Array:
         """Rotate directions (…, 3) into camera axes: right, up, away."""
-        az, el = self.look.azimuth, self.look.elevation
-        x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
-        right, away = x * np.cos(az) + y * np.sin(az), -x * np.sin(az) + y * np.cos(az)
-        return np.stack([right, z * np.cos(el) - away * np.sin(el), away * np.cos(el) + z * np.sin(el)], axis=-1)
+        return turned_to_camera(vectors, self.look.azimuth, self.look.elevation)
 
     def project(self, points: Array) -> tuple[Array, Array]:
         """Project points (T, 3) to pixels (T, 2) at drawing size and depths (T,)."""

@@ -58,6 +58,21 @@ def pose(motion: Motion) -> Joints:
     return Joints(**placed, front=turn[:, :, 0], left=turn[:, :, 1], up=turn[:, :, 2])
 
 
+def turned_to_camera(vectors: Array, azimuth: float, elevation: float) -> Array:
+    """Rotate directions (…, 3) into the axes of a camera: right, up, away.
+
+    Args:
+        vectors: directions in space.
+        azimuth: rotation of the camera from the side view, in radians.
+        elevation: its tilt, in radians.
+    """
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    right = x * np.cos(azimuth) + y * np.sin(azimuth)
+    away = -x * np.sin(azimuth) + y * np.cos(azimuth)
+    up = z * np.cos(elevation) - away * np.sin(elevation)
+    return np.stack([right, up, away * np.cos(elevation) + z * np.sin(elevation)], axis=-1)
+
+
 def _rotation(somersault: Array, twist: Array) -> Array:
     """Rotation matrices (T, 3, 3): first the twist about the long axis, then the somersault about the y axis."""
     c, s, ct, st = np.cos(somersault), np.sin(somersault), np.cos(twist), np.sin(twist)

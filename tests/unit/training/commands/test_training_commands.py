@@ -20,7 +20,7 @@ from sefar_training.config import ModelConfig
 from sefar_training.export import ParityError
 from sefar_training.model import create_model
 
-NAMES = ("train", "evaluate", "study", "export", "convert", "adapter", "synth", "lists")
+NAMES = ("train", "evaluate", "study", "export", "fuse", "convert", "adapter", "synth", "lists")
 
 
 def test_sefar_has_every_training_command_in_a_panel_of_its_own() -> None:
