@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import recall_score
 
+from sefar_training.fusion.weight import fuse_logits
+
 from .clips import ClipSet
 from .plan import (
     BOTH,
@@ -17,8 +19,8 @@ from .plan import (
     choose_settings,
     choose_weights,
     choosing_runs,
-    fuse,
     reported_runs,
+    scores,
 )
 from .results import Results
 
@@ -85,13 +87,15 @@ def judge(
 
 def _judge_both(clips: ClipSet, results: Results, count: int, draws: int, recipes: Mapping[str, str]) -> Judged | None:
     a, b = (judge(clips, results, method, count, draws, recipes) for method in FUSED)
-    joints = FUSED[0]
-    choosing = choosing_runs(clips, joints, count, recipes[joints], fuse=True)
+    choosing = choosing_runs(clips, FUSED[0], count, recipes[FUSED[0]], fuse=True)
     if a is None or b is None or any(run not in results for run in choosing):
         return None
     weights = choose_weights(clips, results, count, recipes, b.settings)
     predicted = {
-        fold: [fuse(*pair, weight) for pair in zip(a.predicted[fold], b.predicted[fold], strict=True)]
+        fold: [
+            np.exp(fuse_logits(scores(pictures), scores(joints), weight))
+            for joints, pictures in zip(a.predicted[fold], b.predicted[fold], strict=True)
+        ]
         for fold, weight in weights.items()
     }
-    return Judged(predicted, {fold: f"weight of frames {weight:g}" for fold, weight in weights.items()}, None)
+    return Judged(predicted, {fold: f"weight of joints {weight:g}" for fold, weight in weights.items()}, None)

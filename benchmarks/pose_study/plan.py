@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
 
+from sefar_training.fusion.weight import try_weights
+
 from .clips import ALL, ClipSet
 from .linear import PICTURE_SETTINGS
 from .results import Results, Run
@@ -16,7 +18,7 @@ from .trained import GRAPH_SETTINGS, OURS
 
 BOTH = "both"
 FUSED = ("pose", "rgb")
-"""What `BOTH` averages; it has no runs of its own."""
+"""What `BOTH` fuses; it has no runs of its own."""
 
 METHODS = ("lr", "rgb", "stgcn", *OURS, BOTH)
 
@@ -30,8 +32,8 @@ CHOOSING_COUNT = {"stgcn": 10}
 """Labels a class in these runs, if not those of the reported ones: ST-GCN++ takes long, and its accuracy hardly depends
 on the learning rate."""
 
-WEIGHTS = tuple(round(0.1 * tenth, 1) for tenth in range(11))
-"""Of `rgb` in `BOTH`."""
+LEAST = 1e-5
+"""Smallest probability of a class."""
 
 
 def can_run(method: str, count: int) -> bool:
@@ -40,9 +42,9 @@ def can_run(method: str, count: int) -> bool:
 
 
 def with_parts(methods: Sequence[str]) -> list[str]:
-    """The methods that have runs, in order; `BOTH` needs those that it fuses."""
-    wanted = {*methods, *(FUSED if BOTH in methods else ())}
-    return [method for method in METHODS if method in wanted and method != BOTH]
+    """The methods that have runs, in the order given; `BOTH` needs those that it fuses."""
+    wanted = [*methods, *(FUSED if BOTH in methods else ())]
+    return [method for method in dict.fromkeys(wanted) if method != BOTH]
 
 
 def choosing_runs(clips: ClipSet, method: str, count: int, recipe: str, fuse: bool) -> Iterator[Run]:
@@ -91,7 +93,7 @@ def choose_settings(clips: ClipSet, results: Results, method: str, count: int, r
 def choose_weights(
     clips: ClipSet, results: Results, count: int, recipes: Mapping[str, str], settings: Mapping[int, str]
 ) -> dict[int, float]:
-    """The weight of `rgb` for each test fold that is best on the other folds; of equal ones, the smallest.
+    """The weight of the joints for each test fold, as `sefar_training.fusion` chooses it: from the other folds.
 
     Args:
         clips: the set.
@@ -103,21 +105,26 @@ def choose_weights(
     chosen: dict[int, float] = {}
     joints, pictures = FUSED
     for fold in clips.fold_numbers:
-        scores: dict[float, list[float]] = {weight: [] for weight in WEIGHTS}
+        found: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+        labels: list[NDArray[np.int64]] = []
         for run in choosing_runs(clips, joints, count, recipes[joints], fuse=True):
             if fold in run.held:
                 beside = Run(pictures, count, run.held, run.draw, settings[fold], recipes[pictures])
                 other = _other(run, fold)
-                a, b = (results[each].predicted(clips, each, other) for each in (run, beside))
-                for weight in WEIGHTS:
-                    scores[weight].append(accuracy(clips, other, fuse(a, b, weight)))
-        chosen[fold] = max(WEIGHTS, key=lambda weight: float(np.mean(scores[weight])))
+                found.append((_scores(results, clips, beside, other), _scores(results, clips, run, other)))
+                labels.append(clips.labels[clips.folds == other])
+        by_weight = try_weights(*map(np.concatenate, zip(*found, strict=True)), np.concatenate(labels))
+        chosen[fold] = min(by_weight, key=lambda weight: by_weight[weight])
     return chosen
 
 
-def fuse(joints: NDArray[np.float64], pictures: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
-    """The weighted mean of two tables of probabilities."""
-    return (1 - weight) * joints + weight * pictures
+def scores(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities, which are stored with four digits, as scores that can be fused."""
+    return np.log(np.maximum(probabilities, LEAST))
+
+
+def _scores(results: Results, clips: ClipSet, run: Run, fold: int) -> NDArray[np.float64]:
+    return scores(results[run].predicted(clips, run, fold))
 
 
 def accuracy(clips: ClipSet, fold: int, probabilities: NDArray[np.float64]) -> float:
