@@ -19,7 +19,7 @@ from sefar_serve.cli import app
 from sefar_serve.settings import Settings
 
 SOURCES = [file for name in ("sefar_serve", "clients", "training", "tests") for file in (ROOT / name).rglob("*.py")]
-SCRIPTS = [file for name in ("benchmarks", "examples") for file in (ROOT / name).glob("*.py")]
+SCRIPTS = [file for name in ("benchmarks", "examples") for file in (ROOT / name).rglob("*.py")]
 
 OTHERS = {
     "--build-arg",  # docker

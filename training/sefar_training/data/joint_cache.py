@@ -141,9 +141,24 @@ class JointCache:
         if found.frame_count < STORED.frames:
             _, first = np.unique(sample_indices(found.frame_count, STORED), return_index=True)
             joints = joints[first]
-        with atomic_file(self.file(clip)) as new, new.open("wb") as stream:
-            np.savez(stream, joints=joints, clip=np.array(str(clip)))
+        self.write(clip, joints)
         return joints
+
+    def write(self, clip: Path, joints: Joints) -> None:
+        """Store the joints of a clip, replacing those that are stored.
+
+        Args:
+            clip: its file.
+            joints: float32 (T,P,J,4), at the centres of T equal segments.
+
+        Raises:
+            FileNotFoundError: the clip does not exist.
+            OSError: the folder cannot be written.
+        """
+        file = self.file(clip)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(file) as new, new.open("wb") as stream:
+            np.savez(stream, joints=joints, clip=np.array(str(clip)))
 
     def _cannot_write(self, error: OSError) -> str:
         return f"cannot store joints in {self.folder}: {error}; set data.joints (--joints) to a folder you can write to"
