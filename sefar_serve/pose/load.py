@@ -128,4 +128,4 @@ def _of_light(pixels: NDArray[np.uint8]) -> tuple[str, ...]:
     """A warning about dark frames: models find bodies in them that are not there, and are sure of them."""
     brightness = np.percentile(pixels[:, ::4, ::4].mean(axis=-1), 95, axis=(1, 2))
     dark = int((brightness < DARK).sum())
-    return (f"{dark} of {len(pixels)} frames are dark; joints in them may be imagined",) if dark else ()
+    return (f"{dark} of {len(pixels)} frames are dark; joints found in them may be wrong",) if dark else ()

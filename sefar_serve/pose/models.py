@@ -99,6 +99,8 @@ def ensure_models(home: Path | None = None, progress: Progress | None = None, wh
     home = home or default_home()
     if has_models(home):
         return home
+    if wheel is not None and not wheel.is_file():
+        raise PoseSetupError(f"there is no wheel at {wheel}; give the file of MediaPipe's wheel ({PACKAGE})")
     try:
         home.mkdir(parents=True, exist_ok=True)
         with _locked(home / ".lock"):

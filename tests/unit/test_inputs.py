@@ -114,7 +114,7 @@ def test_frames_for_joints_are_read_window_by_window(walking: bytes, monkeypatch
 def test_warnings_of_both_are_told_once(walking: bytes) -> None:
     dark = video(scene(Person(walk((100, 120)))) // 6)
     found = load_inputs(dark, BOTH, fake_estimators())
-    assert found.warnings == ("8 of 8 frames are dark; joints in them may be imagined", *found.poses.warnings)
+    assert found.warnings == ("8 of 8 frames are dark; joints found in them may be wrong", *found.poses.warnings)
 
 
 def test_a_damaged_frame_is_replaced_in_both_alike(walking: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def test_dark_frames_give_a_warning(estimator: FakeEstimator) -> None:
     frames = scene(Person(walk((100, 120))))
     frames[:5] = frames[:5] // 5
     found = load_poses(video(frames), estimator)
-    assert found.warnings[0] == "5 of 16 frames are dark; joints in them may be imagined"
+    assert found.warnings[0] == "5 of 16 frames are dark; joints found in them may be wrong"
 
 
 def test_two_persons(estimator: FakeEstimator) -> None:
