@@ -120,16 +120,15 @@ class JointStore:
         return index, interpolate(joints, start + (end - start) * positions(len(joints), sampling, rng))
 
 
-class TrainingJoints(Dataset[Sample]):
-    """Labelled clips of joints, keyed by (epoch, index).
-
-    Each sample has ``inputs`` float32 (F,P,J,4) in element order, ``label`` int and ``index`` int.
+class _DrawnJoints(Dataset[Sample]):
+    """Clips of joints at positions drawn anew each time.
 
     Args:
         store: the joints.
         sampling: temporal elements; positions are drawn at random inside their segments.
         seed: seed of all draws.
-        cut: up to this share of the clip is left out at its start, and at its end.
+        cut: up to this share of a labelled clip, or of the strong view of an unlabelled one, is left out at its start,
+            and at its end.
     """
 
     def __init__(self, store: JointStore, sampling: Sampling, seed: int, cut: float = 0.0) -> None:
@@ -140,6 +139,13 @@ class TrainingJoints(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.store.entries)
+
+
+class TrainingJoints(_DrawnJoints):
+    """Labelled clips of joints, keyed by (epoch, index); for the arguments see `JointStore.sample`.
+
+    Each sample has ``inputs`` float32 (F,P,J,4) in element order, ``label`` int and ``index`` int.
+    """
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, wanted = key
@@ -148,27 +154,12 @@ class TrainingJoints(Dataset[Sample]):
         return {"inputs": torch.from_numpy(joints), "label": self.store.entries[index].label, "index": index}
 
 
-class UnlabelledJoints(Dataset[Sample]):
-    """Unlabelled clips of joints, keyed by (pass, index).
+class UnlabelledJoints(_DrawnJoints):
+    """Unlabelled clips of joints, keyed by (pass, index). Only the strong view is cut.
 
     Each sample has ``weak`` and ``strong``, float32 (F,P,J,4) in element order, at positions drawn independently; the
     number ``clip``; and ``hidden_label``, the class in the list, which only measures how often pseudo-labels are right.
-
-    Args:
-        store: the joints.
-        sampling: temporal elements; positions are drawn at random inside their segments.
-        seed: seed of all draws.
-        cut: for ``strong``, up to this share of the clip is left out at its start, and at its end.
     """
-
-    def __init__(self, store: JointStore, sampling: Sampling, seed: int, cut: float = 0.0) -> None:
-        self.store = store
-        self.sampling = sampling
-        self.seed = seed
-        self.cut = cut
-
-    def __len__(self) -> int:
-        return len(self.store.entries)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         which_pass, wanted = key
