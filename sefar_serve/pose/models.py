@@ -23,6 +23,8 @@ LANDMARK = WheelFile(
     "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
     "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
 )
+TARGET = ("--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311")
+"""Which of the package's wheels is taken, on any machine."""
 MEDIAPIPE = Wheel(
     package="mediapipe==0.10.21",
     files=(DETECTOR, LANDMARK),
@@ -31,7 +33,7 @@ MEDIAPIPE = Wheel(
     what="pose models",
     setup="sefar pose setup",
     elsewhere="Or set SEFAR_POSE_HOME to a folder that holds the models, or in which they can be written",
-    target=tuple(
+    target=TARGET,
         ["--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
     ),
     error=PoseSetupError,
