@@ -34,8 +34,6 @@ MEDIAPIPE = Wheel(
     setup="sefar pose setup",
     elsewhere="Or set SEFAR_POSE_HOME to a folder that holds the models, or in which they can be written",
     target=TARGET,
-        ["--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
-    ),
     error=PoseSetupError,
 )
 ESTIMATOR_SHA256 = hashlib.sha256("".join(file.sha256 for file in MEDIAPIPE.files).encode()).hexdigest()

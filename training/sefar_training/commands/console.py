@@ -133,14 +133,8 @@ def print_fusion(report: FusionReport) -> None:
 
 def print_weights(found: Mapping[Weights, Path | None]) -> None:
     """Print a table of known weights, each with its file if it is on this machine."""
-    table = Table(
-        Column("name", no_wrap=True),
-        "what",
-        "licence",
-        Column("MB", justify="right"),
-        Column("from", overflow="fold"),
-        "here",
-    )
+    columns = Column("MB", justify="right"), Column("from", overflow="fold"), "here"
+    table = Table(Column("name", no_wrap=True), "what", "licence", *columns)
     for weights, file in found.items():
         size = f"{weights.size / 1e6:.0f}"
         here = "yes" if file is not None else "no"
