@@ -146,15 +146,15 @@ class JointInputs:
     def __init__(self, config: TrainConfig, estimator: Estimator | None = None, progress: bool = True) -> None:
         self._config = config
         self._progress = progress
-        self._source = _joint_source(config, estimator)
-        self.origin = self._source.origin
+        self.source = _joint_source(config, estimator)
+        self.origin = self.source.origin
         self.normalizer = PoseNormalizer()
         weak, strong = joint_views(config)
         self.views = InputViews(strong if config.data.strong_labelled else weak, weak, strong)
 
     def open(self, list_file: Path) -> JointStore:
         """Open a list of training clips; joints that are not stored yet are estimated now."""
-        store = JointStore(read_entries(self._config, list_file), self._source, self._config.data.max_broken)
+        store = JointStore(read_entries(self._config, list_file), self.source, self._config.data.max_broken)
         store.fill(self._progress)
         return store
 
@@ -175,7 +175,7 @@ class JointInputs:
         """Open a list for evaluation; joints that are not stored yet are estimated now."""
         entries = read_entries(self._config, list_file)
         check_files(entries, list_file)
-        return EvaluationJoints(entries, self._config.model.sampling, self._source, progress=self._progress)
+        return EvaluationJoints(entries, self._config.model.sampling, self.source, progress=self._progress)
 
 
 def _joint_source(config: TrainConfig, estimator: Estimator | None) -> JointSource:
