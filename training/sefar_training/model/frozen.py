@@ -67,7 +67,7 @@ class FrozenBackbone(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Turn normalised frames, float (B,F,3,H,W), or joints, float (B,F,P,J,4), into tokens (B,E,D)."""
-        return self.describe(inputs).reshape(len(inputs), self.elements, self.dim)
+        return self.describe(inputs).flatten(1).unflatten(1, (self.elements, self.dim))
 
     def set_fused_attention(self, fused: bool) -> None:
         """Do nothing: there is no attention to choose an implementation for."""
