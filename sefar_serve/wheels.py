@@ -35,6 +35,8 @@ Progress = Callable[[int, int], None]
 class WheelError(SefarError):
     """The files of a wheel are missing, damaged, or cannot be downloaded."""
 
+    code = "wheel"
+
 
 @dataclass(frozen=True)
 class WheelFile:
