@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sefar_client.warned import Warned, warning_lines
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.schemas.chat import Caption, ChatCompletion
 from sefar_serve.schemas.problem import ItemError
@@ -57,6 +58,7 @@ def print_captions(items: Sequence[Caption | ItemError]) -> None:
         if isinstance(item, Caption):
             out.print(f"[bold]{escape(Path(item.name).name)}[/]  {escape(item.caption)}", highlight=False)
             print_notice(item.notice, item.labels[0], item.reliability)
+            _print_warnings(item.clip, item.timeline)
     _print_notes(items)
 
 
@@ -75,6 +77,12 @@ def print_answer(answer: ChatCompletion) -> None:
         out.print(f"  {option.probability:6.1%}  {option.letter}. {escape(option.text)}", highlight=False)
     for clip in answer.sefar.clips:
         print_notice(answer.sefar.notice, clip.labels[0], clip.reliability)
+        _print_warnings(clip.clip)
+
+
+def _print_warnings(clip: Warned, windows: Sequence[Warned] | None = None) -> None:
+    for line in warning_lines(clip, windows):
+        out.print(f"  [yellow]{escape(line)}[/]", highlight=False)
 
 
 def print_classifications(items: Sequence[Classification | ItemError]) -> None:
@@ -83,16 +91,21 @@ def print_classifications(items: Sequence[Classification | ItemError]) -> None:
     with_time = any(item.timeline for item in found)
     table = Table("clip", *["seconds"] * with_time, "label", "score", "η", "next best", show_lines=True)
     for item in found:
-        name = escape(Path(item.name).name)
         if item.timeline is None:
-            table.add_row(name, *["all"] * with_time, *_cells(item.labels, item.reliability))
+            table.add_row(_name(item, item.clip), *["all"] * with_time, *_cells(item.labels, item.reliability))
             continue
         for window in item.timeline:
             when = f"{window.start:.1f}–{window.end:.1f}"
-            table.add_row(name, when, *_cells(window.labels, window.reliability))
+            table.add_row(_name(item, window), when, *_cells(window.labels, window.reliability))
     if found:
         out.print(table)
     _print_notes(items)
+
+
+def _name(item: Classification | Embedding, warned: Warned, windows: Sequence[Warned] | None = None) -> str:
+    """The name of a file and, below it, the warnings about what was seen of it."""
+    lines = (f"[yellow]{escape(line)}[/]" for line in warning_lines(warned, windows))
+    return "\n".join((escape(Path(item.name).name), *lines))
 
 
 def _cells(labels: Sequence[Label], reliability: float) -> tuple[str, str, str, str]:
@@ -108,7 +121,7 @@ def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
     for item in found:
         vector = item.embedding if isinstance(item.embedding, list) else []
         table.add_row(
-            escape(Path(item.name).name),
+            _name(item, item.clip, item.timeline),
             str(len(vector)) if vector else "",
             ", ".join(f"{value:.3f}" for value in vector[:6]) + (" …" if vector else ""),
             f"{len(item.tokens)} × {len(item.tokens[0])}" if item.tokens else "",
@@ -119,13 +132,14 @@ def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
 
 
 def _print_notes(items: Sequence[Classification | Embedding | Caption | ItemError]) -> None:
-    """Print the decoder's warnings for each clip, and why clips failed."""
+    """Print why clips failed, warnings about the videos of timelines, and which frames are damaged."""
     for item in items:
         if isinstance(item, ItemError):
             err.print(f"[red]{item.error.code}:[/] {escape(item.error.message)}", highlight=False)
             continue
-        for warning in item.clip.warnings:
-            err.print(f"[yellow]{escape(item.name)}:[/] {escape(warning)}", highlight=False)
+        if isinstance(item, Classification) and item.timeline:  # its rows have only those of the windows
+            for line in warning_lines(item.clip, item.timeline):
+                err.print(f"[yellow]{escape(item.name)}:[/] {escape(line)}", highlight=False)
         if item.clip.corrupt_frames:
             err.print(f"[yellow]{escape(item.name)}:[/] damaged frames {item.clip.corrupt_frames}", highlight=False)
 

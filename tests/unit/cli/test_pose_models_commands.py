@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coloured_persons import walking_person
+from coloured_persons import entering_person, walking_person
 from PIL import Image, ImageColor
 from pose_models import BOTH, POSE, fake_estimator, fake_estimators, write_tiny_model
 from typer.testing import CliRunner, Result
@@ -28,6 +28,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_tiny_model(folder / f"{meta.name}.onnx", meta)
     (folder / "videos").mkdir()
     (folder / "videos" / "walking.mp4").write_bytes(walking_person())
+    (folder / "entering.mp4").write_bytes(entering_person())
     return folder
 
 
@@ -65,6 +66,15 @@ def test_json_has_joints_if_requested(files: Path) -> None:
         pose = json.loads(done.stdout)["clip"]["pose"]
         assert pose["joint_names"] == list(JOINTS)
         np.testing.assert_array_equal(np.float32(pose["joints"]), expected.joints)
+
+
+def test_tables_say_where_nobody_was_found(files: Path) -> None:
+    for command in ("classify", "embed"):
+        done = sefar(command, files / "entering.mp4", "--model", files / "poses.onnx", "--end", "1")
+        assert "warning: no person found" in words(done), done.output
+    rows = words(sefar("classify", files / "entering.mp4", "--model", files / "poses.onnx", "--window", "1"))
+    assert rows.count("warning: no person found") == 2  # in its row, and how many there are
+    assert "no person found (1 of 3 windows)" in rows
 
 
 def test_the_sheet_shows_skeletons_and_leaves_no_joints_in_the_json(files: Path, tmp_path: Path) -> None:
