@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any, BinaryIO, Literal
 
+from pydantic import Field
+
 from sefar_client import notebook
 from sefar_client.base import Result, Shown, Vector, Vectors, present
 from sefar_client.poses import PoseInfo
@@ -63,7 +65,7 @@ class ClipInfo(Result):
 
 
 def _notes(clip: ClipInfo, windows: Sequence[Warned] | None = None) -> str:
-    """Lines for notebooks: about the persons in a clip, and the warnings in red, which also say that nobody was found."""
+    """Lines for notebooks: about the persons in a clip, and warnings in red, e.g. that no person was found."""
     warnings = warning_lines(clip, windows)
     found = clip.pose is not None and any(clip.pose.found)
     persons = "" if clip.pose is None or (warnings and not found) else notebook.text(str(clip.pose), wrong=not found)
@@ -86,7 +88,7 @@ class WindowLabels(Result):
     labels: list[Label]
     reliability: float
     pose: PoseInfo | None = None
-    warnings: list[str] = []
+    warnings: list[str] = Field(default_factory=list)
 
     def _shown(self) -> dict[str, Any]:
         best = self.labels[0]
@@ -159,7 +161,7 @@ class WindowEmbedding(Result):
     embedding: Vector
     tokens: Vectors
     pose: PoseInfo | None = None
-    warnings: list[str] = []
+    warnings: list[str] = Field(default_factory=list)
 
     def _shown(self) -> dict[str, Any]:
         return present(
@@ -197,9 +199,7 @@ class Embedding(Result):
     def _shown(self) -> dict[str, Any]:
         windows = self.timeline and len(self.timeline)
         warnings = self.clip.warnings or None
-        return present(
-            name=self.name, embedding=self.embedding, tokens=self.tokens, windows=windows, warnings=warnings
-        )
+        return present(name=self.name, embedding=self.embedding, tokens=self.tokens, windows=windows, warnings=warnings)
 
     @property
     def _line(self) -> str:
@@ -242,7 +242,7 @@ class WindowCaption(Result):
     abstained: bool
     labels: list[Label]
     reliability: float
-    warnings: list[str] = []
+    warnings: list[str] = Field(default_factory=list)
 
     def _shown(self) -> dict[str, Any]:
         return present(
@@ -454,7 +454,8 @@ class Job(Result):
     def __str__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
         why = f": {self.error.message}" if self.error else ""
-        return f"{self.id}: {self.status}, {self.done} of {self.total} clips{failed}{why}"
+        clips = "1 clip" if self.total == 1 else f"{self.total} clips"
+        return f"{self.id}: {self.status}, {self.done} of {clips}{failed}{why}"
 
     def _repr_html_(self) -> str:
         return notebook.text(str(self), wrong=self.status == "failed")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from sefar_client.warned import Warned, warning_lines
 from sefar_serve.metadata import ModelMetadata
+from sefar_serve.quantity import quantity
 from sefar_serve.schemas.chat import Caption, ChatCompletion
 from sefar_serve.schemas.problem import ItemError
 from sefar_serve.schemas.video import Classification, Embedding, Label, SourceFrame
@@ -48,7 +49,7 @@ def exit_by(items: Sequence[BaseModel]) -> None:
     """
     failed = sum(isinstance(item, ItemError) for item in items)
     if failed:
-        err.print(f"[red]{failed} of {len(items)} videos failed[/]")
+        err.print(f"[red]{failed} of {quantity(len(items), 'video')} failed[/]")
         raise typer.Exit(1)
 
 
@@ -155,7 +156,7 @@ def print_model(meta: ModelMetadata, path: str, provider: str, size_bytes: int) 
     if meta.pixels is not None:
         table.add_row("image", f"short side {meta.pixels.resize} px, centre crop {meta.pixels.size} px")
     if meta.sees_joints:
-        persons = "1 person" if meta.persons == 1 else f"{meta.persons} persons"
+        persons = quantity(meta.persons, "person")
         table.add_row("joints", f"{len(meta.joints)} of {persons}: {', '.join(meta.joints)}")
         table.add_row("pose estimator", f"{meta.estimator}, SHA-256 {meta.estimator_sha256[:12]}…")
     if meta.pose_weight is not None:

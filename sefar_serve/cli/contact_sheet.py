@@ -122,7 +122,7 @@ def _draw_persons(tiles: Sequence[Image.Image], pose: PoseInfo, scale: float) ->
 
 
 def _panel(clip: SheetClip, tiles: Sequence[Image.Image]) -> Image.Image:
-    """Draw one clip: a title, warnings, one row of thumbnails per element in columns by time, and the timeline below."""
+    """Draw one clip: title, warnings, one row of thumbnails per element in columns by time, and the timeline below."""
     frames, duration = clip.clip.frames, clip.clip.duration
     width, height = tiles[0].size
     elements = list(dict.fromkeys(frame.element for frame in frames))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sefar_serve.clip.video import Frames, Video, replacements
+from sefar_serve.quantity import quantity
 
 DIGEST_STEP = 8
 """Every so many pixels of a frame, across and down, are part of a clip's digest."""
@@ -79,7 +80,11 @@ class Sampled:
             height=video.height,
             stream_index=video.stream_index,
             corrupt=tuple(n for n in read.corrupt if n in indices),
-            warnings=(*_of_repeats(frame_count, len(indices)), *replacements(read.requested[order], indices), *warnings),
+            warnings=(
+                *_of_repeats(frame_count, len(indices)),
+                *replacements(read.requested[order], indices),
+                *warnings,
+            ),
             video_warnings=video.warnings,
             digest=hashlib.sha256(read.pixels[:, ::DIGEST_STEP, ::DIGEST_STEP][order].tobytes()).hexdigest(),
             **more,
@@ -90,5 +95,6 @@ def _of_repeats(frame_count: int, taken: int) -> tuple[str, ...]:
     """A warning about a clip with fewer frames than are taken of it."""
     if frame_count >= taken:
         return ()
-    frames = "1 frame" if frame_count == 1 else f"{frame_count} frames"
-    return (f"the clip has {frames}, fewer than the {taken} that are sampled; frames are repeated",)
+    return (
+        f"the clip has {quantity(frame_count, 'frame')}, fewer than the {taken} that are sampled; frames are repeated",
+    )
