@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from PIL import Image, ImageColor
 from pose_models import BOTH, POSE, fake_estimator, fake_estimators, write_tiny_model
 from typer.testing import CliRunner, Result
 
+from sefar_client import Classification
 from sefar_features import open_features
 from sefar_serve.cli import app
+from sefar_serve.extract.shards import saved_clips
 from sefar_serve.inputs import load_inputs
+from sefar_serve.model import Model
 from sefar_serve.pose import JOINTS
 
 PERSON = "#dc1e1e"
@@ -112,6 +116,28 @@ def test_options_that_do_not_go_together(files: Path) -> None:
     assert done.exit_code == 2 and "--poses needs --json" in words(done)
     done = classify(files, "--anonymous", "--url", "http://127.0.0.1:9")
     assert done.exit_code == 2 and "start the gateway with --anonymous" in words(done)
+
+
+def test_ctrl_c_says_what_is_kept(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(self: Model, videos: list[str], **options: object) -> Iterator[Classification]:
+        yield next(classified(self, videos[:1], **options))
+        raise KeyboardInterrupt
+
+    classified = Model.classify
+    monkeypatch.setattr(Model, "classify", pressed)
+    done = sefar("classify", *[files / "videos" / "walking.mp4"] * 3, "--model", files / "poses.onnx")
+    assert done.exit_code == 130
+    assert "stopped after 1 of 3 videos; no results are kept" in words(done)
+
+
+def test_the_summary_of_an_extraction(files: Path, tmp_path: Path) -> None:
+    arguments = ("extract", files / "videos", "--model", files / "poses.onnx", "--workers", "1", "--out")
+    done = sefar(*arguments, tmp_path / "plain")
+    assert f"{tmp_path / 'plain'}: 1 clip, 1 processed\n" in done.output
+    done = sefar(*arguments, tmp_path / "joints", "--anonymous")
+    assert "1 clip, 1 processed; anonymous: nothing of the videos was kept but joints\n" in done.output
+    assert saved_clips(tmp_path / "joints") == 1
+    assert saved_clips(tmp_path / "nowhere") == 0
 
 
 def test_extracted_joints_are_read_back(files: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_an_encoder_of_joints(encoder: ModelMetadata) -> None:
     )
     check_encoder(adapter, encoder)
     trained = f"the captioner strokes was trained for {encoder.name}, version 1"
-    with pytest.raises(AdapterMismatchError, match=f"{trained}, but the model here is another, version 1. Use that model"):
+    with pytest.raises(AdapterMismatchError, match=f"{trained}, but the model here is another, version 1. Use that"):
         check_encoder(adapter, encoder.model_copy(update={"name": "another"}))
     with pytest.raises(
         AdapterMismatchError,
