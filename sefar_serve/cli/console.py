@@ -136,11 +136,11 @@ def _print_notes(items: Sequence[Classification | Embedding | Caption | ItemErro
     """Print why clips failed, warnings about the videos of timelines, and which frames are damaged."""
     for item in items:
         if isinstance(item, ItemError):
-            err.print(f"[red]{item.error.code}:[/] {escape(item.error.message)}", highlight=False)
+            err.print(f"[red]{item.error.code}:[/] {escape(item.error.message)}", highlight=False, soft_wrap=True)
             continue
         if isinstance(item, Classification) and item.timeline:  # its rows have only those of the windows
             for line in warning_lines(item.clip, item.timeline):
-                err.print(f"[yellow]{escape(item.name)}:[/] {escape(line)}", highlight=False)
+                err.print(f"[yellow]{escape(item.name)}:[/] {escape(line)}", highlight=False, soft_wrap=True)
         if item.clip.corrupt_frames:
             err.print(f"[yellow]{escape(item.name)}:[/] damaged frames {item.clip.corrupt_frames}", highlight=False)
 

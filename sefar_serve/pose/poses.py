@@ -112,7 +112,7 @@ def _between(
 def _warnings(detected: NDArray[np.bool_], dark: int) -> tuple[str, ...]:
     frames = len(detected)
     if not detected.any():
-        return (f"no person found; {dark} of {frames} frames are dark" if dark else NOBODY,)
+        return (f"no person found; {dark} of {frames} frames are dark" if dark else "no person found",)
     said = [f"{dark} of {frames} frames are dark; joints found in them may be wrong"] if dark else []
     for person, count in enumerate(detected.sum(axis=0).tolist()):
         who = "person" if person == 0 else f"{_ORDINALS.get(person, f'{person + 1}th')} person"
@@ -123,6 +123,4 @@ def _warnings(detected: NDArray[np.bool_], dark: int) -> tuple[str, ...]:
     return tuple(said)
 
 
-NOBODY = "no person found"
-"""The warning about a clip without a person, or its beginning."""
 _ORDINALS = {1: "second", 2: "third"}
