@@ -114,8 +114,7 @@ def extract(
     # Local files may be of any size; the limit on bytes protects servers from uploads.
     limits = replace(bounds_of(settings).limits, max_bytes=sys.maxsize)
 
-    contents = "features and joints" if poses else "features"
-    with _Reporter(f"{contents} of {source}") as reporter:
+    with _Reporter(f"features of {Path(source).name or source}") as reporter:  # a bar has no room for the whole path
 
         async def work(backend: Backend) -> Progress:
             # Schedulers end a run with SIGTERM.
