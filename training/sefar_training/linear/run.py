@@ -19,8 +19,9 @@ from ..data import WeakView
 from ..data.broken import BrokenClips
 from ..evaluation import evaluate_clips, torch_predictor
 from ..inputs import FrameInputs, JointInputs, create_inputs, read_classes, read_entries
+from ..loop import RunError
 from ..model import FrameNormalizer, FrameVectors, SefarModel, Stream
-from ..run_folder import FINAL
+from ..run_folder import FINAL, STATE
 from .features import FeatureSource, FrameFeatures, FrameSettings, JointFeatures
 from .fit import FitSettings, LinearFit, choose_c, fit
 from .networks import load_network
@@ -95,7 +96,7 @@ def train_linear(
     estimator: Estimator | None = None,
     groups: Sequence[object] | None = None,
 ) -> Path:
-    """Fit a recipe's linear model to its labelled clips.
+    """Fit a recipe's linear model to its labelled clips. An earlier linear model in `out` is replaced.
 
     Args:
         config: the recipe, of the method ``linear``.
@@ -107,6 +108,7 @@ def train_linear(
         The folder of the checkpoint, ``<out>/final``.
 
     Raises:
+        RunError: `out` holds a run of another method.
         LinearFitError: the clips are of fewer than two classes, or too few to choose C.
         BrokenClipsError: more clips than allowed do not decode.
         EvaluationError: clips of the val or test list are missing.
@@ -114,6 +116,8 @@ def train_linear(
         FeatureCacheError, JointCacheError, StoredJointsError, PoseSetupError: features or joints cannot be had.
         ListFileError, ClassesError: a file that the recipe names is missing or does not fit.
     """
+    if (config.out / STATE).exists():
+        raise RunError(f"{config.out} holds a run of another method; set out to another folder")
     classes = read_classes(config)
     inputs = create_inputs(config, progress, estimator=estimator)
     judged = {name: file for name, file in (("val", config.data.val), ("test", config.data.test)) if file is not None}

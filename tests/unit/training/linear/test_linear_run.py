@@ -19,6 +19,7 @@ from sefar_training.data import BrokenClipsError
 from sefar_training.evaluation import evaluate_model, onnx_predictor
 from sefar_training.export import export_checkpoint
 from sefar_training.linear import load_network
+from sefar_training.loop import RunError
 from sefar_training.train import train
 from sefar_training.weights import WeightsError
 
@@ -113,6 +114,12 @@ def test_a_clip_that_does_not_decode_stops_the_run_unless_allowed(videos: Path, 
         train(frames_recipe(videos, network, tmp_path / "a", data={"train": "more.csv"}), progress=False)
     allowed = {"train": "more.csv", "max_broken": 1}
     train(frames_recipe(videos, network, tmp_path / "b", data=allowed), progress=False)
+
+
+def test_a_run_of_another_method_is_not_replaced(videos: Path, network: Path, tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"")
+    with pytest.raises(RunError, match="holds a run of another method; set out to another folder"):
+        train(frames_recipe(videos, network, tmp_path), progress=False)
 
 
 def test_joints_from_recipe_to_file(tmp_path: Path) -> None:
