@@ -267,7 +267,8 @@ class SemiConfig(_Strict):
         perturbation: temporal perturbation of the strong view; None for the method's default, which is ``moderate``
             for ``sefar`` and ``none`` for the others.
         threshold: smallest probability of a pseudo-label that is used (``fixmatch``, ``flexmatch``, ``svformer``).
-        teacher_decay: highest decay of the exponential moving average of weights.
+        teacher_decay: highest decay of the exponential moving average of weights. In a run of n steps of averaging it is
+            at most 0.01^(1/n), so that the weights that it started with make up at most 1 % of it at the end.
         teacher_warmup: limit the decay after n steps to 1 − (n + 1)^(−2/3) (timm's ModelEmaV3), for short runs. If off,
             the average is a copy of the student until `start_epoch`, then uses the full decay.
     """
@@ -374,6 +375,15 @@ class TrainConfig(_Strict):
             raise ValueError(
                 f"semi.start_epoch {self.semi.start_epoch} leaves no epochs with unlabelled clips; "
                 f"optim.epochs is {self.optim.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_stem_is_trained(self) -> TrainConfig:
+        if self.regularization.freeze_stem and self.init is None:
+            raise ValueError(
+                "regularization.freeze_stem keeps the stem of init, but init is null, so random weights would be frozen; "
+                "set regularization.freeze_stem to false, or init to a checkpoint"
             )
         return self
 

@@ -54,6 +54,7 @@ def test_lists_may_be_named_by_their_folder(recipe: Path) -> None:
         ("model.size=60", r"model: .*size 60 is not a multiple"),
         ("model.resize=32", r"model: .*resize 32 is smaller than size 64"),
         ("data.scale=[80, 64]", r"data: .*not in ascending order"),
+        ("regularization.freeze_stem=true", r"freeze_stem keeps the stem of init, but init is null.* init to a checkpoint"),
         ("data.lists=3", r"data: .*lists must be the path of a folder"),
         ("optim", r"'optim' is not of the form key=value"),
         ("out.deep=1", r"out is a value, not a group"),
