@@ -22,7 +22,6 @@ from .mixing import draw_mix, mix_targets, mix_tokens
 from .perturbation import perturb
 from .pseudo import PseudoLabels, class_thresholds, monte_carlo, pseudo_labels, regulation
 
-
 FIRST_WEIGHTS = 0.01
 """Largest share of a moving average that may come from the weights it started with, at the end of a run."""
 

@@ -47,7 +47,7 @@ def test_spatial_attention_is_dropped_for_whole_frames(block: SpaceTimeBlock) ->
     cls, x = block(*tokens())
     assert varies(x[:, :, 0, 0])
     assert torch.equal(x, x[:, :, :1, :1].expand_as(x))
-    expected = torch.stack([x[:, ELEMENT == n, 0].mean(dim=1) for n in range(3)], dim=1)
+    expected = torch.stack([x[:, n == ELEMENT, 0].mean(dim=1) for n in range(3)], dim=1)
     assert torch.allclose(cls, expected)
     assert {0.0, 0.5, 1.0, 1.5, 2.0} == set(block.forward_class_tokens(*tokens())[:, 2, 0].tolist())
 
