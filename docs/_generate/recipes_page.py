@@ -18,33 +18,22 @@ command line with dotted keys: `optim.lr=3e-4`. [Train](../how-to/train.md) show
 
 TRUE_JOINTS = """## True joints
 
-`data.true_joints` names a folder of joints (pose keypoints) that are known, e.g. to a renderer or a motion-capture system.
-It lies in the folder of the clips and has two kinds of files:
+`data.true_joints` names a folder of joints (pose keypoints) that are known, e.g. to a renderer or a motion-capture
+system. It lies in the folder of the clips and holds:
 
-| File | Holds |
-| --- | --- |
-| `joints.json` | `joints`: the 15 names of `sefar_serve.pose.JOINTS`, in that order; `estimator`: `true:` and a name of your choice; `estimator_sha256`: SHA-256 of a description of how the joints were made, 64 hexadecimal digits |
-| any number of `*.npz` | for each clip an array under the path of the clip relative to the folder above, e.g. `videos/a.mp4` |
+- `joints.json`, an object with `joints`, the 15 names of `sefar_serve.pose.JOINTS` in that order; `estimator`, the text
+  `true:` and a name of your choice; and `estimator_sha256`, the SHA-256, in hexadecimal digits, of a description of how
+  the joints were made.
+- Any number of `.npz` files. For each clip one of them has an array under the path of the clip relative to the folder
+  of the clips, e.g. `videos/a.mp4`.
 
-Each array is float32 (T, P, J, 4): T frames at the centres of equal segments of the clip, e.g. all of its frames; P persons,
-the number of `model.persons`; J = 15 joints; x, y, z in metres and visibility in [0, 1]. The middle of the hips is at 0; x
-points to the right of the picture, y down, z away from the camera. A frame without the person is all zeros. Left and right
-are the person's own.
+Each array is float32 (T, P, J, 4): T frames at the centres of equal segments of the clip, e.g. all of its frames; P
+persons, the number of `model.persons`; J = 15 joints; x, y, z in metres and visibility in [0, 1]. The middle of the
+hips is at 0; x points to the right of the picture, y down, z away from the camera. A frame without the person is all
+zeros. Left and right are the person's own.
 
-```python
-import hashlib
-from pathlib import Path
-
-import numpy as np
-
-from sefar_training.joint_archive import write_joints
-
-known = {"videos/a.mp4": np.zeros((60, 1, 15, 4), np.float32)}
-made_by = hashlib.sha256(b"motion capture, session 1").hexdigest()
-write_joints(Path("clips/joints"), "train", known, "true:mocap", made_by)
-```
-
-The videos need not exist. Two runs compare only if `estimator_sha256` is the same.
+`sefar_training.joint_archive.write_joints` writes both. The videos need not exist. A model is evaluated only on joints
+with the `estimator_sha256` of those that it was trained on.
 """
 
 ROOT = Path(__file__).resolve().parents[2]
