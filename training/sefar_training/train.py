@@ -146,7 +146,7 @@ def train(
     if accelerator.is_main_process:
         sources = final_sources(task.models, last)
         described: dict[str, dict[str, object]] = {
-            name: {"last_epoch": last} | ({"weights": _WEIGHTS[source]} if task.classifies else {})
+            name: {"last_epoch": last} | ({"weights": _WEIGHTS.get(source, source)} if task.classifies else {})
             for name, source in sources.items()
         }
         # Saved before testing: a test clip that does not decode must not cost the trained model.

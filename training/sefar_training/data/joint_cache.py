@@ -104,7 +104,7 @@ class JointCache:
                 estimated, broken = self._estimate(missing, progress, threads or os.cpu_count() or 1, title)
             found |= estimated
             errors |= broken
-        elif os.access(self.folder, os.W_OK):
+        elif all(os.access(place, os.W_OK) for place in (self.folder, self.folder / LOCK)):
             # Only saves time, so it is not done if another process has the folder.
             with (self.folder / LOCK).open("a") as handle, suppress(BlockingIOError):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
