@@ -311,6 +311,7 @@ class JointViewsConfig(_Strict):
         strong_tilt: strong view: largest turn about x and about z, in degrees.
         strong_yaw: strong view: largest turn about y, in degrees.
         strong_noise: strong view: standard deviation of each coordinate in each frame, in torso lengths.
+        strong_body: strong view: standard deviation of each coordinate, the same in all frames, in torso lengths.
         strong_drop: strong view: share of joints that are missing in the whole clip.
         strong_drop_frames: strong view: share of joints that are missing in single frames.
         strong_time: strong view: up to this share of the clip is cut off at its start, and at its end.
@@ -323,6 +324,7 @@ class JointViewsConfig(_Strict):
     strong_tilt: float = Field(default=15.0, ge=0, le=180)
     strong_yaw: float = Field(default=20.0, ge=0, le=180)
     strong_noise: float = Field(default=0.03, ge=0)
+    strong_body: float = Field(default=0.05, ge=0)
     strong_drop: Rate = 0.1
     strong_drop_frames: Rate = 0.05
     strong_time: Annotated[float, Field(ge=0, lt=0.5)] = 0.1

@@ -239,6 +239,7 @@ def joint_views(config: TrainConfig) -> tuple[JointView, JointView]:
         tilt=chosen.strong_tilt,
         yaw=chosen.strong_yaw,
         noise=chosen.strong_noise,
+        body=chosen.strong_body,
         drop=chosen.strong_drop,
         drop_frames=chosen.strong_drop_frames,
     )

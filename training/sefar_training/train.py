@@ -53,6 +53,7 @@ def build_model(config: TrainConfig, classes: int) -> SefarModel:
         config.model.variant,
         classes,
         config.model.sample_frames,
+        layout=config.model.layout,
         size=config.model.size,
         persons=config.model.persons,
         dropout=config.model.dropout,
