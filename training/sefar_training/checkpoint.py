@@ -71,7 +71,7 @@ def describe(
     """
     return CheckpointInfo(
         model=config.model,
-        dataset=config.data.name,
+        dataset=config.data.dataset,
         labels=classes.labels,
         attributes=classes.attributes,
         opposites=classes.opposites,
@@ -97,6 +97,7 @@ def build(config: ModelConfig, classes: int, drop_path: float = 0.0) -> SefarMod
         config.variant,
         classes,
         config.sample_frames,
+        layout=config.layout,
         size=config.size,
         persons=config.persons,
         dropout=config.dropout,

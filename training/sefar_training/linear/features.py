@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +26,8 @@ from sefar_serve.errors import SefarError
 from sefar_serve.sampling import Sampling, sample_indices
 
 from ..data import JointSource, WeakView
+from ..data.clip_signatures import ClipSignatures
+from ..data.joint_cache import SIGNATURES
 from ..data.joint_clips import interpolate, positions
 from ..model import FrameNormalizer, FrameVectors, PoseNormalizer, create_linear_model
 from .networks import network_sha256
@@ -91,8 +92,8 @@ class FrameSettings:
 class FrameFeatures:
     """Describes frames by a frozen network and stores the result, one file for each view of each clip.
 
-    A clip is described again if its file changes (size or time of modification) or moves, and for other weights or
-    settings.
+    A clip is described again if its content changes, and for other weights or settings. Clips may be renamed, moved and
+    copied.
 
     Args:
         folder: where features are stored; created if missing.
@@ -117,13 +118,14 @@ class FrameFeatures:
         self._normalizer = normalizer.to(self._device)
         self._sha256 = network_sha256(network.cpu())
         self._network.to(self._device)
+        self._signatures = ClipSignatures(folder / SIGNATURES)
 
     def read(
         self, clips: Sequence[Path], views: int = 1, progress: bool = True
     ) -> tuple[dict[Path, Features], dict[Path, Exception]]:
         """Load the features of clips; compute and store those that are missing. If interrupted, the next call resumes.
 
-        The random views of a clip depend on the seed and the name of its file, not on the other clips.
+        The random views of a clip depend on the seed and its content, not on the other clips.
 
         Args:
             clips: their files.
@@ -153,6 +155,7 @@ class FrameFeatures:
         if missing:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
+                self._signatures.save()
                 for clip, described in self._describe(list(missing), views, errors, progress):
                     for file, one in zip(missing[clip], described, strict=True):
                         with atomic_file(file) as new, new.open("wb") as stream:
@@ -170,8 +173,8 @@ class FrameFeatures:
         Raises:
             FileNotFoundError: the clip does not exist.
         """
-        about, settings = clip.stat(), self.settings
-        key = [str(clip.resolve()), about.st_size, about.st_mtime_ns, self._sha256, view]
+        settings = self.settings
+        key: list[object] = [self._signatures.of(clip), self._sha256, view]
         key += [settings.sampling.sample_frames, settings.sampling.layout, settings.size]
         random = settings.view
         key += [settings.resize] if view == 0 else [settings.seed, random.size, random.scale, random.flip]
@@ -212,10 +215,10 @@ class FrameFeatures:
 
     def _frames(self, clip: Path, views: int) -> NDArray[np.uint8]:
         """The frames (V,F,size,size,3) of a clip."""
-        settings = self.settings
+        settings, content = self.settings, int(self._signatures.of(clip)[:8], 16)
         found = [load_clip(clip, settings.sampling, resize=settings.resize, size=settings.size).frames]
         for number in range(1, views):
-            rng = np.random.default_rng((settings.seed, number, zlib.crc32(clip.name.encode())))
+            rng = np.random.default_rng((settings.seed, number, content))
             with Video(clip) as video:
                 indices = sample_indices(video.frame_count, settings.sampling, rng)
                 within = segments_of(indices, (0, video.frame_count), settings.sampling.frames)

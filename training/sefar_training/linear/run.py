@@ -128,9 +128,7 @@ def train_linear(
     entries = read_entries(config, config.data.train)
     found, errors = source.read([entry.path for entry in entries], config.linear.views, progress)
     broken = BrokenClips(entries, config.data.max_broken)
-    for index, entry in enumerate(entries):
-        if entry.path in errors:
-            broken.report(index, errors[entry.path])
+    broken.report({index: errors[entry.path] for index, entry in enumerate(entries) if entry.path in errors})
     kept = [index for index, entry in enumerate(entries) if entry.path in found]
     features = np.stack([found[entries[index].path] for index in kept])
     labels: NDArray[np.int64] = np.array([entries[index].label for index in kept])

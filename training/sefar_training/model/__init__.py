@@ -2,7 +2,7 @@
 
 from .backbone import TimeSformer
 from .frozen import IMAGE_NETWORKS, BackboneName, FrameVectors, FrozenBackbone, ImageNetwork, LinearHead
-from .head import EMBEDDING_DIM, FusionHead
+from .head import EMBEDDING_DIM, FusionHead, Head
 from .normalize import FrameNormalizer, PoseNormalizer, create_normalizer
 from .sefar import (
     VARIANTS,
@@ -27,6 +27,7 @@ __all__ = [
     "FrameVectors",
     "FrozenBackbone",
     "FusionHead",
+    "Head",
     "ImageNetwork",
     "LinearHead",
     "PoseNormalizer",

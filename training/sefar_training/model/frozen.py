@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sefar_serve.pose import JOINTS
 
-from .head import DROPOUT, EMBEDDING_DIM
+from .head import DROPOUT, EMBEDDING_DIM, Head
 
 BackboneName = Literal["timesformer", "efficientnet-lite0", "coordinates"]
 """What turns frames or joints into tokens: our transformer, which is trained, or something that never is."""
@@ -112,7 +112,7 @@ class Coordinates(FrozenBackbone):
         return inputs[..., :3].flatten(2)
 
 
-class LinearHead(nn.Module):
+class LinearHead(Head):
     """A linear map of all tokens to the clip embedding, and another one to the class scores.
 
     Args:
@@ -131,8 +131,3 @@ class LinearHead(nn.Module):
     def embed(self, tokens_BED: Tensor) -> Tensor:
         """Project the element tokens to the clip embedding, (B,256)."""
         return self.projection(tokens_BED.flatten(1))
-
-    def forward(self, tokens_BED: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the clip embedding (B,256) and the logits (B,K)."""
-        embedding = self.embed(tokens_BED)
-        return embedding, self.classifier(self.dropout(embedding))

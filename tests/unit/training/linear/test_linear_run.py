@@ -67,7 +67,7 @@ def test_frames_from_recipe_to_file(videos: Path, network: Path, tmp_path: Path)
     exported = export_checkpoint(final, tmp_path / "model.onnx")
     assert max(exported.differences.values()) < 1e-3
     predict, about = onnx_predictor(exported.path)
-    assert (about.name, about.labels, about.layout) == ("sefar-unnamed-linear", ("slow", "fast"), "ordered")
+    assert (about.name, about.labels, about.layout) == (f"sefar-{videos.name}-linear", ("slow", "fast"), "ordered")
     assert (about.token_dim, about.embedding_dim) == (1280, 256)
     assert evaluate_model(exported.path, videos / "test.csv", videos, progress=False).top1 == 1
     # Monte-Carlo samples differ, or η would always be 1.
@@ -85,7 +85,7 @@ def test_features_are_described_once(
         if file.is_file():
             (root / file.name).write_bytes(file.read_bytes())
     first = train(frames_recipe(root, network, tmp_path / "a"), progress=False)
-    stored = sorted((root / ".sefar" / "features").iterdir())
+    stored = sorted((root / ".sefar" / "features").glob("*.npy"))
     assert len(stored) == 8 * 2
     stored[0].write_bytes(b"damaged")
 
@@ -100,7 +100,9 @@ def test_features_are_described_once(
     assert len(described) == 1
     a, b = (load_checkpoint(folder)[0].state_dict() for folder in (first, second))
     assert all(torch.equal(a[name], b[name]) for name in a)
-    # A changed file and other settings are other features.
+    # A renamed file has the same features, a changed one has others.
+    (root / "train1.mp4").rename(root / "renamed.mp4")
+    (root / "train.csv").write_text((root / "train.csv").read_text().replace("train1.mp4", "renamed.mp4"))
     encode(root / "train0.mp4", 12, brightness=90)
     described.clear()
     train(frames_recipe(root, network, tmp_path / "c"), progress=False)
