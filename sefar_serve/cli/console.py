@@ -114,7 +114,7 @@ def _cells(found: Classification | WindowLabels) -> tuple[str, str, str, str]:
     best, *others = found.labels
     label = escape(best.label)
     if found.unfamiliar:
-        label = f"[yellow]unfamiliar[/] [dim]({label})[/]"
+        label = f"[yellow]unfamiliar[/]\n[dim]{label}[/]"
     return label, f"{best.score:.1%}", f"{found.reliability:.2f}", "\n".join(map(label_text, others[:2]))
 
 

@@ -102,9 +102,10 @@ def calibrate_file(
     if not model.is_dir():
         return _extend(model, typical, out or model)
     trained, info = load_checkpoint(model)
-    temperature = fit_temperature(held_out.logits, labels)
-    info = info.model_copy(update={"temperature": temperature * (info.temperature or 1.0)})
-    save_checkpoint(model, with_temperature(trained, temperature), info, typical)
+    before = info.temperature or 1.0
+    temperature = fit_temperature(held_out.logits * before, labels)
+    info = info.model_copy(update={"temperature": temperature})
+    save_checkpoint(model, with_temperature(trained, temperature / before), info, typical)
     return CalibrationReport(model, typical, info.temperature)
 
 
