@@ -36,10 +36,8 @@ def test_labels_and_windows_are_marked(gateway: Gateway, bright_clip: bytes, dar
     assert (bright["unfamiliar"], dark["unfamiliar"]) == (False, True)
     assert all(window["unfamiliar"] for window in dark["timeline"])
     assert dark["labels"]
-    read = [
-        Classification.model_validate({**item, **{k: body[k] for k in ("model", "version", "usage")}})
-        for item in body["data"]
-    ]
+    around = {key: body[key] for key in ("model", "version", "usage")}
+    read = [Classification.model_validate(item | around) for item in body["data"]]
     assert [", unfamiliar" in str(item) for item in read] == [False, True]
     assert "unlike what the model knows" in read[1]._repr_html_()
 
