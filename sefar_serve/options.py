@@ -129,10 +129,9 @@ class ClassifyOptions(PoseOptions):
         """
         if self.window is None:
             return None
-        shortest = min(self.window)
         return Merging(
-            cost=(SMOOTHING if self.smoothing is None else self.smoothing) * shortest,
-            min_length=MIN_LENGTH * shortest if self.min_segment is None else self.min_segment,
+            smoothing=SMOOTHING if self.smoothing is None else self.smoothing,
+            min_length=self.min_segment,
             left_out=background_class(labels, self.background),
         )
 

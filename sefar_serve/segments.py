@@ -21,7 +21,7 @@ from sefar_serve.errors import SefarError
 BACKGROUND = "background"
 """Name of the class that is left out of the segments by default, if a model has it."""
 
-SMOOTHING = 0.1
+SMOOTHING = 0.2
 """Default cost of a segment, as a share of the shortest window."""
 
 MIN_LENGTH = 0.5
@@ -29,6 +29,10 @@ MIN_LENGTH = 0.5
 
 _STEPS = 10
 """Steps of the grid in the shortest window. With more, boundaries are no better, and the search takes longer."""
+
+_MOST_WORK = 1e9
+"""Multiplications of a search, well under a second. With more windows, or lengths that differ by far, the grid is made
+coarser, so that no request can block others."""
 
 _LONGEST = 3.0
 """Longest segment that is judged as one, in windows. Longer ones are several with the same label, then joined."""
@@ -56,13 +60,14 @@ class Merging:
     """How windows become segments.
 
     Attributes:
-        cost: of each segment, in seconds that are expected to be labelled correctly; at least 0.
-        min_length: of a segment, in seconds.
+        smoothing: cost of each segment, in time that is expected to be labelled correctly, as a share of the shortest
+            window; at least 0.
+        min_length: of a segment, in seconds; None for `MIN_LENGTH`.
         left_out: number of the class whose segments are left out; None for none.
     """
 
-    cost: float
-    min_length: float
+    smoothing: float = SMOOTHING
+    min_length: float | None = None
     left_out: int | None = None
 
 
@@ -141,12 +146,18 @@ def _divide(windows: NDArray[np.float64], probabilities: NDArray[np.float64], me
     """
     start, end = windows[0, 0], windows[:, 1].max()
     lengths = windows[:, 1] - windows[:, 0]
-    if end - start < merging.min_length - _SLACK:
+    shortest = MIN_LENGTH * lengths.min() if merging.min_length is None else merging.min_length
+    if end - start < shortest - _SLACK:
         return []
-    steps = max(1, round((end - start) / (lengths.min() / _STEPS)))
+    cost = merging.smoothing * lengths.min()
+    longest = max(_LONGEST * lengths.max(), 2 * shortest)
+    # Each pair of edges that may be a segment is compared with the windows near it, for each class.
+    near = min(1.0, (longest + lengths.max()) / (end - start)) * probabilities.size
+    coarsest = np.sqrt((end - start) * min(longest, end - start) * near / _MOST_WORK)
+    steps = max(1, round((end - start) / max(lengths.min() / _STEPS, coarsest)))
     edges = np.linspace(start, end, steps + 1)
-    # Twice the shortest, because otherwise some lengths could not be divided at all.
-    longest = max(_LONGEST * lengths.max(), 2 * merging.min_length + lengths.min() / _STEPS) + _SLACK
+    # Without one step more, some lengths could not be divided at all.
+    longest += edges[1] - edges[0] + _SLACK
     logs = np.log(np.maximum(probabilities, _FLOOR))
     best = np.full(steps + 1, -np.inf)
     best[0] = 0.0
@@ -155,14 +166,14 @@ def _divide(windows: NDArray[np.float64], probabilities: NDArray[np.float64], me
     scores = np.zeros(steps + 1)
     for past in range(1, steps + 1):
         first = int(np.searchsorted(edges, edges[past] - longest))
-        until = int(np.searchsorted(edges, edges[past] - merging.min_length + _SLACK, side="right"))
+        until = int(np.searchsorted(edges, edges[past] - shortest + _SLACK, side="right"))
         starts = np.arange(first, min(until, past))
         if not len(starts):
             continue
         chances = _judge(edges[starts], edges[past], windows, logs)
         names = chances.argmax(axis=1)
         sure = chances[np.arange(len(starts)), names]
-        gains = best[starts] + (edges[past] - edges[starts]) * sure - merging.cost
+        gains = best[starts] + (edges[past] - edges[starts]) * sure - cost
         chosen = int(gains.argmax())
         best[past], origins[past] = gains[chosen], starts[chosen]
         labels[past], scores[past] = names[chosen], sure[chosen]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import sefar_serve
-from sefar_serve.segments import MIN_LENGTH, Merging, merge
+from sefar_serve.segments import Merging, merge
 
 from . import __doc__ as about
 from .average_precision import Detection, Truth, f1, mean_average_precision, suppressed
@@ -38,8 +38,7 @@ def merged(smoothing: float) -> Method:
     """The segments."""
 
     def found(windows: Windows) -> list[Detection]:
-        shortest = min(end - start for start, end in windows.times)
-        merging = Merging(smoothing * shortest, MIN_LENGTH * shortest)
+        merging = Merging(smoothing)
         return [Detection(windows.video, *one) for one in merge(windows.times, windows.probabilities, merging)]
 
     return found
@@ -73,7 +72,7 @@ def main() -> None:
         for lengths, all_ in seen.items():
             for smoothing in SMOOTHINGS:
                 figures = judged(all_, merged(smoothing))
-                add_row(table, lengths, f"segments, smoothing {smoothing:g}", figures)
+                add_row(table, lengths, f"segments, {smoothing:g}", figures)
                 worth[lengths, smoothing] = float(np.mean(figures[:2]))
         console.print(table)
         alone, smoothing_alone = max((key for key in worth if len(key[0]) == 1), key=worth.__getitem__)
@@ -84,7 +83,7 @@ def main() -> None:
         methods: dict[str, Method] = {
             "windows": raw,
             "windows, suppressed": lambda windows: suppressed(raw(windows)),
-            f"segments, smoothing {smoothing:g}": merged(smoothing),
+            f"segments, {smoothing:g}": merged(smoothing),
         }
         for name, method in methods.items():
             add_row(table, lengths, name, judged(told[lengths], method))
@@ -92,7 +91,7 @@ def main() -> None:
 
 
 def start_table(title: str) -> Table:
-    """A table without rows."""
+    """A table without rows. The number behind "segments" is the smoothing."""
     figures = [f"{name} {threshold:g}" for name in ("mAP", "F1") for threshold in THRESHOLDS]
     return Table("windows, s", "results", *figures, "per action", title=title)
 

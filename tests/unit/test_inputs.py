@@ -99,6 +99,15 @@ def test_windows_equal_the_same_spans_alone(walking: bytes, meta: ModelMetadata,
         assert_same(window, load_inputs(walking, meta, fake_estimators(), start=start, end=end))
 
 
+@STREAMS
+def test_windows_of_several_lengths_are_read_together(walking: bytes, meta: ModelMetadata, opened: list[Video]) -> None:
+    times, windows = load_input_windows(walking, meta, fake_estimators(), windows=[1.5, 1.0], max_windows=9)
+    assert len(opened) == 1
+    assert times == [(0.0, 1.0), (0.0, 1.5), (0.5, 1.5), (0.5, 2.0), (1.0, 2.0)]
+    for (start, end), window in zip(times, windows, strict=True):
+        assert_same(window, load_inputs(walking, meta, fake_estimators(), start=start, end=end))
+
+
 def test_frames_for_joints_are_read_window_by_window(walking: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     read = Video.read_shapes

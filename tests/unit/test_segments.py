@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sefar_serve.segments import BACKGROUND, Merging, Segment, UnknownLabelError, background_class, merge
 
-SOON = Merging(cost=0.1, min_length=0.25)
+SOON = Merging(smoothing=0.1, min_length=0.25)
 
 
 def windows(length: float, stride: float, until: float) -> list[tuple[float, float]]:
@@ -51,14 +51,14 @@ def test_the_order_of_windows_does_not_matter() -> None:
 
 def test_smoothing_removes_a_window_that_disagrees() -> None:
     times, chances = windows(1, 0.5, 6), sure([0] * 5 + [1] + [0] * 5, p=0.6)
-    assert len(merge(times, chances, Merging(cost=0, min_length=0))) > 1
-    assert spans(merge(times, chances, Merging(cost=0.5, min_length=0))) == [(0, 6, 0)]
+    assert len(merge(times, chances, Merging(smoothing=0, min_length=0))) > 1
+    assert spans(merge(times, chances, Merging(smoothing=0.5, min_length=0))) == [(0, 6, 0)]
 
 
 def test_no_segment_is_shorter_than_the_shortest() -> None:
     times, chances = windows(1, 0.25, 8), np.random.default_rng(0).dirichlet(np.full(5, 0.3), 29)
-    free = merge(times, chances, Merging(cost=0, min_length=0))
-    limited = merge(times, chances, Merging(cost=0, min_length=1.5))
+    free = merge(times, chances, Merging(smoothing=0, min_length=0))
+    limited = merge(times, chances, Merging(smoothing=0, min_length=1.5))
     assert min(one.end - one.start for one in free) < 1.5
     assert min(one.end - one.start for one in limited) >= 1.5 - 1e-6
     for found in (free, limited):
@@ -67,13 +67,17 @@ def test_no_segment_is_shorter_than_the_shortest() -> None:
 
 
 def test_a_video_shorter_than_the_shortest_segment_has_none() -> None:
-    assert merge([(0, 0.8)], sure([1]), Merging(cost=0, min_length=1)) == []
-    assert spans(merge([(0, 0.8)], sure([1]), Merging(cost=0, min_length=0.8))) == [(0, 0.8, 1)]
+    assert merge([(0, 0.8)], sure([1]), Merging(smoothing=0, min_length=1)) == []
+    assert spans(merge([(0, 0.8)], sure([1]), Merging(smoothing=0, min_length=0.8))) == [(0, 0.8, 1)]
+
+
+def test_a_video_shorter_than_its_windows_has_a_segment() -> None:
+    assert spans(merge([(0, 0.4)], sure([1]), Merging())) == [(0, 0.4, 1)]
 
 
 def test_every_length_can_be_divided() -> None:
     for until in np.arange(2.0, 20.0, 0.7):
-        found = merge([(0.0, 1.0), (0.5, until)], sure([0, 1]), Merging(cost=0, min_length=1.9))
+        found = merge([(0.0, 1.0), (0.5, until)], sure([0, 1]), Merging(smoothing=0, min_length=1.9))
         assert (found[0].start, found[-1].end) == (0, until)
 
 
@@ -87,7 +91,7 @@ def test_time_without_windows_belongs_to_no_segment() -> None:
 
 
 def test_the_background_is_left_out() -> None:
-    found = merge(windows(1, 1, 4), sure([0, 2, 2, 1]), Merging(cost=0.1, min_length=0.25, left_out=2))
+    found = merge(windows(1, 1, 4), sure([0, 2, 2, 1]), Merging(smoothing=0.1, min_length=0.25, left_out=2))
     assert spans(found) == [(0, 1, 0), (3, 4, 1)]
 
 
@@ -114,13 +118,20 @@ def test_the_window_that_fits_decides() -> None:
 
 def test_a_wrong_window_that_is_sure_does_not_outvote_the_others() -> None:
     chances = np.array([[1.0, 0.0]] * 3 + [[0.0, 1.0]] + [[1.0, 0.0]] * 3)
-    assert spans(merge(windows(1, 0.125, 1.75), chances, Merging(cost=0.2, min_length=0.5))) == [(0, 1.75, 0)]
+    assert spans(merge(windows(1, 0.125, 1.75), chances, Merging(smoothing=0.2, min_length=0.5))) == [(0, 1.75, 0)]
 
 
 def test_many_windows_of_tiny_stride_are_merged() -> None:
     times = windows(10, 0.02, 20.2)
-    found = merge(times, sure([0] * 256 + [1] * 255), Merging(cost=1, min_length=2))
+    found = merge(times, sure([0] * 256 + [1] * 255), Merging(smoothing=0.1, min_length=2))
     assert [one.index for one in found] == [0, 1]
+
+
+def test_lengths_that_differ_by_far_make_the_grid_coarser() -> None:
+    """With a tenth of the shortest window as step, this would take minutes."""
+    times = windows(0.1, 0.1, 25.6) + windows(30, 0.1, 55.5)
+    found = merge(times, np.random.default_rng(0).dirichlet(np.full(99, 0.2), 512), Merging())
+    assert (found[0].start, found[-1].end) == (0, 55.5)
 
 
 def test_the_background_class_of_a_model() -> None:
