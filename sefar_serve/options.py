@@ -102,7 +102,7 @@ class ClassifyOptions(PoseOptions):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="what each segment costs, in windows of correctly labelled time: more gives fewer, longer segments; "
+        description="cost of each segment, in windows of correctly labelled time; more gives fewer, longer segments; "
         f"{SMOOTHING:g} by default",
     )
     min_segment: float | None = Field(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +70,8 @@ class Merging:
     left_out: int | None = None
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True)
+class Segment:
     """A stretch of time with one label.
 
     Attributes:
@@ -105,9 +105,7 @@ def background_class(labels: Sequence[str], name: str | None) -> int | None:
     return labels.index(name)
 
 
-def merge(
-    times: Sequence[tuple[float, float]], probabilities: NDArray[np.float64], merging: Merging
-) -> list[Segment]:
+def merge(times: Sequence[tuple[float, float]], probabilities: NDArray[np.float64], merging: Merging) -> list[Segment]:
     """Merge sliding windows to segments.
 
     Time that no window covers belongs to no segment, and nor does a stretch of windows that is shorter than the

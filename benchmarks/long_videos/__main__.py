@@ -39,13 +39,16 @@ def merged(smoothing: float) -> Method:
 
     def found(windows: Windows) -> list[Detection]:
         merging = Merging(smoothing)
-        return [Detection(windows.video, *one) for one in merge(windows.times, windows.probabilities, merging)]
+        return [
+            Detection(windows.video, one.start, one.end, one.index, one.score)
+            for one in merge(windows.times, windows.probabilities, merging)
+        ]
 
     return found
 
 
 def judged(all_: Sequence[Windows], method: Method) -> tuple[list[float], list[float], float]:
-    """mAP and F1 at each threshold, and the number of results for each true segment."""
+    """The mAP and F1 at each threshold, and the number of results for each true segment."""
     truth: list[Truth] = [one for windows in all_ for one in windows.truth]
     found = [one for windows in all_ for one in method(windows)]
     return (
@@ -96,9 +99,7 @@ def start_table(title: str) -> Table:
     return Table("windows, s", "results", *figures, "per action", title=title)
 
 
-def add_row(
-    table: Table, lengths: Sequence[float], name: str, figures: tuple[list[float], list[float], float]
-) -> None:
+def add_row(table: Table, lengths: Sequence[float], name: str, figures: tuple[list[float], list[float], float]) -> None:
     precision, score, share = figures
     table.add_row(
         ", ".join(f"{one:g}" for one in lengths), name, *(f"{one:.3f}" for one in precision + score), f"{share:.1f}"

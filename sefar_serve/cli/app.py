@@ -203,7 +203,14 @@ def embed(
     if not set(wanted) <= {"embedding", "tokens"}:
         raise typer.BadParameter(f"--include {include!r}: use embedding, tokens, or both separated by a comma")
     kind = TypeAdapter[Embedding | ItemError](Embedding | ItemError)
-    asked = {"include": wanted, "start": start, "end": end, "window": window or None, "stride": stride, "poses": poses or None}
+    asked = {
+        "include": wanted,
+        "start": start,
+        "end": end,
+        "window": window or None,
+        "stride": stride,
+        "poses": poses or None,
+    }
     place = Place(model, url=url, api_key=api_key, anonymous=anonymous)
     items = process(files, place, "embed", kind, asked)
     if as_json:

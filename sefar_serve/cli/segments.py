@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -60,7 +60,12 @@ SmoothingOption = Annotated[
 ]
 MinSegmentOption = Annotated[
     float | None,
-    typer.Option("--min-segment", min=0, metavar=SECONDS, help=f"length of the shortest segment (default: {MIN_LENGTH:g} of a window)"),
+    typer.Option(
+        "--min-segment",
+        min=0,
+        metavar=SECONDS,
+        help=f"length of the shortest segment (default: {MIN_LENGTH:g} of a window)",
+    ),
 ]
 BackgroundOption = Annotated[
     str | None,
@@ -78,7 +83,7 @@ def chosen_format(given: Format | None, as_json: bool) -> Format:
 
 
 def check_segments(
-    files: Sequence[str], form: Format, out: Path | None, windows: Sequence[float] | None, options: dict[str, object]
+    files: Sequence[str], form: Format, out: Path | None, windows: Sequence[float] | None, options: Mapping[str, object]
 ) -> None:
     """Check the format and the options of segments, before a model is loaded.
 

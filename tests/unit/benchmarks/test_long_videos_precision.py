@@ -79,5 +79,11 @@ def test_f1_counts_every_detection() -> None:
 
 
 def test_suppression_keeps_the_best_of_what_overlaps() -> None:
-    all_ = [found(0, 10, 0.5), found(1, 11, 0.9), found(1, 11, 0.4, "b"), found(1, 11, 0.3, video="w"), found(9, 19, 0.2)]
+    all_ = [
+        found(0, 10, 0.5),
+        found(1, 11, 0.9),
+        found(1, 11, 0.4, "b"),
+        found(1, 11, 0.3, video="w"),
+        found(9, 19, 0.2),
+    ]
     assert [one.score for one in suppressed(all_)] == [0.9, 0.4, 0.3, 0.2]

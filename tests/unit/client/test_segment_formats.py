@@ -55,7 +55,7 @@ TWO = ((0.0, 1.24, "jump", 0.9), (1.24, 3661.0005, "turn", 0.456))
 
 def hostile() -> Classification:
     spans = [(float(i), i + 1.0, label, 0.5) for i, label in enumerate(HOSTILE)]
-    return answer(*spans, name='/x y/<a>&"\'\udcff.mp4')
+    return answer(*spans, name="/x y/<a>&\"'\udcff.mp4")
 
 
 def readable(text: str) -> str:
