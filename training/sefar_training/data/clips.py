@@ -134,7 +134,7 @@ class FrameStore:
                 try:
                     clip = ahead.popleft().result()
                 except (ClipError, OSError) as error:
-                    self._broken.report(index, error)
+                    self._broken.report({index: error})
                     continue
                 finally:
                     bar.update()
@@ -168,7 +168,7 @@ class FrameStore:
             try:
                 numbers, frames = self._draw(index, sampling, rng)
             except (ClipError, OSError) as error:
-                self._broken.report(index, error)
+                self._broken.report({index: error})
                 # The draws for the next clip must not depend on how far this one got.
                 rng.bit_generator.state = before
                 index = (index + 1) % len(self.entries)
