@@ -116,6 +116,22 @@ class WindowLabels(Result):
         return _with_notes(text, warning_lines(self))
 
 
+class Segment(Result):
+    """A stretch of a video with one label, from `start` to `end` seconds, merged from sliding windows.
+
+    `score` is the mean probability of the label over it, in [0, 1].
+    """
+
+    start: float
+    end: float
+    label: str
+    index: int
+    score: float
+
+    def __str__(self) -> str:
+        return f"{self.start:.1f}–{self.end:.1f} s: {self.label} ({self.score:.0%})"
+
+
 class Classification(Result):
     """The answer of `classify`: the classes, best first, and their reliability.
 
@@ -126,6 +142,8 @@ class Classification(Result):
             measure it.
         unfamiliar: whether familiarity is below the server's setting: the labels then mean little.
         timeline: one entry per sliding window, if windows were requested.
+        segments: the windows merged to stretches with one label, in order of time; None without windows. Write them
+            to files of other programs with `format_segments`.
     """
 
     object: Literal["classification"]
@@ -138,6 +156,7 @@ class Classification(Result):
     unfamiliar: bool = False
     clip: ClipInfo
     timeline: list[WindowLabels] | None
+    segments: list[Segment] | None = None
     model: str
     version: str
     usage: Usage
@@ -156,6 +175,7 @@ class Classification(Result):
             reliability=self.reliability,
             unfamiliar=self.unfamiliar or None,
             windows=self.timeline and len(self.timeline),
+            segments=self.segments and len(self.segments),
             warnings=self.clip.warnings or None,
         )
 
@@ -166,7 +186,9 @@ class Classification(Result):
 
     def _repr_html_(self) -> str:
         scores = [(one.label, one.score) for one in self.labels]
-        return notebook.labels(self.name, scores, self.reliability, self.unfamiliar) + _notes(self.clip, self.timeline)
+        segments = "".join(notebook.text(str(one)) for one in self.segments or ())
+        head = notebook.labels(self.name, scores, self.reliability, self.unfamiliar)
+        return head + _notes(self.clip, self.timeline) + segments
 
 
 class WindowEmbedding(Result):
