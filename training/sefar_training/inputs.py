@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import Estimator
 from sefar_serve.pose.models import ESTIMATOR_SHA256
 
@@ -29,6 +30,7 @@ from .data import (
     UnlabelledClips,
     UnlabelledJoints,
     WeakView,
+    check_whole,
     open_joints,
     read_list,
 )
@@ -60,7 +62,7 @@ def read_classes(config: TrainConfig) -> ClassTable:
 def create_inputs(
     config: TrainConfig,
     progress: bool = True,
-    decoded: Mapping[Path, DecodedClip] | None = None,
+    decoded: Mapping[ClipKey, DecodedClip] | None = None,
     estimator: Estimator | None = None,
 ) -> FrameInputs | JointInputs:
     """The inputs of the recipe's stream.
@@ -94,7 +96,7 @@ class FrameInputs:
     origin = None
 
     def __init__(
-        self, config: TrainConfig, progress: bool = True, decoded: Mapping[Path, DecodedClip] | None = None
+        self, config: TrainConfig, progress: bool = True, decoded: Mapping[ClipKey, DecodedClip] | None = None
     ) -> None:
         data = config.data
         self._config = config
@@ -154,7 +156,9 @@ class JointInputs:
 
     def open(self, list_file: Path) -> JointStore:
         """Open a list of training clips; joints that are not stored yet are estimated now."""
-        store = JointStore(read_entries(self._config, list_file), self._source, self._config.data.max_broken)
+        entries = read_entries(self._config, list_file)
+        check_whole(entries, list_file)
+        store = JointStore(entries, self._source, self._config.data.max_broken)
         store.fill(self._progress)
         return store
 
@@ -174,6 +178,7 @@ class JointInputs:
     def evaluation(self, list_file: Path) -> EvaluationJoints:
         """Open a list for evaluation; joints that are not stored yet are estimated now."""
         entries = read_entries(self._config, list_file)
+        check_whole(entries, list_file)
         check_files(entries, list_file)
         return EvaluationJoints(entries, self._config.model.sampling, self._source, progress=self._progress)
 

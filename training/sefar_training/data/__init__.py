@@ -10,7 +10,7 @@ from .joint_cache import JointCache, JointCacheError
 from .joint_clips import EvaluationJoints, JointStore, TrainingJoints, UnlabelledJoints
 from .joint_folder import open_joints
 from .joint_shards import JointShards
-from .joint_source import Joints, JointSource, MissingPosesError, Origin, StoredJointsError
+from .joint_source import Joints, JointSource, MissingPosesError, Origin, StoredJointsError, check_whole
 from .joint_views import InputViews, JointView
 from .true_joints import TrueJoints
 from .unlabelled import UnlabelledClips
@@ -47,6 +47,7 @@ __all__ = [
     "UnlabelledClips",
     "UnlabelledJoints",
     "WeakView",
+    "check_whole",
     "collate",
     "open_joints",
     "read_list",

@@ -11,7 +11,7 @@ from sefar_serve.pose import Estimator
 from sefar_serve.pose.estimators import TRUE
 
 from ..config import default_joints_folder
-from ..data import EvaluationClips, EvaluationJoints, ListEntry, Origin, open_joints
+from ..data import EvaluationClips, EvaluationJoints, ListEntry, Origin, check_whole, open_joints
 from ..data.clips import Sample
 from .predict import EvaluatedModel
 from .score import EvaluationError
@@ -80,7 +80,8 @@ def open_clips(
     Raises:
         EvaluationError: the model was trained with another pose estimator, or joints are to be cropped.
         PoseSetupError: the pose models are missing and cannot be downloaded.
-        JointCacheError, StoredJointsError: joints cannot be stored, or stored ones are not those that are needed.
+        JointCacheError, StoredJointsError: joints cannot be stored, stored ones are not those that are needed, or
+            clips are spans of videos.
         ClipError: a clip does not decode.
     """
     frames: EvaluationClips | None = None
@@ -100,6 +101,7 @@ def open_clips(
         )
     source = open_joints(joints or default_joints_folder(root), root, opened.persons, estimator)
     _check_origin(opened, source.origin)
+    check_whole(entries)
     posed = EvaluationJoints(entries, opened.sampling, source, views.temporal, progress=progress, threads=threads)
     return posed if frames is None else PairedClips(frames, posed)
 
