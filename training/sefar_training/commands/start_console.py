@@ -18,7 +18,8 @@ from ..start import Prepared
 from ..start.findings import plural
 from ..start.write import CLIPS, LABELS, LEFT_OUT, LISTS
 
-BAR = 12
+BAR = 8
+NAME = 20
 ROWS = 30
 """Most classes in the table; the rest are counted."""
 
@@ -79,8 +80,14 @@ def _classes(prepared: Prepared) -> Table:
     right = [Column(name, justify="right") for name in ("clips", "groups", "train", "val", "test")]
     labels, splits = prepared.labels, prepared.splits
     hides = prepared.labels_per_class is not None or bool((labels[splits.unlabelled] != UNKNOWN).any())
-    hidden = [Column("unlabelled", justify="right")] * hides
-    table = Table(Column("class", overflow="fold"), Column("", no_wrap=True, min_width=BAR), *right, *hidden)
+    hidden = [Column("no label", justify="right")] * hides
+    width = min(max(map(len, prepared.classes)), NAME)
+    table = Table(
+        Column("class", no_wrap=True, overflow="ellipsis", min_width=width),
+        Column("", no_wrap=True, min_width=BAR),
+        *right,
+        *hidden,
+    )
     counts = np.bincount(labels[labels != UNKNOWN], minlength=len(prepared.classes))
     order = np.argsort(-counts, kind="stable")
     shown = order if len(order) <= ROWS else np.concatenate([order[: ROWS - 10], order[-10:]])
@@ -111,9 +118,11 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
     first = "plan: learn from " + plural(len(splits.train), "labelled clip")
     if len(splits.unlabelled):
         first += f" and {plural(len(splits.unlabelled), 'unlabelled one')}"
-    yield f"{first}; choose on {len(splits.val)}, measure on {len(splits.test)}"
+    yield f"{first}; choose on {len(splits.val)}, measure on {len(splits.test)}" if len(splits.val) else first
     if prepared.folds.count:
         new, same = prepared.folds.count, prepared.folds.same_count
+        if not len(splits.val):
+            yield "choose by cross-validation of train, since val is empty"
         yield f"figures: {new} folds of groups for new places, {same} random ones for the same places"
     if any(row.is_span for row in prepared.rows):
         yield "these are spans of videos: train on frames; recipes of joints need a file for each clip"

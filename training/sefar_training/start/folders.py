@@ -45,7 +45,7 @@ def _row(name: str, splits: dict[str, str]) -> Row:
     if split is not None:
         folders = folders[1:]
     if split == "unlabelled":
-        return Row(name, group="/".join(folders) or None)
+        return Row(name, group="/".join(folders) or None, split=split)
     label, between = (folders[0], folders[1:]) if folders else (None, [])
     return Row(name, label, group="/".join(between) or None, split=split)
 

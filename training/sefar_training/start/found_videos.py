@@ -106,6 +106,8 @@ class Videos:
 def _plain(written: str) -> str:
     """A path without the parts that servers add."""
     text = forward_slashes(written.strip())
+    if "://" not in text and "/local-files/" not in text:
+        return text.removeprefix("./")
     split = urlsplit(text)
     if split.path.endswith("/local-files/"):  # Label Studio's local storage
         return parse_qs(split.query).get("d", [text])[0]

@@ -112,7 +112,7 @@ def _collection(
 
 def _natural(label: str) -> tuple[tuple[int, int, str], ...]:
     """Sorts class 10 after class 9."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", label) if part)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", label) if part)
 
 
 def _annotations(folder: Path, format: Format | None) -> dict[Path, Format]:

@@ -17,6 +17,9 @@ PARTS: tuple[Split, Split, Split] = ("train", "val", "test")
 HELD_OUT = 0.15
 """Share of the clips in val, and in test."""
 
+FEWEST = 4
+"""Groups of which one can be spared for val."""
+
 FOLDS = 5
 
 TRIES = 20
@@ -77,8 +80,8 @@ def split_clips(
     """Split clips.
 
     Clips stay in the split that they were given, and are in train without one. If no clip is in val, a part of train
-    becomes val; if none is in test either, another part becomes test. A group goes as a whole, and the last group that has a class always stays
-    in train.
+    becomes val; if none is in test either, another part becomes test. A group goes as a whole, and the last group that
+    has a class always stays in train.
 
     Args:
         labels: int64 (N,), classes from 0; `UNKNOWN` for clips without a label.
@@ -109,7 +112,7 @@ def split_clips(
 def _cut(
     labels: Indices, groups: Indices, among: NDArray[np.bool_], names: Sequence[Split], seed: int
 ) -> dict[Split, NDArray[np.bool_]]:
-    """Divide clips into parts; of two groups, none is left for val.
+    """Divide clips into parts; of three groups or fewer, none is left for val.
 
     Args:
         labels: int64 (N,).
@@ -126,8 +129,8 @@ def _cut(
     _, classes = np.unique(labels[members], return_inverse=True)
     counts = np.zeros((local.max() + 1, classes.max() + 1))
     np.add.at(counts, (local, classes), 1)
-    used = [name for name in names if name != "val" or len(counts) >= len(names)]
-    # With few groups, each part gets one at least.
+    used = [name for name in names if name != "val" or len(counts) >= FEWEST]
+    # With few groups, each part gets at least one.
     held_out = max(HELD_OUT, 1 / len(counts))
     shares = np.array([1 - held_out * (len(used) - 1)] + [held_out] * (len(used) - 1))
     parts = _best(counts, shares, seed, 0) if len(counts) >= 2 else np.zeros(1, np.int64)
