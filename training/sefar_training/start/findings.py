@@ -102,7 +102,7 @@ def find_split_problems(
     """Splits that leak, and classes that they do not have."""
     if len(classes) < 2:
         return
-    parts = {name: set(labels[splits.of(name)].tolist()) for name in ("train", "val", "test")}  # type: ignore[arg-type]
+    parts = {name: set(labels[splits.of(name)].tolist()) for name in ("train", "val", "test")}
     untaught = [name for k, name in enumerate(classes) if k not in parts["train"]]
     if untaught:
         yield Finding(

@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from .found_videos import videos_under
-from .rows import SPLITS, CollectionError, Row
+from .rows import SPLITS, CollectionError, Row, Split
 
 
 def read_folders(root: Path) -> list[Row]:
@@ -39,7 +40,7 @@ def read_folders(root: Path) -> list[Row]:
     return [_row(name, splits) for name in names]
 
 
-def _row(name: str, splits: dict[str, str]) -> Row:
+def _row(name: str, splits: Mapping[str, Split]) -> Row:
     folders = name.split("/")[:-1]
     split = SPLITS[folders[0].lower()] if folders and folders[0] in splits else None
     if split is not None:

@@ -73,7 +73,7 @@ def _values(task: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _rows(name: str, value: Mapping[str, Any], videos: Videos) -> Iterator[Row]:
-    labels = next((value[key] for key in _LABELS if isinstance(value.get(key), list)), [])
+    labels: list[Any] = next((value[key] for key in _LABELS if isinstance(value.get(key), list)), [])
     if not labels:
         return
     if "ranges" in value:

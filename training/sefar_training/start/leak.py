@@ -75,7 +75,7 @@ def probe_leaks(looks: Sequence[ClipLook], labels: Indices, folds: Folds, seed: 
     k = len(np.unique(labels[members]))
     if k < 2:
         return None
-    pictures = [first for first, _ in pictures_of([looks[i] for i in members])]
+    pictures = [first for first, _ in pictures_of([looks[i] for i in members.tolist()])]
     whole = np.array([_features(picture) for picture in pictures])
     border = np.array([_border(picture) for picture in pictures])
     y = labels[members]

@@ -175,7 +175,11 @@ def _usable(
                 contradicting.append(f"{rows[i].title} ({rows[first].label}, {rows[i].label})")
                 left_out[i] = f"it is listed as {rows[first].label} too, as {rows[first].title}"
             elif rows[i].name == rows[first].name:
-                left_out[i] = "it is listed twice"
+                kept = rows[first].split
+                twice = (
+                    "it is listed twice" if rows[i].split == kept else f"it is listed for {kept} too, and kept there"
+                )
+                left_out[i] = twice
             else:
                 left_out[i] = f"it is a copy of {rows[first].name}"
     findings = []

@@ -125,9 +125,10 @@ def _annotations(folder: Path, format: Format | None) -> dict[Path, Format]:
     found = {p: kind for p in files if p.name.lower() not in _NAMES and (kind := _format_of(p)) is not None}
     if format is not None:
         found = {p: kind for p, kind in found.items() if kind == format}
-    together = len(set(found.values())) == 1 and (
-        "cvat" in found.values() or "fiftyone" in found.values() or all(_split_of(p) for p in found)
-    )
+    parts = {p: kind for p, kind in found.items() if _split_of(p)}
+    if len(parts) > 1 and len(set(parts.values())) == 1:
+        return parts  # others are lists of everything, or of something else
+    together = len(set(found.values())) == 1 and bool({"cvat", "fiftyone"} & set(found.values()))
     if len(found) > 1 and not together:
         names = ", ".join(f"{p.name} ({kind})" for p, kind in found.items())
         raise CollectionError(

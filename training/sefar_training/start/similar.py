@@ -147,7 +147,7 @@ def near_duplicates(looks: Sequence[ClipLook]) -> list[list[int]]:
 
 
 def _small(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(cv2.resize(picture, (16, 12), interpolation=cv2.INTER_AREA), np.float32) / 255
+    return np.asarray(cv2.resize(picture, (16, 12), interpolation=cv2.INTER_AREA) / 255, np.float32)
 
 
 def members(groups: Iterable[int], least: int = 1) -> list[list[int]]:
