@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sefar_serve.clip import ClipLimits, Sampled, Video, VideoSource, sample_indices, span_indices
-from sefar_serve.clip.load import Clip, read_clips, window_times
+from sefar_serve.clip.load import Clip, read_clips, segments_of, window_times
+from sefar_serve.clip.video import Shape
 from sefar_serve.metadata import FRAMES, POSES, ModelMetadata
 from sefar_serve.pose.estimator import Estimator
 from sefar_serve.pose.estimators import Estimators
-from sefar_serve.pose.load import PoseClip, read_poses
+from sefar_serve.pose.load import PoseClip, find_poses, pose_shape, read_poses
 from sefar_serve.pose.poses import Poses
 
 
@@ -33,6 +35,11 @@ class ModelClip(Sampled):
     inputs: Mapping[str, NDArray[Any]]
     poses: Poses | None = None
     pose_seconds: float = 0.0
+
+    @property
+    def without_person(self) -> bool:
+        """Whether the model sees joints and no person was found in any frame."""
+        return self.poses is not None and self.poses.empty
 
     def without_inputs(self) -> Self:
         """The same clip without what the model took of it, which may be pictures."""
@@ -121,24 +128,39 @@ def _read(
     video: Video, meta: ModelMetadata, estimator: Estimator | None, spans: Sequence[tuple[int, int]]
 ) -> list[ModelClip]:
     chosen = [first + sample_indices(past - first, meta.sampling) for first, past in spans]
-    seen: list[Clip | None] = [None] * len(spans)
-    if meta.pixels is not None:
-        seen[:] = read_clips(video, spans, chosen, resize=meta.pixels.resize, size=meta.pixels.size)
-    posed: list[PoseClip | None] = [None] * len(spans)
-    if estimator is not None:
-        # Window by window: a model sees small squares, but persons are searched in whole pictures, which are large.
-        posed[:] = [
-            read_poses(video, span, indices, estimator, persons=meta.persons)
+    if estimator is None:
+        assert meta.pixels is not None
+        clips = read_clips(video, spans, chosen, resize=meta.pixels.resize, size=meta.pixels.size)
+        return [_joined(clip, None) for clip in clips]
+    # Window by window: a model sees small squares, but persons are searched in whole pictures, which are large.
+    if meta.pixels is None:
+        return [
+            _joined(None, read_poses(video, span, indices, estimator, persons=meta.persons))
             for span, indices in zip(spans, chosen, strict=True)
         ]
-    return [_joined(clip, poses) for clip, poses in zip(seen, posed, strict=True)]
+    square = Shape(meta.pixels.resize, meta.pixels.size)
+    return [
+        _read_both(video, span, indices, square, estimator, meta.persons)
+        for span, indices in zip(spans, chosen, strict=True)
+    ]
+
+
+def _read_both(
+    video: Video, span: tuple[int, int], indices: NDArray[np.int64], square: Shape, estimator: Estimator, persons: int
+) -> ModelClip:
+    """Decode the frames of a clip once, for its squares and for the whole pictures in which persons are searched."""
+    ordered, order = np.unique(indices, return_inverse=True)
+    within = segments_of(ordered, span, len(indices))
+    small, whole = video.read_shapes(ordered, [square, pose_shape(video)], within=within)
+    clip = Clip.of(video, small, span, order, frames=small.pixels[order])
+    return _joined(clip, find_poses(video, span, whole, order, estimator, persons=persons))
 
 
 def _joined(clip: Clip | None, posed: PoseClip | None) -> ModelClip:
     """One clip from what was read of the same frames."""
     found = [part for part in (clip, posed) if part is not None]
     told = {field.name: getattr(found[0], field.name) for field in fields(Sampled)}
-    # Both warn of the video and of frames that do not decode.
+    # Both warn of repeated frames and of those that do not decode.
     told["warnings"] = tuple(dict.fromkeys(warning for part in found for warning in part.warnings))
     inputs: dict[str, NDArray[Any]] = {}
     if clip is not None:

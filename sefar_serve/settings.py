@@ -89,8 +89,8 @@ class Settings(BaseSettings):
 
     pose_home: Path | None = Field(
         None,
-        description="folder of the pose models, which are downloaded there when a model that sees joints needs them; a "
-        "folder in ~/.cache if not set",
+        description="folder that holds the pose models (`sefar pose setup --home FOLDER` downloads them); if not set, "
+        "a folder in ~/.cache, where they are downloaded when a model that sees joints needs them",
     )
     anonymous: bool = Field(
         False,

@@ -55,6 +55,11 @@ def video(frames: np.ndarray, rate: int = 16) -> bytes:
     return buffer.getvalue()
 
 
+def entering_person() -> bytes:
+    """32 frames in 2 s: nobody in the first, a person in the next."""
+    return video(scene(Person([None] * 16 + walk((100, 120), (7, 0))), count=32))
+
+
 def walking_person() -> bytes:
     """32 frames in 2 s; the person is at x = 40 + 7 i."""
     return video(scene(Person(walk((40, 120), (7, 0), count=32)), count=32))

@@ -19,7 +19,6 @@ from sefar_serve.errors import SefarError
 
 from . import __doc__ as about
 from .clips import ALL, CLASSES
-from .cost import cost_table
 from .joints import presence
 from .plan import BOTH, METHODS, can_run, choose_settings, choosing_runs, reported_runs, with_parts
 from .report import judge_all, write_report
@@ -37,9 +36,6 @@ def main() -> None:
     one_thread()
     study = Study(arguments.set, arguments.data, arguments.work, tuple(arguments.overrides))
     try:
-        if arguments.cost:
-            print(cost_table(study.clips.files[:: max(len(study.clips.files) // arguments.cost, 1)]))
-            return
         results = Results(arguments.work / f"results-{arguments.set}.jsonl")
         if not arguments.report:
             do_missing(study, results, arguments)
@@ -61,7 +57,6 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one thread each")
     parser.add_argument("--focus", choices=METHODS, default="pose", help="the method to compare the others with")
     parser.add_argument("--report", action="store_true", help="only print what is finished")
-    parser.add_argument("--cost", type=int, metavar="N", help="only measure what finding joints costs, on N clips")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the recipe")
     return parser.parse_intermixed_args(words)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, BinaryIO, Literal
 
+from pydantic import Field
+
 from sefar_client import notebook
 from sefar_client.base import Result, Shown, Vector, Vectors, present
 from sefar_client.poses import PoseInfo
+from sefar_client.warned import Warned, warning_lines
 
 Video = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A path; an ``http(s)://`` URL of a host that the gateway fetches from; the bytes of a video; or an open file.
@@ -22,6 +26,10 @@ Agreement = Literal["agree", "disagree"]
 
 def _with_notice(text: str, notice: str | None) -> str:
     return f"{text} [{notice}]" if notice else text
+
+
+def _with_notes(text: str, notes: list[str]) -> str:
+    return f"{text} [{'; '.join(notes)}]" if notes else text
 
 
 class Label(Result):
@@ -56,9 +64,12 @@ class ClipInfo(Result):
     pose: PoseInfo | None = None
 
 
-def _persons(clip: ClipInfo) -> str:
-    """A line for notebooks about the persons in a clip; red if nobody was found."""
-    return "" if clip.pose is None else notebook.text(str(clip.pose), wrong=not any(clip.pose.found))
+def _notes(clip: ClipInfo, windows: Sequence[Warned] | None = None) -> str:
+    """Lines for notebooks: about the persons in a clip, and warnings in red, e.g. that no person was found."""
+    warnings = warning_lines(clip, windows)
+    found = clip.pose is not None and any(clip.pose.found)
+    persons = "" if clip.pose is None or (warnings and not found) else notebook.text(str(clip.pose), wrong=not found)
+    return persons + "".join(notebook.text(line, wrong=True) for line in warnings)
 
 
 class Usage(Result):
@@ -77,16 +88,23 @@ class WindowLabels(Result):
     labels: list[Label]
     reliability: float
     pose: PoseInfo | None = None
+    warnings: list[str] = Field(default_factory=list)
 
     def _shown(self) -> dict[str, Any]:
         best = self.labels[0]
-        return {
-            "start": self.start,
-            "end": self.end,
-            "label": best.label,
-            "score": best.score,
-            "reliability": self.reliability,
-        }
+        return present(
+            start=self.start,
+            end=self.end,
+            label=best.label,
+            score=best.score,
+            reliability=self.reliability,
+            warnings=self.warnings or None,
+        )
+
+    def __str__(self) -> str:
+        best = self.labels[0]
+        text = f"{self.start:.1f}–{self.end:.1f} s: {best.label} ({best.score:.0%}), η {self.reliability:.2f}"
+        return _with_notes(text, warning_lines(self))
 
 
 class Classification(Result):
@@ -123,14 +141,16 @@ class Classification(Result):
             score=best.score,
             reliability=self.reliability,
             windows=self.timeline and len(self.timeline),
+            warnings=self.clip.warnings or None,
         )
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.best.label} ({self.best.score:.0%}), η {self.reliability:.2f}"
+        text = f"{self.name}: {self.best.label} ({self.best.score:.0%}), η {self.reliability:.2f}"
+        return _with_notes(text, warning_lines(self.clip, self.timeline))
 
     def _repr_html_(self) -> str:
         scores = [(one.label, one.score) for one in self.labels]
-        return notebook.labels(self.name, scores, self.reliability) + _persons(self.clip)
+        return notebook.labels(self.name, scores, self.reliability) + _notes(self.clip, self.timeline)
 
 
 class WindowEmbedding(Result):
@@ -141,9 +161,17 @@ class WindowEmbedding(Result):
     embedding: Vector
     tokens: Vectors
     pose: PoseInfo | None = None
+    warnings: list[str] = Field(default_factory=list)
 
     def _shown(self) -> dict[str, Any]:
-        return present(start=self.start, end=self.end, embedding=self.embedding, tokens=self.tokens, pose=self.pose)
+        return present(
+            start=self.start,
+            end=self.end,
+            embedding=self.embedding,
+            tokens=self.tokens,
+            pose=self.pose,
+            warnings=self.warnings or None,
+        )
 
 
 class Embedding(Result):
@@ -170,15 +198,20 @@ class Embedding(Result):
 
     def _shown(self) -> dict[str, Any]:
         windows = self.timeline and len(self.timeline)
-        return present(name=self.name, embedding=self.embedding, tokens=self.tokens, windows=windows)
+        warnings = self.clip.warnings or None
+        return present(name=self.name, embedding=self.embedding, tokens=self.tokens, windows=windows, warnings=warnings)
 
-    def __str__(self) -> str:
+    @property
+    def _line(self) -> str:
         arrays = {"embedding": self.embedding, "tokens": self.tokens}
         shapes = [f"{name} {array.shape}" for name, array in arrays.items() if array is not None]
         return f"{self.name}: {', '.join(shapes)} float32"
 
+    def __str__(self) -> str:
+        return _with_notes(self._line, warning_lines(self.clip, self.timeline))
+
     def _repr_html_(self) -> str:
-        return notebook.text(str(self)) + _persons(self.clip)
+        return notebook.text(self._line) + _notes(self.clip, self.timeline)
 
 
 class TokenUsage(Result):
@@ -209,10 +242,16 @@ class WindowCaption(Result):
     abstained: bool
     labels: list[Label]
     reliability: float
+    warnings: list[str] = Field(default_factory=list)
 
     def _shown(self) -> dict[str, Any]:
         return present(
-            start=self.start, end=self.end, caption=self.caption, notice=self.notice, reliability=self.reliability
+            start=self.start,
+            end=self.end,
+            caption=self.caption,
+            notice=self.notice,
+            reliability=self.reliability,
+            warnings=self.warnings or None,
         )
 
 
@@ -250,12 +289,13 @@ class Caption(Result):
         )
 
     def __str__(self) -> str:
-        return f"{self.name}: {_with_notice(self.caption, self.notice)}"
+        text = f"{self.name}: {_with_notice(self.caption, self.notice)}"
+        return _with_notes(text, warning_lines(self.clip, self.timeline))
 
     def _repr_html_(self) -> str:
         scores = [(one.label, one.score) for one in self.labels]
         caption = notebook.text(_with_notice(self.caption, self.notice))
-        return notebook.labels(self.name, scores, self.reliability) + _persons(self.clip) + caption
+        return notebook.labels(self.name, scores, self.reliability) + _notes(self.clip, self.timeline) + caption
 
 
 class SeenClip(Result):
@@ -326,7 +366,8 @@ class ChatCompletion(Result):
         return present(text=self.text, notice=self.sefar.notice, model=self.model)
 
     def __str__(self) -> str:
-        return _with_notice(self.text, self.sefar.notice)
+        notes = dict.fromkeys(line for clip in self.sefar.clips for line in warning_lines(clip.clip))
+        return _with_notes(_with_notice(self.text, self.sefar.notice), list(notes))
 
     def _repr_html_(self) -> str:
         options = [(one.text, one.probability) for one in self.sefar.options or ()]
@@ -413,7 +454,8 @@ class Job(Result):
     def __str__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
         why = f": {self.error.message}" if self.error else ""
-        return f"{self.id}: {self.status}, {self.done} of {self.total} clips{failed}{why}"
+        clips = "1 clip" if self.total == 1 else f"{self.total} clips"
+        return f"{self.id}: {self.status}, {self.done} of {clips}{failed}{why}"
 
     def _repr_html_(self) -> str:
         return notebook.text(str(self), wrong=self.status == "failed")

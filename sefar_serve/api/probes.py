@@ -44,7 +44,12 @@ async def readyz(request: Request) -> Readiness:
     except TimeoutError as error:
         raise EngineUnavailableError(f"the model did not answer within {READY_SECONDS:g} s") from error
     meta = engine.model(None).metadata
-    return Readiness(model=meta.name, version=meta.version, captioner=await _captioner_status(gateway.captioner))
+    return Readiness(
+        model=meta.name,
+        version=meta.version,
+        anonymous=gateway.settings.anonymous,
+        captioner=await _captioner_status(gateway.captioner),
+    )
 
 
 async def _captioner_status(captioner: Captioner | None) -> str:

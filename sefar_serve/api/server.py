@@ -50,6 +50,8 @@ def serve(settings: Settings) -> None:
     # Checked again at the start, when a Triton server's models are known too; uvicorn would show a traceback.
     for model in engine.models:
         estimators.of(model.metadata)
+    if settings.anonymous:
+        log.info("anonymous: nothing of videos is kept but joints, and models that see pictures are refused")
     app = create_app(settings, engine, make_generator(settings), estimators)
     uvicorn.run(
         app,

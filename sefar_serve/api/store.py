@@ -30,7 +30,7 @@ class StoredClip:
     """The model's outputs for one clip.
 
     Attributes:
-        clip_id: depends only on the model's outputs, the frames' indices, and the model's name and version.
+        clip_id: depends only on what the frames show, their indices, the model's outputs, and its name and version.
         name: name of the video in the request that sent it.
         window: the clip, without the model's inputs, and its prediction.
         metadata: metadata of the model.
@@ -73,7 +73,9 @@ class ClipStore:
             metadata: metadata of the model.
         """
         outputs = window.prediction.outputs
-        digest = hashlib.sha256(f"{metadata.name}:{window.prediction.version}".encode())
+        # Outputs alone do not tell clips apart: a model of joints gives the same ones wherever nobody is.
+        about = f"{metadata.name}:{window.prediction.version}:{window.clip.digest}"
+        digest = hashlib.sha256(about.encode())
         for array in (outputs.embedding, outputs.tokens, window.clip.indices):
             digest.update(array.tobytes())
         window = replace(window, clip=window.clip.without_inputs())

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sefar_client.warned import Warned, warning_lines
 from sefar_serve.metadata import ModelMetadata
+from sefar_serve.quantity import quantity
 from sefar_serve.schemas.chat import Caption, ChatCompletion
 from sefar_serve.schemas.problem import ItemError
 from sefar_serve.schemas.video import Classification, Embedding, Label, SourceFrame
@@ -47,7 +49,7 @@ def exit_by(items: Sequence[BaseModel]) -> None:
     """
     failed = sum(isinstance(item, ItemError) for item in items)
     if failed:
-        err.print(f"[red]{failed} of {len(items)} videos failed[/]")
+        err.print(f"[red]{failed} of {quantity(len(items), 'video')} failed[/]")
         raise typer.Exit(1)
 
 
@@ -57,6 +59,7 @@ def print_captions(items: Sequence[Caption | ItemError]) -> None:
         if isinstance(item, Caption):
             out.print(f"[bold]{escape(Path(item.name).name)}[/]  {escape(item.caption)}", highlight=False)
             print_notice(item.notice, item.labels[0], item.reliability)
+            _print_warnings(item.clip, item.timeline)
     _print_notes(items)
 
 
@@ -75,6 +78,12 @@ def print_answer(answer: ChatCompletion) -> None:
         out.print(f"  {option.probability:6.1%}  {option.letter}. {escape(option.text)}", highlight=False)
     for clip in answer.sefar.clips:
         print_notice(answer.sefar.notice, clip.labels[0], clip.reliability)
+        _print_warnings(clip.clip)
+
+
+def _print_warnings(clip: Warned, windows: Sequence[Warned] | None = None) -> None:
+    for line in warning_lines(clip, windows):
+        out.print(f"  [yellow]{escape(line)}[/]", highlight=False)
 
 
 def print_classifications(items: Sequence[Classification | ItemError]) -> None:
@@ -83,16 +92,21 @@ def print_classifications(items: Sequence[Classification | ItemError]) -> None:
     with_time = any(item.timeline for item in found)
     table = Table("clip", *["seconds"] * with_time, "label", "score", "η", "next best", show_lines=True)
     for item in found:
-        name = escape(Path(item.name).name)
         if item.timeline is None:
-            table.add_row(name, *["all"] * with_time, *_cells(item.labels, item.reliability))
+            table.add_row(_name(item, item.clip), *["all"] * with_time, *_cells(item.labels, item.reliability))
             continue
         for window in item.timeline:
             when = f"{window.start:.1f}–{window.end:.1f}"
-            table.add_row(name, when, *_cells(window.labels, window.reliability))
+            table.add_row(_name(item, window), when, *_cells(window.labels, window.reliability))
     if found:
         out.print(table)
     _print_notes(items)
+
+
+def _name(item: Classification | Embedding, warned: Warned, windows: Sequence[Warned] | None = None) -> str:
+    """The name of a file and, below it, the warnings about what was seen of it."""
+    lines = (f"[yellow]{escape(line)}[/]" for line in warning_lines(warned, windows))
+    return "\n".join((escape(Path(item.name).name), *lines))
 
 
 def _cells(labels: Sequence[Label], reliability: float) -> tuple[str, str, str, str]:
@@ -108,7 +122,7 @@ def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
     for item in found:
         vector = item.embedding if isinstance(item.embedding, list) else []
         table.add_row(
-            escape(Path(item.name).name),
+            _name(item, item.clip, item.timeline),
             str(len(vector)) if vector else "",
             ", ".join(f"{value:.3f}" for value in vector[:6]) + (" …" if vector else ""),
             f"{len(item.tokens)} × {len(item.tokens[0])}" if item.tokens else "",
@@ -119,13 +133,14 @@ def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
 
 
 def _print_notes(items: Sequence[Classification | Embedding | Caption | ItemError]) -> None:
-    """Print the decoder's warnings for each clip, and why clips failed."""
+    """Print why clips failed, warnings about the videos of timelines, and which frames are damaged."""
     for item in items:
         if isinstance(item, ItemError):
-            err.print(f"[red]{item.error.code}:[/] {escape(item.error.message)}", highlight=False)
+            err.print(f"[red]{item.error.code}:[/] {escape(item.error.message)}", highlight=False, soft_wrap=True)
             continue
-        for warning in item.clip.warnings:
-            err.print(f"[yellow]{escape(item.name)}:[/] {escape(warning)}", highlight=False)
+        if isinstance(item, Classification) and item.timeline:  # its rows have only those of the windows
+            for line in warning_lines(item.clip, item.timeline):
+                err.print(f"[yellow]{escape(item.name)}:[/] {escape(line)}", highlight=False, soft_wrap=True)
         if item.clip.corrupt_frames:
             err.print(f"[yellow]{escape(item.name)}:[/] damaged frames {item.clip.corrupt_frames}", highlight=False)
 
@@ -141,7 +156,7 @@ def print_model(meta: ModelMetadata, path: str, provider: str, size_bytes: int) 
     if meta.pixels is not None:
         table.add_row("image", f"short side {meta.pixels.resize} px, centre crop {meta.pixels.size} px")
     if meta.sees_joints:
-        persons = "1 person" if meta.persons == 1 else f"{meta.persons} persons"
+        persons = quantity(meta.persons, "person")
         table.add_row("joints", f"{len(meta.joints)} of {persons}: {', '.join(meta.joints)}")
         table.add_row("pose estimator", f"{meta.estimator}, SHA-256 {meta.estimator_sha256[:12]}…")
     if meta.pose_weight is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from sefar_client.warned import warning_lines
 from sefar_serve.clip import Video, VideoSource
 from sefar_serve.pose import draw_skeleton
 from sefar_serve.schemas.pose import PoseInfo
@@ -24,9 +25,10 @@ GAP = 6
 MARGIN = 16
 LABELS = 96
 """Width of the column that names the elements."""
-TITLE, AXIS, FOOT = 30, 46, 18
+TITLE, LINE, AXIS, FOOT = 30, 18, 46, 18
+"""Heights in pixels: of the title, of each warning below it, of the lines to the timeline, and below that."""
 PAPER, INK, FAINT = "white", "#1b1b1f", "#9a9aa5"
-BLANK, NOBODY = "#3a3a42", "#ff3b30"
+BLANK, RED = "#3a3a42", "#ff3b30"
 BONE = 1.5
 """Width of a bone in pixels."""
 CONTEXT_COLOUR = "#2563c9"
@@ -116,25 +118,29 @@ def _draw_persons(tiles: Sequence[Image.Image], pose: PoseInfo, scale: float) ->
                 draw_skeleton(tile, points, person[:, 3], width=BONE)
         if not any(presences):
             draw = ImageDraw.Draw(tile)
-            draw.text((7, tile.height - 20), "nobody found", NOBODY, ImageFont.load_default(12))
+            draw.text((7, tile.height - 20), "nobody found", RED, ImageFont.load_default(12))
 
 
 def _panel(clip: SheetClip, tiles: Sequence[Image.Image]) -> Image.Image:
-    """Draw one clip: a title, one row of thumbnails per element in columns by time, and the timeline below."""
+    """Draw one clip: title, warnings, one row of thumbnails per element in columns by time, and the timeline below."""
     frames, duration = clip.clip.frames, clip.clip.duration
     width, height = tiles[0].size
     elements = list(dict.fromkeys(frame.element for frame in frames))
     columns = sorted(range(len(frames)), key=lambda i: (frames[i].time, i))
     axis_left, axis_width = MARGIN + LABELS, len(columns) * (width + GAP) - GAP
-    rows_bottom = TITLE + len(elements) * (height + GAP)
+    warnings = warning_lines(clip.clip)
+    rows_top = TITLE + len(warnings) * LINE
+    rows_bottom = rows_top + len(elements) * (height + GAP)
     panel = Image.new("RGB", (axis_left + axis_width + MARGIN, rows_bottom + AXIS + FOOT), PAPER)
     draw = ImageDraw.Draw(panel)
     title, small = ImageFont.load_default(16), ImageFont.load_default(12)
     draw.text((MARGIN, 6), clip.title, INK, title)
+    for row, line in enumerate(warnings):
+        draw.text((MARGIN, TITLE - 2 + row * LINE), line, RED, ImageFont.load_default(14))
 
     for row, element in enumerate(elements):
         draw.text(
-            (MARGIN, TITLE + row * (height + GAP) + height // 2 - 8),
+            (MARGIN, rows_top + row * (height + GAP) + height // 2 - 8),
             element.replace("_", " "),
             _colour(element),
             title,
@@ -145,7 +151,7 @@ def _panel(clip: SheetClip, tiles: Sequence[Image.Image]) -> Image.Image:
         frame = frames[i]
         colour = _colour(frame.element)
         left = axis_left + column * (width + GAP)
-        top = TITLE + elements.index(frame.element) * (height + GAP)
+        top = rows_top + elements.index(frame.element) * (height + GAP)
         centre = left + width // 2
         moment = axis_left + round(axis_width * min(frame.time / max(duration, 1e-9), 1.0))
         draw.line((centre, top + height, centre, rows_bottom), colour, 1)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBars
 
@@ -22,6 +23,7 @@ from sefar_serve.cli import console
 from sefar_serve.cli.options import AnonymousOption, ModelOption, needs_engine, path_prefixes, settings_for
 from sefar_serve.clip import ClipLimits
 from sefar_serve.optional import needs_extra
+from sefar_serve.quantity import quantity
 from sefar_serve.settings import Settings, cpu_count
 
 if TYPE_CHECKING:  # their packages are an extra
@@ -100,6 +102,7 @@ def extract(
     with needs_extra("batch"):
         from sefar_serve.extract.rows import RowOptions
         from sefar_serve.extract.run import extract as run
+        from sefar_serve.extract.shards import saved_clips
         from sefar_serve.extract.source import read_source
     settings = settings_for(model, anonymous=anonymous)
     if triton_url is not None:
@@ -111,7 +114,7 @@ def extract(
     # Local files may be of any size; the limit on bytes protects servers from uploads.
     limits = replace(bounds_of(settings).limits, max_bytes=sys.maxsize)
 
-    with _Reporter() as reporter:
+    with _Reporter(f"features of {Path(source).name or source}") as reporter:  # a bar has no room for the whole path
 
         async def work(backend: Backend) -> Progress:
             # Schedulers end a run with SIGTERM.
@@ -148,10 +151,12 @@ def extract(
                 ) as backend:
                     progress = asyncio.run(work(backend))
         except (KeyboardInterrupt, asyncio.CancelledError) as stop:
-            console.err.print("stopped; run the same command again to resume")
+            reporter.stop()
+            saved = quantity(saved_clips(Path(out)), "clip")
+            typer.echo(f"stopped; {saved} saved in {out}. Run the same command again to resume", err=True)
             by = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
             raise typer.Exit(128 + by) from None
-    _print_summary(out, progress, as_json)
+    _print_summary(out, progress, as_json, settings.anonymous)
 
 
 async def _locally(
@@ -188,9 +193,14 @@ async def _locally(
 
 
 class _Reporter:
-    """Shows a progress bar, or prints a line periodically if stderr is not a terminal."""
+    """Shows a progress bar, or prints a line periodically if stderr is not a terminal.
 
-    def __init__(self) -> None:
+    Args:
+        task: what is made, and of which clips.
+    """
+
+    def __init__(self, task: str) -> None:
+        self._task = task
         self._bars = ProgressBars(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -201,7 +211,7 @@ class _Reporter:
             console=console.err,
             disable=not console.err.is_terminal,
         )
-        self._bar = self._bars.add_task("looking for clips", total=None, rate="", failures="")
+        self._bar = self._bars.add_task(f"looking for clips: {escape(task)}", total=None, rate="", failures="")
         self._began = self._printed = 0.0
 
     def __enter__(self) -> Self:
@@ -211,6 +221,10 @@ class _Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop drawing."""
         self._bars.stop()
 
     def show(self, progress: Progress) -> None:
@@ -222,33 +236,36 @@ class _Reporter:
         now = time.monotonic()
         if self._began == 0.0:
             self._began = self._printed = now
-            self._bars.reset(self._bar, total=progress.total, description="clips")
+            self._bars.reset(self._bar, total=progress.total, description=escape(self._task))
         rate = f"{progress.done / max(now - self._began, 1e-9):.1f} clips/s" if progress.done else ""
         failures = f"{progress.failed} failed" if progress.failed else ""
         finished = progress.skipped + progress.done
         self._bars.update(self._bar, completed=finished, rate=rate, failures=failures)
         if not console.err.is_terminal and now - self._printed > PLAIN_SECONDS:
             self._printed = now
-            typer.echo(f"{finished} of {progress.total} clips, {rate}, {progress.failed} failed", err=True)
+            clips = f"{finished} of {quantity(progress.total, 'clip')}"
+            typer.echo(f"{self._task}: {clips}, {rate}, {progress.failed} failed", err=True)
 
 
-def _print_summary(out: str, progress: Progress, as_json: bool) -> None:
+def _print_summary(out: str, progress: Progress, as_json: bool, anonymous: bool) -> None:
     """Print the result of the run.
 
     Raises:
         typer.Exit: with status 1 if clips failed.
     """
     if as_json:
-        typer.echo(json.dumps({**asdict(progress), "failed": progress.failed, "out": out}))
+        typer.echo(json.dumps({**asdict(progress), "failed": progress.failed, "out": out, "anonymous": anonymous}))
     else:
-        repeats = f" ({progress.repeats} duplicates skipped)" if progress.repeats else ""
+        repeats = f" ({quantity(progress.repeats, 'duplicate')} skipped)" if progress.repeats else ""
         before = f", {progress.skipped} already done" if progress.skipped else ""
-        typer.echo(f"{out}: {progress.total} clips{repeats}, {progress.done} processed{before}")
+        kept = "; anonymous: nothing of the videos was kept but joints" if anonymous else ""
+        clips = quantity(progress.total, "clip")
+        typer.echo(f"{out}: {clips}{repeats}, {progress.done} processed{before}{kept}")
     if progress.failed:
         reasons = ", ".join(f"{count} {code}" for code, count in progress.failures.items())
         console.err.print(
-            f"[red]{progress.failed} of {progress.total} clips failed[/] ({reasons}): see the columns error_code and "
-            "error; use --retry-failed to process them again",
+            f"[red]{progress.failed} of {quantity(progress.total, 'clip')} failed[/] ({reasons}): see the columns "
+            "error_code and error; use --retry-failed to process them again",
             highlight=False,
             soft_wrap=True,
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+import typer
 from pydantic import BaseModel, TypeAdapter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -19,11 +21,15 @@ from sefar_serve.engine import EngineError
 from sefar_serve.errors import SefarError
 from sefar_serve.language import AdapterNotFoundError
 from sefar_serve.model import Model, load
+from sefar_serve.quantity import quantity
 from sefar_serve.schemas.chat import ChatCompletion
 from sefar_serve.schemas.problem import ErrorBody, ItemError, problem_of
 
 Item = TypeVar("Item", bound=BaseModel)
 Call = Literal["classify", "embed", "caption"]
+
+DOING: dict[Call, str] = {"classify": "classifying videos", "embed": "embedding videos", "caption": "captioning videos"}
+"""What the progress bar says."""
 
 REQUESTS_AT_ONCE = 8
 
@@ -87,9 +93,10 @@ def process(
         GatewayError: the gateway refuses all of them, for example because the key is wrong.
         GatewayUnreachableError: no gateway answers.
         AdapterNotFoundError: the captioner does not exist.
+        typer.Exit: the user pressed Ctrl-C.
     """
     items: list[Item | ItemError] = []
-    with place.opened() as answering, _progress(len(files)) as advance:
+    with place.opened() as answering, _progress(DOING[call], len(files)) as advance:
         if joints_if_seen and _sees_joints(answering):
             options = options | {"poses": True}
         while len(items) < len(files):
@@ -103,6 +110,14 @@ def process(
                     advance()
             except AdapterNotFoundError:
                 raise
+            except KeyboardInterrupt:
+                console.err.print(
+                    f"stopped after {len(items)} of {quantity(len(files), 'video')}; no results are kept. "
+                    "`sefar extract` keeps those of many videos and can be resumed",
+                    soft_wrap=True,
+                    highlight=False,
+                )
+                raise typer.Exit(128 + signal.SIGINT) from None
             except SefarError as error:
                 # Retrying an unavailable model took minutes already; do not repeat that for every remaining file.
                 until = len(files) if isinstance(error, EngineError) else len(items) + 1
@@ -152,11 +167,11 @@ def _results(
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
+def _progress(task: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a progress bar; yields a function to call after each video."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console.err, transient=True, disable=total < 2) as progress:
-        bar = progress.add_task("videos", total=total)
+        bar = progress.add_task(task, total=total)
         yield lambda: progress.advance(bar)
 
 

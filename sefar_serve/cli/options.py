@@ -81,7 +81,7 @@ def check_anonymous(anonymous: bool, url: str | None) -> None:
 def check_poses(poses: bool, as_json: bool) -> None:
     """Check that joints are printed as JSON, since a table has no room for them."""
     if poses and not as_json:
-        raise typer.BadParameter("--poses needs --json; `sefar pose show` and --sheet draw the joints")
+        raise typer.BadParameter("--poses needs --json; to draw the joints of a video, use `sefar pose show`")
 
 
 def png_file(path: Path | None) -> Path | None:

@@ -64,6 +64,6 @@ def show(
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(out) as new:
         sheet.save(new, format="PNG")
-    for warning in found.warnings:
+    for warning in (*found.video_warnings, *found.warnings):
         console.err.print(f"[yellow]{escape(clip)}:[/] {escape(warning)}", highlight=False, soft_wrap=True)
     typer.echo(str(out))

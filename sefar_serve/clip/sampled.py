@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sefar_serve.clip.video import Frames, Video
+from sefar_serve.clip.video import Frames, Video, replacements
+from sefar_serve.quantity import quantity
+
+DIGEST_STEP = 8
+"""Every so many pixels of a frame, across and down, are part of a clip's digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +29,10 @@ class Sampled:
         height: height of the upright video, pixels.
         stream_index: index of the stream in its container.
         corrupt: numbers of sampled frames that the decoder flagged as damaged.
-        warnings: to be shown to the user with the answer.
+        warnings: about these frames, to be shown to the user with the answer.
+        video_warnings: about the video, the same for all clips of it.
+        digest: SHA-256 of a part of the frames' pixels. Two clips have the same one only if they show the same, even
+            where a model sees the same in both, such as no person.
     """
 
     indices: NDArray[np.int64]
@@ -36,6 +44,8 @@ class Sampled:
     stream_index: int
     corrupt: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
+    video_warnings: tuple[str, ...] = ()
+    digest: str = ""
 
     @classmethod
     def of(
@@ -56,19 +66,35 @@ class Sampled:
             read: the frames.
             span: (first, past) of the frames that were sampled.
             order: which of the frames are the clip's, in element order.
-            warnings: added to those of the video and of the frames.
+            warnings: added to those about frames that do not decode, and about their number.
             more: further fields of a subclass.
         """
         indices = read.indices[order]
+        frame_count = span[1] - span[0]
         return cls(
             indices=indices,
             times=read.times[order],
-            frame_count=span[1] - span[0],
+            frame_count=frame_count,
             duration=video.duration,
             width=video.width,
             height=video.height,
             stream_index=video.stream_index,
             corrupt=tuple(n for n in read.corrupt if n in indices),
-            warnings=(*video.warnings, *read.warnings, *warnings),
+            warnings=(
+                *_of_repeats(frame_count, len(indices)),
+                *replacements(read.requested[order], indices),
+                *warnings,
+            ),
+            video_warnings=video.warnings,
+            digest=hashlib.sha256(read.pixels[:, ::DIGEST_STEP, ::DIGEST_STEP][order].tobytes()).hexdigest(),
             **more,
         )
+
+
+def _of_repeats(frame_count: int, taken: int) -> tuple[str, ...]:
+    """A warning about a clip with fewer frames than are taken of it."""
+    if frame_count >= taken:
+        return ()
+    return (
+        f"the clip has {quantity(frame_count, 'frame')}, fewer than the {taken} that are sampled; frames are repeated",
+    )

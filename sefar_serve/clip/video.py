@@ -25,26 +25,56 @@ class Frames:
 
     Attributes:
         pixels: uint8 (N,h,w,3), RGB, upright.
+        requested: int64 (N,), numbers of the frames requested.
         indices: int64 (N,), numbers of the frames returned; they differ from those requested where a
             frame does not decode and another replaces it.
         times: float64 (N,), seconds since the first presented frame.
         corrupt: numbers of returned frames that the decoder flagged as damaged.
-        warnings: one for each replaced frame.
     """
 
     pixels: NDArray[np.uint8]
+    requested: NDArray[np.int64]
     indices: NDArray[np.int64]
     times: NDArray[np.float64]
     corrupt: tuple[int, ...] = ()
-    warnings: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One for each replaced frame."""
+        return replacements(self.requested, self.indices)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large the pictures of frames are.
+
+    Attributes:
+        short_side: whole pictures are scaled so that the short side has this many pixels; None keeps the display size.
+        square: then the central square of this side in pixels is cut; None keeps whole pictures.
+    """
+
+    short_side: int | None = None
+    square: int | None = None
 
 
 @dataclass
 class _Decoded:
-    """Pictures by frame number, and the numbers of those that the decoder flagged as damaged."""
+    """Pictures by frame number, one of each shape, and the numbers of frames that the decoder flagged as damaged."""
 
-    pictures: dict[int, NDArray[np.uint8]]
+    shapes: Sequence[Shape]
+    pictures: dict[int, list[NDArray[np.uint8]]]
     corrupt: set[int]
+
+
+def replacements(requested: NDArray[np.int64], shown: NDArray[np.int64]) -> tuple[str, ...]:
+    """A warning for each frame that another replaces.
+
+    Args:
+        requested: int64 (N,), frame numbers.
+        shown: int64 (N,), numbers of the frames that are shown instead.
+    """
+    pairs = dict(zip(requested.tolist(), shown.tolist(), strict=True))
+    return tuple(f"frame {n} does not decode, used frame {m} instead" for n, m in pairs.items() if n != m)
 
 
 def nearest(number: int, within: Sequence[int], decodable: Iterable[int]) -> int | None:
@@ -182,51 +212,75 @@ class Video:
             UndecodableVideoError: a frame does not decode, and no other may replace it.
             ClipLimitError, ValueError: from scaling and cutting, see `PictureMaker.make`.
         """
+        return self.read_shapes(indices, [Shape(short_side, square)], within=within)[0]
+
+    def read_shapes(
+        self,
+        indices: Iterable[int] | NDArray[np.int64],
+        shapes: Sequence[Shape],
+        *,
+        within: ArrayLike | None = None,
+    ) -> list[Frames]:
+        """Decode frames by number, each once, and make a picture of each shape from it.
+
+        Args:
+            indices: see `read`.
+            shapes: of the pictures, at least one.
+            within: see `read`.
+
+        Returns:
+            For each shape, the same frames in the order of `indices`.
+
+        Raises:
+            IndexError, UndecodableVideoError, ClipLimitError, ValueError: see `read`.
+        """
         wanted = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), dtype=np.int64)
         if not len(wanted):
             raise ValueError("indices is empty; give at least one frame number")
         if wanted.min() < 0 or wanted.max() >= self.frame_count:
             raise IndexError(f"{self.name} has frames 0 to {self.frame_count - 1}; got {wanted.tolist()}")
         numbers = set(wanted.tolist())
-        decoded, decodable = self._decode(numbers, short_side, square)
-        shown, warnings = wanted.tolist(), []
+        decoded, decodable = self._decode(numbers, shapes)
+        shown = wanted.tolist()
         if numbers - decoded.pictures.keys():
             ranges = np.asarray(within, dtype=np.int64).tolist() if within is not None else None
             shown = [
                 n if n in decoded.pictures else self._replacement(n, ranges[i] if ranges else (n, n), decodable)
                 for i, n in enumerate(shown)
             ]
-            replaced = dict(zip(wanted.tolist(), shown, strict=True))
-            warnings = [f"frame {n} does not decode, used frame {m} instead" for n, m in replaced.items() if n != m]
             more = set(shown) - decoded.pictures.keys()
             if more:
-                extra, _ = self._decode_all(more, short_side, square)
+                extra, _ = self._decode_all(more, shapes)
                 decoded.pictures.update(extra.pictures)
                 decoded.corrupt |= extra.corrupt
-        return Frames(
-            np.stack([decoded.pictures[n] for n in shown]),
-            np.array(shown, dtype=np.int64),
-            self.times[shown],
-            tuple(sorted(decoded.corrupt & set(shown))),
-            tuple(warnings),
-        )
+        corrupt = tuple(sorted(decoded.corrupt & set(shown)))
+        return [
+            Frames(
+                np.stack([decoded.pictures[n][shape] for n in shown]),
+                wanted,
+                np.array(shown, dtype=np.int64),
+                self.times[shown],
+                corrupt,
+            )
+            for shape in range(len(shapes))
+        ]
 
-    def _decode(self, numbers: set[int], short_side: int | None, square: int | None) -> tuple[_Decoded, list[int]]:
+    def _decode(self, numbers: set[int], shapes: Sequence[Shape]) -> tuple[_Decoded, list[int]]:
         """Decode only what is needed; if that does not give every frame undamaged, decode everything in order."""
         if self._timeline.ordered and max(numbers) < len(self._timeline.pts):
-            decoded = _Decoded({}, set())
+            decoded = _Decoded(shapes, {}, set())
             try:
                 for number, frame in self._decoder.exact(numbers):
-                    self._keep(number, frame, decoded, short_side, square)
+                    self._keep(number, frame, decoded)
             except DAMAGE:
-                return self._decode_all(numbers, short_side, square)
+                return self._decode_all(numbers, shapes)
             if len(decoded.pictures) == len(numbers) and not decoded.corrupt:
                 return decoded, []
-        return self._decode_all(numbers, short_side, square)
+        return self._decode_all(numbers, shapes)
 
-    def _decode_all(self, numbers: set[int], short_side: int | None, square: int | None) -> tuple[_Decoded, list[int]]:
+    def _decode_all(self, numbers: set[int], shapes: Sequence[Shape]) -> tuple[_Decoded, list[int]]:
         """Decode in order until the wanted frames are found; also return the numbers of all that decoded."""
-        decoded, decodable = _Decoded({}, set()), []
+        decoded, decodable = _Decoded(shapes, {}, set()), []
         with damage_as(
             UndecodableVideoError,
             f"{self.name} has a pixel format that cannot be converted to RGB; convert it to H.264",
@@ -234,13 +288,13 @@ class Video:
             for number, frame in self._decoder.everything():
                 decodable.append(number)
                 if number in numbers:
-                    self._keep(number, frame, decoded, short_side, square)
+                    self._keep(number, frame, decoded)
                     if len(decoded.pictures) == len(numbers):
                         break
         return decoded, decodable
 
-    def _keep(self, number: int, frame: VideoFrame, into: _Decoded, short_side: int | None, square: int | None) -> None:
-        into.pictures[number] = self._pictures.make(frame, short_side, square)
+    def _keep(self, number: int, frame: VideoFrame, into: _Decoded) -> None:
+        into.pictures[number] = [self._pictures.make(frame, shape.short_side, shape.square) for shape in into.shapes]
         if frame.is_corrupt:
             into.corrupt.add(number)
 

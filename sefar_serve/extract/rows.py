@@ -70,7 +70,7 @@ class ClipRow:
         frame_times: times in seconds of the F frames that the model saw, in element order.
         duration: duration of the whole video in seconds.
         corrupt_frames: number of those frames that the decoder flagged as damaged.
-        warnings: warnings of the decoder.
+        warnings: about the video and the clip's frames, e.g. that no person was found.
         error_code: machine-readable reason of a failure, as in the HTTP API.
         error: the same reason as text.
     """
@@ -123,7 +123,7 @@ def found_row(
         frame_times=clip.times.tolist(),
         duration=clip.duration,
         corrupt_frames=len(clip.corrupt),
-        warnings=list(clip.warnings),
+        warnings=[*clip.video_warnings, *clip.warnings],
     )
 
 

@@ -104,6 +104,18 @@ class Manifest(BaseModel):
     updated: datetime
 
 
+def saved_clips(folder: Path) -> int:
+    """Number of rows in a folder of features, as its manifest says; 0 if it has none.
+
+    Raises:
+        ValueError: the manifest is not one.
+    """
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes()).clips
+    except FileNotFoundError:
+        return 0
+
+
 class Shards:
     """A folder of features, locked by one run. Made by `open_shards`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sefar_serve.errors import SefarError
+from sefar_serve.quantity import quantity
 
 
 class JobError(SefarError):
@@ -72,7 +73,9 @@ class TooManyClipsError(JobError):
     param = "input"
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"the job has more than {most} clips, the limit of this server; split it into several jobs")
+        super().__init__(
+            f"the job has more than {quantity(most, 'clip')}, the limit of this server; split it into several jobs"
+        )
 
 
 class JobStorageError(JobError):

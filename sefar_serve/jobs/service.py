@@ -37,6 +37,7 @@ from sefar_serve.jobs.remote import FetchingDecoders
 from sefar_serve.jobs.results import ResultFormat, write_result
 from sefar_serve.jobs.store import JobStore
 from sefar_serve.pose import Estimators, check_sees_joints
+from sefar_serve.quantity import quantity
 from sefar_serve.schemas.jobs import Job, JobOptions
 from sefar_serve.schemas.problem import ErrorBody, problem_of
 
@@ -239,8 +240,8 @@ class JobService:
         job = self.store.get(id_)
         if job.finished is None:
             raise JobNotFinishedError(
-                f"{id_} is {job.status}, {job.done} of {job.total} clips are done; wait for it, or cancel it to get "
-                "its rows so far"
+                f"{id_} is {job.status}, {job.done} of {quantity(job.total, 'clip')} done; wait for it, or cancel it "
+                "to get its rows so far"
             )
         file = self._folder / id_ / f"result.{kind}"
         with self._writing:

@@ -10,7 +10,7 @@ from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Window
 from sefar_serve.reliability import reliability
 from sefar_serve.schemas.chat import Caption, WindowCaption
-from sefar_serve.schemas.render import clip_info, top_labels
+from sefar_serve.schemas.render import best_window, clip_info, top_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +55,15 @@ def render_caption(
             abstained=reply.abstained,
             labels=top_labels(outputs.logits, meta, top_k, True, False),
             reliability=reliability(outputs.mc_logits),
+            warnings=list(one.window.clip.warnings),
         )
 
     timeline = [window(one) for one in captioned]
-    best = max(range(len(timeline)), key=lambda i: timeline[i].reliability)
+    best = best_window([one.window for one in captioned])
     return Caption(
         index=index,
         name=name,
         clip=clip_info(captioned[best].window.clip, meta),
         timeline=timeline if len(timeline) > 1 else None,
-        **timeline[best].model_dump(exclude={"start", "end"}),
+        **timeline[best].model_dump(exclude={"start", "end", "warnings"}),
     )

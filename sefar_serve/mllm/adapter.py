@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -34,6 +34,7 @@ from sefar_serve.metadata import ModelMetadata
 from sefar_serve.mllm.config import SefarMLLMConfig
 from sefar_serve.mllm.model import SefarForConditionalGeneration
 from sefar_serve.mllm.processor import SefarProcessor
+from sefar_serve.quantity import quantity
 
 DESCRIPTION = "sefar_adapter.json"
 PROJECTOR = "projector.safetensors"
@@ -293,7 +294,19 @@ def check_encoder(adapter: AdapterDescription | SefarMLLMConfig, metadata: Model
     trained_with = adapter.encoder or {}
     given = {"name": metadata.name, "version": metadata.version}
     if sizes != found or any(given[key] != value for key, value in trained_with.items() if key in given):
+        wanted, served = _model_text(trained_with), _model_text(given)
+        if sizes != found:
+            wanted, served = f"{wanted} with {_sizes_text(*sizes)}", f"{served} with {_sizes_text(*found)}"
         raise AdapterMismatchError(
-            f"the adapter {adapter.name} was trained with the encoder {trained_with or 'any'} of sizes {sizes}, "
-            f"but this one is {given} of sizes {found}; train an adapter for it with `sefar adapter train`"
+            f"the captioner {adapter.name} was trained for {wanted}, but the model here is {served}. Use that model, "
+            "or another captioner (`captioner`), or train one for this model: sefar adapter train"
         )
+
+
+def _model_text(encoder: Mapping[str, str]) -> str:
+    version = f", version {encoder['version']}" if "version" in encoder else ""
+    return encoder["name"] + version if "name" in encoder else f"any model{version}"
+
+
+def _sizes_text(embedding_dim: int, token_dim: int, elements: int) -> str:
+    return f"an embedding of {embedding_dim} and {quantity(elements, 'token')} of {token_dim} numbers"

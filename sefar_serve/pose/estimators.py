@@ -23,10 +23,10 @@ SHOWN = 12
 
 
 def make_estimator(home: Path | None = None) -> Estimator:
-    """MediaPipe's estimator; its models are downloaded at first use, with a bar on a terminal.
+    """MediaPipe's estimator; its models are downloaded at first use, with a bar on a terminal, unless `home` is given.
 
     Args:
-        home: folder of the models; None: `sefar_serve.pose.models.default_home`.
+        home: folder that holds the models; None: that in SEFAR_POSE_HOME, or else in the user's cache.
 
     Raises:
         PoseSetupError: the models cannot be had.

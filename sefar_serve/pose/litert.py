@@ -15,11 +15,15 @@ from sefar_serve.pose import blazepose
 from sefar_serve.pose.bar import download_bar
 from sefar_serve.pose.blazepose import DETECTOR_SIDE, LANDMARK_SIDE, by_size, read_detections, read_landmarks
 from sefar_serve.pose.estimator import Detection, Landmarks
-from sefar_serve.pose.models import DETECTOR, ESTIMATOR_SHA256, LANDMARK, ensure_models
+from sefar_serve.pose.models import DETECTOR, ESTIMATOR_SHA256, LANDMARK, find_models
+from sefar_serve.pose.quiet import without_lines
 from sefar_serve.pose.region import Picture, Region
 
 with needs_extra("pose"):
     from ai_edge_litert.interpreter import Interpreter
+
+INFO = b"INFO: "
+"""Begins what LiteRT tells on stderr when it first prepares a model. It has no setting against it."""
 
 Run = Callable[[NDArray[np.float32]], dict[int, NDArray[np.float32]]]
 """A model: its input (h,w,3) to its outputs by their size."""
@@ -31,11 +35,11 @@ class LiteRTEstimator:
     Every thread gets interpreters of its own, one thread each: clips run in parallel, not frames.
 
     Args:
-        home: folder of the models; None: `sefar_serve.pose.models.default_home`. They are downloaded where missing,
-            with a bar on a terminal.
+        home: folder that holds the models; None: that in SEFAR_POSE_HOME, or else in the user's cache, where they are
+            downloaded if missing, with a bar on a terminal.
 
     Raises:
-        PoseSetupError: the models are missing and cannot be downloaded, or are damaged.
+        PoseSetupError: the models are not in the named folder, cannot be downloaded, or are damaged.
     """
 
     name = "mediapipe-pose-full"
@@ -43,7 +47,7 @@ class LiteRTEstimator:
 
     def __init__(self, home: Path | None = None) -> None:
         with download_bar() as progress:
-            self._folder = ensure_models(home, progress)
+            self._folder = find_models(home, progress)
         self._local = threading.local()
 
     def detect(self, picture: Picture, within: Region) -> list[Detection]:
@@ -68,8 +72,9 @@ class LiteRTEstimator:
 
 
 def _load(file: Path) -> Run:
-    interpreter: Any = Interpreter(str(file), num_threads=1)
-    interpreter.allocate_tensors()
+    with without_lines(INFO):
+        interpreter: Any = Interpreter(str(file), num_threads=1)
+        interpreter.allocate_tensors()
     input_number = interpreter.get_input_details()[0]["index"]
     output_numbers = [detail["index"] for detail in interpreter.get_output_details()]
 

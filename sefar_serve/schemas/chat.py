@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from sefar_serve.schemas.model_name import ModelName
 from sefar_serve.schemas.problem import ItemError
-from sefar_serve.schemas.video import ClipInfo, Label
+from sefar_serve.schemas.video import WINDOW_WARNINGS, ClipInfo, Label
 
 AnswerMode = Literal["auto", "loglik", "letter", "generate"]
 """How to answer a multiple-choice question: ``loglik`` compares the likelihoods of the options, ``letter`` those of
@@ -204,10 +204,14 @@ class WindowCaption(BaseModel):
     abstained: bool
     labels: list[Label]
     reliability: float
+    warnings: list[str] = Field(description=WINDOW_WARNINGS)
 
 
 class Caption(BaseModel):
-    """The caption of one clip; with sliding windows, of the most reliable one, and of all in `timeline`."""
+    """The caption of one clip; with sliding windows, of the most reliable one, and of all in `timeline`.
+
+    Windows in which a model of joints found no person count only if none has one.
+    """
 
     object: Literal["caption"] = "caption"
     index: int

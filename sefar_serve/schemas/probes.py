@@ -19,6 +19,7 @@ class Readiness(BaseModel):
     status: Literal["ready"] = Field("ready", description="the model answers")
     model: str = Field(description="name of the default model")
     version: str = Field(description="version of the default model")
+    anonymous: bool = Field(description="whether nothing of videos is kept but joints")
     captioner: str = Field(
         description="name of the captioner; `none` if captions are disabled; `unavailable: …` with the reason if it "
         "does not answer"

@@ -57,10 +57,11 @@ def classification(
             labels=top_labels(window.prediction.outputs.logits, meta, top_k, attributes, raw_scores),
             reliability=reliability(window.prediction.outputs.mc_logits),
             pose=_joints_of(window, False) if poses else None,
+            warnings=list(window.clip.warnings),
         )
         for window in found.windows
     ]
-    best = max(range(len(timeline)), key=lambda i: timeline[i].reliability)
+    best = best_window(found.windows)
     return Classification(
         index=index,
         name=found.name,
@@ -84,6 +85,8 @@ def embedding(
 ) -> Embedding:
     """The vectors of one video; with sliding windows, their mean and the vectors of each window.
 
+    Windows without a person are left out of the mean, unless all are.
+
     Args:
         found: the recognizer's results.
         meta: description of the model.
@@ -103,7 +106,7 @@ def embedding(
             [_vector(token, as_base64) for token in tokens] if "tokens" in include else None,
         )
 
-    pooled, tokens = vectors(found.windows)
+    pooled, tokens = vectors([window for window in found.windows if not window.clip.without_person] or found.windows)
     timeline = None
     if len(found.windows) > 1:
         timeline = []
@@ -111,7 +114,14 @@ def embedding(
             one, several = vectors([window])
             pose = _joints_of(window, as_base64) if poses else None
             timeline.append(
-                WindowEmbedding(start=window.start, end=window.end, embedding=one, tokens=several, pose=pose)
+                WindowEmbedding(
+                    start=window.start,
+                    end=window.end,
+                    embedding=one,
+                    tokens=several,
+                    pose=pose,
+                    warnings=list(window.clip.warnings),
+                )
             )
     return Embedding(
         index=index,
@@ -122,6 +132,20 @@ def embedding(
         clip=clip_info(found.windows[0].clip, meta, poses=poses, as_base64=as_base64),
         timeline=timeline,
     )
+
+
+def best_window(windows: Sequence[Window]) -> int:
+    """Number of the window that stands for the whole video: the most reliable one.
+
+    One in which no person was found stands for it only if none has a person: a model of joints answers for an empty
+    room too, sometimes with a high reliability.
+    """
+
+    def worth(number: int) -> tuple[bool, float]:
+        window = windows[number]
+        return not window.clip.without_person, reliability(window.prediction.outputs.mc_logits)
+
+    return max(range(len(windows)), key=worth)
 
 
 def seen_clip(window: Window, meta: ModelMetadata, *, name: str, clip_id: str | None, top_k: int = 5) -> SeenClip:
@@ -193,7 +217,7 @@ def clip_info(clip: ModelClip, meta: ModelMetadata, *, poses: bool = False, as_b
             for index, time, element in zip(clip.indices, clip.times, meta.sampling.element_of_frame, strict=True)
         ],
         corrupt_frames=list(clip.corrupt),
-        warnings=list(clip.warnings),
+        warnings=[*clip.video_warnings, *clip.warnings],
         pose=None if clip.poses is None else PoseInfo.of(clip.poses, joints=poses, as_base64=as_base64),
     )
 

@@ -40,8 +40,12 @@ class ClipInfo(BaseModel):
     stream: int = Field(description="number of the video stream in its container")
     frames: list[SourceFrame]
     corrupt_frames: list[int] = Field(description="numbers of the frames that the decoder flagged as damaged")
-    warnings: list[str]
+    warnings: list[str] = Field(description="about the video and these frames, e.g. that no person was found")
     pose: PoseInfo | None = Field(None, description="the persons in these frames; null if the model sees no joints")
+
+
+WINDOW_WARNINGS = "about the frames of this window, e.g. that no person was found"
+"""Description of `warnings` of a window."""
 
 
 class WindowLabels(BaseModel):
@@ -52,10 +56,14 @@ class WindowLabels(BaseModel):
     labels: list[Label]
     reliability: float
     pose: PoseInfo | None = Field(None, description="the persons in the window, if poses is set")
+    warnings: list[str] = Field(description=WINDOW_WARNINGS)
 
 
 class Classification(BaseModel):
-    """The answer for one clip; with sliding windows, that of the most reliable one, and all in `timeline`."""
+    """The answer for one clip; with sliding windows, that of the most reliable one, and all in `timeline`.
+
+    Windows in which a model of joints found no person count only if none has one.
+    """
 
     object: Literal["classification"] = "classification"
     index: int = Field(description="position of the clip in the request")
@@ -82,10 +90,14 @@ class WindowEmbedding(BaseModel):
     embedding: Vector | None = None
     tokens: list[Vector] | None = None
     pose: PoseInfo | None = Field(None, description="the persons in the window, if poses is set")
+    warnings: list[str] = Field(description=WINDOW_WARNINGS)
 
 
 class Embedding(BaseModel):
-    """The vectors of one clip; with sliding windows, their mean here and each window's in `timeline`."""
+    """The vectors of one clip; with sliding windows, their mean here and each window's in `timeline`.
+
+    Windows in which a model of joints found no person are left out of the mean, unless none has one.
+    """
 
     object: Literal["embedding"] = "embedding"
     index: int

@@ -98,7 +98,8 @@ def test_a_stopped_run_says_how_to_resume_and_counts_its_rows(
     process.send_signal(end)
     printed, errors = process.communicate(timeout=60)
     assert (process.returncode, printed) == (128 + end, "")
-    assert errors == "stopped; run the same command again to resume\n"
     about = json.loads((tmp_path / "_manifest.json").read_text())
+    saved = f"{about['clips']} clip{'s' if about['clips'] != 1 else ''} saved in {tmp_path}"
+    assert errors == f"stopped; {saved}. Run the same command again to resume\n"
     rows = sum(pq.read_metadata(file).num_rows for file in tmp_path.glob("part-*"))
     assert (about["clips"], about["shards"], about["complete"]) == (rows, len(_hashes(tmp_path)), False)

@@ -9,6 +9,7 @@ from pose_models import BOTH, POSE, fake_estimators
 
 from sefar_serve import inputs
 from sefar_serve.clip import ClipLimitError, ClipSpanError, NotAVideoError, Video, load_clip, load_windows
+from sefar_serve.clip.decoder import Decoder
 from sefar_serve.engine import FAKE_METADATA
 from sefar_serve.inputs import ModelClip, load_input_windows, load_inputs
 from sefar_serve.metadata import ModelMetadata
@@ -100,21 +101,56 @@ def test_windows_equal_the_same_spans_alone(walking: bytes, meta: ModelMetadata,
 
 def test_frames_for_joints_are_read_window_by_window(walking: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
-    read = Video.read
+    read = Video.read_shapes
 
     def counted(self: Video, indices: np.ndarray, *args: object, **options: object) -> object:
         counts.append(len(indices))
         return read(self, indices, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Video, "read", counted)
+    monkeypatch.setattr(Video, "read_shapes", counted)
     load_input_windows(walking, POSE, fake_estimators(), window=0.5, stride=0.5, max_windows=4)
     assert counts == [8, 8, 8, 8]
 
 
 def test_warnings_of_both_are_told_once(walking: bytes) -> None:
-    dark = video(scene(Person(walk((100, 120)))) // 6)
+    dark = video(scene(Person(walk((100, 120), count=4)), count=4) // 6)
     found = load_inputs(dark, BOTH, fake_estimators())
-    assert found.warnings == ("8 of 8 frames are dark; joints found in them may be wrong", *found.poses.warnings)
+    assert found.warnings == (
+        "the clip has 4 frames, fewer than the 8 that are sampled; frames are repeated",
+        "no person found; 8 of 8 frames are dark",
+    )
+
+
+def test_both_decodes_frames_once(walking: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[set[int]] = []
+    exact = Decoder.exact
+
+    def counted(self: Decoder, numbers: set[int]) -> object:
+        wanted.append(set(numbers))
+        return exact(self, numbers)
+
+    monkeypatch.setattr(Decoder, "exact", counted)
+    found = load_inputs(walking, BOTH, fake_estimators())
+    assert wanted == [set(found.indices.tolist())]
+
+
+@STREAMS
+@pytest.mark.parametrize("count", [1, 3])
+def test_short_clips_repeat_frames_and_say_so(meta: ModelMetadata, count: int) -> None:
+    short = video(scene(Person(walk((100, 120), count=count)), count=count))
+    warning, *_ = load_inputs(short, meta, fake_estimators()).warnings
+    assert warning.startswith(f"the clip has {count} frame")
+    assert warning.endswith(", fewer than the 8 that are sampled; frames are repeated")
+    assert ("frames," in warning) == (count > 1)
+
+
+@STREAMS
+def test_clips_have_a_digest_of_what_they_show(walking: bytes, meta: ModelMetadata) -> None:
+    empty, other = (video(scene() // shade) for shade in (1, 2))
+    clips = [load_inputs(clip, meta, fake_estimators()) for clip in (walking, empty, other, empty)]
+    assert len({clip.digest for clip in clips}) == 3
+    assert clips[1].digest == clips[3].digest
+    assert [clip.without_person for clip in clips] == [False, *[meta.sees_joints] * 3]
 
 
 def test_a_damaged_frame_is_replaced_in_both_alike(walking: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

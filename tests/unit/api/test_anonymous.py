@@ -39,6 +39,11 @@ def test_the_gateway_does_not_start_with_a_model_of_pictures(metadata: ModelMeta
         pass
 
 
+def test_readiness_says_that_it_is_on() -> None:
+    with anonymous(POSE) as gateway:
+        assert gateway.get("/readyz").json()["anonymous"] is True
+
+
 def test_no_picture_outlives_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures: list[weakref.ref[Picture]] = []
     made = Picture.__init__

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from coloured_persons import walking_person
+from coloured_persons import entering_person, scene, video, walking_person
 from fastapi.testclient import TestClient
 from pose_models import BOTH, POSE, fake_estimators
 
 from sefar_serve.api.app import create_app
 from sefar_serve.engine import FakeEngine
 from sefar_serve.inputs import load_inputs
+from sefar_serve.language import FakeGenerator
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.pose import PoseMismatchError
 from sefar_serve.settings import Settings
@@ -47,6 +48,31 @@ def test_the_gateway_does_not_start_with_other_weights() -> None:
     other = POSE.model_copy(update={"estimator_sha256": "1" * 64})
     with pytest.raises(PoseMismatchError, match="trained with the pose estimator fake"), client(other):
         pass
+
+
+def test_captions_of_windows_without_a_person_do_not_stand_for_the_video() -> None:
+    app = create_app(Settings(decode_threads=1), FakeEngine(POSE), FakeGenerator(), estimators=fake_estimators())
+    with TestClient(app) as gateway:
+        answer = gateway.post(
+            "/v1/captions",
+            content=entering_person(),
+            params={"window": 1, "stride": 1},
+            headers={"content-type": "video/mp4"},
+        )
+        [entry] = answer.json()["data"]
+        empty, full = entry["timeline"]
+        assert (empty["warnings"], full["warnings"]) == (["no person found"], [])
+        assert (entry["clip_id"], entry["labels"]) == (full["clip_id"], full["labels"])
+        assert entry["clip"]["warnings"] == []
+
+
+def test_videos_without_a_person_have_ids_of_their_own() -> None:
+    with client(POSE) as gateway:
+        ids = [
+            gateway.post("/v1/classify", content=video(scene() // shade)).json()["data"][0]["clip_id"]
+            for shade in (1, 2, 1)
+        ]
+        assert ids[0] == ids[2] != ids[1]
 
 
 def test_a_job_runs_in_decode_processes_that_find_joints(tmp_path: Path) -> None:

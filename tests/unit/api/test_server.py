@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 import pytest
+from pose_models import POSE, fake_estimators
 
 from sefar_serve.api import server
 from sefar_serve.api.server import AddressError, MisnamedKeysError, check_address, check_exposure
@@ -107,6 +108,16 @@ def test_a_misspelled_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr(server.uvicorn, "run", lambda _, **options: None)
     server.serve(Settings(captioner="none", port=0))
     assert "SEFAR_PORTT, which is not a setting; did you mean SEFAR_PORT?" in caplog.text
+
+
+def test_an_anonymous_gateway_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(server, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(server, "make_engine", lambda _: FakeEngine(POSE))
+    monkeypatch.setattr(server, "make_estimators", lambda _: fake_estimators(anonymous=True))
+    monkeypatch.setattr(server.uvicorn, "run", lambda _, **options: None)
+    with caplog.at_level(logging.INFO):
+        server.serve(Settings(captioner="none", port=0, anonymous=True))
+    assert "anonymous: nothing of videos is kept but joints" in caplog.text
 
 
 def test_an_anonymous_gateway_does_not_begin_to_serve_a_model_of_pictures() -> None:

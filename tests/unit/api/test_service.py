@@ -16,7 +16,13 @@ def test_probes(gateway) -> None:
     engine = FakeEngine()
     client = gateway(engine)
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ready", "model": "fake", "version": "0", "captioner": "none"}
+    assert client.get("/readyz").json() == {
+        "status": "ready",
+        "model": "fake",
+        "version": "0",
+        "anonymous": False,
+        "captioner": "none",
+    }
     engine.failure = EngineUnavailableError("gone")
     assert client.get("/healthz").status_code == 200
     unready = client.get("/readyz")

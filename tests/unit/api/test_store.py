@@ -12,7 +12,7 @@ from sefar_serve.inputs import ModelClip
 from sefar_serve.recognition import Window
 
 
-def window(seed: int, frames: tuple[int, ...] = tuple(range(8))) -> Window:
+def window(seed: int, frames: tuple[int, ...] = tuple(range(8)), digest: str = "") -> Window:
     rng = np.random.default_rng(seed)
     outputs = Outputs(
         logits=rng.normal(size=3).astype(np.float32),
@@ -31,6 +31,7 @@ def window(seed: int, frames: tuple[int, ...] = tuple(range(8))) -> Window:
         stream_index=0,
         corrupt=(),
         warnings=(),
+        digest=digest,
     )
     return Window(0.0, 1.0, clip, Prediction(outputs, "1", 0.0, 0.0, 1))
 
@@ -66,8 +67,10 @@ def test_equal_clips_have_equal_ids_and_different_clips_different_ids() -> None:
         store.put("a.mp4", window(1), FAKE_METADATA).clip_id,
         store.put("a.mp4", window(0, tuple(range(1, 9))), FAKE_METADATA).clip_id,
         store.put("a.mp4", window(0), FAKE_METADATA.model_copy(update={"name": "other"})).clip_id,
+        # The same for the model, such as nobody, but another video.
+        store.put("a.mp4", window(0, digest="1"), FAKE_METADATA).clip_id,
     }
-    assert len({one, *others}) == 4
+    assert len({one, *others}) == 5
 
 
 def test_the_least_recently_used_clip_is_dropped_first() -> None:

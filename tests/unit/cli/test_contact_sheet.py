@@ -13,7 +13,8 @@ from sefar_serve.cli.contact_sheet import (
     BLANK,
     CONTEXT_COLOUR,
     FINE_COLOURS,
-    NOBODY,
+    LINE,
+    RED,
     SheetClip,
     contact_sheet,
 )
@@ -82,9 +83,21 @@ def test_skeletons_lie_over_the_frames(tmp_path: Path) -> None:
     picture = np.asarray(Image.open(contact_sheet([clip], tmp_path / "sheet.png")).convert("RGB"))
     for colour in (LEFT, RIGHT):
         assert pixels_of(picture, colour) > 20
-    assert pixels_of(picture, NOBODY)
+    assert pixels_of(picture, RED)
     # The second frame is as it is.
     assert (np.abs(picture.astype(int) - 200) <= 3).all(axis=-1).sum() > 90 * 90
+
+
+def test_warnings_stand_below_the_title(tmp_path: Path) -> None:
+    seen = frames((2, "context"), (12, "context"))
+    warned = seen.model_copy(update={"warnings": ["no person found"]})
+    video = encode_grey_clip([60] * 20)
+    plain, told = (
+        np.asarray(Image.open(contact_sheet([SheetClip(video, "a clip", clip)], tmp_path / "sheet.png")).convert("RGB"))
+        for clip in (seen, warned)
+    )
+    assert pixels_of(plain, RED) == 0 and pixels_of(told, RED) > 5
+    assert len(told) - len(plain) == LINE
 
 
 def test_a_blank_sheet_does_not_open_the_video(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_an_mp4_without_its_last_frames_can_be_read() -> None:
     data = INDEX_IN_FRONT["mp4"]
     clip = load(data[: int(len(data) * 0.98)])
     assert clip.frame_count == 60
-    assert any("looks truncated" in warning for warning in clip.warnings)
+    assert any("looks truncated" in warning for warning in clip.video_warnings)
     assert numbers_of(clip.frames) == clip.indices.tolist()
 
 
@@ -113,7 +113,7 @@ def test_a_truncated_matroska_gives_a_warning() -> None:
     data = INDEX_IN_FRONT["matroska"]
     clip = load(data[: len(data) // 2])
     assert clip.frame_count < 60
-    assert any("it declares 2.4" in warning for warning in clip.warnings)
+    assert any("it declares 2.4" in warning for warning in clip.video_warnings)
 
 
 def test_an_mp4_cut_before_its_index() -> None:

@@ -23,5 +23,13 @@ def test_an_encoder_of_joints(encoder: ModelMetadata) -> None:
         encoder={"name": encoder.name, "version": encoder.version},
     )
     check_encoder(adapter, encoder)
-    with pytest.raises(AdapterMismatchError, match="train an adapter for it"):
+    trained = f"the captioner strokes was trained for {encoder.name}, version 1"
+    with pytest.raises(AdapterMismatchError, match=f"{trained}, but the model here is another, version 1. Use that"):
         check_encoder(adapter, encoder.model_copy(update={"name": "another"}))
+    with pytest.raises(
+        AdapterMismatchError,
+        match=f"{trained} with an embedding of 8 and 3 tokens of 4 numbers, but .* of 16 and 3 tokens of 4 numbers",
+    ):
+        check_encoder(adapter, encoder.model_copy(update={"embedding_dim": 16}))
+    with pytest.raises(AdapterMismatchError, match="was trained for any model with an embedding of 8 and"):
+        check_encoder(adapter.model_copy(update={"encoder": None}), encoder.model_copy(update={"embedding_dim": 16}))

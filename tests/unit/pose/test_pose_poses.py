@@ -17,9 +17,10 @@ def landmarks(value: float) -> Landmarks:
     return Landmarks(0.9, np.full((J, 2), value), np.full((J, 3), value / 10), np.full(J, 0.8), Region(0, 0, 1))
 
 
-def poses(*tracks: Track, order: list[int] | None = None, scale: float = 1.0) -> Poses:
+def poses(*tracks: Track, order: list[int] | None = None, scale: float = 1.0, dark: int = 0) -> Poses:
     numbers = np.array(order if order is not None else range(len(TIMES)))
-    return make_poses(tracks, TIMES, numbers, scale=scale, estimator="fake", estimator_sha256="0")
+    unlit = np.arange(len(numbers)) < dark
+    return make_poses(tracks, TIMES, numbers, scale=scale, estimator="fake", estimator_sha256="0", dark=unlit)
 
 
 def test_shapes_and_types() -> None:
@@ -74,8 +75,16 @@ def test_image_joints_are_scaled_to_display_pixels() -> None:
         (({0: landmarks(1)},), ("no person in 3 of 4 frames",)),
         (({},), ("no person found",)),
         (({i: landmarks(1) for i in range(4)}, {}), ("no second person found",)),
-        (({}, {}), ("no person found", "no second person found")),
+        (({}, {}), ("no person found",)),
     ],
 )
 def test_warnings(tracks: tuple[Track, ...], told: tuple[str, ...]) -> None:
-    assert poses(*tracks).warnings == told
+    found = poses(*tracks)
+    assert found.warnings == told
+    assert found.empty == (told == ("no person found",))
+
+
+def test_dark_frames_doubt_the_joints_or_say_why_there_are_none() -> None:
+    everywhere = {i: landmarks(1) for i in range(4)}
+    assert poses(everywhere, dark=2).warnings == ("2 of 4 frames are dark; joints found in them may be wrong",)
+    assert poses({}, dark=2).warnings == ("no person found; 2 of 4 frames are dark",)
