@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from sefar_serve.cli.console import out
 from sefar_serve.lists import UNKNOWN
+from sefar_serve.quantity import quantity
 
 from ..start import Prepared
 from ..start.findings import plural
@@ -52,9 +53,9 @@ def _facts(prepared: Prepared) -> Iterator[str]:
     source = ", ".join(path.name for path in collection.sources)
     files = {row.name: look.file for row, look in zip(rows, looks, strict=True) if look.file is not None}
     labelled = int((prepared.labels != UNKNOWN).sum())
-    clips = plural(len(rows), "clip")
+    clips = quantity(len(rows), "clip")
     if len(files) < len(rows) or any(row.is_span for row in rows):
-        clips += f" in {plural(len(files), 'video')}"
+        clips += f" in {quantity(len(files), 'video')}"
     without = f", {len(rows) - labelled} of them without a label" if labelled < len(rows) else ""
     classes = plural(len(prepared.classes), "class", "classes")
     yield f"{source} (format: {collection.format}): {clips}, {classes}{without}"
@@ -115,9 +116,9 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
         yield "next: fix the problems above, and run this again"
         return
     splits = prepared.splits
-    first = "plan: learn from " + plural(len(splits.train), "labelled clip")
+    first = "plan: learn from " + quantity(len(splits.train), "labelled clip")
     if len(splits.unlabelled):
-        first += f" and {plural(len(splits.unlabelled), 'unlabelled one')}"
+        first += f" and {quantity(len(splits.unlabelled), 'unlabelled one')}"
     yield f"{first}; choose on {len(splits.val)}, measure on {len(splits.test)}" if len(splits.val) else first
     if prepared.folds.count:
         new, same = prepared.folds.count, prepared.folds.same_count

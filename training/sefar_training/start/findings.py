@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from sefar_serve.lists import UNKNOWN
+from sefar_serve.quantity import quantity
 
 from .grouping import Groups
 from .leak import LeakProbe
@@ -45,9 +46,9 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """A number and its noun."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+def plural(number: int, one: str, many: str) -> str:
+    """A number and its noun, where the plural is not just an s; see `sefar_serve.quantity`."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def find_class_problems(classes: Sequence[str], labels: Indices, groups: Groups) -> Iterator[Finding]:
@@ -131,7 +132,7 @@ def find_split_problems(
             yield Finding(
                 "warning",
                 "split_leaks",
-                f"train and test share {plural(len(shared), 'group')}, e.g. {groups.names[shared[0]]}; {clips} of "
+                f"train and test share {quantity(len(shared), 'group')}, e.g. {groups.names[shared[0]]}; {clips} of "
                 f"{len(splits.test)} test clips are from places that training saw, so figures on test are of the same "
                 "places",
             )
@@ -233,5 +234,5 @@ def find_file_notes(
         yield Finding(
             "note",
             "near_duplicates",
-            f"{clips} clips are near-duplicates of each other, in {plural(len(near), 'set')}, e.g. {example}; {kept}",
+            f"{clips} clips are near-duplicates of each other, in {quantity(len(near), 'set')}, e.g. {example}; {kept}",
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sefar_serve.lists import UNKNOWN
+from sefar_serve.quantity import quantity
 
 from .findings import (
     Finding,
@@ -199,7 +200,7 @@ def _check_left(collection: Collection, used: Sequence[int], left_out: Sequence[
     """
     reasons = "".join(f"\n  {out.row.title}: {out.reason}" for out in left_out[:3])
     if not used:
-        raise CollectionError(f"none of {plural(len(left_out), 'clip')} can be used:{reasons}")
+        raise CollectionError(f"none of {quantity(len(left_out), 'clip')} can be used:{reasons}")
     lost = sorted(set(collection.labels) - {collection.rows[i].label for i in used if collection.rows[i].label})
     if lost:
         of_class = [out for out in left_out if out.row.label == lost[0]]
