@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import Estimator
 from sefar_serve.pose.models import ESTIMATOR_SHA256
 
@@ -31,6 +32,7 @@ from .data import (
     UnlabelledJoints,
     WeakView,
     check_files,
+    check_whole,
     open_joints,
     read_list,
 )
@@ -78,7 +80,7 @@ def read_classes(config: TrainConfig) -> ClassTable:
 def create_inputs(
     config: TrainConfig,
     progress: bool = True,
-    decoded: Mapping[Path, DecodedClip] | None = None,
+    decoded: Mapping[ClipKey, DecodedClip] | None = None,
     estimator: Estimator | None = None,
 ) -> FrameInputs | JointInputs:
     """The inputs of the recipe's stream.
@@ -112,7 +114,7 @@ class FrameInputs:
     origin = None
 
     def __init__(
-        self, config: TrainConfig, progress: bool = True, decoded: Mapping[Path, DecodedClip] | None = None
+        self, config: TrainConfig, progress: bool = True, decoded: Mapping[ClipKey, DecodedClip] | None = None
     ) -> None:
         data = config.data
         self._config = config
@@ -205,6 +207,7 @@ class JointInputs:
     def _entries(self, list_file: Path, missing: int = 0) -> list[ListEntry]:
         """Read a list; if its joints come from its videos, check that these exist."""
         entries = read_entries(self._config, list_file)
+        check_whole(entries, list_file)
         if self._source.reads_videos:
             check_files(entries, list_file, missing)
         return entries

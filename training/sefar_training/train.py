@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import Estimator
 
 from .checkpoint import CheckpointInfo, init_backbone, save_checkpoint
@@ -70,7 +71,7 @@ def build_model(config: TrainConfig, classes: int) -> SefarModel:
 def train(
     config: TrainConfig,
     progress: bool = True,
-    decoded: Mapping[Path, DecodedClip] | None = None,
+    decoded: Mapping[ClipKey, DecodedClip] | None = None,
     estimator: Estimator | None = None,
     resume: bool = False,
 ) -> Path:

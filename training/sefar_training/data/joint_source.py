@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sefar_serve.errors import SefarError
+from sefar_serve.lists import ListEntry
 from sefar_serve.pose import JOINTS
 
 Joints = NDArray[np.float32]
@@ -18,6 +19,20 @@ Joints = NDArray[np.float32]
 
 class StoredJointsError(SefarError, ValueError):
     """Stored joints are damaged, are not those that are needed, or do not have all clips."""
+
+
+def check_whole(entries: Iterable[ListEntry], source: Path | str = "the list") -> None:
+    """Check that clips are whole files: joints are stored by file.
+
+    Raises:
+        StoredJointsError: a clip is a span of its file.
+    """
+    span = next((entry for entry in entries if entry.is_span), None)
+    if span is not None:
+        raise StoredJointsError(
+            f"{source} has spans of videos, e.g. of {span.name}, but joints are stored for whole files only. Cut the "
+            "spans into files of their own (ffmpeg -ss START -to END -i …), or train on frames (model.stream=rgb)"
+        )
 
 
 class MissingPosesError(SefarError, ValueError):
