@@ -167,8 +167,8 @@ class JointInputs:
     def __init__(self, config: TrainConfig, estimator: Estimator | None = None, progress: bool = True) -> None:
         self._config = config
         self._progress = progress
-        self._source = _joint_source(config, estimator)
-        self.origin = self._source.origin
+        self.source = _joint_source(config, estimator)
+        self.origin = self.source.origin
         self.normalizer = PoseNormalizer()
         weak, strong = joint_views(config)
         self.views = InputViews(strong if config.data.strong_labelled else weak, weak, strong)
@@ -177,7 +177,7 @@ class JointInputs:
         """Open a list of training clips; joints that are not stored yet are estimated now."""
         allowed = self._config.data.max_broken
         entries = self._entries(list_file, allowed)
-        store = JointStore(entries, self._source, allowed, list_file.name)
+        store = JointStore(entries, self.source, allowed, list_file.name)
         store.fill(self._progress)
         return store
 
@@ -199,7 +199,7 @@ class JointInputs:
         return EvaluationJoints(
             self._entries(list_file),
             self._config.model.sampling,
-            self._source,
+            self.source,
             progress=self._progress,
             title=list_file.name,
         )
@@ -208,7 +208,7 @@ class JointInputs:
         """Read a list; if its joints come from its videos, check that these exist."""
         entries = read_entries(self._config, list_file)
         check_whole(entries, list_file)
-        if self._source.reads_videos:
+        if self.source.reads_videos:
             check_files(entries, list_file, missing)
         return entries
 

@@ -78,7 +78,7 @@ def plan_study(study: Study, out: Path, overrides: Sequence[str] = ()) -> list[S
 
     Raises:
         RecipeError: a variant does not fit the recipe.
-        StudyError: the recipe's model sees joints.
+        StudyError: the recipe's model sees joints, or a variant has the method ``linear``.
         ListFileError: the training list is malformed.
     """
     config = load_recipe(study.recipe, [*as_overrides(study.overrides), *overrides])
@@ -95,7 +95,10 @@ def plan_study(study: Study, out: Path, overrides: Sequence[str] = ()) -> list[S
     def own_labels(seed: int) -> list[str]:
         return [f"data.{name}={lists / str(seed) / name}.csv" for name in ("train", "unlabel")]
 
-    return plan_runs(study, out / "runs", load_recipe, overrides, own_labels)
+    runs = plan_runs(study, out / "runs", load_recipe, overrides, own_labels)
+    if any(run.config.model.frozen for run in runs):
+        raise StudyError("a study compares methods that train the backbone; leave out method linear")
+    return runs
 
 
 def split_labels(entries: Sequence[ListEntry], percent: float, seed: int) -> tuple[list[ListEntry], list[ListEntry]]:
