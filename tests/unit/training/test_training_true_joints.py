@@ -37,7 +37,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(root: Path, out: Path, stream: str = "pose", **data: object) -> TrainConfig:
-    architecture = {"dim": 32, "depth": 1, "heads": 2, "stem": "joints"} if stream == "pose" else None
+    architecture = {"dim": 256, "depth": 1, "heads": 2, "stem": "joints"} if stream == "pose" else None
     return TrainConfig.model_validate(
         {
             "out": out,

@@ -208,7 +208,7 @@ def test_extracted_joints_need_no_videos_and_are_found_from_the_root(clips: list
     config = TrainConfig.model_validate(
         {
             "out": tmp_path / "run",
-            "model": {"stream": "pose", "architecture": {"dim": 16, "depth": 0, "heads": 2, "stem": "joints"}},
+            "model": {"stream": "pose", "architecture": {"dim": 256, "depth": 0, "heads": 2, "stem": "joints"}},
             "data": {
                 "root": tmp_path,
                 "train": "train.csv",
