@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from sefar_serve.lists import ClipKey
+
 from ..checkpoint import read_info
 from ..config import DataConfig
 from ..data import ListEntry, ListFileError, read_list
@@ -48,15 +50,15 @@ def check_lists(
             _refuse(chosen, trained, both, "choose the weight on clips that neither model was trained on")
 
 
-def _refuse(chosen: Mapping[Path, str], entries: Sequence[ListEntry], both: str, fix: str) -> None:
+def _refuse(chosen: Mapping[ClipKey, str], entries: Sequence[ListEntry], both: str, fix: str) -> None:
     shared = [place for place in _places(entries) if place in chosen]
     if shared:
         raise FusionError(f"{both} share {len(shared)} clips, e.g. {chosen[shared[0]]}; {fix}")
 
 
-def _places(entries: Sequence[ListEntry]) -> dict[Path, str]:
-    """Names of clips by their files."""
-    return {entry.path.resolve(): entry.name for entry in entries}
+def _places(entries: Sequence[ListEntry]) -> dict[ClipKey, str]:
+    """Names of clips by their resolved files and spans."""
+    return {entry.clip._replace(path=entry.path.resolve()): entry.name for entry in entries}
 
 
 def _training_clips(checkpoint: Path) -> list[ListEntry] | None:
