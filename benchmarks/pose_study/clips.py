@@ -57,7 +57,7 @@ class ClipSet:
     folds: NDArray[np.int64]
 
     @property
-    def clips(self) -> list[ClipKey]:
+    def files(self) -> list[ClipKey]:
         """The clips, which are whole files."""
         return [ClipKey(self.root / path) for path in self.paths]
 

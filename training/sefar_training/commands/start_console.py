@@ -125,9 +125,6 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
         if not len(splits.val):
             yield "choose by cross-validation of train, since val is empty"
         yield f"figures: {new} folds of groups for new places, {same} random ones for the same places"
-    if any(row.is_span for row in prepared.rows):
-        yield "these are spans of videos: train on frames; recipes of joints need a file for each clip"
-        return
     changes = {
         "out": folder / "joints",
         "data.name": folder.name,

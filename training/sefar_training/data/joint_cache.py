@@ -171,7 +171,9 @@ class JointCache:
             try:
                 with videos.open(clip) as (video, span):
                     indices = np.unique(sample_indices(span[1] - span[0], STORED))
-                    joints = read_poses(video, span, span[0] + indices, self.estimator, persons=self.persons).poses.joints
+                    joints = read_poses(
+                        video, span, span[0] + indices, self.estimator, persons=self.persons
+                    ).poses.joints
             except (ClipError, FileNotFoundError) as error:
                 errors[clip] = error
             else:
