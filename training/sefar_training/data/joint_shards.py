@@ -99,7 +99,7 @@ class JointShards:
             raise StoredJointsError(
                 f"{self.folder} has no joints of {len(missing)} of {len(set(clips))} clips{of_list}: "
                 f"{', '.join(map(str, missing[:_NAMED]))}{more}; extract the joints of all clips of the lists with "
-                "`sefar extract --poses`, which reads lists of spans too: a span needs a row with the same start and end. "
+                "`sefar extract --poses`; a span needs a row with the same start and end, so give it the list itself. "
                 "Rows are found by path, or by id relative to the folder of the clips (--root, in recipes data.root)"
             )
         return found, {clip: error for clip, error in errors.items() if clip not in found}

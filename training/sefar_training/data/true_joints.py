@@ -62,8 +62,8 @@ class TrueJoints:
         span = next((clip for clip in clips if clip.is_span), None)
         if span is not None:
             raise StoredJointsError(
-                f"{self.folder} has the joints of whole files only, and {span} is a span of one; cut the spans into files "
-                "of their own (ffmpeg -ss START -to END -i …), or train on estimated joints (data.true_joints=null)"
+                f"{self.folder} has the joints of whole files only, and {span} is a span of one; cut the spans into "
+                "files of their own (ffmpeg -ss START -to END -i …), or use estimated joints (data.true_joints=null)"
             )
         above = self.folder.resolve().parent
         names = {clip: clip.path.resolve() for clip in dict.fromkeys(clips)}

@@ -9,12 +9,14 @@ import pytest
 import timm
 import torch
 from small_videos import cut, encode
+from stick_figures import figure
 
 from sefar_serve.clip import ClipSpanError, Video
 from sefar_serve.lists import ClipKey
 from sefar_serve.pose.fake import FakeEstimator
 from sefar_training.checkpoint import load_checkpoint
 from sefar_training.config import TrainConfig
+from sefar_training.data import JointCache, default_joints_folder
 from sefar_training.evaluation import evaluate_model
 from sefar_training.linear import open_features
 from sefar_training.train import train
@@ -77,7 +79,8 @@ def test_features_of_spans_are_those_of_files_of_their_own(
 
     # With the random view; then they are stored.
     views, _ = source.read(keys, 2, progress=False)
-    assert all(np.array_equal(views[key][:1], found[key]) for key in keys)
+    for key in keys:
+        np.testing.assert_allclose(views[key][:1], found[key], rtol=1e-2, atol=1e-3)
     assert all(not np.array_equal(views[key][0], views[key][1]) for key in keys)
     opened.clear()
     stored, _ = source.read(keys, 2, progress=False)
@@ -91,8 +94,11 @@ def test_a_linear_model_of_frames_trains_on_spans(clip: Path, network: Path, tmp
 
 
 def test_a_linear_model_of_joints_trains_on_spans(clip: Path, tmp_path: Path) -> None:
+    cache, rng = JointCache(default_joints_folder(clip.parent), FakeEstimator()), np.random.default_rng(0)
+    for label, span in enumerate(SPANS):
+        cache.write(ClipKey(clip, *span), figure(rng, label % 2))
     final = train(recipe(clip, tmp_path / "run", model={"stream": "pose"}), progress=False, estimator=FakeEstimator())
     estimator = FakeEstimator()
     report = evaluate_model(final, clip.parent / "test.csv", clip.parent, progress=False, estimator=estimator)
     assert (report.clips, estimator.looks) == (3, 0)
-    assert report.top1 == load_checkpoint(final)[1].metrics["test"]["top1"]
+    assert report.top1 == load_checkpoint(final)[1].metrics["test"]["top1"] == 1
