@@ -129,6 +129,18 @@ def test_both_are_evaluated_with_several_views_over_time_but_not_in_space(
         evaluate_model(model, test, paired_clips, estimator=other)
 
 
+def test_spans_of_one_file_may_be_chosen_on_unless_they_overlap() -> None:
+    def entry(start: float | None, end: float | None) -> ListEntry:
+        return ListEntry("a.mp4", Path("a.mp4"), 0, start, end)
+
+    val, test = Path("val.csv"), Path("test.csv")
+    chosen = [entry(None, 1.0), entry(2.0, None)]
+    check_lists({val: chosen, test: [entry(1.0, 2.0)]}, val, test, [])
+    for shared, count in ((entry(1.5, 2.5), 1), (entry(0.0, 0.5), 1), (entry(None, None), 2)):
+        with pytest.raises(FusionError, match=rf"--test test\.csv share {count} clips, e\.g\. a\.mp4"):
+            check_lists({val: chosen, test: [shared]}, val, test, [])
+
+
 def test_clips_that_would_flatter_the_choice_are_refused(
     untrained_model: Path, untrained_pose: Path, paired_clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
