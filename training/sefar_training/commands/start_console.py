@@ -30,8 +30,13 @@ NAMED = 5
 _COLOURS = {"problem": "red", "warning": "yellow", "note": "dim"}
 
 
-def print_prepared(prepared: Prepared, folder: Path) -> None:
-    """Print what was found, the classes, the splits, the findings, and what to do next."""
+def print_prepared(prepared: Prepared, folder: Path | None) -> None:
+    """Print what was found, the classes, the splits, the findings, and what to do next.
+
+    Args:
+        prepared: the collection.
+        folder: where its lists were written; None if training follows.
+    """
     for line in _facts(prepared):
         out.print(escape(line), highlight=False, soft_wrap=True)
     if prepared.classes:
@@ -42,10 +47,12 @@ def print_prepared(prepared: Prepared, folder: Path) -> None:
     for left in prepared.left_out[:NAMED]:
         out.print(f"  left out: {escape(left.row.title)}: {escape(left.reason)}", highlight=False, soft_wrap=True)
     if len(prepared.left_out) > NAMED:
-        out.print(f"  and {len(prepared.left_out) - NAMED} more, see {escape(str(folder / LEFT_OUT))}", highlight=False)
+        where = LEFT_OUT if folder is None else str(folder / LEFT_OUT)
+        out.print(f"  and {len(prepared.left_out) - NAMED} more, see {escape(where)}", highlight=False)
     out.print()
-    for line in _next(prepared, folder):
-        out.print(escape(line), highlight=False, soft_wrap=True)
+    if folder is not None:
+        for line in _next(prepared, folder):
+            out.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _facts(prepared: Prepared) -> Iterator[str]:
