@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from sefar_serve.pose.fake import FakeEstimator
 from sefar_serve.pose.joints import JOINTS, NUMBER
-from sefar_training.config import default_joints_folder
-from sefar_training.data import JointCache
+from sefar_training.data import JointCache, default_joints_folder
 
 STANDING = {
     "nose": (0, -0.65, -0.1),
@@ -73,7 +72,7 @@ def write_figures(root: Path, lists: dict[str, int], seed: int = 0) -> Path:
         paths, labels = [], []
         for number in range(count):
             clip = root / f"{name}{number}.mp4"
-            clip.write_bytes(b"no video")
+            clip.write_text(f"no video, but {clip.name}")
             paths.append(clip)
             labels.append(number % 2)
         store(JointCache(default_joints_folder(root), FakeEstimator()), paths, [figure(rng, n) for n in labels])

@@ -12,8 +12,28 @@ INTRO = """# Recipes
 
 A recipe is the YAML file that `sefar train` takes. Its top level has the fields of `TrainConfig`; the other classes
 are its groups. Unknown keys and invalid values are errors, reported before training starts. Set any field on the
-command line with dotted keys: `optim.lr=3e-4`. [Train](../how-to/train.md) shows recipes in use, and
-`training/recipes/` in the repository has those that ship.
+command line with dotted keys: `optim.lr=3e-4`. [Train](../how-to/train.md) shows recipes in use. Those that ship are in
+`training/recipes/` in the repository and in the installed package; `sefar train` takes their names.
+"""
+
+TRUE_JOINTS = """## True joints
+
+`data.true_joints` names a folder of joints (pose keypoints) that are known, e.g. to a renderer or a motion-capture
+system. It lies in the folder of the clips and holds:
+
+- `joints.json`, an object with `joints`, the 15 names of `sefar_serve.pose.JOINTS` in that order; `estimator`, the text
+  `true:` and a name of your choice; and `estimator_sha256`, the SHA-256, in hexadecimal digits, of a description of how
+  the joints were made.
+- Any number of `.npz` files. For each clip one of them has an array under the path of the clip relative to the folder
+  of the clips, e.g. `videos/a.mp4`.
+
+Each array is float32 (T, P, J, 4): T frames at the centres of equal segments of the clip, e.g. all of its frames; P
+persons, the number of `model.persons`; J = 15 joints; x, y, z in metres and visibility in [0, 1]. The middle of the
+hips is at 0; x points to the right of the picture, y down, z away from the camera. A frame without the person is all
+zeros. Left and right are the person's own.
+
+`sefar_training.joint_archive.write_joints` writes both. The videos need not exist. A model is evaluated only on joints
+with the `estimator_sha256` of those that it was trained on.
 """
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +47,7 @@ def render() -> str:
     configs = [each for each in module.classes.values() if each.name.endswith("Config")]
     configs.sort(key=lambda each: each.name != FIRST)
     names = {str(each.name) for each in configs}
-    return "\n".join([INTRO, *(_section(each, names) for each in configs), _choices(module)])
+    return "\n".join([INTRO, *(_section(each, names) for each in configs), _choices(module), TRUE_JOINTS])
 
 
 def _section(config: griffe.Class, names: set[str]) -> str:

@@ -95,7 +95,7 @@ class PictureMaker:
         if width * height > self._max_pixels:
             raise ClipLimitError(
                 f"{self._name} has frames of {self._width}x{self._height}, which would be scaled to {width}x{height}, "
-                f"more than the limit of {self._max_pixels} pixels; send a smaller or less elongated video"
+                f"more than the limit of {self._max_pixels} pixels; use a smaller or less elongated video"
             )
         rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         plane = rgb.planes[0]

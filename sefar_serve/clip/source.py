@@ -80,18 +80,18 @@ def open_container(source: VideoSource, name: str, limits: ClipLimits) -> InputC
         head = handle.read(64)
         handle.seek(0)
     if size == 0:
-        raise EmptyVideoError(f"{name} is empty (0 bytes); send the whole file")
+        raise EmptyVideoError(f"{name} is empty (0 bytes); use the whole file")
     if size > limits.max_bytes:
         raise ClipLimitError(
-            f"{name} has {size} bytes, more than the limit of {limits.max_bytes}; send a shorter or smaller video"
+            f"{name} has {size} bytes, more than the limit of {limits.max_bytes}; use a shorter or smaller video"
         )
     if _is_mp4(head):
         message = (
             f"{name} starts like an MP4 but has no readable index: it looks truncated or damaged; "
-            "send the whole file, or rewrite it with its index at the front (ffmpeg -movflags +faststart)"
+            "use the whole file, or rewrite it with its index at the front (ffmpeg -movflags +faststart)"
         )
     else:
-        message = f"{name} is not a video file that can be read; send MP4, MOV, MKV, WebM, AVI or MPEG-TS"
+        message = f"{name} is not a video file that can be read; use MP4, MOV, MKV, WebM, AVI or MPEG-TS"
     with damage_as(NotAVideoError, message):
         return av.open(
             # With the prefix, a path like `concat:…` or `http:…` is still read as a file.
@@ -117,11 +117,11 @@ def choose_stream(container: InputContainer, name: str, limits: ClipLimits) -> t
         UndecodableVideoError: FFmpeg has no decoder for it, or its header has no picture size.
         ClipLimitError: frames of more than `max_pixels`.
     """
-    with damage_as(NotAVideoError, f"{name} has a damaged header; send the whole, original file"):
+    with damage_as(NotAVideoError, f"{name} has a damaged header; use the whole, original file"):
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
-            raise NoVideoStreamError(f"{name} has no video stream (found: {kinds}); send a file with a video stream")
+            raise NoVideoStreamError(f"{name} has no video stream (found: {kinds}); use a file with a video stream")
         best = container.streams.best("video")
         chosen = next((s for s in streams if best is not None and s.index == best.index), None)
         # Streams without a decoder in FFmpeg have no codec context at all.
@@ -135,7 +135,7 @@ def choose_stream(container: InputContainer, name: str, limits: ClipLimits) -> t
     codec = chosen.codec_context
     if codec.width < 1 or codec.height < 1:
         raise UndecodableVideoError(
-            f"{name} does not declare its frame size: it is truncated or damaged; send the whole, original file"
+            f"{name} does not declare its frame size: it is truncated or damaged; use the whole, original file"
         )
     if codec.width * codec.height > limits.max_pixels:
         raise ClipLimitError(

@@ -117,7 +117,7 @@ def read_timeline(container: InputContainer, stream: VideoStream, name: str, lim
     hidden = _hidden_in_vp8 if stream.codec_context.codec.canonical_name == "vp8" else _never
     shown = [i for i, p in enumerate(packets) if not p.is_discard and not hidden(p)]
     if not shown:
-        raise EmptyVideoError(f"{name} has a video stream but no frames in it; send a video that has frames")
+        raise EmptyVideoError(f"{name} has a video stream but no frames in it; use a video that has frames")
     keys = [i for i, p in enumerate(packets) if p.is_keyframe]
     format_name = container.format.name
     clock = np.array([p for i in shown if (p := packets[i].pts) is not None], dtype=np.int64)
@@ -149,7 +149,7 @@ def read_timeline(container: InputContainer, stream: VideoStream, name: str, lim
         )
     if duration > limits.max_duration:
         raise ClipLimitError(
-            f"{name} lasts {duration:.1f} s, more than the limit of {limits.max_duration:.1f} s; send a part of it"
+            f"{name} lasts {duration:.1f} s, more than the limit of {limits.max_duration:.1f} s; use a part of it"
         )
     counted = ordered or format_name == "avi"
     return Timeline(packets, keys, ordered, counted, pts, positions, times, duration, tuple(warnings))
@@ -168,11 +168,11 @@ def _demux(
             if packet.size:  # an empty packet would tell the decoder that the stream has ended
                 packets.append(packet)
             if len(packets) > limits.max_frames:
-                raise ClipLimitError(f"{name} has more frames than the limit of {limits.max_frames}; send a part of it")
+                raise ClipLimitError(f"{name} has more frames than the limit of {limits.max_frames}; use a part of it")
     except DAMAGE as error:
         if not packets:
             raise EmptyVideoError(
-                f"{name} is damaged before its first frame ({error}); send an undamaged file"
+                f"{name} is damaged before its first frame ({error}); use an undamaged file"
             ) from error
         damaged = True
     return packets, stored, damaged or bool(packets and packets[-1].is_corrupt)

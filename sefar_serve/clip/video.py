@@ -138,7 +138,7 @@ class Video:
         stream, choice = choose_stream(self._container, self.name, limits)
         codec = stream.codec_context
         self.stream_index: int = stream.index
-        with damage_as(UndecodableVideoError, f"{self.name} is damaged; send an undamaged file"):
+        with damage_as(UndecodableVideoError, f"{self.name} is damaged; use an undamaged file"):
             self.codec: str = codec.codec.canonical_name
             self._pictures = PictureMaker(
                 codec.width, codec.height, stream.sample_aspect_ratio, limits.max_pixels, self.name
@@ -151,7 +151,7 @@ class Video:
                 timeline = timeline.without(set(range(head)) - self._shown_before(head))
         self._decoder.timeline = self._timeline = timeline
         if not timeline.frame_count:
-            raise UndecodableVideoError(f"no frame of {self.name} decodes; send an undamaged file")
+            raise UndecodableVideoError(f"no frame of {self.name} decodes; use an undamaged file")
         self.times: NDArray[np.float64] = timeline.times
         self.times.flags.writeable = False
         self.duration: float = timeline.duration
@@ -305,7 +305,7 @@ class Video:
         cut = "; ".join(self.warnings)
         raise UndecodableVideoError(
             f"frame {number} of {self.name} does not decode, and no frame near it does: {len(decodable)} of "
-            f"{self.frame_count} frames decode{f' ({cut})' if cut else ''}; send an undamaged file",
+            f"{self.frame_count} frames decode{f' ({cut})' if cut else ''}; use an undamaged file",
             len(decodable),
         )
 

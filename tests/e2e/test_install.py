@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 from grey_clips import encode_grey_clip
 
@@ -22,6 +23,9 @@ def run(*command: str | Path, cwd: Path) -> str:
 def test_install_the_wheel_and_classify(tmp_path: Path) -> None:
     run(UV, "build", "-q", "--wheel", "--python", sys.executable, "-o", tmp_path / "dist", ROOT, cwd=tmp_path)
     [wheel] = (tmp_path / "dist").glob("*.whl")
+    packed = set(ZipFile(wheel).namelist())
+    for kind in ("recipes", "studies"):
+        assert packed >= {f"sefar_training/{kind}/{file.name}" for file in (ROOT / "training" / kind).iterdir()}
     run(UV, "venv", "-q", "--python", sys.executable, tmp_path / "venv", cwd=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
     constraints = ROOT / "constraints.txt"

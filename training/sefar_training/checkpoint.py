@@ -106,6 +106,7 @@ def load_checkpoint(folder: Path) -> tuple[SefarModel, CheckpointInfo]:
         config.variant,
         len(info.labels),
         config.sample_frames,
+        layout=config.layout,
         size=config.size,
         persons=config.persons,
         dropout=config.dropout,

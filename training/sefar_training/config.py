@@ -6,6 +6,7 @@ key.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,13 +22,10 @@ from .recipe import read_recipe
 Perturbation = Literal["none", "moderate", "shuffle", "reverse-all", "channel-flip"]
 """Temporal perturbation of the strong view; see `sefar_training.semisupervised.frame_order`."""
 
+_NOT_IN_NAMES = re.compile(r"[^\w.-]+")
+
 Rgb = tuple[float, float, float]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-
-
-def default_joints_folder(root: Path) -> Path:
-    """Where the joints of the clips below a folder are stored: beside the clips, so that all runs share them."""
-    return root / ".sefar" / "joints"
 
 
 class _Strict(BaseModel):
@@ -82,6 +80,11 @@ class ModelConfig(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _variant_of_stream(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("stream") == "both":
+            raise ValueError(
+                "stream both is not trained; train one model with stream rgb and one with stream pose, then join them "
+                "with `sefar fuse`"
+            )
         if isinstance(fields, dict) and fields.get("stream") == "pose":
             return {"variant": "pose-tiny"} | fields
         return fields
@@ -126,7 +129,8 @@ class DataConfig(_Strict):
     A recipe may set ``lists``, the folder of its lists; the four lists are then relative to it.
 
     Attributes:
-        name: name of the data set, for display.
+        name: name of the data set, part of the name of exported models; None for the name of the folder `root`. Not
+            used if `root` is changed on the command line and `name` is not.
         root: folder that relative paths in the lists and the files below are relative to.
         train: list file of `path label` lines.
         unlabel: list file of clips without labels, or None; needed by every method except ``supervised``. Labels in it
@@ -144,16 +148,17 @@ class DataConfig(_Strict):
             nothing to the weak view. Strong views of joints are set in `joint_views`.
         strong_labelled: show labelled clips in the strong view too. With few labels, pseudo-labels need it.
         cache_gb: memory for decoded frames, per list; 0 decodes every clip in each epoch.
-        joints: folder of estimated joints, for the stream ``pose``: one that joints are stored in when they have been
-            estimated, or one of `sefar extract --poses`. None for ``.sefar/joints`` in `root`, where every run on these
-            clips finds them.
+        joints: folder of estimated joints, for the stream ``pose``; relative to `root`. Either one of `sefar extract
+            --poses`, which makes the videos unnecessary, or an existing folder that joints are stored in when they have
+            been estimated. None for ``.sefar/joints`` in `root`, where every run on these clips finds them.
         true_joints: folder of joints that are known, relative to `root`, such as SynthGym's ``joints``; used instead of
-            estimated ones. The model is not served then, because videos come without them.
+            estimated ones. The model is not served then, because videos come without them. See [True
+            joints](#true-joints).
         workers: processes that prepare batches; 0 prepares them in the training process.
         max_broken: training clips that may fail to decode before the run stops; each is logged by name.
     """
 
-    name: str = "unnamed"
+    name: str | None = None
     root: Path
     train: Path
     unlabel: Path | None = None
@@ -186,9 +191,14 @@ class DataConfig(_Strict):
         return {key: value for key, value in fields.items() if key != "lists"} | lists
 
     @property
-    def joints_folder(self) -> Path:
-        """Folder that the joints of all clips are stored in."""
-        return self.joints or default_joints_folder(self.root)
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return self.name or _NOT_IN_NAMES.sub("-", self.root.resolve().name).strip("-") or "unnamed"
+
+    @property
+    def joints_folder(self) -> Path | None:
+        """Folder of joints that the recipe names; None for `default_joints_folder`."""
+        return None if self.joints is None else self.root / self.joints
 
     @model_validator(mode="after")
     def _ordered(self) -> DataConfig:
@@ -267,7 +277,8 @@ class SemiConfig(_Strict):
         perturbation: temporal perturbation of the strong view; None for the method's default, which is ``moderate``
             for ``sefar`` and ``none`` for the others.
         threshold: smallest probability of a pseudo-label that is used (``fixmatch``, ``flexmatch``, ``svformer``).
-        teacher_decay: highest decay of the exponential moving average of weights.
+        teacher_decay: highest decay of the exponential moving average of weights. In a run of n steps of averaging it
+            is at most 0.01^(1/n): at the end, the weights that it started with make up at most 1 % of it.
         teacher_warmup: limit the decay after n steps to 1 − (n + 1)^(−2/3) (timm's ModelEmaV3), for short runs. If off,
             the average is a copy of the student until `start_epoch`, then uses the full decay.
     """
@@ -300,6 +311,7 @@ class JointViewsConfig(_Strict):
         strong_tilt: strong view: largest turn about x and about z, in degrees.
         strong_yaw: strong view: largest turn about y, in degrees.
         strong_noise: strong view: standard deviation of each coordinate in each frame, in torso lengths.
+        strong_body: strong view: standard deviation of each coordinate, the same in all frames, in torso lengths.
         strong_drop: strong view: share of joints that are missing in the whole clip.
         strong_drop_frames: strong view: share of joints that are missing in single frames.
         strong_time: strong view: up to this share of the clip is cut off at its start, and at its end.
@@ -312,6 +324,7 @@ class JointViewsConfig(_Strict):
     strong_tilt: float = Field(default=15.0, ge=0, le=180)
     strong_yaw: float = Field(default=20.0, ge=0, le=180)
     strong_noise: float = Field(default=0.03, ge=0)
+    strong_body: float = Field(default=0.05, ge=0)
     strong_drop: Rate = 0.1
     strong_drop_frames: Rate = 0.05
     strong_time: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
@@ -336,7 +349,6 @@ class TrainConfig(_Strict):
         out: folder of the run: log, resumable state and checkpoints.
         seed: seed of weights, order, sampling, views and dropout.
         init: checkpoint folder to take the backbone from, or None.
-        resume: resume the run in `out`, if there is one.
         checkpoint_every: epochs between resumable states.
         checkpoint_steps: steps between resumable states inside an epoch, for long epochs; None for none.
         trackers: Accelerate's trackers to send curves to, e.g. ``[tensorboard]``, which writes to `out`.
@@ -354,7 +366,6 @@ class TrainConfig(_Strict):
     out: Path
     seed: int = Field(default=0, ge=0)
     init: Path | None = None
-    resume: bool = False
     checkpoint_every: int = Field(default=1, ge=1)
     checkpoint_steps: int | None = Field(default=None, ge=1)
     trackers: tuple[str, ...] = ()
@@ -374,6 +385,15 @@ class TrainConfig(_Strict):
             raise ValueError(
                 f"semi.start_epoch {self.semi.start_epoch} leaves no epochs with unlabelled clips; "
                 f"optim.epochs is {self.optim.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_stem_is_trained(self) -> TrainConfig:
+        if self.regularization.freeze_stem and self.init is None:
+            raise ValueError(
+                "regularization.freeze_stem keeps the stem of init, but init is null: random weights would be frozen; "
+                "set regularization.freeze_stem to false, or init to a checkpoint"
             )
         return self
 
@@ -413,7 +433,12 @@ class TrainConfig(_Strict):
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a training recipe; see `sefar_training.recipe.read_recipe`.
 
+    With ``data.root=…`` and without ``data.name=…`` among the overrides, the data set is named after the folder: the
+    name in the recipe is that of other clips.
+
     Raises:
         RecipeError: the file is not a YAML mapping, an override has no ``=``, or a key or value is wrong.
     """
-    return read_recipe(path, TrainConfig, overrides)
+    changed = {override.partition("=")[0] for override in overrides}
+    renamed = ["data.name=null"] if "data.root" in changed and "data.name" not in changed else []
+    return read_recipe(path, TrainConfig, [*overrides, *renamed])

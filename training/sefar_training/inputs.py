@@ -22,6 +22,7 @@ from .data import (
     JointStore,
     JointView,
     ListEntry,
+    ListFileError,
     StoredJointsError,
     StrongView,
     TrainingClips,
@@ -30,17 +31,34 @@ from .data import (
     UnlabelledClips,
     UnlabelledJoints,
     WeakView,
+    check_files,
     check_whole,
     open_joints,
     read_list,
 )
-from .evaluation import check_files
 from .model import FrameNormalizer, PoseNormalizer
+
+_WITHOUT = {
+    "unlabel": ". To train without unlabelled clips: method=supervised",
+    "val": ". To train without a val list: data.val=null",
+    "test": ". To train without a test list: data.test=null",
+}
+"""How to train without a list."""
 
 
 def read_entries(config: TrainConfig, list_file: Path) -> list[ListEntry]:
-    """Read one of the recipe's lists; only the unlabelled one may leave labels out."""
+    """Read one of the recipe's lists; only the unlabelled one may leave labels out.
+
+    Raises:
+        ListFileError: the list is missing or malformed.
+    """
     data = config.data
+    if not (data.root / list_file).is_file():
+        key = next((key for key in _WITHOUT if getattr(data, key) == list_file), "train")
+        raise ListFileError(
+            f"data.{key}: the list {data.root / list_file} does not exist; write it, or set data.{key} or data.root to "
+            f"where it is{_WITHOUT.get(key, '')}"
+        )
     return read_list(data.root / list_file, data.root, data.remap, unlabelled=list_file == data.unlabel)
 
 
@@ -110,6 +128,7 @@ class FrameInputs:
         """Open a list of training clips; with `data.cache_gb` they are decoded now."""
         data = self._config.data
         entries = read_entries(self._config, list_file)
+        check_files(entries, list_file, data.max_broken)
         store = FrameStore(entries, self._config.scale[1], data.cache_gb, data.max_broken)
         if self._decoded is None:
             store.fill(self._progress)
@@ -156,9 +175,9 @@ class JointInputs:
 
     def open(self, list_file: Path) -> JointStore:
         """Open a list of training clips; joints that are not stored yet are estimated now."""
-        entries = read_entries(self._config, list_file)
-        check_whole(entries, list_file)
-        store = JointStore(entries, self._source, self._config.data.max_broken)
+        allowed = self._config.data.max_broken
+        entries = self._entries(list_file, allowed)
+        store = JointStore(entries, self._source, allowed, list_file.name)
         store.fill(self._progress)
         return store
 
@@ -177,17 +196,28 @@ class JointInputs:
 
     def evaluation(self, list_file: Path) -> EvaluationJoints:
         """Open a list for evaluation; joints that are not stored yet are estimated now."""
+        return EvaluationJoints(
+            self._entries(list_file),
+            self._config.model.sampling,
+            self._source,
+            progress=self._progress,
+            title=list_file.name,
+        )
+
+    def _entries(self, list_file: Path, missing: int = 0) -> list[ListEntry]:
+        """Read a list; if its joints come from its videos, check that these exist."""
         entries = read_entries(self._config, list_file)
         check_whole(entries, list_file)
-        check_files(entries, list_file)
-        return EvaluationJoints(entries, self._config.model.sampling, self._source, progress=self._progress)
+        if self._source.reads_videos:
+            check_files(entries, list_file, missing)
+        return entries
 
 
 def _joint_source(config: TrainConfig, estimator: Estimator | None) -> JointSource:
     data, persons = config.data, config.model.persons
     if data.true_joints is not None:
         return TrueJoints(data.root / data.true_joints, persons)
-    source = open_joints(data.joints_folder, data.root, persons, estimator)
+    source = open_joints(data.joints_folder, data.root, persons, config.model.sampling.frames, estimator)
     if isinstance(source, TrueJoints):
         raise StoredJointsError(
             f"{data.joints_folder} has true joints, and data.joints is for estimated ones; set data.true_joints instead"
@@ -212,6 +242,7 @@ def joint_views(config: TrainConfig) -> tuple[JointView, JointView]:
         tilt=chosen.strong_tilt,
         yaw=chosen.strong_yaw,
         noise=chosen.strong_noise,
+        body=chosen.strong_body,
         drop=chosen.strong_drop,
         drop_frames=chosen.strong_drop_frames,
     )

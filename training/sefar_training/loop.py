@@ -94,7 +94,7 @@ class RunFolder:
         if not state_file.exists():
             return None
         if not resume:
-            raise RunError(f"{self.path} already has a run; set resume=true to resume it, or choose another out=")
+            raise RunError(f"{self.path} already has a run; add --resume to resume it, or choose another out=")
         state: dict[str, Any] = torch.load(state_file, map_location="cpu", weights_only=True)
         if state["fingerprint"] != self.fingerprint:
             changed = ", ".join(_differences(state["fingerprint"], self.fingerprint))

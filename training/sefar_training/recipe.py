@@ -20,6 +20,37 @@ class RecipeError(SefarError, ValueError):
     """A recipe cannot be read or contradicts itself; the message names file and key."""
 
 
+def shipped(kind: str) -> Path:
+    """The folder of the ``recipes`` or ``studies`` that ship: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    return next((place for place in (package / kind, package.parent / kind) if place.is_dir()), package / kind)
+
+
+def find_recipe(name: Path, kind: type[BaseModel], of_folder: str = "") -> Path:
+    """Find a recipe by the path of its file, or by its name among those that ship.
+
+    Args:
+        name: path, or name, e.g. ``ucf101``.
+        kind: what it is a recipe of; recipes of another kind are not suggested.
+        of_folder: what the message says to somebody who gives a folder.
+
+    Raises:
+        RecipeError: there is none; the message lists those that ship.
+    """
+    if name.is_file():
+        return name
+    folder = shipped("recipes")
+    if len(name.parts) == 1 and (folder / f"{name}.yaml").is_file():
+        return folder / f"{name}.yaml"
+    known = ", ".join(file.stem for file in sorted(folder.glob("*.yaml")) if _is_of(file, kind))
+    wrong = f"is a folder, not a recipe{of_folder}" if name.is_dir() else "does not exist"
+    raise RecipeError(f"{name} {wrong}; give a YAML file, or the name of a recipe that ships: {known}")
+
+
+def _is_of(file: Path, kind: type[BaseModel]) -> bool:
+    return yaml.safe_load(file.read_text(encoding="utf-8")).keys() <= kind.model_fields.keys()
+
+
 def read_recipe(path: Path, kind: type[Recipe], overrides: Sequence[str] = ()) -> Recipe:
     """Read a YAML file of a model's fields.
 
@@ -36,6 +67,8 @@ def read_recipe(path: Path, kind: type[Recipe], overrides: Sequence[str] = ()) -
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(f"{path} does not exist; give a YAML file") from error
+    except IsADirectoryError as error:
+        raise RecipeError(f"{path} is a folder; give a YAML file") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not a text file; give a YAML file") from error
     except yaml.YAMLError as error:

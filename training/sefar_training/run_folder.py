@@ -1,7 +1,7 @@
 """What is in the folder of a run, by name."""
 
 FINAL = "final"
-"""Checkpoint that a run ends with: for a classifier the moving average of the student."""
+"""Checkpoint that a run ends with: for a classifier the moving average, or the student if that is better."""
 
 STUDENT = "student"
 """Checkpoint of a classifier without the moving average."""

@@ -43,7 +43,7 @@ class Inputs(Protocol):
         """Open a list of labelled training clips.
 
         Raises:
-            ListFileError, BrokenClipsError: the list or its clips cannot be read.
+            ListFileError, MissingClipsError, BrokenClipsError: the list or its clips cannot be read.
         """
         ...
 
@@ -55,7 +55,7 @@ class Inputs(Protocol):
         """Open a list for evaluation with the recipe's preprocessing.
 
         Raises:
-            EvaluationError: clips are missing.
+            MissingClipsError: clips are missing.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,7 +22,7 @@ from .inputs import create_inputs, read_classes
 from .loop import Figures, RunFolder, TrainingLoop, create_accelerator
 from .model import SefarModel, create_model
 from .recipe import RecipeError
-from .run_folder import FINAL
+from .run_folder import FINAL, STUDENT
 from .semisupervised.task import classify
 from .task import Setup, TaskFactory
 
@@ -54,6 +54,7 @@ def build_model(config: TrainConfig, classes: int) -> SefarModel:
         config.model.variant,
         classes,
         config.model.sample_frames,
+        layout=config.model.layout,
         size=config.model.size,
         persons=config.model.persons,
         dropout=config.model.dropout,
@@ -72,6 +73,7 @@ def train(
     progress: bool = True,
     decoded: Mapping[ClipKey, DecodedClip] | None = None,
     estimator: Estimator | None = None,
+    resume: bool = False,
 ) -> Path:
     """Train from a recipe until the last epoch.
 
@@ -80,15 +82,18 @@ def train(
         progress: show progress bars.
         decoded: frames of training clips that are already in memory; None fills the cache as the recipe says.
         estimator: for the stream ``pose``, finds the joints that are not stored yet; None for MediaPipe's.
+        resume: resume the run in `out`, if there is one.
 
     Returns:
-        The folder of the final checkpoint, ``<out>/final``. A classifier's student is in ``<out>/student``.
+        The folder of the final checkpoint, ``<out>/final``. For a classifier this is the moving average or the student,
+        whichever is right more often on the val list at the end; without a val list, or if both are equal, the average.
+        The student is also in ``<out>/student``.
 
     Raises:
         RecipeError: there is no such task, or the recipe lacks what the task needs.
         RunError: `out` has a run and `resume` is off, batches cannot be split as configured, or the loss is not
             finite.
-        EvaluationError: clips of the val or test list are missing; reported before training.
+        MissingClipsError: clips are missing; reported before training.
         BrokenClipsError: more clips than allowed do not decode.
         PoseSetupError: the pose models are missing and cannot be downloaded.
         JointCacheError, StoredJointsError: joints cannot be stored, or stored ones are not those that are needed.
@@ -136,23 +141,51 @@ def train(
         evaluate=None if val is None else partial(judge_all, val),
         checkpoint_every=config.checkpoint_every,
         checkpoint_steps=config.checkpoint_steps,
-        resume=config.resume,
+        resume=resume,
         progress=progress,
     )
     last = loop.run()
     if accelerator.is_main_process:
-        metrics: dict[str, object] = {"last_epoch": last}
+        sources = final_sources(task.models, last)
+        described: dict[str, dict[str, object]] = {
+            name: {"last_epoch": last} | ({"weights": _WEIGHTS.get(source, source)} if task.classifies else {})
+            for name, source in sources.items()
+        }
         # Saved before testing: a test clip that does not decode must not cost the trained model.
-        for name, chosen in task.models.items():
-            save_checkpoint(config.out / name, chosen, _describe(config, classes, metrics, inputs.origin))
+        for name, source in sources.items():
+            info = _describe(config, classes, described[name], inputs.origin)
+            save_checkpoint(config.out / name, task.models[source], info)
         if test is not None:
-            for name, chosen in task.models.items():
-                report = judge(name, test, progress)
-                logger.info("test of %s: %s", name, _headline(report))
-                tested = metrics | {"test": report.model_dump(mode="json")}
-                save_checkpoint(config.out / name, chosen, _describe(config, classes, tested, inputs.origin))
+            reports = {source: judge(source, test, progress) for source in dict.fromkeys(sources.values())}
+            for name, source in sources.items():
+                logger.info("test of %s: %s", name, _headline(reports[source]))
+                tested = described[name] | {"test": reports[source].model_dump(mode="json")}
+                info = _describe(config, classes, tested, inputs.origin)
+                save_checkpoint(config.out / name, task.models[source], info)
     accelerator.end_training()
     return config.out / FINAL
+
+
+_WEIGHTS = {FINAL: "average", STUDENT: "student"}
+"""What the weights of a classifier's models are."""
+
+
+def final_sources(models: Collection[str], last: Figures) -> dict[str, str]:
+    """Which model each checkpoint holds: its own, but `FINAL` the student if that is better on the val list.
+
+    Args:
+        models: names of the task's models.
+        last: figures of the last epoch, with ``top1`` and ``student_top1`` if there is a val list.
+    """
+    sources = {name: name for name in models}
+    if STUDENT in sources and last.get(f"{STUDENT}_top1", 0) > last.get("top1", 0):
+        logger.info(
+            "final has the student's weights: top1 %.4g on the val list, the moving average %.4g",
+            last[f"{STUDENT}_top1"],
+            last["top1"],
+        )
+        sources[FINAL] = STUDENT
+    return sources
 
 
 def _fingerprint(config: TrainConfig) -> dict[str, object]:
@@ -170,7 +203,7 @@ def _describe(
 ) -> CheckpointInfo:
     return CheckpointInfo(
         model=config.model,
-        dataset=config.data.name,
+        dataset=config.data.dataset,
         labels=classes.labels,
         attributes=classes.attributes,
         opposites=classes.opposites,

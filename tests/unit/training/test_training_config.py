@@ -29,6 +29,15 @@ def test_overrides_reach_any_depth_and_are_read_as_yaml(recipe: Path) -> None:
     assert config.out == Path("r=1")
 
 
+def test_the_name_of_the_data_set_follows_the_data(recipe: Path) -> None:
+    assert load_recipe(recipe).data.dataset == "d"
+    recipe.write_text(MINIMAL.replace("root: d", "name: gym, root: d"))
+    assert load_recipe(recipe, ["data.flip=0"]).data.dataset == "gym"
+    assert load_recipe(recipe, ["data.root=/data/my clips (2)/"]).data.dataset == "my-clips-2"
+    assert load_recipe(recipe, ["data.root=/data/x", "data.name=tennis"]).data.dataset == "tennis"
+    assert load_recipe(recipe, ["data.root=/"]).data.dataset == "unnamed"
+
+
 def test_scale_defaults_to_the_papers_in_proportion(recipe: Path) -> None:
     assert load_recipe(recipe).scale == (73, 91)
     assert load_recipe(recipe, ["model.size=224", "model.resize=256"]).scale == (256, 320)
@@ -54,7 +63,13 @@ def test_lists_may_be_named_by_their_folder(recipe: Path) -> None:
         ("model.size=60", r"model: .*size 60 is not a multiple"),
         ("model.resize=32", r"model: .*resize 32 is smaller than size 64"),
         ("data.scale=[80, 64]", r"data: .*not in ascending order"),
+        (
+            "regularization.freeze_stem=true",
+            r"freeze_stem keeps the stem of init, but init is null.* init to a checkpoint",
+        ),
         ("data.lists=3", r"data: .*lists must be the path of a folder"),
+        ("model.stream=both", r"stream both is not trained; .* join them with `sefar fuse`"),
+        ("resume=true", "unknown key 'resume'"),
         ("optim", r"'optim' is not of the form key=value"),
         ("out.deep=1", r"out is a value, not a group"),
         ("out=[", r"the value is not YAML"),

@@ -160,7 +160,7 @@ def test_same_seed_same_weights(small_model, tmp_path: Path) -> None:
 
 def test_run_is_not_overwritten_or_resumed_with_another_recipe(small_model, tmp_path: Path) -> None:
     loop(small_model(), tmp_path, epochs=1).run()
-    with pytest.raises(RunError, match="already has a run; set resume=true"):
+    with pytest.raises(RunError, match="already has a run; add --resume"):
         loop(small_model(), tmp_path, epochs=1)
     with pytest.raises(RunError, match=r"had another recipe \(.*epochs differs\)"):
         loop(small_model(), tmp_path, epochs=2, resume=True)

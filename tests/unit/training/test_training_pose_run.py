@@ -17,7 +17,7 @@ from sefar_training.config import TrainConfig
 from sefar_training.evaluation import EvaluationError, Views, evaluate_model
 from sefar_training.export import export_checkpoint
 from sefar_training.recipe import RecipeError
-from sefar_training.train import train
+from sefar_training.train import final_sources, train
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_resumed_run_ends_as_one_without_a_break(figures: Path, tmp_path: Path
         patched.setattr("sefar_training.loop.TrainingLoop._track", stop_in_epoch(1))
         train(config, progress=False, estimator=FakeEstimator())
     assert torch.load(state, weights_only=True)["epoch"] == 1
-    ends.append(train(config.model_copy(update={"resume": True}), progress=False, estimator=FakeEstimator()))
+    ends.append(train(config, resume=True, progress=False, estimator=FakeEstimator()))
     a, b = (load_checkpoint(end)[0].state_dict() for end in ends)
     assert all(torch.equal(a[name], b[name]) for name in a)
     lines = [json.loads(line) for line in (tmp_path / "b" / "log.jsonl").read_text().splitlines()]
@@ -108,6 +108,35 @@ def stop_in_epoch(epoch: int) -> Any:
             raise KeyboardInterrupt
 
     return track
+
+
+@pytest.mark.parametrize(("first_weights", "kept"), [(0.01, "average"), (1.0, "student")])
+def test_final_is_the_better_of_average_and_student(
+    figures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_weights: float, kept: str
+) -> None:
+    # With a share of 1 the average stays what it was after the first step.
+    monkeypatch.setattr("sefar_training.semisupervised.step.FIRST_WEIGHTS", first_weights)
+    config = recipe(
+        figures,
+        tmp_path,
+        data={"root": figures, "train": "train.csv", "val": "val.csv", "test": "test.csv"},
+        semi={"teacher_decay": 0.999999 if kept == "student" else 0.5, "teacher_warmup": False, "start_epoch": 0},
+    )
+    final = train(config, progress=False, estimator=FakeEstimator())
+    model, info = load_checkpoint(final)
+    student, of_student = load_checkpoint(tmp_path / "student")
+    assert (info.metrics["weights"], of_student.metrics["weights"]) == (kept, "student")
+    same = all(torch.equal(value, student.state_dict()[name]) for name, value in model.state_dict().items())
+    assert same == (kept == "student")
+    assert info.metrics["test"]["top1"] > 0.9
+
+
+def test_only_a_better_student_becomes_final() -> None:
+    both = ("final", "student")
+    assert final_sources(both, {"top1": 0.5, "student_top1": 0.5}) == {"final": "final", "student": "student"}
+    assert final_sources(both, {"top1": 0.5, "student_top1": 0.6}) == {"final": "student", "student": "student"}
+    assert final_sources(both, {"loss": 0.1})["final"] == "final"
+    assert final_sources(["final"], {}) == {"final": "final"}
 
 
 def test_what_does_not_fit_joints_is_named(figures: Path, tmp_path: Path) -> None:

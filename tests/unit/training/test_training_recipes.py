@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from small_videos import encode
 
+from sefar_training.adapter.compare import Comparison
+from sefar_training.adapter.config import AdapterRecipe
 from sefar_training.checkpoint import read_info
-from sefar_training.config import load_recipe
+from sefar_training.config import TrainConfig, load_recipe
 from sefar_training.data import read_list
+from sefar_training.recipe import RecipeError, find_recipe
 from sefar_training.train import read_classes, train
 
 RECIPES = Path(__file__).resolve().parents[3] / "training" / "recipes"
@@ -23,8 +26,23 @@ ENCODERS = sorted(file for file in RECIPES.glob("*.yaml") if "adapter" not in fi
 @pytest.mark.parametrize("file", ENCODERS, ids=lambda f: f.stem)
 def test_every_recipe_of_the_project_is_valid(file: Path) -> None:
     config = load_recipe(file)
-    assert config.data.name == file.stem.split("_")[0]
+    assert config.data.name == (None if file.stem.startswith("own_") else file.stem.split("_")[0])
     assert file.read_text().startswith("# ")
+
+
+def test_recipes_are_found_by_name(tmp_path: Path) -> None:
+    assert find_recipe(Path("ucf101"), TrainConfig) == RECIPES / "ucf101.yaml"
+    assert find_recipe(Path("synthgym_adapter"), AdapterRecipe) == RECIPES / "synthgym_adapter.yaml"
+    own = tmp_path / "ucf101"
+    own.write_text("")
+    assert find_recipe(own, TrainConfig) == own
+    names = ", ".join(file.stem for file in ENCODERS)
+    with pytest.raises(RecipeError, match=rf"ucf102 does not exist; give a YAML file, .* that ships: {names}$"):
+        find_recipe(Path("ucf102"), TrainConfig)
+    with pytest.raises(RecipeError, match=r"is a folder, not a recipe \(so\); give"):
+        find_recipe(tmp_path, TrainConfig, " (so)")
+    with pytest.raises(RecipeError, match=r"does not exist; .* that ships: synthgym_adapter_compare$"):
+        find_recipe(Path("x"), Comparison)
 
 
 @pytest.mark.parametrize("name", PAPER)

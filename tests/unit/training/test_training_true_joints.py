@@ -63,7 +63,9 @@ def test_a_run_on_true_joints_needs_no_estimator_and_says_what_it_saw(figures: P
 
 def test_true_and_estimated_joints_are_not_confused(figures: Path, final: Path, tmp_path: Path) -> None:
     test = figures / "test.csv"
-    with pytest.raises(EvaluationError, match=r"trained on true joints \(figures\).* --joints, e.g"):
+    with pytest.raises(
+        EvaluationError, match=r"trained on true joints \(figures\).* --joints, e\.g\..*export --estimated-joints"
+    ):
         evaluate_model(final, test, figures, progress=False)
     with pytest.raises(EvaluationError, match=r"true joints \(figures\), but these are of fake"):
         evaluate_model(final, test, figures, joints=figures / ".sefar" / "joints", estimator=FakeEstimator())

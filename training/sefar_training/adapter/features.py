@@ -30,9 +30,8 @@ from sefar_serve.pose import MIRROR, Estimators, load_poses
 from sefar_serve.reliability import reliabilities, softmax
 from sefar_serve.sampling import sample_indices
 
-from ..data import ClassTable, ListEntry, WeakView, read_list
+from ..data import ClassTable, ListEntry, WeakView, check_files, read_list
 from ..data.clips import decode_clip
-from ..evaluation import check_files
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +191,7 @@ class Encoder:
 
         Raises:
             ListFileError: the list is malformed.
-            EvaluationError: clips are missing.
+            MissingClipsError: clips are missing.
             ClipError: a clip does not decode; `sefar lists --check` finds all such clips.
             PoseError: the encoder sees joints, and its pose estimator is missing or another one is installed.
             ViewsError: several views of an encoder that sees pictures and joints.

@@ -28,15 +28,17 @@ JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, e.g. training/recipes/synthgym_adapter.yaml")],
+    recipe: Annotated[Path, typer.Argument(help="YAML file, or a recipe that ships, e.g. synthgym_adapter")],
     overrides: Overrides = None,
 ) -> None:
     """Train an adapter from a recipe."""
     with needs_extra("train"):
-        from sefar_training.adapter.config import load_adapter_recipe
+        from sefar_training.adapter.config import AdapterRecipe, load_adapter_recipe
         from sefar_training.adapter.train import train_adapter
+        from sefar_training.recipe import find_recipe
     configure_logging("info", "text")
-    typer.echo(f"adapter: {train_adapter(load_adapter_recipe(recipe, overrides or []))}")
+    found = find_recipe(recipe, AdapterRecipe)
+    typer.echo(f"adapter: {train_adapter(load_adapter_recipe(found, overrides or []))}")
 
 
 @app.command()
@@ -111,17 +113,18 @@ def evaluate(
 @app.command()
 def compare(
     comparison: Annotated[
-        Path, typer.Argument(help="YAML comparison, e.g. training/recipes/synthgym_adapter_compare.yaml")
+        Path, typer.Argument(help="YAML file, or a comparison that ships, e.g. synthgym_adapter_compare")
     ],
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="folder (default: runs/NAME)")] = None,
 ) -> None:
     """Train a recipe's variants with several seeds, ask them the same questions, and compare the results."""
     with needs_extra("train"):
-        from sefar_training.adapter.compare import load_comparison, run_comparison
+        from sefar_training.adapter.compare import Comparison, load_comparison, run_comparison
         from sefar_training.adapter.comparison_page import write_comparison
+        from sefar_training.recipe import find_recipe
     configure_logging("info", "text")
-    plan = load_comparison(comparison)
+    plan = load_comparison(find_recipe(comparison, Comparison))
     folder = out or Path("runs") / comparison.stem
     finished = run_comparison(plan, folder, overrides or [])
     for written in write_comparison(plan, finished, folder):

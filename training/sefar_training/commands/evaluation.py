@@ -13,6 +13,7 @@ from sefar_serve.cli.options import JsonOption, path_prefixes
 from sefar_serve.optional import needs_extra
 
 from .options import DeviceOption, JointsOption, RemapOption, RootOption
+from .stop import stoppable
 
 
 def evaluate(
@@ -38,17 +39,18 @@ def evaluate(
         from sefar_training.commands.console import print_evaluation
         from sefar_training.evaluation import Views, evaluate_model
         from sefar_training.evaluation.report import report_json, write_report
-    report = evaluate_model(
-        model,
-        list_file,
-        root,
-        path_prefixes(remap),
-        batch_size=batch_size,
-        workers=workers or os.cpu_count() or 1,
-        views=Views(temporal_views, spatial_crops),
-        device=device,
-        joints=joints,
-    )
+    with stoppable():
+        report = evaluate_model(
+            model,
+            list_file,
+            root,
+            path_prefixes(remap),
+            batch_size=batch_size,
+            workers=workers or os.cpu_count() or 1,
+            views=Views(temporal_views, spatial_crops),
+            device=device,
+            joints=joints,
+        )
     about = (str(model), str(list_file))
     if as_json:
         typer.echo(report_json(report, *about))

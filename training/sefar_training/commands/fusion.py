@@ -13,6 +13,7 @@ from sefar_serve.cli.options import JsonOption, path_prefixes
 from sefar_serve.optional import needs_extra
 
 from .options import DeviceOption, JointsOption, RemapOption, RootOption
+from .stop import stoppable
 
 
 def fuse(
@@ -41,21 +42,22 @@ def fuse(
     with needs_extra("train"):
         from sefar_training.commands.console import print_fusion
         from sefar_training.fusion import fuse as fuse_models
-    done = fuse_models(
-        rgb,
-        pose,
-        out,
-        val,
-        root,
-        test=test,
-        name=name,
-        version=version,
-        remap=path_prefixes(remap),
-        joints=joints,
-        device=device,
-        batch_size=batch_size,
-        workers=workers or os.cpu_count() or 1,
-    )
+    with stoppable():
+        done = fuse_models(
+            rgb,
+            pose,
+            out,
+            val,
+            root,
+            test=test,
+            name=name,
+            version=version,
+            remap=path_prefixes(remap),
+            joints=joints,
+            device=device,
+            batch_size=batch_size,
+            workers=workers or os.cpu_count() or 1,
+        )
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(report) as new:

@@ -11,20 +11,31 @@ from sefar_serve.logs import configure_logging
 from sefar_serve.optional import needs_extra
 
 from .options import Overrides
+from .stop import JOINTS_KEPT, stoppable
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe, e.g. training/recipes/synthgym_sefar.yaml")],
+    recipe: Annotated[Path, typer.Argument(help="YAML file, or a recipe that ships, e.g. own_pose_16")],
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="continue from the last checkpoint")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="resume the run in `out`, if there is one")] = False,
 ) -> None:
     """Train a model from a recipe."""
     with needs_extra("train"):
-        from sefar_training.config import load_recipe
+        from sefar_training.config import TrainConfig, load_recipe
+        from sefar_training.recipe import find_recipe
+        from sefar_training.run_folder import STATE
         from sefar_training.train import train as run
     configure_logging("info", "text")
-    changes = [*(overrides or []), *(["resume=true"] if resume else [])]
-    typer.echo(f"checkpoint: {run(load_recipe(recipe, changes))}")
+    of_folder = f" (to train on a folder of clips: sefar train --data {recipe})"
+    config = load_recipe(find_recipe(recipe, TrainConfig, of_folder), overrides or [])
+
+    def kept() -> str:
+        if (config.out / STATE).exists():
+            return f"Finished epochs are kept in {config.out}. To continue: the same command with --resume"
+        return JOINTS_KEPT if config.model.stream == "pose" else "No epoch is finished, and nothing is kept"
+
+    with stoppable(kept):
+        typer.echo(f"checkpoint: {run(config, resume=resume)}")
 
 
 def study(
@@ -41,6 +52,7 @@ def study(
     path = find_study(name)
     folder = out or Path("runs") / f"study_{path.stem}"
     plan = load_study(path)
-    runs = run_study(plan, folder, overrides or [], jobs)
-    for written in write_study(plan, runs, folder):
-        typer.echo(str(written))
+    with stoppable(lambda: f"Finished trainings are kept in {folder}. To continue: the same command again"):
+        runs = run_study(plan, folder, overrides or [], jobs)
+        for written in write_study(plan, runs, folder):
+            typer.echo(str(written))

@@ -3,12 +3,12 @@
 from sefar_serve.lists import ListEntry, ListFileError, read_list
 
 from .batches import ClipSources, Source, StepBatches, collate, seed_step
-from .broken import BrokenClipsError
+from .broken import BrokenClipsError, MissingClipsError, check_files
 from .classes import ClassesError, ClassTable
 from .clips import DecodedClip, EvaluationClips, FrameStore, TrainingClips
 from .joint_cache import JointCache, JointCacheError
 from .joint_clips import EvaluationJoints, JointStore, TrainingJoints, UnlabelledJoints
-from .joint_folder import open_joints
+from .joint_folder import default_joints_folder, open_joints
 from .joint_shards import JointShards
 from .joint_source import Joints, JointSource, MissingPosesError, Origin, StoredJointsError, check_whole
 from .joint_views import InputViews, JointView
@@ -35,6 +35,7 @@ __all__ = [
     "Joints",
     "ListEntry",
     "ListFileError",
+    "MissingClipsError",
     "MissingPosesError",
     "Origin",
     "Source",
@@ -47,8 +48,10 @@ __all__ = [
     "UnlabelledClips",
     "UnlabelledJoints",
     "WeakView",
+    "check_files",
     "check_whole",
     "collate",
+    "default_joints_folder",
     "open_joints",
     "read_list",
     "seed_step",

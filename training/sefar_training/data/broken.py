@@ -1,9 +1,10 @@
-"""Training clips that do not decode: logged, counted, and named if there are more than the recipe allows."""
+"""Clips that are missing or do not decode: counted, and named if there are more than the recipe allows."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +15,39 @@ from sefar_serve.lists import ListEntry
 logger = logging.getLogger(__name__)
 
 NAMED = 20
-"""Most broken clips that an error names; the log names all of them."""
+"""Most clips that an error names; the log names all of them."""
+
+
+class MissingClipsError(SefarError, ValueError):
+    """Clips of a list do not exist; the message names them."""
+
+
+def check_files(entries: Sequence[ListEntry], list_file: Path, allowed: int = 0) -> None:
+    """Check that all clips exist, before hours are spent on the first ones.
+
+    Args:
+        entries: the clips.
+        list_file: their list, for messages.
+        allowed: clips that may be missing.
+
+    Raises:
+        MissingClipsError: more are.
+    """
+    missing = [entry for entry in entries if not entry.path.is_file()]
+    if len(missing) > allowed:
+        if len(missing) > NAMED:
+            logger.error("clips of %s that do not exist: %s", list_file, ", ".join(entry.name for entry in missing))
+        tolerated = f" (data.max_broken allows {allowed})" if allowed else ""
+        raise MissingClipsError(
+            f"{len(missing)} of {len(entries)} clips of {list_file} do not exist{tolerated}: {_named(missing)}; the "
+            f"first was looked for at {missing[0].path}. Set the folder of the clips (--root, in recipes data.root) or "
+            "replace path prefixes (--remap, in recipes data.remap)"
+        )
+
+
+def _named(entries: Sequence[ListEntry]) -> str:
+    more = f" and {len(entries) - NAMED} more" if len(entries) > NAMED else ""
+    return ", ".join(entry.name for entry in entries[:NAMED]) + more
 
 
 class BrokenClipsError(SefarError, RuntimeError):
@@ -31,7 +64,7 @@ def shared_flags(count: int) -> Tensor:
 
 
 class BrokenClips:
-    """Counts the broken clips of a list, over this process and all workers forked from it.
+    """Counts the clips of a list that do not decode, over this process and all workers forked from it.
 
     Args:
         entries: the clips.
@@ -43,20 +76,23 @@ class BrokenClips:
         self._allowed = allowed
         self._flags = shared_flags(len(entries))
 
-    def report(self, index: int, error: Exception) -> None:
-        """Count a clip, once.
+    def report(self, errors: Mapping[int, Exception]) -> None:
+        """Count clips, each once.
+
+        Args:
+            errors: why each clip, by its number, cannot be used.
 
         Raises:
             BrokenClipsError: more clips than allowed do not decode.
         """
-        if not self._flags[index]:
-            self._flags[index] = True
-            logger.warning("clip skipped: %s", error)
-        broken = self._flags.nonzero().flatten().tolist()
+        for index, error in errors.items():
+            if not self._flags[index]:
+                self._flags[index] = True
+                logger.warning("clip skipped: %s", error)
+        broken = [self._entries[i] for i in self._flags.nonzero().flatten().tolist()]
         if len(broken) > min(self._allowed, len(self._entries) - 1):
-            names = ", ".join(self._entries[i].name for i in broken[:NAMED])
-            more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+            last = list(errors.values())[-1]
             raise BrokenClipsError(
-                f"{len(broken)} clips do not decode, data.max_broken allows {self._allowed}: {names}{more}; "
-                f"last error: {error}; `sefar lists --root … --check` finds all of them"
-            ) from error
+                f"{len(broken)} clips do not decode, data.max_broken allows {self._allowed}: {_named(broken)}; "
+                f"last error: {last}; `sefar lists --root … --check` finds all of them"
+            ) from last

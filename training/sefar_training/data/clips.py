@@ -176,7 +176,7 @@ class FrameStore:
                 for index, clip in zip(batch, done.result(), strict=True):
                     bar.update()
                     if isinstance(clip, Exception):
-                        self._broken.report(index, clip)
+                        self._broken.report({index: clip})
                         continue
                     size += clip.pixels.nbytes
                     if size > self._limit:
@@ -214,7 +214,7 @@ class FrameStore:
             try:
                 numbers, frames = self._draw(index, sampling, rng)
             except (ClipError, OSError) as error:
-                self._broken.report(index, error)
+                self._broken.report({index: error})
                 # The draws for the next clip must not depend on how far this one got.
                 rng.bit_generator.state = before
                 index = (index + 1) % len(self.entries)

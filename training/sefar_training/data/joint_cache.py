@@ -10,7 +10,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,17 @@ from sefar_serve.errors import SefarError
 from sefar_serve.pose import JOINTS, Estimator, load_poses
 from sefar_serve.sampling import Sampling, sample_indices
 
+from .clip_signatures import ClipSignatures
 from .joint_source import Joints, Origin
 
 logger = logging.getLogger(__name__)
 
 STORED = Sampling((48,))
 """The frames whose joints are stored, at the centres of equal segments of the clip; all frames of a shorter clip."""
+
+
+SIGNATURES, LOCK = "clips.json", ".lock"
+"""Files in the folder of joints: what is known of the clips' content, and the lock between processes."""
 
 
 class JointCacheError(SefarError, OSError):
@@ -37,8 +42,8 @@ class JointCacheError(SefarError, OSError):
 class JointCache:
     """Estimates the joints of clips and stores them; see `JointSource`.
 
-    A clip is estimated again if its file changes (size or time of modification) or moves, and for another estimator or
-    number of persons.
+    A clip is estimated again if its content changes, and for another estimator or number of persons. Clips may be
+    renamed, moved and copied.
 
     Args:
         folder: where the joints are stored; created if missing.
@@ -50,6 +55,12 @@ class JointCache:
         self.folder = folder
         self.estimator = estimator
         self.persons = persons
+        self._signatures = ClipSignatures(folder / SIGNATURES)
+
+    @property
+    def reads_videos(self) -> bool:
+        """Yes: their content says whether the stored joints are theirs."""
+        return True
 
     @property
     def origin(self) -> Origin:
@@ -62,13 +73,11 @@ class JointCache:
         Raises:
             FileNotFoundError: the clip does not exist.
         """
-        about = clip.stat()
-        key = [str(clip.resolve()), about.st_size, about.st_mtime_ns]
-        key += [self.estimator.sha256, self.persons, STORED.frames, len(JOINTS)]
+        key = [self._signatures.of(clip), self.estimator.sha256, self.persons, STORED.frames, len(JOINTS)]
         return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.npz"
 
     def read(
-        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None
+        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None, title: str = ""
     ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
         """Load the joints of clips; estimate and store those that are missing. If interrupted, the next call resumes.
 
@@ -78,6 +87,7 @@ class JointCache:
             clips: their files.
             progress: show a progress bar.
             threads: clips estimated at the same time; None for one per core.
+            title: what the clips are, for the progress bar.
 
         Returns:
             The joints of each clip, and for each clip that cannot be read the error, a `ClipError` or an `OSError`.
@@ -88,11 +98,17 @@ class JointCache:
         found, missing, errors = self._stored(dict.fromkeys(clips))
         if missing:
             with self._locked():
+                self._signatures.save()
                 more, missing, _ = self._stored(missing)
                 found |= more
-                estimated, broken = self._estimate(missing, progress, threads or os.cpu_count() or 1)
+                estimated, broken = self._estimate(missing, progress, threads or os.cpu_count() or 1, title)
             found |= estimated
             errors |= broken
+        elif all(os.access(place, os.W_OK) for place in (self.folder, self.folder / LOCK)):
+            # Only saves time, so it is not done if another process has the folder.
+            with (self.folder / LOCK).open("a") as handle, suppress(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._signatures.save()
         return found, errors
 
     def _stored(
@@ -116,14 +132,15 @@ class JointCache:
         return found, missing, errors
 
     def _estimate(
-        self, clips: Mapping[Path, None], progress: bool, threads: int
+        self, clips: Mapping[Path, None], progress: bool, threads: int, title: str
     ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
         found: dict[Path, Joints] = {}
         errors: dict[Path, Exception] = {}
         pool = ThreadPoolExecutor(threads, thread_name_prefix="sefar-pose")
         try:
             jobs = {pool.submit(self._estimate_one, clip): clip for clip in clips}
-            done = tqdm(as_completed(jobs), "finding joints", len(jobs), unit="clip", disable=not progress)
+            text = f"finding joints of {title}" if title else "finding joints"
+            done = tqdm(as_completed(jobs), text, len(jobs), unit="clip", disable=not progress)
             for job in done:
                 try:
                     found[jobs[job]] = job.result()
@@ -161,14 +178,17 @@ class JointCache:
             np.savez(stream, joints=joints, clip=np.array(str(clip)))
 
     def _cannot_write(self, error: OSError) -> str:
-        return f"cannot store joints in {self.folder}: {error}; set data.joints (--joints) to a folder you can write to"
+        return (
+            f"cannot store joints in {self.folder}: {error}; set data.joints (--joints) to an existing folder that you "
+            "can write to"
+        )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the folder's lock between processes; wait for it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise JointCacheError(self._cannot_write(error)) from error
         try:

@@ -72,10 +72,12 @@ class JointStore:
         entries: the clips.
         source: where their joints come from.
         max_broken: clips that may fail to decode.
+        title: what the clips are, for the progress bar.
     """
 
-    def __init__(self, entries: Sequence[ListEntry], source: JointSource, max_broken: int) -> None:
+    def __init__(self, entries: Sequence[ListEntry], source: JointSource, max_broken: int, title: str = "") -> None:
         self.entries = entries
+        self._title = title
         self._source = source
         self._broken = BrokenClips(entries, max_broken)
         self._kept: dict[int, Joints] = {}
@@ -91,12 +93,10 @@ class JointStore:
             BrokenClipsError: more clips than allowed do not decode.
             JointCacheError, StoredJointsError: joints cannot be stored, or are not those that are needed.
         """
-        found, errors = self._source.read([entry.path for entry in self.entries], progress, threads)
-        for index, entry in enumerate(self.entries):
-            if entry.path in errors:
-                self._broken.report(index, errors[entry.path])
-            else:
-                self._kept[index] = found[entry.path]
+        found, errors = self._source.read([entry.path for entry in self.entries], progress, threads, self._title)
+        self._kept = {index: found[entry.path] for index, entry in enumerate(self.entries) if entry.path in found}
+        if errors:
+            self._broken.report({n: errors[entry.path] for n, entry in enumerate(self.entries) if entry.path in errors})
         empty = [self.entries[index].name for index, joints in self._kept.items() if not joints.any()]
         if empty:
             logger.warning("no person found in %d of %d clips: %s", len(empty), len(self.entries), ", ".join(empty))
@@ -188,6 +188,7 @@ class EvaluationJoints(Dataset[Sample]):
         views: number of views V; view k takes the point (2k + 1) / 2V of each segment.
         progress: show a progress bar while joints are estimated.
         threads: clips estimated at the same time; None for one per core.
+        title: what the clips are, for the progress bar.
 
     Raises:
         ClipError, OSError: a clip cannot be read. No clip is skipped silently.
@@ -203,11 +204,12 @@ class EvaluationJoints(Dataset[Sample]):
         *,
         progress: bool = True,
         threads: int | None = None,
+        title: str = "",
     ) -> None:
         self.entries = entries
         self.sampling = sampling
         self.view_count = views
-        self._kept, errors = source.read([entry.path for entry in entries], progress, threads)
+        self._kept, errors = source.read([entry.path for entry in entries], progress, threads, title)
         for error in errors.values():
             raise error
 

@@ -36,19 +36,20 @@ class JointShards:
     """The joints of whole clips in a folder of `sefar extract --poses`; see `JointSource`.
 
     A row belongs to the clip of its path. If the clips have moved since, it belongs to the one that its id names,
-    relative to `root`. Rows of parts of videos are not used.
+    relative to `root`. Rows of parts of videos are not used. The videos need not exist.
 
     Args:
         folder: holds the Parquet files.
         root: folder of the clips.
         persons: number of persons P that the model sees.
+        frames: number of frames F that the model takes.
 
     Raises:
-        StoredJointsError: the files have no joints, other joints, or those of several estimators.
+        StoredJointsError: the files have no joints, other joints, fewer frames, or joints of several estimators.
         ModuleNotFoundError: the extra `batch` is not installed.
     """
 
-    def __init__(self, folder: Path, root: Path, persons: int) -> None:
+    def __init__(self, folder: Path, root: Path, persons: int, frames: int) -> None:
         with needs_extra("batch"):
             import pyarrow.parquet as pq
         self.folder = folder
@@ -58,7 +59,7 @@ class JointShards:
         for file in sorted(folder.glob("*.parquet")):
             schema = pq.read_schema(file)
             told = _description(schema, file)
-            origins[check_description(told, persons, file)] = file
+            origins[check_description(told, persons, file, frames)] = file
             self._files[file] = tuple(told["shape"])
         if len(origins) > 1:
             of = ", ".join(f"{file.name} of {made.estimator} ({made.sha256[:12]}…)" for made, file in origins.items())
@@ -67,8 +68,13 @@ class JointShards:
             )
         (self.origin,) = origins
 
+    @property
+    def reads_videos(self) -> bool:
+        """No: rows have the paths of the clips, and their ids."""
+        return False
+
     def read(
-        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None
+        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None, title: str = ""
     ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
         """Load the joints of clips. See `JointSource.read`.
 
@@ -85,9 +91,12 @@ class JointShards:
         missing = [clip for clip in dict.fromkeys(clips) if clip not in found and clip not in errors]
         if missing:
             more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+            of_list = f" of {title}" if title else ""
             raise StoredJointsError(
-                f"{self.folder} has no joints of {', '.join(map(str, missing[:_NAMED]))}{more}; extract the joints "
-                "of all whole clips of the lists with `sefar extract --poses`"
+                f"{self.folder} has no joints of {len(missing)} of {len(set(clips))} clips{of_list}: "
+                f"{', '.join(map(str, missing[:_NAMED]))}{more}; extract the joints of all whole clips of the lists "
+                "with `sefar extract --poses`. Rows are found by path, or by id relative to the folder of the clips "
+                "(--root, in recipes data.root)"
             )
         return found, {clip: error for clip, error in errors.items() if clip not in found}
 

@@ -59,8 +59,13 @@ class JointSource(Protocol):
         """What gave them."""
         ...
 
+    @property
+    def reads_videos(self) -> bool:
+        """Whether the files of the clips must exist."""
+        ...
+
     def read(
-        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None
+        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None, title: str = ""
     ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
         """Load the joints of clips.
 
@@ -68,6 +73,7 @@ class JointSource(Protocol):
             clips: their files.
             progress: show a progress bar, if it takes long.
             threads: clips read at the same time; None for one per core.
+            title: what the clips are, for the progress bar: the name of their list.
 
         Returns:
             The joints of each clip, and for each clip that has none the error.
@@ -78,7 +84,7 @@ class JointSource(Protocol):
         ...
 
 
-def check_description(told: Mapping[str, Any], persons: int | None, file: Path) -> Origin:
+def check_description(told: Mapping[str, Any], persons: int | None, file: Path, frames: int | None = None) -> Origin:
     """Check that stored joints are those that a model takes.
 
     Args:
@@ -86,6 +92,7 @@ def check_description(told: Mapping[str, Any], persons: int | None, file: Path) 
             all clips, (F,P,J,4).
         persons: number of persons that the model sees; None: not checked.
         file: where it was read, for messages.
+        frames: number of frames that the model takes; None: not checked.
 
     Raises:
         StoredJointsError: they are not.
@@ -94,6 +101,7 @@ def check_description(told: Mapping[str, Any], persons: int | None, file: Path) 
         names = tuple(map(str, told["joints"]))
         origin = Origin(str(told["estimator"]), str(told["estimator_sha256"]))
         stored = int(told["shape"][1]) if "shape" in told else persons
+        stored_frames = int(told["shape"][0]) if "shape" in told else frames
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise StoredJointsError(f"{file} has a damaged description of its joints: {error!r}; write it again") from error
     if names != JOINTS:
@@ -104,5 +112,11 @@ def check_description(told: Mapping[str, Any], persons: int | None, file: Path) 
     if persons is not None and stored != persons:
         raise StoredJointsError(
             f"{file} has the joints of {stored} persons, but the model sees {persons}; set model.persons to {stored}"
+        )
+    if frames is not None and stored_frames is not None and stored_frames < frames:
+        raise StoredJointsError(
+            f"{file} has the joints of {stored_frames} frames of each clip, but the model takes {frames}; "
+            f"extract the joints again with a model of {frames} frames, or train a model of {stored_frames}: set "
+            "model.sample_frames"
         )
     return origin

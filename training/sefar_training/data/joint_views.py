@@ -43,6 +43,7 @@ class JointView:
         tilt: largest turn about x and about z, degrees.
         yaw: largest turn about y, degrees.
         noise: standard deviation of each coordinate of each joint in each frame, torso lengths.
+        body: standard deviation of each coordinate of each joint, the same in all frames, torso lengths: other bodies.
         drop: probability that a joint of a person is missing in all frames.
         drop_frames: probability that a joint of a person is missing in a frame.
     """
@@ -53,6 +54,7 @@ class JointView:
     tilt: float = 0.0
     yaw: float = 0.0
     noise: float = 0.0
+    body: float = 0.0
     drop: float = 0.0
     drop_frames: float = 0.0
 
@@ -68,6 +70,7 @@ class JointView:
         sizes_B3 = _within(self.scale, b, 1, device) * _within(self.stretch, b, 3, device)
         turned = torch.matmul(place, self._turns(b, device)[:, None, None].transpose(-1, -2)).float()
         moved = turned * sizes_B3[:, None, None, None] + self.noise * torch.randn(place.shape, device=device)
+        moved = moved + self.body * torch.randn(b, 1, p, j, 3, device=device)
         kept = torch.rand(b, 1, p, j, 1, device=device) >= self.drop
         kept = kept & (torch.rand(b, f, p, j, 1, device=device) >= self.drop_frames)
         return torch.cat([moved, seen], dim=-1) * (there & kept)

@@ -44,8 +44,13 @@ class TrueJoints:
         self.persons = persons
         self.origin = check_description(told, None, folder / ABOUT)
 
+    @property
+    def reads_videos(self) -> bool:
+        """No: clips are found by their paths alone."""
+        return False
+
     def read(
-        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None
+        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None, title: str = ""
     ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
         """Load the joints of clips. See `JointSource.read`; no clip is broken.
 

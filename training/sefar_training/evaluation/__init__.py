@@ -1,6 +1,6 @@
 """Deterministic evaluation. A checkpoint and its exported ONNX file are evaluated by the same code."""
 
-from .clips import ModelClips, PairedClips, check_files, open_clips
+from .clips import ModelClips, PairedClips, open_clips
 from .predict import EvaluatedModel, Predictor, Scores, onnx_predictor, open_model, torch_predictor
 from .run import evaluate_clips, evaluate_model, predict_clips
 from .score import (
@@ -26,7 +26,6 @@ __all__ = [
     "Predictor",
     "Scores",
     "Views",
-    "check_files",
     "evaluate_clips",
     "evaluate_model",
     "onnx_predictor",

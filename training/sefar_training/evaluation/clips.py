@@ -10,8 +10,7 @@ from torch.utils.data import Dataset
 from sefar_serve.pose import Estimator
 from sefar_serve.pose.estimators import TRUE
 
-from ..config import default_joints_folder
-from ..data import EvaluationClips, EvaluationJoints, ListEntry, Origin, check_whole, open_joints
+from ..data import EvaluationClips, EvaluationJoints, ListEntry, Origin, check_files, check_whole, open_joints
 from ..data.clips import Sample
 from .predict import EvaluatedModel
 from .score import EvaluationError
@@ -57,6 +56,7 @@ def views_of(clips: ModelClips) -> Views:
 def open_clips(
     opened: EvaluatedModel,
     entries: Sequence[ListEntry],
+    list_file: Path,
     root: Path,
     views: Views = Views(),  # noqa: B008  (frozen)
     *,
@@ -70,6 +70,7 @@ def open_clips(
     Args:
         opened: the model.
         entries: the clips.
+        list_file: their list, for messages and progress bars.
         root: folder of the clips.
         views: views of each clip.
         joints: folder of joints, see `open_joints`; None for ``.sefar/joints`` in `root`.
@@ -79,6 +80,7 @@ def open_clips(
 
     Raises:
         EvaluationError: the model was trained with another pose estimator, or joints are to be cropped.
+        MissingClipsError: clips do not exist. Stored joints that were extracted, or are known, do not need them.
         PoseSetupError: the pose models are missing and cannot be downloaded.
         JointCacheError, StoredJointsError: joints cannot be stored, stored ones are not those that are needed, or
             clips are spans of videos.
@@ -86,6 +88,7 @@ def open_clips(
     """
     frames: EvaluationClips | None = None
     if opened.pixels is not None:
+        check_files(entries, list_file)
         if views.count == 1:
             frames = EvaluationClips(entries, opened.sampling, *opened.pixels)
         else:
@@ -97,12 +100,23 @@ def open_clips(
     if opened.estimator.startswith(TRUE) and joints is None:
         raise EvaluationError(
             f"the model was trained on true joints ({opened.estimator.removeprefix(TRUE)}), which cannot be estimated; "
-            "give their folder with --joints, e.g. data/synthgym/joints"
+            "give their folder with --joints, e.g. data/synthgym/joints. To evaluate it on estimated joints, "
+            "export the checkpoint with `sefar export --estimated-joints` and evaluate that file"
         )
-    source = open_joints(joints or default_joints_folder(root), root, opened.persons, estimator)
+    source = open_joints(joints, root, opened.persons, opened.sampling.frames, estimator)
     _check_origin(opened, source.origin)
-    check_whole(entries)
-    posed = EvaluationJoints(entries, opened.sampling, source, views.temporal, progress=progress, threads=threads)
+    check_whole(entries, list_file)
+    if source.reads_videos:
+        check_files(entries, list_file)
+    posed = EvaluationJoints(
+        entries,
+        opened.sampling,
+        source,
+        views.temporal,
+        progress=progress,
+        threads=threads,
+        title=list_file.name,
+    )
     return posed if frames is None else PairedClips(frames, posed)
 
 
@@ -112,8 +126,8 @@ def _check_origin(opened: EvaluatedModel, found: Origin) -> None:
     if opened.estimator.startswith(TRUE):
         raise EvaluationError(
             f"the model was trained on true joints ({opened.estimator.removeprefix(TRUE)}), but these are of "
-            f"{found.estimator}; give the folder of true joints with --joints, or export the model with `sefar export "
-            "--estimated-joints`"
+            f"{found.estimator}; give the folder of true joints with --joints. To evaluate it on estimated joints, "
+            "export the checkpoint with `sefar export --estimated-joints` and evaluate that file"
         )
     if found.estimator.startswith(TRUE):
         raise EvaluationError(
@@ -123,17 +137,3 @@ def _check_origin(opened: EvaluatedModel, found: Origin) -> None:
         f"the model was trained with the pose estimator {opened.estimator} (SHA-256 {opened.estimator_sha256}), "
         f"but the joints are of {found.estimator} ({found.sha256}); use the version that trained it"
     )
-
-
-def check_files(entries: Sequence[ListEntry], list_file: Path) -> None:
-    """Check that all clips exist, before hours are spent on the first ones.
-
-    Raises:
-        EvaluationError: clips are missing.
-    """
-    missing = [entry.path for entry in entries if not entry.path.is_file()]
-    if missing:
-        raise EvaluationError(
-            f"{len(missing)} of {len(entries)} clips of {list_file} do not exist, e.g. {missing[0]}; set the folder of "
-            "the clips (--root, in recipes data.root) or replace path prefixes (--remap, in recipes data.remap)"
-        )

@@ -16,7 +16,7 @@ from sefar_serve.pose import Estimator
 
 from ..data import ClassTable, read_list
 from ..data.clips import Sample
-from .clips import ModelClips, check_files, open_clips, views_of
+from .clips import ModelClips, open_clips, views_of
 from .predict import Predictor, Scores, open_model
 from .score import EvaluationError, EvaluationReport, check_labels, score
 from .views import Views, average_views
@@ -149,8 +149,9 @@ def evaluate_model(
         estimator: finds joints that are not stored yet; None for MediaPipe's.
 
     Raises:
-        EvaluationError: `model` is neither, the list has labels that the model does not know, clips are missing, or
-            the model was trained with another pose estimator.
+        EvaluationError: `model` is neither, the list has labels that the model does not know, or the model was trained
+            with another pose estimator.
+        MissingClipsError: clips do not exist.
         PoseSetupError: the pose models are missing and cannot be downloaded.
         JointCacheError, StoredJointsError: joints cannot be stored, or stored ones are not those that are needed.
         CheckpointError, ModelLoadError: the model is damaged or not a SeFAR model.
@@ -160,10 +161,10 @@ def evaluate_model(
     entries = read_list(list_file, root, remap)
     opened = open_model(model, device)
     check_labels([entry.label for entry in entries], len(opened.classes.labels))
-    check_files(entries, list_file)
     clips = open_clips(
         opened,
         entries,
+        list_file,
         root,
         views,
         joints=joints,

@@ -16,9 +16,10 @@ from sefar_serve.engine.onnx import Device
 from sefar_serve.pose import Estimator
 
 from ..data import ClassTable, read_list
-from ..evaluation import EvaluationError, check_files, open_clips, open_model, predict_clips, score
+from ..evaluation import EvaluationError, open_clips, open_model, predict_clips, score
 from ..evaluation.score import check_labels
 from ..export import check_parity, export_checkpoint
+from .choice import check_lists
 from .join import Pair
 from .weight import fuse_logits, negative_log_likelihood, try_weights
 
@@ -123,19 +124,19 @@ def fuse(
         progress: show progress bars.
 
     Raises:
-        FusionError: the models do not fit each other.
+        FusionError: the models do not fit each other, the lists share clips, or a model was trained on clips of `val`.
         ParityError: the fused file disagrees with the two models. No file is written.
         CheckpointError, ModelLoadError: a model is damaged or not a SeFAR model.
         EvaluationError, ListFileError, ClipError, JointCacheError, PoseSetupError: see `evaluate_model`.
     """
     lists = {file: read_list(file, root, remap) for file in (val, test) if file is not None}
+    check_lists(lists, val, test, (rgb, pose))
     with tempfile.TemporaryDirectory() as folder:
         pair = Pair(*(_exported(model, Path(folder) / f"{n}.onnx") for n, model in enumerate((rgb, pose))))
         streams = [open_model(model.path, device) for model in (pair.rgb, pair.pose)]
         classes = streams[0].classes
-        for file, entries in lists.items():
+        for entries in lists.values():
             check_labels([entry.label for entry in entries], len(classes.labels))
-            check_files(entries, file)
 
         # Opened before anything is predicted, so that what is missing is reported at once.
         opened = {
@@ -143,6 +144,7 @@ def fuse(
                 open_clips(
                     model,
                     entries,
+                    file,
                     root,
                     joints=joints,
                     estimator=estimator,

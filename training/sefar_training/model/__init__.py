@@ -1,7 +1,7 @@
 """The SeFAR model: a divided space-time transformer over temporal elements, and the fusion head."""
 
 from .backbone import TimeSformer
-from .head import EMBEDDING_DIM, FusionHead
+from .head import EMBEDDING_DIM, FusionHead, Head
 from .normalize import FrameNormalizer, PoseNormalizer, create_normalizer
 from .sefar import (
     VARIANTS,
@@ -21,6 +21,7 @@ __all__ = [
     "Architecture",
     "FrameNormalizer",
     "FusionHead",
+    "Head",
     "PoseNormalizer",
     "SefarModel",
     "SefarOutput",

@@ -7,7 +7,6 @@ from timm.layers import Attention
 from torch import Tensor, nn
 
 from .block import BackboneNorm, ElementGroups, SpaceTimeBlock
-from .motion import MotionSummary
 from .stem import Stem
 
 
@@ -44,7 +43,7 @@ class TimeSformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + stem.tokens, dim))
         self.time_embed = nn.ParameterList(nn.Parameter(torch.zeros(1, n, dim)) for n in sample_frames)
-        self.motion = MotionSummary(self.groups, dim) if stem.motion else None
+        self.motion = stem.motion
         rates = torch.linspace(0, drop_path, depth).tolist()
         self.blocks = nn.ModuleList(SpaceTimeBlock(dim, heads, self.groups, drop_path=r) for r in rates)
         self.norm = BackboneNorm(dim)
@@ -120,7 +119,7 @@ class TimeSformer(nn.Module):
         """Encode each element from the output of `embed`, or from a mixture of such outputs, (B,E,D)."""
         cls_BED = self._class_tokens(cls_BED, x_BFND)
         if not self.blocks:
-            return self.norm(cls_BED)
+            return cls_BED
         for block in self.blocks[:-1]:
             cls_BED, x_BFND = block(cls_BED, x_BFND)
         return self.norm(self.blocks[-1].forward_class_tokens(cls_BED, x_BFND))

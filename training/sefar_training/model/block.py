@@ -44,6 +44,10 @@ class ElementGroups(nn.Module):
 class SpaceTimeBlock(nn.Module):
     """Temporal attention between the frames of an element, spatial attention inside each frame, and an MLP.
 
+    Stochastic depth draws what TimeSformer's block draws for a clip, for every element of a clip: temporal attention is
+    dropped for one position in all frames, spatial attention for one frame, and the MLP for all tokens, the class token
+    included.
+
     Args:
         dim: width D.
         heads: number of attention heads.
@@ -66,6 +70,15 @@ class SpaceTimeBlock(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
+    @property
+    def _drops(self) -> bool:
+        return self.training and self.drop_path.drop_prob > 0
+
+    def _draw(self, rows: int, branch: Tensor) -> Tensor:
+        """Draw for each row and element whether a branch is kept, (rows,E): 0, or 1 divided by the share kept."""
+        elements = len(self.groups.sample_frames)
+        return self.drop_path(branch.new_ones(rows * elements, 1)).reshape(rows, elements)  # type: ignore[no-any-return]
+
     def _temporal(self, x_BFND: Tensor) -> Tensor:
         """Add temporal attention: each token attends to the same position in the other frames of its element."""
         b, f, n, d = x_BFND.shape
@@ -73,7 +86,9 @@ class SpaceTimeBlock(nn.Module):
         # One masked attention for all elements: with so few frames it is as fast as one call per element, and exp(-inf)
         # is exactly 0, so nothing leaks from one element to another.
         y = self.temporal_attn(x, attn_mask=self.groups.mask_FF.to(x.dtype))
-        y = self.temporal_fc(self.drop_path(y))
+        if self._drops:
+            y = y * self._draw(b * n, y)[:, self.groups.element_of_frame, None]
+        y = self.temporal_fc(y)
         return x_BFND + y.reshape(b, n, f, d).transpose(1, 2)
 
     def forward(self, cls_BED: Tensor, x_BFND: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,12 +104,15 @@ class SpaceTimeBlock(nn.Module):
         x_BFND = self._temporal(x_BFND)
         b, f, n, d = x_BFND.shape
         frames = torch.cat([self.groups.to_frames(cls_BED).unsqueeze(2), x_BFND], dim=2)
-        y = self.drop_path(self.attn(self.norm1(frames).reshape(b * f, n + 1, d)).reshape(b, f, n + 1, d))
+        y = self.drop_path(self.attn(self.norm1(frames).reshape(b * f, n + 1, d))).reshape(b, f, n + 1, d)
         cls_BED = cls_BED + self.groups.mean_over_frames(y[:, :, 0])
         x_BFND = x_BFND + y[:, :, 1:]
-        cls_BED = cls_BED + self.drop_path(self.mlp(self.norm2(cls_BED)))
-        x_BFND = x_BFND + self.drop_path(self.mlp(self.norm2(x_BFND)))
-        return cls_BED, x_BFND
+        of_cls, of_x = self.mlp(self.norm2(cls_BED)), self.mlp(self.norm2(x_BFND))
+        if self._drops:
+            keep_BE = self._draw(b, of_cls)
+            of_cls = of_cls * keep_BE[..., None]
+            of_x = of_x * keep_BE[:, self.groups.element_of_frame, None, None]
+        return cls_BED + of_cls, x_BFND + of_x
 
     def forward_class_tokens(self, cls_BED: Tensor, x_BFND: Tensor) -> Tensor:
         """Apply the layer and return only the class tokens, for the last layer.
@@ -103,9 +121,12 @@ class SpaceTimeBlock(nn.Module):
         """
         b, f, _, d = x_BFND.shape
         q, k, v = self._class_queries(cls_BED, x_BFND)
-        y = self.attn.proj(_attend(q, k, v, self.attn).reshape(b, f, d))
-        cls_BED = cls_BED + self.groups.mean_over_frames(self.drop_path(y))
-        return cls_BED + self.drop_path(self.mlp(self.norm2(cls_BED)))
+        y = self.drop_path(self.attn.proj(_attend(q, k, v, self.attn).reshape(b * f, d))).reshape(b, f, d)
+        cls_BED = cls_BED + self.groups.mean_over_frames(y)
+        of_cls = self.mlp(self.norm2(cls_BED))
+        if self._drops:
+            of_cls = of_cls * self._draw(b, of_cls)[..., None]
+        return cls_BED + of_cls
 
     def class_attention(self, cls_BED: Tensor, x_BFND: Tensor) -> Tensor:
         """Attention of the class token to each patch of each frame, averaged over heads, (B,F,N).

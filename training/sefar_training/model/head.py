@@ -1,7 +1,8 @@
-"""The fusion head: from element tokens to the clip embedding and the class scores."""
+"""Heads: from element tokens to the clip embedding and the class scores."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from itertools import combinations
 
 import torch
@@ -12,7 +13,41 @@ EMBEDDING_DIM = 256
 DROPOUT = 0.5
 
 
-class FusionHead(nn.Module):
+class Head(nn.Module):
+    """A clip embedding, dropout and a linear classifier."""
+
+    dropout: nn.Dropout
+    classifier: nn.Linear
+
+    @abstractmethod
+    def embed(self, tokens_BED: Tensor) -> Tensor:
+        """Make the clip embedding (B,256) from the element tokens."""
+
+    def forward(self, tokens_BED: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the clip embedding (B,256) and the logits (B,K). In train mode, dropout applies to the logits."""
+        embedding = self.embed(tokens_BED)
+        return embedding, self.classifier(self.dropout(embedding))
+
+
+class SumHead(Head):
+    """Adds the element tokens up, which have the embedding's width: for a backbone that leaves nothing to fuse.
+
+    Args:
+        classes: number of classes K.
+        dropout: rate between embedding and classifier, also for the teacher's Monte-Carlo samples.
+    """
+
+    def __init__(self, classes: int, dropout: float = DROPOUT) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(EMBEDDING_DIM, classes)
+
+    def embed(self, tokens_BED: Tensor) -> Tensor:
+        """Add the element tokens (B,E,256) up to the clip embedding (B,256)."""
+        return tokens_BED.sum(dim=1)
+
+
+class FusionHead(Head):
     """Projects every element and every unordered pair of elements to 256, and fuses them into one embedding.
 
     Args:
@@ -43,8 +78,3 @@ class FusionHead(nn.Module):
         pairs = self.pair_norm(F.gelu(self.pair(pairs)))
         # Pairs come first, as in the authors' checkpoints.
         return self.fuse_norm(F.gelu(self.fuse(torch.cat([pairs, singles], dim=1).flatten(1))))
-
-    def forward(self, tokens_BED: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the clip embedding (B,256) and the logits (B,K). In train mode, dropout applies to the logits."""
-        embedding = self.embed(tokens_BED)
-        return embedding, self.classifier(self.dropout(embedding))

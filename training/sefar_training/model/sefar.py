@@ -7,8 +7,10 @@ from typing import Literal, NamedTuple, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from sefar_serve.sampling import Layout, Sampling
+
 from .backbone import TimeSformer
-from .head import DROPOUT, FusionHead
+from .head import DROPOUT, EMBEDDING_DIM, FusionHead, Head, SumHead
 from .stem import create_joint_stem, create_stem
 
 VariantName = Literal["tiny", "small", "base", "pose-tiny", "pose-small"]
@@ -50,6 +52,8 @@ class Architecture(BaseModel):
             raise ValueError(f"width {self.dim} is not a multiple of the number of heads {self.heads}")
         if self.depth == 0 and self.stem != "joints":
             raise ValueError(f"depth 0 belongs to the stem joints, not to {self.stem}")
+        if self.stem == "joints" and self.dim != EMBEDDING_DIM:
+            raise ValueError(f"the stem joints needs width {EMBEDDING_DIM}, not {self.dim}")
         if self.bones and self.stem != "joints":
             raise ValueError(f"bones belong to the stem joints, not to {self.stem}")
         return self
@@ -70,8 +74,8 @@ VARIANTS: dict[VariantName, Variant] = {
     "small": Variant(size=224, patch=16, dim=384, depth=12, heads=6),
     "base": Variant(size=224, patch=16, dim=768, depth=12, heads=12),
     # With few labels, layers of attention cost accuracy; see docs/explanation/decisions/0010-poses.md.
-    "pose-tiny": Variant(dim=128, depth=0, heads=4, stem="joints"),
-    "pose-small": Variant(dim=128, depth=2, heads=4, stem="joints"),
+    "pose-tiny": Variant(dim=256, depth=0, heads=4, stem="joints"),
+    "pose-small": Variant(dim=256, depth=2, heads=4, stem="joints"),
 }
 assert set(VARIANTS) == set(get_args(VariantName))
 
@@ -99,7 +103,7 @@ class SefarModel(nn.Module):
         head: maps element tokens to embedding and logits.
     """
 
-    def __init__(self, backbone: TimeSformer, head: FusionHead) -> None:
+    def __init__(self, backbone: TimeSformer, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -116,6 +120,7 @@ def create_model(
     classes: int,
     sample_frames: tuple[int, ...] = (2, 2, 4),
     *,
+    layout: Layout = "interleaved",
     size: int | None = None,
     persons: int = 1,
     dropout: float = DROPOUT,
@@ -128,6 +133,7 @@ def create_model(
         variant: a key of `VARIANTS`.
         classes: number of classes K.
         sample_frames: frames per temporal element, context last.
+        layout: which moments of a clip they show; models that see joints put them in the order of time.
         size: side of the square frames in pixels; None for the variant's default. Not used by models that see joints.
         persons: number of persons P whose joints it sees; not used by models that see pictures.
         dropout: rate in the head.
@@ -140,11 +146,14 @@ def create_model(
     if variant not in VARIANTS:
         raise ValueError(f"no model variant {variant!r}; choose one of {', '.join(VARIANTS)}")
     sizes = architecture or VARIANTS[variant]
+    sampling = Sampling(sample_frames, layout)
     if sizes.stem == "joints":
-        stem = create_joint_stem(persons, sizes.dim, sizes.bones)
+        stem = create_joint_stem(persons, sizes.dim, sizes.bones, sampling)
+        head: Head = SumHead(classes, dropout)
     else:
         stem = create_stem(sizes.stem, size or VARIANTS[variant].size or DEFAULT_SIZE, sizes.patch, sizes.dim)
+        head = FusionHead(sampling.elements, sizes.dim, classes, dropout)
     backbone = TimeSformer(
         sample_frames, stem, dim=sizes.dim, depth=sizes.depth, heads=sizes.heads, drop_path=drop_path
     )
-    return SefarModel(backbone, FusionHead(len(sample_frames), sizes.dim, classes, dropout))
+    return SefarModel(backbone, head)

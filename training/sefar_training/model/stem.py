@@ -10,12 +10,15 @@ from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
 from sefar_serve.pose import EDGES, JOINTS
+from sefar_serve.sampling import Sampling
+
+from .motion import MotionSummary
 
 CONV_STEM_STRIDE = 16
 """Side of a patch in pixels: four layers of stride 2."""
 
-POSE_VALUES = 4
-"""x, y, z and visibility of a joint."""
+POSE_VALUES = 3
+"""x, y and z of a joint. Its visibility is left out: it tells the camera's place more than the movement."""
 
 _PARENT = {end: start for start, end in reversed(EDGES)}
 PARENTS = tuple(_PARENT.get(joint, joint) for joint in range(len(JOINTS)))
@@ -49,7 +52,7 @@ class ConvStem(nn.Module):
 
 
 class JointStem(nn.Module):
-    """One token for each joint of each person: a linear map of the joint's values, with its own weights per joint.
+    """One token for each joint of each person: a linear map of its coordinates, with its own weights per joint.
 
     Args:
         dim: width D of the tokens.
@@ -59,7 +62,7 @@ class JointStem(nn.Module):
     def __init__(self, dim: int, bones: bool = False) -> None:
         super().__init__()
         self.bones = bones
-        values = POSE_VALUES + (3 if bones else 0)
+        values = POSE_VALUES * (2 if bones else 1)
         # The scale of a linear layer's default: joints should outweigh the position embeddings from the start.
         self.weight_JCD = nn.Parameter(torch.empty(len(JOINTS), values, dim).uniform_(-1, 1) * values**-0.5)
         self.bias = nn.Parameter(torch.zeros(dim))
@@ -67,11 +70,11 @@ class JointStem(nn.Module):
 
     def forward(self, x_BPJC: Tensor) -> Tensor:
         """Turn joints float (B,P,J,4) into tokens (B,P·J,D), person by person."""
+        values = x_BPJC[..., :POSE_VALUES]
         if self.bones:
-            place = x_BPJC[..., :3]
-            x_BPJC = torch.cat([x_BPJC, place - place.index_select(2, self.parents)], dim=-1)
-        b, p, j, c = x_BPJC.shape
-        by_joint = x_BPJC.permute(2, 0, 1, 3).reshape(j, b * p, c)
+            values = torch.cat([values, values - values.index_select(2, self.parents)], dim=-1)
+        b, p, j, c = values.shape
+        by_joint = values.permute(2, 0, 1, 3).reshape(j, b * p, c)
         tokens = torch.bmm(by_joint, self.weight_JCD) + self.bias
         return tokens.reshape(j, b, p, -1).permute(1, 2, 0, 3).reshape(b, p * j, -1)
 
@@ -83,8 +86,8 @@ class Stem(NamedTuple):
     """From the frames of all clips to tokens (B·F,N,D)."""
     tokens: int
     """N."""
-    motion: bool = False
-    """Whether class tokens begin with a `MotionSummary` of their element."""
+    motion: MotionSummary | None = None
+    """What class tokens begin with, if they are not constant at the start."""
 
 
 def create_stem(kind: str, size: int, patch: int, dim: int) -> Stem:
@@ -112,6 +115,6 @@ def create_stem(kind: str, size: int, patch: int, dim: int) -> Stem:
     return Stem(PatchEmbed(size, patch, 3, dim), tokens)
 
 
-def create_joint_stem(persons: int, dim: int, bones: bool) -> Stem:
+def create_joint_stem(persons: int, dim: int, bones: bool, sampling: Sampling) -> Stem:
     """Build the stem of a variant that sees joints, a module from (B,P,J,4) to (B,P·J,D); see `JointStem`."""
-    return Stem(JointStem(dim, bones), persons * len(JOINTS), motion=True)
+    return Stem(JointStem(dim, bones), persons * len(JOINTS), MotionSummary(sampling, dim))

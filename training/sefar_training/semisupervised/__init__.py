@@ -7,13 +7,14 @@ from .losses import mixing_loss, pseudo_label_loss, ramp
 from .mixing import Mix, draw_mix, mix_targets, mix_tokens
 from .perturbation import frame_order, perturb
 from .pseudo import PseudoLabels, class_thresholds, monte_carlo, pseudo_labels, regulation
-from .step import RULES, ClassificationStep
+from .step import RULES, ClassificationStep, capped_decay
 
 __all__ = [
     "RULES",
     "ClassificationStep",
     "Mix",
     "PseudoLabels",
+    "capped_decay",
     "class_thresholds",
     "draw_mix",
     "frame_order",

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model import FusionHead
+from ..model import Head
 
 
 class PseudoLabels(NamedTuple):
@@ -29,7 +29,7 @@ class PseudoLabels(NamedTuple):
     """s, (B,): standard deviation of class c over the samples; 0 for a single prediction."""
 
 
-def monte_carlo(head: FusionHead, tokens_BED: Tensor, samples: int) -> Tensor:
+def monte_carlo(head: Head, tokens_BED: Tensor, samples: int) -> Tensor:
     """T dropout predictions of the head from one backbone pass, probabilities (B,T,K).
 
     Only the head has dropout, so T passes of the whole teacher have the same distribution. The embedding is computed

@@ -26,6 +26,7 @@ def classify(setup: Setup) -> Task:
     if config.uses_unlabelled and config.data.unlabel is not None:
         unlabelled = inputs.unlabelled(config.data.unlabel)
         sources.append(Source(unlabelled, config.semi.batch_size, config.semi.start_epoch))
+    per_epoch = steps_per_epoch(sources, config.optim)
     step = ClassificationStep(
         setup.model,
         inputs.normalizer,
@@ -34,7 +35,8 @@ def classify(setup: Setup) -> Task:
         config.perturbation,
         config.optim.epochs,
         len(sources[-1]),
-        0 if config.semi.teacher_warmup else config.semi.start_epoch * steps_per_epoch(sources, config.optim),
+        config.optim.epochs * per_epoch,
+        0 if config.semi.teacher_warmup else config.semi.start_epoch * per_epoch,
         config.regularization.label_smoothing,
         inputs.views,
     )

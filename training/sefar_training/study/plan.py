@@ -14,11 +14,11 @@ from sefar_serve.lists import write_list
 
 from ..config import TrainConfig, load_recipe
 from ..data import ListEntry, read_list
-from ..recipe import as_overrides, read_recipe
+from ..recipe import as_overrides, read_recipe, shipped
 from ..sweep.plan import Run, Sweep, plan_runs
 
-STUDIES = Path(__file__).parents[2] / "studies"
-"""Studies that ship with the package's source."""
+STUDIES = shipped("studies")
+"""Studies that ship."""
 
 StudyRun = Run[TrainConfig]
 

@@ -62,4 +62,4 @@ def _decode(run: StudyRun, progress: bool) -> Decoded:
 
 def _train(run: StudyRun, decoded: Decoded) -> None:
     torch.set_num_threads(1)
-    train(run.config.model_copy(update={"resume": True}), progress=False, decoded=decoded)
+    train(run.config, resume=True, progress=False, decoded=decoded)

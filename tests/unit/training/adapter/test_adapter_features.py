@@ -12,7 +12,7 @@ from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.reliability import reliabilities
 from sefar_training.adapter import features as module
 from sefar_training.adapter.features import Encoder, Features, ViewSettings
-from sefar_training.evaluation.score import EvaluationError
+from sefar_training.data import MissingClipsError
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_damaged_cache_is_computed_again(
 
 def test_missing_clips_are_reported_before_anything_else(untrained_model: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("nowhere.mp4 0\n")
-    with pytest.raises(EvaluationError, match=r"nowhere\.mp4"):
+    with pytest.raises(MissingClipsError, match=r"nowhere\.mp4"):
         Encoder(untrained_model).features(tmp_path / "list.csv", tmp_path, progress=False)
 
 

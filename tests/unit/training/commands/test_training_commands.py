@@ -16,7 +16,7 @@ from sefar_serve.cli import app, main
 from sefar_training import export
 from sefar_training.checkpoint import CheckpointInfo, save_checkpoint
 from sefar_training.commands.app import app as commands
-from sefar_training.config import ModelConfig
+from sefar_training.config import ModelConfig, TrainConfig
 from sefar_training.export import ParityError
 from sefar_training.model import create_model
 
@@ -77,9 +77,42 @@ def test_errors_of_training_are_reported_in_one_line(
     done = CliRunner().invoke(app, ["train", str(recipe), "data.max_broken=1"])
     assert done.exit_code == 0, done.output
     assert done.stdout == f"checkpoint: {recipe.parent / 'run' / 'final'}\n"
-    assert "already has a run; set resume=true" in run(monkeypatch, capsys, "train", recipe, "data.max_broken=1")
+    assert "already has a run; add --resume" in run(monkeypatch, capsys, "train", recipe, "data.max_broken=1")
     again = CliRunner().invoke(app, ["train", str(recipe), "data.max_broken=1", "--resume"])
     assert again.exit_code == 0, again.output
+
+
+def test_what_is_no_recipe_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("clips").mkdir()
+    assert "clips is a folder, not a recipe (to train on a folder of clips: sefar train --data clips)" in run(
+        monkeypatch, capsys, "train", "clips"
+    )
+    assert "ucf does not exist; give a YAML file, or the name of a recipe" in run(monkeypatch, capsys, "train", "ucf")
+    assert "data.train: the list data/ucf101/" in run(monkeypatch, capsys, "train", "ucf101")
+
+
+@pytest.mark.parametrize(("state", "told"), [(True, "the same command with --resume"), (False, "nothing is kept")])
+def test_ctrl_c_says_what_is_kept(recipe: Path, monkeypatch: pytest.MonkeyPatch, state: bool, told: str) -> None:
+    def stop(config: TrainConfig, **_: object) -> None:
+        if state:
+            config.out.mkdir()
+            (config.out / "state.pt").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sefar_training.train.train", stop)
+    done = CliRunner().invoke(app, ["train", str(recipe)])
+    assert done.exit_code == 130 and "stopped. " in done.stderr and told in done.stderr
+
+    monkeypatch.setattr("sefar_training.evaluation.evaluate_model", raise_interrupt)
+    done = CliRunner().invoke(app, ["evaluate", "model", "list.csv"])
+    assert done.exit_code == 130 and "Joints found so far are kept" in done.stderr
+
+
+def raise_interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_failed_parity_check_is_reported_in_one_line(

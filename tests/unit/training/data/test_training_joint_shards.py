@@ -15,17 +15,21 @@ from stick_figures import figure
 from sefar_serve.pose.fake import FakeEstimator
 from sefar_serve.pose.joints import JOINTS
 from sefar_serve.sampling import Sampling, sample_indices
+from sefar_training.checkpoint import read_info
 from sefar_training.config import TrainConfig
 from sefar_training.data import (
     EvaluationJoints,
     JointShards,
     ListEntry,
+    MissingClipsError,
     MissingPosesError,
     StoredJointsError,
     open_joints,
 )
 from sefar_training.data.joint_shards import in_time
+from sefar_training.evaluation import evaluate_model
 from sefar_training.inputs import JointInputs
+from sefar_training.train import train
 
 SAMPLING = Sampling((2, 2, 4))
 FRAMES, RATE = 24, 25.0
@@ -96,7 +100,7 @@ def test_joints_come_back_in_order_of_time(clips: list[Path], tmp_path: Path, nu
     folder = tmp_path / "features"
     write(folder / "part-000000.parquet", [row(clips[1], joints_of(1)), row(clips[0], joints_of(0))], number)
     write(folder / "part-000001.parquet", [row(clips[2], joints_of(2))], number)
-    source = open_joints(folder, tmp_path, 1)
+    source = open_joints(folder, tmp_path, 1, 8)
     assert isinstance(source, JointShards) and source.origin == (FakeEstimator.name, FakeEstimator.sha256)
     found, errors = source.read(clips[:3])
     assert not errors
@@ -109,7 +113,7 @@ def test_joints_come_back_in_order_of_time(clips: list[Path], tmp_path: Path, nu
 def test_evaluation_takes_what_the_model_saw(clips: list[Path], tmp_path: Path) -> None:
     write(tmp_path / "features" / "a.parquet", [row(clips[0], joints_of(0))])
     entries = [ListEntry(clips[0].name, clips[0], 0)]
-    dataset = EvaluationJoints(entries, SAMPLING, JointShards(tmp_path / "features", tmp_path, 1))
+    dataset = EvaluationJoints(entries, SAMPLING, JointShards(tmp_path / "features", tmp_path, 1, 8))
     np.testing.assert_allclose(dataset[0]["inputs"].numpy(), joints_of(0)[order()], atol=1e-6)
 
 
@@ -119,11 +123,13 @@ def test_clips_that_have_moved_are_found_by_their_ids_and_parts_of_videos_are_no
     moved = row(clips[0], joints_of(0), path="/elsewhere/clip0.mp4")
     part = row(clips[1], joints_of(2), start=1.0, end=2.0)
     write(tmp_path / "features" / "a.parquet", [moved, part, row(clips[1], joints_of(1))])
-    found, _ = JointShards(tmp_path / "features", tmp_path, 1).read(clips[:2])
+    found, _ = JointShards(tmp_path / "features", tmp_path, 1, 8).read(clips[:2])
     np.testing.assert_array_equal(found[clips[1]], joints_of(1)[np.sort(order())])
     write(tmp_path / "features" / "a.parquet", [moved, part])
-    with pytest.raises(StoredJointsError, match=r"has no joints of .*clip1.mp4; extract the joints of all whole clips"):
-        JointShards(tmp_path / "features", tmp_path, 1).read(clips[:2])
+    with pytest.raises(
+        StoredJointsError, match=r"has no joints of 1 of 2 clips: .*clip1.mp4; extract the joints of all whole"
+    ):
+        JointShards(tmp_path / "features", tmp_path, 1, 8).read(clips[:2])
 
 
 def test_failed_rows_are_broken_clips(clips: list[Path], tmp_path: Path) -> None:
@@ -131,7 +137,7 @@ def test_failed_rows_are_broken_clips(clips: list[Path], tmp_path: Path) -> None
     numbers[3:] = np.nan
     rows = [row(clips[0], joints_of(0)), row(clips[1], None), row(clips[2], numbers), row(clips[3], joints_of(3))]
     write(tmp_path / "features" / "a.parquet", rows)
-    source = JointShards(tmp_path / "features", tmp_path, 1)
+    source = JointShards(tmp_path / "features", tmp_path, 1, 8)
     found, errors = source.read(clips)
     assert list(found) == [clips[0], clips[3]] and set(errors) == set(clips[1:3])
     np.testing.assert_array_equal(found[clips[3]], joints_of(3)[np.sort(order())])
@@ -145,13 +151,17 @@ def test_failed_rows_are_broken_clips(clips: list[Path], tmp_path: Path) -> None
     [
         ({"joints": ("nose", "tail")}, "has the joints nose, tail, but this version"),
         ({"shape": [8, 2, 15, 4]}, "the joints of 2 persons, but the model sees 1; set model.persons to 2"),
+        (
+            {"shape": [4, 1, 15, 4]},
+            r"4 frames of each clip, but the model takes 8; .* or train a model of 4: set model\.sample_frames",
+        ),
         ({"shape": [8, 15]}, r"damaged metadata \(sefar.poses: shape"),
     ],
 )
 def test_other_joints_are_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
     write(tmp_path / "features" / "a.parquet", [], **changes)
     with pytest.raises(StoredJointsError, match=told):
-        JointShards(tmp_path / "features", tmp_path, 1)
+        JointShards(tmp_path / "features", tmp_path, 1, 8)
 
 
 def test_files_without_joints_or_of_several_estimators_are_refused(tmp_path: Path) -> None:
@@ -159,15 +169,15 @@ def test_files_without_joints_or_of_several_estimators_are_refused(tmp_path: Pat
     file = write(folder / "a.parquet", [])
     write(folder / "b.parquet", [], estimator_sha256="1" * 64)
     with pytest.raises(StoredJointsError, match=r"several pose estimators, a\.parquet of fake"):
-        JointShards(folder, tmp_path, 1)
+        JointShards(folder, tmp_path, 1, 8)
     (folder / "b.parquet").unlink()
     table = pq.read_table(file)
     pq.write_table(table.drop_columns(["poses"]), file)
     with pytest.raises(StoredJointsError, match="in other files; extract them with --format parquet"):
-        JointShards(folder, tmp_path, 1)
+        JointShards(folder, tmp_path, 1, 8)
     pq.write_table(table.replace_schema_metadata({}), file)
     with pytest.raises(StoredJointsError, match="has no joints; extract them with `sefar extract --poses`"):
-        JointShards(folder, tmp_path, 1)
+        JointShards(folder, tmp_path, 1, 8)
 
 
 def test_a_recipe_trains_on_them_unless_another_estimator_would_serve_it(clips: list[Path], tmp_path: Path) -> None:
@@ -187,6 +197,42 @@ def test_a_recipe_trains_on_them_unless_another_estimator_would_serve_it(clips: 
     assert inputs.labelled(Path("train.csv"))[0, 0]["inputs"].shape == (8, 1, 15, 4)
     with pytest.raises(StoredJointsError, match=r"of the pose estimator fake .* finds joints with another"):
         JointInputs(config, None, progress=False)
+
+
+def test_extracted_joints_need_no_videos_and_are_found_from_the_root(clips: list[Path], tmp_path: Path) -> None:
+    write(tmp_path / "features" / "a.parquet", [row(clip, joints_of(n)) for n, clip in enumerate(clips)])
+    for name in ("train", "val", "test"):
+        (tmp_path / f"{name}.csv").write_text("".join(f"{clip.name} {n % 2}\n" for n, clip in enumerate(clips)))
+    for clip in clips:
+        clip.unlink()
+    config = TrainConfig.model_validate(
+        {
+            "out": tmp_path / "run",
+            "model": {"stream": "pose", "architecture": {"dim": 16, "depth": 0, "heads": 2, "stem": "joints"}},
+            "data": {
+                "root": tmp_path,
+                "train": "train.csv",
+                "val": "val.csv",
+                "test": "test.csv",
+                "labels": None,
+                "joints": "features",
+            },
+            "optim": {"epochs": 1, "batch_size": 4, "precision": "fp32"},
+        }
+    )
+    final = train(config, progress=False, estimator=FakeEstimator())
+    found = evaluate_model(
+        final, tmp_path / "test.csv", tmp_path, progress=False, joints=tmp_path / "features", estimator=FakeEstimator()
+    )
+    assert found.top1 == read_info(final).metrics["test"]["top1"]
+    with pytest.raises(MissingClipsError, match=r"4 of 4 clips of .*test\.csv do not exist: clip0\.mp4"):
+        evaluate_model(final, tmp_path / "test.csv", tmp_path, progress=False, estimator=FakeEstimator())
+
+
+def test_a_folder_of_joints_that_does_not_exist_is_not_created(tmp_path: Path) -> None:
+    with pytest.raises(StoredJointsError, match=r"no folder of joints .*typo; check its name, or create it"):
+        open_joints(tmp_path / "typo", tmp_path, 1, 8)
+    assert not (tmp_path / "typo").exists()
 
 
 def test_frames_that_are_not_spread_evenly_are_interpolated() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import av
@@ -24,6 +25,7 @@ from sefar_training.data import (
     TrainingJoints,
     UnlabelledJoints,
 )
+from sefar_training.data.clip_signatures import ClipSignatures
 from sefar_training.data.joint_cache import STORED
 from sefar_training.data.joint_clips import interpolate, positions
 
@@ -45,7 +47,7 @@ def video(path: Path, frames: int = 60) -> Path:
 
 def entries(folder: Path, count: int) -> list[ListEntry]:
     for number in range(count):
-        (folder / f"{number}.mp4").write_bytes(b"no video")
+        (folder / f"{number}.mp4").write_text(f"no video, but {number}")
     return [ListEntry(f"{number}.mp4", folder / f"{number}.mp4", number % 2) for number in range(count)]
 
 
@@ -82,7 +84,42 @@ def test_what_would_change_the_joints_makes_them_new(tmp_path: Path) -> None:
     assert JointCache(tmp_path / "joints", other).file(clip) != file
     assert JointCache(tmp_path / "joints", estimator, persons=2).file(clip) != file
     os.utime(clip, (1, 1))
+    assert cache.file(clip) == file
+    video(clip, frames=9)
     assert cache.file(clip) != file
+
+
+def test_a_folder_that_was_copied_keeps_its_joints(tmp_path: Path) -> None:
+    root = tmp_path / "clips"
+    root.mkdir()
+    clip = video(root / "a.mp4", frames=10)
+    expected = JointCache(root / ".sefar" / "joints", FakeEstimator()).read([clip], progress=False)[0][clip]
+    copied = tmp_path / "elsewhere"
+    shutil.copytree(root, copied, copy_function=shutil.copyfile)  # with new times
+    (copied / "a.mp4").rename(copied / "b.mp4")
+    estimator = FakeEstimator()
+    found, _ = JointCache(copied / ".sefar" / "joints", estimator).read([copied / "b.mp4"], progress=False)
+    assert np.array_equal(found[copied / "b.mp4"], expected) and estimator.looks == 0
+
+
+def test_a_clip_is_read_again_only_if_its_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = tmp_path / "a.mp4"
+    clip.write_bytes(b"first")
+    signatures = ClipSignatures(tmp_path / "clips.json")
+    first = signatures.of(clip)
+    signatures.save()
+    clip.write_bytes(b"other")
+    os.utime(clip, (1, 1))
+    assert ClipSignatures(tmp_path / "clips.json").of(clip) != first
+    clip.write_bytes(b"first")
+    again = ClipSignatures(tmp_path / "clips.json")
+    assert again.of(clip) == first
+    again.save()
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert ClipSignatures(tmp_path / "clips.json").of(clip) == first
+    (tmp_path / "clips.json").write_text("damaged")
+    with pytest.raises(TypeError):
+        ClipSignatures(tmp_path / "clips.json").of(clip)
 
 
 def test_damaged_joints_are_estimated_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,7 +22,7 @@ from sefar_serve.reliability import reliabilities, softmax
 from sefar_serve.sampling import Sampling, sample_indices
 from sefar_training.checkpoint import CheckpointError, CheckpointInfo, save_checkpoint
 from sefar_training.config import ModelConfig
-from sefar_training.data import ClassTable, EvaluationClips, ListFileError
+from sefar_training.data import ClassTable, EvaluationClips, ListFileError, MissingClipsError
 from sefar_training.evaluation import (
     EvaluationError,
     EvaluationReport,
@@ -350,7 +350,7 @@ def test_invalid_evaluations_are_refused_at_once(case: Case, tmp_path: Path) -> 
 
     with pytest.raises(EvaluationError, match="label 4, but the model's 4 classes are 0 to 3"):
         run(case.onnx, "0.mp4 0\n1.mp4 4\n")
-    with pytest.raises(EvaluationError, match=r"2 of 3 clips of .*list.csv do not exist, e\.g\. .*a\.mp4; set"):
+    with pytest.raises(MissingClipsError, match=r"2 of 3 clips of .*list.csv do not exist: a\.mp4, b\.mp4; the first"):
         run(case.onnx, "a.mp4 0\n0.mp4 0\nb.mp4 1\n")
     with pytest.raises(ListFileError, match="lists no clips"):
         run(case.onnx, "")

@@ -8,8 +8,7 @@ from small_videos import encode
 from stick_figures import figure, store
 
 from sefar_serve.pose.fake import FakeEstimator
-from sefar_training.config import default_joints_folder
-from sefar_training.data import JointCache
+from sefar_training.data import JointCache, default_joints_folder
 from sefar_training.export import export_untrained
 
 LABELS = ("a", "b", "c", "d")
@@ -27,7 +26,7 @@ def paired_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("clips")
     rng = np.random.default_rng(0)
     for name, count in (("val", 8), ("test", 4)):
-        clips = [encode(root / f"{name}{n}.mp4", 12, 10 * n) for n in range(count)]
+        clips = [encode(root / f"{name}{n}.mp4", 12, 10 * n + len(name)) for n in range(count)]
         joints = [figure(rng, n % 2, 12) for n in range(count)]
         store(JointCache(default_joints_folder(root), FakeEstimator()), clips, joints)
         (root / f"{name}.csv").write_text("".join(f"{clip.name} {n % 4}\n" for n, clip in enumerate(clips)))

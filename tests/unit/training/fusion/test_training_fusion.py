@@ -15,11 +15,14 @@ from sefar_serve.cli import app
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.pose.fake import FakeEstimator
 from sefar_serve.reliability import softmax
+from sefar_training.checkpoint import CheckpointInfo, save_checkpoint
+from sefar_training.config import ModelConfig
 from sefar_training.data import joint_folder
 from sefar_training.evaluation import EvaluationError, Views, evaluate_model
 from sefar_training.export import ParityError
-from sefar_training.fusion import FusionReport, fuse, fuse_logits, try_weights
+from sefar_training.fusion import FusionError, FusionReport, fuse, fuse_logits, try_weights
 from sefar_training.fusion import run as fusion_run
+from sefar_training.model import Architecture, create_model
 
 
 def scores(labels: np.ndarray, sure: float, seed: int, classes: int = 4) -> np.ndarray:
@@ -124,6 +127,33 @@ def test_both_are_evaluated_with_several_views_over_time_but_not_in_space(
     other.sha256 = "1" * 64
     with pytest.raises(EvaluationError, match="was trained with the pose estimator fake"):
         evaluate_model(model, test, paired_clips, estimator=other)
+
+
+def test_clips_that_would_flatter_the_choice_are_refused(
+    untrained_model: Path, untrained_pose: Path, paired_clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    val, out = paired_clips / "val.csv", tmp_path / "both.onnx"
+
+    def run(rgb: Path, **lists: Path) -> FusionReport:
+        return fuse(rgb, untrained_pose, out, val, paired_clips, estimator=FakeEstimator(), progress=False, **lists)
+
+    with pytest.raises(FusionError, match=r"--val .*val\.csv and --test .*val\.csv share 8 clips.* or omit it"):
+        run(untrained_model, test=val)
+    (tmp_path / "more.csv").write_text("test0.mp4 0\n./val3.mp4 1\n")
+    with pytest.raises(FusionError, match=r"share 1 clips, e\.g\. val3\.mp4"):
+        run(untrained_model, test=tmp_path / "more.csv")
+
+    data = {"root": str(paired_clips), "train": str(tmp_path / "more.csv")}
+    config = ModelConfig(architecture=Architecture(patch=16, dim=24, depth=1, heads=3), size=32, resize=32)
+    model = create_model("tiny", 4, size=32, architecture=config.architecture)
+    info = CheckpointInfo(model=config, dataset="none", labels=("a", "b", "c", "d"), recipe={"data": data})
+    checkpoint = save_checkpoint(tmp_path / "final", model, info)
+    with pytest.raises(FusionError, match=r"the training list of .*final share 1 clips.* neither model was trained on"):
+        run(checkpoint)
+    assert not out.exists()
+    (tmp_path / "more.csv").unlink()
+    assert run(checkpoint).val.clips == 8
+    assert "the training list of" in caplog.text
 
 
 def test_nothing_is_written_if_the_file_disagrees(

@@ -9,8 +9,10 @@ from stick_figures import figure, turned
 from torch import Tensor
 
 from sefar_serve.pose.joints import HIPS, NUMBER, SHOULDERS
+from sefar_serve.sampling import Layout, Sampling, sample_indices
 from sefar_training.export import export_untrained
 from sefar_training.model import Architecture, PoseNormalizer, create_model
+from sefar_training.model.motion import MotionSummary
 from sefar_training.model.stem import PARENTS, JointStem
 
 NORMALIZE = PoseNormalizer()
@@ -87,7 +89,7 @@ def test_tokens_are_joints_person_by_person() -> None:
     given = torch.randn(5, 2, 15, 4)
     tokens = stem(given)
     assert tokens.shape == (5, 30, 8)
-    assert torch.allclose(tokens[3, 15 + 4], given[3, 1, 4] @ stem.weight_JCD[4] + stem.bias, atol=1e-6)
+    assert torch.allclose(tokens[3, 15 + 4], given[3, 1, 4, :3] @ stem.weight_JCD[4] + stem.bias, atol=1e-6)
 
 
 def test_bones_end_at_their_joints() -> None:
@@ -95,13 +97,49 @@ def test_bones_end_at_their_joints() -> None:
     assert PARENTS[NUMBER["right_index"]] == NUMBER["right_wrist"]
     assert PARENTS[NUMBER["right_ankle"]] == NUMBER["right_knee"]
     stem = JointStem(8, bones=True)
-    stem.weight_JCD.data[:, :4] = 0
+    stem.weight_JCD.data[:, :3] = 0
     given = torch.randn(1, 1, 15, 4)
     moved = given.clone()
     moved[..., :3] += 2
     assert torch.allclose(stem(given), stem(moved), atol=1e-5)
     with pytest.raises(ValueError, match="bones belong to the stem joints, not to patch"):
         Architecture(dim=8, depth=1, heads=1, bones=True)
+
+
+@pytest.mark.parametrize("layout", ["interleaved", "local"])
+@pytest.mark.parametrize("frames", [(2, 2, 4), (4, 4, 8), (3,)])
+def test_motion_is_told_in_the_order_of_time(frames: tuple[int, ...], layout: Layout) -> None:
+    torch.manual_seed(0)
+    sampling = Sampling(frames, layout)
+    motion = MotionSummary(sampling, 16).eval()
+    moments = torch.from_numpy(sample_indices(1000, sampling))
+    line = torch.randn(1001, 1, 16)
+    in_order = MotionSummary(Sampling((sampling.frames,)), 16).eval()
+    in_order.load_state_dict(motion.state_dict())
+    summary = motion(line[moments][None])
+    assert summary.shape == (1, len(frames), 256)
+    assert torch.allclose(summary.sum(dim=1), in_order(line[moments.sort().values][None])[:, 0], atol=1e-6)
+
+
+def test_an_element_tells_of_its_own_frames_in_their_part_of_the_clip() -> None:
+    motion = MotionSummary(Sampling((4, 4, 8)), 16).eval()
+    summary = motion(torch.randn(2, 16, 3, 16)).detach().reshape(2, 3, 8, 32)
+    first = Sampling((4, 4, 8))
+    slots = {int(n) // 2 for n in sample_indices(16, first)[:4]}  # 16 frames in 8 slots
+    assert {n for n in range(8) if summary[:, 0, n].any()} == slots
+
+
+def test_joints_need_the_width_of_the_embedding() -> None:
+    with pytest.raises(ValueError, match="the stem joints needs width 256, not 64"):
+        Architecture(dim=64, depth=0, heads=1, stem="joints")
+
+
+def test_visibility_is_not_seen() -> None:
+    model = create_model("pose-tiny", 3, (4, 4, 8)).eval()
+    given = NORMALIZE(clips(2, 1).repeat(1, 2, 1, 1, 1))
+    hidden = given.clone()
+    hidden[..., 3] = 0.5
+    assert torch.equal(model(given).logits, model(hidden).logits)
 
 
 @pytest.mark.parametrize("persons", [1, 2])

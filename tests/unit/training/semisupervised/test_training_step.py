@@ -12,6 +12,7 @@ from sefar_training.model import FrameNormalizer, SefarModel, create_model
 from sefar_training.semisupervised import (
     RULES,
     ClassificationStep,
+    capped_decay,
     class_thresholds,
     draw_mix,
     frame_order,
@@ -218,6 +219,22 @@ def test_without_warm_up_the_average_is_first_a_copy_then_slow(model: SefarModel
         step.updated(n)
         assert average[0].item() == pytest.approx(n if n <= 4 else 0.9 * before + 0.1 * n)
         before = average[0].item()
+
+
+@pytest.mark.parametrize(("steps", "decay"), [(80_000, 0.9999), (5_325, 0.99914), (250, 0.98175), (0, 0.01)])
+def test_a_short_run_lowers_the_decay(steps: int, decay: float) -> None:
+    assert capped_decay(0.9999, steps) == pytest.approx(decay, abs=1e-5)
+    assert capped_decay(0.5, max(steps, 100)) == 0.5
+
+
+def test_the_average_of_a_short_run_forgets_the_weights_it_started_with(model: SefarModel) -> None:
+    settings = SemiConfig(teacher_decay=0.9999, teacher_warmup=False)
+    step = ClassificationStep(model, NORMALIZER, "sefar", settings, "none", 9, unlabelled=9, steps=60, average_from=10)
+    bias, average = model.head.classifier.bias, step.average.module.head.classifier.bias
+    for n in range(1, 61):
+        bias.data.fill_(float(n > 11))
+        step.updated(n)
+    assert 0.98 < average[0].item() < 0.995
 
 
 def test_state_contains_everything_that_training_changes(model: SefarModel) -> None:
