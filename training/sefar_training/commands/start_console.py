@@ -134,9 +134,9 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
         yield f"figures: {new} folds of groups for new places, {same} random ones for the same places"
     if any(row.is_span for row in prepared.rows):
         yield "these are spans of videos: train on frames; recipes of joints need a file for each clip"
-        return
+    recipe = "own_rgb" if any(row.is_span for row in prepared.rows) else "own_pose_16"
     changes = {
-        "out": folder / "joints",
+        "out": folder.with_name(f"{folder.name}_{recipe}"),
         "data.name": folder.name,
         "data.root": root,
         "data.lists": (folder / LISTS).absolute(),
@@ -146,4 +146,4 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
         **({} if len(splits.unlabelled) else {"method": "supervised"}),
     }
     told = " ".join(shlex.quote(f"{key}={value}") for key, value in changes.items())
-    yield f"next: sefar train training/recipes/own_pose_8.yaml {told}"
+    yield f"next: sefar train {recipe} {told}"

@@ -44,10 +44,8 @@ def find_candidates(prepared: Prepared, stream: Stream | None = None) -> tuple[l
     labelled, unlabelled = int((prepared.labels != UNKNOWN).sum()), len(prepared.splits.unlabelled)
     if JOINTS_SEFAR in kept and unlabelled < FEW_UNLABELLED * labelled:
         kept.remove(JOINTS_SEFAR)
-        return kept, [
-            f"{JOINTS_SEFAR.title}: not tried, with {quantity(unlabelled, 'unlabelled clip')} beside {labelled} labelled "
-            "ones."
-        ]
+        beside = f"{quantity(unlabelled, 'unlabelled clip')} beside {labelled} labelled ones"
+        return kept, [f"{JOINTS_SEFAR.title}: not tried, with {beside}."]
     return kept, []
 
 

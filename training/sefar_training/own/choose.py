@@ -99,10 +99,8 @@ def _hopeless(candidate: Candidate, trials: Sequence[Trial], comparison: Compari
     beside = max((_accuracy(t) for t in trials if t.candidate.stream == candidate.stream), default=0.0)
     if beside - chance >= HOPELESS * (best - chance):
         return ""
-    return (
-        f"{candidate.title}: not tried, because logistic regression on the same input reaches {100 * beside:.0f} %, the "
-        f"best {100 * best:.0f} %."
-    )
+    reached = f"logistic regression on the same input reaches {100 * beside:.0f} %, the best {100 * best:.0f} %"
+    return f"{candidate.title}: not tried, because {reached}."
 
 
 def _why(choice: Choice, best: Trial, trials: Sequence[Trial]) -> list[str]:

@@ -141,11 +141,12 @@ def run_own(
 
 
 def _learning_from_all(prepared: Prepared) -> Prepared:
-    """Without a test split that the user made, its clips are learned from: cross-validation gives the figures."""
+    """Without a test split that the user made, its clips are learned from too: cross-validation gives the figures.
+
+    An experiment with few labels keeps it, because its other labels are hidden.
+    """
     splits = prepared.splits
-    if splits.given:
+    if splits.given or prepared.labels_per_class is not None:
         return prepared
     train = np.sort(np.concatenate([splits.train, splits.test]))
-    if prepared.labels_per_class is not None:
-        train = splits.train
     return replace(prepared, splits=replace(splits, train=train, test=splits.test[:0]))
