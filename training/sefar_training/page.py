@@ -101,7 +101,7 @@ pre { margin: .75rem 0; padding: .75rem 1rem; overflow-x: auto; background: var(
 <p>{{ part.text }}</p>
 {% elif part.kind == "items" %}
 <ul>
-{% for item in part.items %}
+{% for item in part.texts %}
 <li>{{ item }}</li>
 {% endfor %}
 </ul>
@@ -204,7 +204,7 @@ class Page:
 
     def items(self, texts: Sequence[str]) -> Self:
         """Add a list of short paragraphs."""
-        return self._add("items", items=list(texts))
+        return self._add("items", texts=list(texts))
 
     def code(self, text: str) -> Self:
         """Add lines to copy into a terminal or a program."""

@@ -99,7 +99,7 @@ def write_report(path: Path, prepared: Prepared, choice: Choice, run: RunFacts) 
         _add_answers(page, prepared, trial, trial.deciding)
     _add_curves(page, run.log)
     if run.test is not None:
-        page.heading("Your test list").text(f"{looks(run.test)}.".capitalize())
+        page.heading("Your test list").text(f"{looks(run.test)}.")
         page.table(["figure", "value", "meaning"], headline(run.test))
     page.heading("Use it").text("Serve the model:").code(run.serve)
     page.text("Or call it from Python:").code(run.python)
@@ -151,7 +151,7 @@ def _trial_row(trial: Trial, mark: str) -> list[Cell]:
 
 
 def _add_findings(page: Page, prepared: Prepared) -> None:
-    page.heading("Your clips").text(f"{counts(prepared)}; groups {prepared.groups.why}.".capitalize())
+    page.heading("Your clips").text(f"{counts(prepared)} ({prepared.groups.why}).")
     told = [f"{f.level.capitalize()}: {f.text}." for f in prepared.findings if f.level != "note"]
     if told:
         page.items(told)

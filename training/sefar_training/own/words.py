@@ -53,7 +53,7 @@ def about_new_places(prepared: Prepared, choice: Choice) -> str:
             "persons or days, and say which clip is of which."
         )
     return (
-        f"In new places: right for {_told(judged)}. This was measured by cross-validation of "
+        f"In new places: {_told(judged)}. This was measured by cross-validation of "
         f"{quantity(learnt_groups(prepared), 'group')} ({prepared.groups.why}), always on groups that the model had "
         "not learnt from."
     )
@@ -66,7 +66,7 @@ def about_same_places(choice: Choice) -> str:
     judged = choice.trial.same_places
     if judged is None:
         return "On other clips of the same places: not measured, because no class has two clips."
-    return f"On the rest of this folder, in the same places: right for {_told(judged)}."
+    return f"On the rest of this folder, in the same places: {_told(judged)}."
 
 
 def about_control(prepared: Prepared, choice: Choice) -> str:
@@ -76,7 +76,7 @@ def about_control(prepared: Prepared, choice: Choice) -> str:
     if not theirs:
         return f"What a single still frame tells was not measured. {chance}"
     where = "in new places" if choice.control and choice.control.new_places else "in the same places"
-    reached = f"A single still frame alone reaches {_told(theirs)}, {where}."
+    reached = f"A single still frame alone gets {_told(theirs)} {where}."
     if choice.beats_control:
         return f"{reached} The model beats it. {chance}"
     return (
@@ -86,4 +86,4 @@ def about_control(prepared: Prepared, choice: Choice) -> str:
 
 
 def _told(judged: Judged) -> str:
-    return f"{judged.accuracy:.0%} of clips (95 % interval {judged.low:.0%} to {judged.high:.0%})"
+    return f"{judged.accuracy:.0%} right (95 % interval {judged.low:.0%} to {judged.high:.0%})"
