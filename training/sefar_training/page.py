@@ -80,13 +80,14 @@ pre { margin: .75rem 0; padding: .75rem 1rem; overflow-x: auto; background: var(
 .tiles small { display: block; color: var(--faint); font-size: .9rem; line-height: 1.4 }
 .pictures { grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
 .pictures figure { margin: 0; min-width: 0; font-size: .85rem; line-height: 1.4 }
-.pictures .frame { display: flex; align-items: center; justify-content: center; aspect-ratio: 4 / 3; overflow: hidden;
-  background: var(--band); border: 1px solid var(--line); border-radius: 6px; color: var(--faint) }
-.pictures img { width: 100%; height: 100%; object-fit: contain; padding: 0; background: none; border: 0;
-  border-radius: 0 }
+.pictures img { max-height: 7.5rem; padding: 0; background: none; border-radius: 4px }
+.pictures .none { display: flex; align-items: center; justify-content: center; height: 5rem; color: var(--faint);
+  background: var(--band); border: 1px solid var(--line); border-radius: 4px }
 .pictures figcaption { margin-top: .3rem; color: inherit; font-size: inherit; white-space: pre-line;
   overflow-wrap: anywhere }
 .above { margin: 1.25rem 0 -.5rem }
+@media (min-width: 40rem) { th.n { white-space: nowrap } }
+@media (max-width: 30rem) { th, td { padding: .3rem .35rem } table { font-size: .875rem } }
 </style>
 </head>
 <body>
@@ -119,9 +120,13 @@ pre { margin: .75rem 0; padding: .75rem 1rem; overflow-x: auto; background: var(
 {% endif %}
 <div class="pictures">
 {% for uri, picture in part.pictures %}
-<figure><div class="frame">
-{% if uri %}<img src="{{ uri }}" alt="{{ picture.alt }}">{% else %}no picture{% endif +%}
-</div><figcaption>{{ picture.caption }}</figcaption></figure>
+<figure>
+{% if uri %}
+<img src="{{ uri }}" alt="{{ picture.alt }}">
+{% else %}
+<div class="none">no picture</div>
+{% endif %}
+<figcaption>{{ picture.caption }}</figcaption></figure>
 {% endfor %}
 </div>
 {% elif part.kind == "figure" %}

@@ -20,6 +20,9 @@ WIDTH = 7.0
 NAMED_CLASSES = 60
 """With more classes than this, their names do not fit next to bars and matrix rows."""
 
+COUNTED_CLASSES = 16
+"""With more classes than this, numbers do not fit into the cells of a matrix."""
+
 NAME = 40
 """Longer names are cut to so many characters."""
 
@@ -126,7 +129,7 @@ def eta_histograms(eta: EtaFigures) -> Figure:
 
 
 def confusion_image(report: EvaluationReport) -> Figure:
-    """Draw the confusion matrix, normalised per true class."""
+    """Draw the confusion matrix, normalised per true class; with few classes, its cells have numbers of clips."""
     counts = np.array(report.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     known = len(counts)
@@ -142,6 +145,10 @@ def confusion_image(report: EvaluationReport) -> Figure:
         axes.set_xticks(range(known), names, rotation=90, fontsize=7)
         axes.set_yticks(range(known), names, fontsize=7)
         axes.tick_params(length=0)
+    if known <= COUNTED_CLASSES:
+        for row, column in np.argwhere(counts):
+            colour = "white" if shares[row, column] > 0.4 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
     axes.set(xlabel="predicted", ylabel="true")
     bar = fig.colorbar(image, ax=axes, fraction=0.046, pad=0.02, ticks=[0, 0.05, 0.2, 0.5, 1])
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))

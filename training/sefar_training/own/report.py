@@ -110,22 +110,25 @@ def write_report(path: Path, prepared: Prepared, choice: Choice, run: RunFacts) 
 def _add_headline(page: Page, prepared: Prepared, choice: Choice) -> None:
     trial, control = choice.trial, choice.control
     tiles = [
-        _tile("New places", trial and trial.new_places, "not measured"),
-        _tile("The rest of this folder, same places", trial and trial.same_places, "not measured"),
+        _tile("New places", trial and trial.new_places, "groups that it did not learn from"),
+        _tile("Same places", trial and trial.same_places, "the rest of this folder"),
     ]
     if control is not None:
-        where = "new places" if control.new_places else "same places"
-        tiles.append(_tile(f"A still frame alone, {where}", control.deciding, "not measured"))
+        tiles.append(
+            _tile(
+                "A still frame alone", control.deciding, "in new places" if control.new_places else "in the same places"
+            )
+        )
     page.tiles(tiles)
     told = [about_new_places(prepared, choice), about_same_places(choice), about_control(prepared, choice)]
     page.items(list(dict.fromkeys(told)))
     page.text("Figures are balanced accuracies: the share of right answers in each class, averaged over classes.")
 
 
-def _tile(name: str, judged: Judged | None, missing: str) -> Tile:
+def _tile(name: str, judged: Judged | None, where: str) -> Tile:
     if judged is None:
-        return Tile(name, "–", missing)
-    return Tile(name, f"{judged.accuracy:.0%}", f"95 % interval {judged.low:.0%} to {judged.high:.0%}")
+        return Tile(name, "–", "not measured")
+    return Tile(name, f"{judged.accuracy:.0%}", f"{where}; 95 % interval {judged.low:.0%} to {judged.high:.0%}")
 
 
 def _add_choice(page: Page, choice: Choice) -> None:
@@ -193,8 +196,8 @@ def _picture(prepared: Prepared, answers: Answers, i: int, pictures: Thumbnails)
     title = prepared.rows[clip].title
     label = prepared.classes[int(answers.labels[i])]
     caption = (
-        f"{label} ({answers.of_label[i]:.0%})\n→ {prepared.classes[answer]} ({answers.probabilities[i, answer]:.0%})\n"
-        f"{title}"
+        f"{label}\u00a0({answers.of_label[i]:.0%})\n"
+        f"→ {prepared.classes[answer]}\u00a0({answers.probabilities[i, answer]:.0%})\n{title}"
     )
     return Picture(pictures.get(clip), f"middle frame of {title}", caption)
 
@@ -220,7 +223,7 @@ def _add_calibration(page: Page, answers: Answers) -> None:
     confidence = float(answers.probabilities.max(axis=1).mean())
     gap = confidence - report.top1
     verdict = (
-        "so its probabilities can be taken as they are"
+        "so it is about as sure as it should be"
         if abs(gap) < 0.05
         else "so it is too sure of itself"
         if gap > 0
