@@ -24,14 +24,22 @@ NAME = 20
 ROWS = 30
 """Most classes in the table; the rest are counted."""
 
+RECIPE = "own_pose_16"
+"""The recipe of the command that is suggested."""
+
 NAMED = 5
 """Most left-out clips that are named."""
 
 _COLOURS = {"problem": "red", "warning": "yellow", "note": "dim"}
 
 
-def print_prepared(prepared: Prepared, folder: Path) -> None:
-    """Print what was found, the classes, the splits, the findings, and what to do next."""
+def print_prepared(prepared: Prepared, folder: Path | None) -> None:
+    """Print what was found, the classes, the splits, the findings, and what to do next.
+
+    Args:
+        prepared: the collection.
+        folder: where its lists were written; None if training follows.
+    """
     for line in _facts(prepared):
         out.print(escape(line), highlight=False, soft_wrap=True)
     if prepared.classes:
@@ -42,10 +50,12 @@ def print_prepared(prepared: Prepared, folder: Path) -> None:
     for left in prepared.left_out[:NAMED]:
         out.print(f"  left out: {escape(left.row.title)}: {escape(left.reason)}", highlight=False, soft_wrap=True)
     if len(prepared.left_out) > NAMED:
-        out.print(f"  and {len(prepared.left_out) - NAMED} more, see {escape(str(folder / LEFT_OUT))}", highlight=False)
+        where = LEFT_OUT if folder is None else str(folder / LEFT_OUT)
+        out.print(f"  and {len(prepared.left_out) - NAMED} more, see {escape(where)}", highlight=False)
     out.print()
-    for line in _next(prepared, folder):
-        out.print(escape(line), highlight=False, soft_wrap=True)
+    if folder is not None:
+        for line in _next(prepared, folder):
+            out.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _facts(prepared: Prepared) -> Iterator[str]:
@@ -126,7 +136,7 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
             yield "choose by cross-validation of train, since val is empty"
         yield f"figures: {new} folds of groups for new places, {same} random ones for the same places"
     changes = {
-        "out": folder / "joints",
+        "out": folder.with_name(f"{folder.name}_{RECIPE}"),
         "data.name": folder.name,
         "data.root": root,
         "data.lists": (folder / LISTS).absolute(),
@@ -136,4 +146,4 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
         **({} if len(splits.unlabelled) else {"method": "supervised"}),
     }
     told = " ".join(shlex.quote(f"{key}={value}") for key, value in changes.items())
-    yield f"next: sefar train training/recipes/own_pose_8.yaml {told}"
+    yield f"next: sefar train {RECIPE} {told}"

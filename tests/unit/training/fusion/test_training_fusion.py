@@ -17,11 +17,12 @@ from sefar_serve.pose.fake import FakeEstimator
 from sefar_serve.reliability import softmax
 from sefar_training.checkpoint import CheckpointInfo, save_checkpoint
 from sefar_training.config import ModelConfig
-from sefar_training.data import joint_folder
+from sefar_training.data import ListEntry, joint_folder
 from sefar_training.evaluation import EvaluationError, Views, evaluate_model
 from sefar_training.export import ParityError
 from sefar_training.fusion import FusionError, FusionReport, fuse, fuse_logits, try_weights
 from sefar_training.fusion import run as fusion_run
+from sefar_training.fusion.choice import check_lists
 from sefar_training.model import Architecture, create_model
 
 
