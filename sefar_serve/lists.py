@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sefar_serve.errors import SefarError
 
@@ -31,8 +32,30 @@ _BARE = re.compile(r"[\w./-]*[^\W\d]\w*")
 _COUNTED = re.compile(r"\.(mp4|avi|mov|mkv|webm|mpe?g)[ \t,]+[0-9]+\Z", re.IGNORECASE)
 
 
-ClipKey = tuple[Path, float | None, float | None]
-"""File, start and end of a clip; see `ListEntry`."""
+class ClipKey(NamedTuple):
+    """What tells a clip from others. ``ClipKey(path)`` is a whole file.
+
+    Attributes:
+        path: location of the file.
+        start: where the clip begins, in seconds since the first frame; None for the first frame.
+        end: where the clip ends, in seconds since the first frame; None for the end of the video.
+    """
+
+    path: Path
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def is_span(self) -> bool:
+        """Whether the clip is a part of its file."""
+        return not (self.start is self.end is None)
+
+    def __str__(self) -> str:
+        """The path, with the span if it has one, e.g. ``a.mp4#t=3,5.5`` (Media Fragments 1.0, 4.2.1)."""
+        if not self.is_span:
+            return str(self.path)
+        start, end = (f"{bound:.3f}".rstrip("0").rstrip(".") for bound in (self.start or 0.0, self.end or 0.0))
+        return f"{self.path}#t={start}" + ("" if self.end is None else f",{end}")
 
 
 class ListFileError(SefarError, ValueError):
@@ -63,12 +86,12 @@ class ListEntry:
     @property
     def clip(self) -> ClipKey:
         """What tells this clip from others: its file and its span."""
-        return self.path, self.start, self.end
+        return ClipKey(self.path, self.start, self.end)
 
     @property
     def is_span(self) -> bool:
         """Whether the clip is a part of its file."""
-        return not (self.start is self.end is None)
+        return self.clip.is_span
 
 
 def parse_list(lines: Iterable[str], source: str = "list", *, unlabelled: bool = False) -> Iterator[tuple[str, int]]:

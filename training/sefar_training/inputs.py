@@ -32,7 +32,6 @@ from .data import (
     UnlabelledJoints,
     WeakView,
     check_files,
-    check_whole,
     open_joints,
     read_list,
 )
@@ -207,7 +206,6 @@ class JointInputs:
     def _entries(self, list_file: Path, missing: int = 0) -> list[ListEntry]:
         """Read a list; if its joints come from its videos, check that these exist."""
         entries = read_entries(self._config, list_file)
-        check_whole(entries, list_file)
         if self.source.reads_videos:
             check_files(entries, list_file, missing)
         return entries

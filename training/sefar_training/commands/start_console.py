@@ -24,6 +24,9 @@ NAME = 20
 ROWS = 30
 """Most classes in the table; the rest are counted."""
 
+RECIPE = "own_pose_16"
+"""The recipe of the command that is suggested."""
+
 NAMED = 5
 """Most left-out clips that are named."""
 
@@ -132,11 +135,8 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
         if not len(splits.val):
             yield "choose by cross-validation of train, since val is empty"
         yield f"figures: {new} folds of groups for new places, {same} random ones for the same places"
-    if any(row.is_span for row in prepared.rows):
-        yield "these are spans of videos: train on frames; recipes of joints need a file for each clip"
-    recipe = "own_rgb" if any(row.is_span for row in prepared.rows) else "own_pose_16"
     changes = {
-        "out": folder.with_name(f"{folder.name}_{recipe}"),
+        "out": folder.with_name(f"{folder.name}_{RECIPE}"),
         "data.name": folder.name,
         "data.root": root,
         "data.lists": (folder / LISTS).absolute(),
@@ -146,4 +146,4 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
         **({} if len(splits.unlabelled) else {"method": "supervised"}),
     }
     told = " ".join(shlex.quote(f"{key}={value}") for key, value in changes.items())
-    yield f"next: sefar train {recipe} {told}"
+    yield f"next: sefar train {RECIPE} {told}"

@@ -10,7 +10,7 @@ from .joint_cache import JointCache, JointCacheError
 from .joint_clips import EvaluationJoints, JointStore, TrainingJoints, UnlabelledJoints
 from .joint_folder import default_joints_folder, open_joints
 from .joint_shards import JointShards
-from .joint_source import Joints, JointSource, MissingPosesError, Origin, StoredJointsError, check_whole
+from .joint_source import Joints, JointSource, MissingPosesError, Origin, StoredJointsError
 from .joint_views import InputViews, JointView
 from .true_joints import TrueJoints
 from .unlabelled import UnlabelledClips
@@ -49,7 +49,6 @@ __all__ = [
     "UnlabelledJoints",
     "WeakView",
     "check_files",
-    "check_whole",
     "collate",
     "default_joints_folder",
     "open_joints",

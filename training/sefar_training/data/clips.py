@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,15 +28,12 @@ from sefar_serve.lists import ClipKey, ListEntry
 from sefar_serve.sampling import Sampling, sample_indices
 
 from .broken import BrokenClips, shared_flags
-from .opened import OpenVideos
+from .opened import OpenVideos, batches
 from .views import StrongView, WeakView
 
 logger = logging.getLogger(__name__)
 
 Sample = dict[str, Any]
-
-SPANS = 16
-"""Spans of one file that are decoded before they are kept: its file is opened once for as many."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ def decode_clip(entry: ListEntry, short_side: int, videos: OpenVideos | None = N
         FileNotFoundError: the path does not exist.
         ClipError: the file is not a video, the span is not inside it, or none of its frames decodes.
     """
-    with (videos or OpenVideos()).open(entry) as (video, (first, past)):
+    with (videos or OpenVideos()).open(entry.clip) as (video, (first, past)):
         count = past - first
         frames = video.read(range(first, past), short_side, within=np.tile([first, past], (count, 1)))
         return DecodedClip(frames.pixels, frames.indices - first)
@@ -98,19 +94,6 @@ def _decode_batch(entries: Sequence[ListEntry], short_side: int) -> list[Decoded
         except (ClipError, OSError) as error:
             found.append(error)
     return found
-
-
-def _batches(entries: Sequence[ListEntry]) -> list[list[int]]:
-    """Numbers of the clips, in batches of one file each, in order of time; a clip that is a whole file is alone."""
-    by_file: dict[Path, list[int]] = {}
-    for index, entry in enumerate(entries):
-        by_file.setdefault(entry.path, []).append(index)
-    batches = []
-    for found in by_file.values():
-        ordered = sorted(found, key=lambda index: entries[index].start or 0.0)
-        step = SPANS if any(entries[index].is_span for index in found) else 1
-        batches += [ordered[first : first + step] for first in range(0, len(ordered), step)]
-    return batches
 
 
 class FrameStore:
@@ -165,7 +148,7 @@ class FrameStore:
             tqdm(total=len(self.entries), desc="decoding", unit="clip", disable=not progress) as bar,
         ):
             # Only a few ahead, because decoded clips that wait take memory too.
-            waiting = deque(_batches(self.entries))
+            waiting = deque(batches([entry.clip for entry in self.entries]))
             ahead: deque[tuple[list[int], Future[list[DecodedClip | Exception]]]] = deque()
             while waiting or ahead:
                 while waiting and len(ahead) < 2 * threads:
@@ -233,7 +216,7 @@ class FrameStore:
             chosen, within = choose(len(kept.shown))
             shown, pixels = kept.read(chosen, within, str(entry.path))
         else:
-            with self._videos.open(entry) as (video, (first, past)):
+            with self._videos.open(entry.clip) as (video, (first, past)):
                 chosen, within = choose(past - first)
                 frames = video.read(first + chosen, self.short_side, within=first + within)
                 shown, pixels = frames.indices - first, frames.pixels
@@ -323,7 +306,7 @@ class EvaluationClips(Dataset[Sample]):
         entry = self.entries[index]
         frames = self._kept.get(index)
         if frames is None:
-            with self._videos.open(entry) as (video, span):
+            with self._videos.open(entry.clip) as (video, span):
                 chosen = span[0] + sample_indices(span[1] - span[0], self.sampling)
                 [clip] = read_clips(video, [span], [chosen], resize=self.resize, size=self.size)
             frames = torch.from_numpy(clip.frames)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sefar_serve.errors import SefarError
-from sefar_serve.lists import ListEntry
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import JOINTS
 
 Joints = NDArray[np.float32]
@@ -19,20 +19,6 @@ Joints = NDArray[np.float32]
 
 class StoredJointsError(SefarError, ValueError):
     """Stored joints are damaged, are not those that are needed, or do not have all clips."""
-
-
-def check_whole(entries: Iterable[ListEntry], source: Path | str = "the list") -> None:
-    """Check that clips are whole files: joints are stored by file.
-
-    Raises:
-        StoredJointsError: a clip is a span of its file.
-    """
-    span = next((entry for entry in entries if entry.is_span), None)
-    if span is not None:
-        raise StoredJointsError(
-            f"{source} has spans of videos, e.g. of {span.name}, but joints are stored for whole files only. Cut the "
-            "spans into files of their own (ffmpeg -ss START -to END -i …), or train on frames (model.stream=rgb)"
-        )
 
 
 class MissingPosesError(SefarError, ValueError):
@@ -65,12 +51,12 @@ class JointSource(Protocol):
         ...
 
     def read(
-        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None, title: str = ""
-    ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
+        self, clips: Sequence[ClipKey], progress: bool = True, threads: int | None = None, title: str = ""
+    ) -> tuple[dict[ClipKey, Joints], dict[ClipKey, Exception]]:
         """Load the joints of clips.
 
         Args:
-            clips: their files.
+            clips: files, or spans of them.
             progress: show a progress bar, if it takes long.
             threads: clips read at the same time; None for one per core.
             title: what the clips are, for the progress bar: the name of their list.

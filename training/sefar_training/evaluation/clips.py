@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from sefar_serve.pose import Estimator
 from sefar_serve.pose.estimators import TRUE
 
-from ..data import EvaluationClips, EvaluationJoints, ListEntry, Origin, check_files, check_whole, open_joints
+from ..data import EvaluationClips, EvaluationJoints, ListEntry, Origin, check_files, open_joints
 from ..data.clips import Sample
 from .predict import EvaluatedModel
 from .score import EvaluationError
@@ -82,8 +82,7 @@ def open_clips(
         EvaluationError: the model was trained with another pose estimator, or joints are to be cropped.
         MissingClipsError: clips do not exist. Stored joints that were extracted, or are known, do not need them.
         PoseSetupError: the pose models are missing and cannot be downloaded.
-        JointCacheError, StoredJointsError: joints cannot be stored, stored ones are not those that are needed, or
-            clips are spans of videos.
+        JointCacheError, StoredJointsError: joints cannot be stored, or stored ones are not those that are needed.
         ClipError: a clip does not decode.
     """
     frames: EvaluationClips | None = None
@@ -105,7 +104,6 @@ def open_clips(
         )
     source = open_joints(joints, root, opened.persons, opened.sampling.frames, estimator)
     _check_origin(opened, source.origin)
-    check_whole(entries, list_file)
     if source.reads_videos:
         check_files(entries, list_file)
     posed = EvaluationJoints(

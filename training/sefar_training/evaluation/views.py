@@ -84,7 +84,7 @@ class MultiViewClips(EvaluationClips):
 
     def __getitem__(self, index: int) -> Sample:
         entry, temporal, count = self.entries[index], self.views.temporal, self.sampling.frames
-        with self._videos.open(entry) as (video, span):
+        with self._videos.open(entry.clip) as (video, span):
             frames = span[1] - span[0]
             chosen = span[0] + np.concatenate(
                 [sample_indices(frames, self.sampling, view=(k, temporal)) for k in range(temporal)]

@@ -88,11 +88,11 @@ class Comparison:
             with _written(train=entries) as folder:
                 config = self.recipes.make(candidate, folder / "run", folder / "train.csv")
                 source, _ = open_features(config, self.progress, self.estimator)
-                found, _ = source.read([entry.path for entry in entries], config.linear.views, self.progress)
+                found, _ = source.read([entry.clip for entry in entries], config.linear.views, self.progress)
             if not found:
                 raise SefarError("no clip can be read")
-            kept = [n for n, entry in enumerate(entries) if entry.path in found]
-            self._features[candidate.key] = labelled[kept], np.stack([found[entries[n].path] for n in kept])
+            kept = [n for n, entry in enumerate(entries) if entry.clip in found]
+            self._features[candidate.key] = labelled[kept], np.stack([found[entries[n].clip] for n in kept])
         return self._features[candidate.key]
 
     def trial(self, candidate: Candidate, deadline: float = float("inf")) -> Trial:
@@ -175,7 +175,10 @@ class Comparison:
 
     def _stored(self, candidate: Candidate, learned: Indices, held: Indices) -> Probabilities:
         """The result of a training, which is kept under a hash of all that it depends on."""
-        clips = [[(entry.name, entry.label) for entry in self._entries(which)] for which in (learned, held)]
+        clips = [
+            [(entry.name, entry.label, *(entry.clip[1:] if entry.is_span else ())) for entry in self._entries(which)]
+            for which in (learned, held)
+        ]
         unlabel = None if candidate.method == "supervised" else Path("unlabel.csv")
         recipe = self.recipes.make(candidate, Path("run"), Path("train.csv"), unlabel=unlabel)
         told = recipe.model_dump(mode="json", exclude={"out", "data"})

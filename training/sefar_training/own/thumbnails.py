@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sefar_serve.clip import ClipError
-from sefar_serve.lists import ListEntry
+from sefar_serve.lists import ClipKey
 
 from ..data.opened import OpenVideos
 from ..start import Prepared
@@ -42,14 +42,14 @@ def thumbnails(prepared: Prepared, clips: Iterable[int]) -> dict[int, NDArray[np
         row = prepared.rows[clip]
         path = prepared.collection.root / row.name
         try:
-            pictures[clip] = _middle(videos, ListEntry(row.name, path, 0, row.start, row.end))
+            pictures[clip] = _middle(videos, ClipKey(path, row.start, row.end))
         except (ClipError, OSError) as error:
             logger.warning("the report has no picture of %s: %s", row.title, error)
     return pictures
 
 
-def _middle(videos: OpenVideos, entry: ListEntry) -> NDArray[np.uint8]:
-    with videos.open(entry) as (video, (first, past)):
+def _middle(videos: OpenVideos, clip: ClipKey) -> NDArray[np.uint8]:
+    with videos.open(clip) as (video, (first, past)):
         frames = video.read([(first + past) // 2], HEIGHT, within=[(first, past)])
     picture = frames.pixels[0]
     height, width = picture.shape[:2]

@@ -10,7 +10,7 @@ from small_videos import encode
 from sefar_serve.clip import ClipSpanError, Video
 from sefar_serve.lists import ListEntry
 from sefar_serve.sampling import Sampling
-from sefar_training.data import EvaluationClips, FrameStore, StoredJointsError, TrainingClips, WeakView, check_whole
+from sefar_training.data import EvaluationClips, FrameStore, TrainingClips, WeakView
 from sefar_training.data.opened import OpenVideos
 from sefar_training.data.survey import survey_lists
 
@@ -80,7 +80,7 @@ def test_open_videos_make_room(spans: list[ListEntry], opened: list[str], monkey
     monkeypatch.setattr("sefar_training.data.opened.KEPT_BYTES", 1)
     videos = OpenVideos()
     for entry in (spans[0], spans[2], spans[1], spans[0]):
-        with videos.open(entry) as (_, (first, past)):
+        with videos.open(entry.clip) as (_, (first, past)):
             assert past > first
     assert opened == ["a.mp4", "b.mp4", "a.mp4"]
     assert isinstance(pickle.loads(pickle.dumps(videos)), OpenVideos)
@@ -88,17 +88,11 @@ def test_open_videos_make_room(spans: list[ListEntry], opened: list[str], monkey
 
 def test_a_span_that_is_not_in_its_file(spans: list[ListEntry]) -> None:
     late = ListEntry("a.mp4", spans[0].path, 0, 5.0, 6.0)
-    with pytest.raises(ClipSpanError, match=r"lasts 2\.000 s"), OpenVideos().open(late):
+    with pytest.raises(ClipSpanError, match=r"lasts 2\.000 s"), OpenVideos().open(late.clip):
         pass
     store = FrameStore([late, *spans], 40, 1.0, 1)
     store.fill(progress=False, threads=1)
     assert late.clip not in store.decoded()
-
-
-def test_joints_are_of_whole_files(spans: list[ListEntry]) -> None:
-    check_whole(spans[-1:])
-    with pytest.raises(StoredJointsError, match=r"has spans of videos, e\.g\. of a\.mp4"):
-        check_whole(spans, "train.csv")
 
 
 def test_lists_of_spans_are_checked(spans: list[ListEntry], tmp_path: Path) -> None:
