@@ -13,6 +13,22 @@ from sefar_serve.optional import needs_extra
 
 FormatName = Literal["folders", "table", "list", "activitynet", "label-studio", "via", "cvat", "fiftyone"]
 
+Root = Annotated[Path | None, typer.Option("--root", help="folder of the videos (default: DIR, or that of the table)")]
+FormatOption = Annotated[FormatName | None, typer.Option("--format", help="format (default: found out)")]
+Group = Annotated[
+    str,
+    typer.Option(
+        "--group",
+        metavar="RULE",
+        help="which clips belong together: auto (column or folders, else file names, else similarity), looks, "
+        "files, none, or a regular expression for paths",
+    ),
+]
+LabelsPerClass = Annotated[
+    int | None,
+    typer.Option("--labels-per-class", min=1, metavar="N", help="use N labels of each class; hide the others"),
+]
+
 
 def init(
     place: Annotated[
@@ -20,23 +36,10 @@ def init(
         typer.Argument(metavar="DIR", help="folder of videos, or a table or annotations of them"),
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="folder of the run (default: runs/NAME)")] = None,
-    root: Annotated[
-        Path | None, typer.Option("--root", help="folder of the videos (default: DIR, or that of the table)")
-    ] = None,
-    format: Annotated[FormatName | None, typer.Option("--format", help="format (default: found out)")] = None,
-    group: Annotated[
-        str,
-        typer.Option(
-            "--group",
-            metavar="RULE",
-            help="which clips belong together: auto (column or folders, else file names, else similarity), looks, "
-            "files, none, or a regular expression for paths",
-        ),
-    ] = "auto",
-    labels_per_class: Annotated[
-        int | None,
-        typer.Option("--labels-per-class", min=1, metavar="N", help="use N labels of each class; hide the others"),
-    ] = None,
+    root: Root = None,
+    format: FormatOption = None,
+    group: Group = "auto",
+    labels_per_class: LabelsPerClass = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="seed of the split")] = 0,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="threads (default: one per core)")] = None,
     as_json: JsonOption = False,

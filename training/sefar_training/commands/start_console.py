@@ -30,8 +30,13 @@ NAMED = 5
 _COLOURS = {"problem": "red", "warning": "yellow", "note": "dim"}
 
 
-def print_prepared(prepared: Prepared, folder: Path) -> None:
-    """Print what was found, the classes, the splits, the findings, and what to do next."""
+def print_prepared(prepared: Prepared, folder: Path | None) -> None:
+    """Print what was found, the classes, the splits, the findings, and what to do next.
+
+    Args:
+        prepared: the collection.
+        folder: where its lists were written; None if training follows.
+    """
     for line in _facts(prepared):
         out.print(escape(line), highlight=False, soft_wrap=True)
     if prepared.classes:
@@ -42,10 +47,12 @@ def print_prepared(prepared: Prepared, folder: Path) -> None:
     for left in prepared.left_out[:NAMED]:
         out.print(f"  left out: {escape(left.row.title)}: {escape(left.reason)}", highlight=False, soft_wrap=True)
     if len(prepared.left_out) > NAMED:
-        out.print(f"  and {len(prepared.left_out) - NAMED} more, see {escape(str(folder / LEFT_OUT))}", highlight=False)
+        where = LEFT_OUT if folder is None else str(folder / LEFT_OUT)
+        out.print(f"  and {len(prepared.left_out) - NAMED} more, see {escape(where)}", highlight=False)
     out.print()
-    for line in _next(prepared, folder):
-        out.print(escape(line), highlight=False, soft_wrap=True)
+    if folder is not None:
+        for line in _next(prepared, folder):
+            out.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _facts(prepared: Prepared) -> Iterator[str]:
@@ -127,9 +134,9 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
         yield f"figures: {new} folds of groups for new places, {same} random ones for the same places"
     if any(row.is_span for row in prepared.rows):
         yield "these are spans of videos: train on frames; recipes of joints need a file for each clip"
-        return
+    recipe = "own_rgb" if any(row.is_span for row in prepared.rows) else "own_pose_16"
     changes = {
-        "out": folder / "joints",
+        "out": folder.with_name(f"{folder.name}_{recipe}"),
         "data.name": folder.name,
         "data.root": root,
         "data.lists": (folder / LISTS).absolute(),
@@ -139,4 +146,4 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
         **({} if len(splits.unlabelled) else {"method": "supervised"}),
     }
     told = " ".join(shlex.quote(f"{key}={value}") for key, value in changes.items())
-    yield f"next: sefar train training/recipes/own_pose_8.yaml {told}"
+    yield f"next: sefar train {recipe} {told}"

@@ -105,7 +105,7 @@ def open_clips(
         )
     source = open_joints(joints, root, opened.persons, opened.sampling.frames, estimator)
     _check_origin(opened, source.origin)
-    check_whole(entries)
+    check_whole(entries, list_file)
     if source.reads_videos:
         check_files(entries, list_file)
     posed = EvaluationJoints(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sefar_serve.lists import UNKNOWN
+from sefar_serve.lists import UNKNOWN, ListEntry
 from sefar_serve.quantity import quantity
 
 from .findings import (
@@ -80,6 +80,11 @@ class Prepared:
     def trainable(self) -> bool:
         """Whether there is something to learn from."""
         return not any(finding.level == "problem" for finding in self.findings)
+
+    def entry(self, index: int) -> ListEntry:
+        """A clip as lists write it."""
+        row = self.rows[index]
+        return ListEntry(row.name, self.collection.root / row.name, int(self.labels[index]), row.start, row.end)
 
 
 def prepare(

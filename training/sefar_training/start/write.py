@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sefar_serve.atomic import atomic_folder
-from sefar_serve.lists import UNKNOWN, ListEntry, write_list
+from sefar_serve.lists import UNKNOWN, write_list
 
 from .prepare import Prepared
 from .rows import CollectionError, Split
@@ -65,7 +65,7 @@ def write_prepared(prepared: Prepared, out: Path) -> None:
     with atomic_folder(out.absolute()) as new:
         (new / LISTS).mkdir()
         for split, file in FILES.items():
-            entries = [_entry(prepared, i) for i in prepared.splits.of(split).tolist()]
+            entries = [prepared.entry(i) for i in prepared.splits.of(split).tolist()]
             if entries and prepared.classes:
                 write_list(new / LISTS / file, entries)
         (new / LABELS).write_text("".join(f"{name}\n" for name in prepared.classes), encoding="utf-8")
@@ -74,12 +74,6 @@ def write_prepared(prepared: Prepared, out: Path) -> None:
         _write_csv(new / LEFT_OUT, ("path", "label", "start", "end", "reason"), left_out)
         told = json.dumps(summary(prepared), indent=1, ensure_ascii=False)
         (new / FOUND).write_text(told + "\n", encoding="utf-8")
-
-
-def _entry(prepared: Prepared, index: int) -> ListEntry:
-    row = prepared.rows[index]
-    path = prepared.collection.root / row.name
-    return ListEntry(row.name, path, int(prepared.labels[index]), row.start, row.end)
 
 
 def _clips(prepared: Prepared) -> list[list[Any]]:
