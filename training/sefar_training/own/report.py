@@ -123,7 +123,7 @@ def write_report(path: Path, prepared: Prepared, choice: Choice, run: RunFacts) 
         page.table(["figure", "value", "meaning"], headline(run.test))
     page.heading("Use it").text("Serve the model:").code(serve_command(run.onnx))
     page.text("Or call it from Python:").code(python_lines(run.onnx))
-    page.text(f"The model is {run.onnx.name}; the checkpoint for further training is {run.checkpoint.name}.")
+    page.text(f"The checkpoint for further training is {run.checkpoint}.")
     return page.write(path)
 
 
