@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sefar_serve.clip import ClipLimits, Sampled, Video, VideoSource, sample_indices, span_indices
+from sefar_serve.clip import ClipLimitError, ClipLimits, Sampled, Video, VideoSource, sample_indices, span_indices
 from sefar_serve.clip.load import Clip, read_clips, segments_of, window_times
 from sefar_serve.clip.video import Shape
 from sefar_serve.metadata import FRAMES, POSES, ModelMetadata
@@ -84,8 +84,8 @@ def load_input_windows(
     meta: ModelMetadata,
     estimators: Estimators,
     *,
-    window: float,
-    stride: float,
+    windows: Sequence[float],
+    stride: float | None = None,
     max_windows: int,
     start: float | None = None,
     end: float | None = None,
@@ -101,9 +101,9 @@ def load_input_windows(
         source: path, bytes or binary file object.
         meta: description of the model.
         estimators: finds the joints.
-        window: length of each window in seconds.
-        stride: seconds from the start of a window to the start of the next.
-        max_windows: maximum number of windows.
+        windows: lengths of windows in seconds; windows of several lengths are read together.
+        stride: seconds from the start of a window to the start of the next of the same length; None for half of it.
+        max_windows: maximum number of windows, of all lengths together.
         start: where the first window begins, in seconds since the first frame; None for the first frame.
         end: where the last window ends, in seconds since the first frame; None for the end of the video.
         name: name of the source in messages.
@@ -111,7 +111,8 @@ def load_input_windows(
         threads: threads of the decoder; 0 lets FFmpeg choose.
 
     Returns:
-        The windows' (start, end) in seconds, as `sefar_serve.clip.load_windows` gives them, and their clips.
+        The windows' (start, end) in seconds, as `sefar_serve.clip.load_windows` gives them for each length, in order
+        of start and end, and their clips.
 
     Raises:
         FileNotFoundError: if the path does not exist.
@@ -120,7 +121,20 @@ def load_input_windows(
     """
     estimator = estimators.of(meta)
     with Video(source, name=name, limits=limits, threads=threads) as video:
-        times = window_times(video, window, stride, max_windows, start, end)
+        times = sorted(
+            {
+                bounds
+                for window in windows
+                for bounds in window_times(
+                    video, window, window / 2 if stride is None else stride, max_windows, start, end
+                )
+            }
+        )
+        if len(times) > max_windows:
+            raise ClipLimitError(
+                f"{video.name}: {len(times)} windows of {len(windows)} lengths exceed the limit of {max_windows} "
+                "windows; use fewer lengths or a longer stride"
+            )
         return times, _read(video, meta, estimator, [span_indices(video, *bounds) for bounds in times])
 
 

@@ -165,11 +165,14 @@ class Model:
             options: `top_k`, the number of labels (5); `attributes`, include the labels' attributes (True);
                 `raw_scores`, include logits (False); `start` and `end` in seconds, to use a part of the video;
                 `window` and `stride` in seconds, for sliding windows; `model`, one of several on a Triton server;
-                `poses`, include the joints that a model of joints saw (False), as `result.clip.pose.joints`.
+                `poses`, include the joints that a model of joints saw (False), as `result.clip.pose.joints`;
+                with windows, `smoothing`, `min_segment` in seconds and `background`, a label that is left out, change
+                how they are merged to segments.
 
         Returns:
             The labels, best first, with scores in [0, 1] and η in (0, 1]. With windows, `timeline` has an entry for
-            each, and the labels are those of the most reliable one. For an iterable, a generator of results.
+            each, `segments` has the stretches with one label that they are merged to, and the labels are those of the
+            most reliable window. For an iterable, a generator of results.
 
         Raises:
             ClipError: it is not a video, or cannot be decoded; each case has its own subclass.
@@ -178,6 +181,7 @@ class Model:
             UrlError: the URL is not allowed, or cannot be fetched.
             EngineError: the model failed, or its server cannot be reached.
             NoJointsError: `poses` is set, and the model sees no joints.
+            UnknownLabelError: `background` is not one of the model's labels.
             ModelClosedError: the model is closed.
             TypeError: unknown option, or not a video.
             ValueError: an option has an invalid value.

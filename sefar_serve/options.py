@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -10,6 +11,9 @@ from sefar_serve.language import CAPTION_PROMPT
 from sefar_serve.recognition import Span
 from sefar_serve.schemas.chat import NonBlank, Seed
 from sefar_serve.schemas.model_name import ModelName
+from sefar_serve.segments import BACKGROUND, MIN_LENGTH, SMOOTHING, Merging, background_class
+
+T = TypeVar("T")
 
 
 class ClipOptions(BaseModel):
@@ -31,25 +35,53 @@ class ClipOptions(BaseModel):
         return Span(self.start, self.end)
 
 
+def _check_window(value: T, info: ValidationInfo) -> T:
+    """Check that an option about sliding windows comes with them."""
+    if value is not None and "window" in info.data and info.data["window"] is None:
+        raise ValueError("needs `window`, the length of the windows")
+    return value
+
+
+def _lengths(value: object) -> tuple[float, ...]:
+    """Lengths of windows: a number, a list of them, or their text, which a query and a form have, with commas."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    texts = [text for part in parts for text in (part.split(",") if isinstance(part, str) else [part])]
+    if not texts:
+        raise ValueError("send at least one length")
+    return tuple(map(_length, texts))
+
+
+def _length(value: object) -> float:
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise ValueError("must be a number of seconds or a list of them")
+    try:
+        number = float(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not a number") from error
+    if not number > 0:
+        raise ValueError(f"must be greater than 0, not {value}")
+    return number
+
+
+Lengths = Annotated[tuple[float, ...], BeforeValidator(_lengths, json_schema_input_type=float | list[float] | str)]
+
+
 class WindowOptions(ClipOptions):
     """Options of requests that may use sliding windows over a long video."""
 
-    window: float | None = Field(None, gt=0, description="length of sliding windows in seconds; gives a timeline")
+    window: Lengths | None = Field(
+        None, description="length of sliding windows in seconds, or several lengths; gives a timeline"
+    )
     stride: float | None = Field(
-        None, gt=0, description="seconds between the starts of windows; half a window by default"
+        None, gt=0, description="seconds between the starts of windows of one length; half a window by default"
     )
 
-    @field_validator("stride")
-    @classmethod
-    def _needs_a_window(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if value is not None and "window" in info.data and info.data["window"] is None:
-            raise ValueError("needs `window`, the length of the windows")
-        return value
+    _stride_needs_a_window = field_validator("stride")(_check_window)
 
     @property
     def span(self) -> Span:
         """Which part of each video to recognise, and in which windows."""
-        return Span(self.start, self.end, self.window, self.stride)
+        return Span(self.start, self.end, self.window or (), self.stride)
 
 
 class PoseOptions(WindowOptions):
@@ -66,6 +98,42 @@ class ClassifyOptions(PoseOptions):
     top_k: int = Field(5, ge=1, le=10_000, description="number of labels")
     attributes: bool = Field(True, description="whether labels include their machine-readable attributes")
     raw_scores: bool = Field(False, description="whether labels include their logits")
+    smoothing: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="cost of each segment, in windows of correctly labelled time; more gives fewer, longer segments; "
+        f"{SMOOTHING:g} by default",
+    )
+    min_segment: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description=f"shortest segment in seconds; {MIN_LENGTH:g} of the shortest window by default",
+    )
+    background: str | None = Field(
+        None,
+        description=f"label that is left out of the segments; `{BACKGROUND}` by default, if the model has it",
+    )
+
+    _segments_need_a_window = field_validator("smoothing", "min_segment", "background")(_check_window)
+
+    def merging(self, labels: Sequence[str]) -> Merging | None:
+        """How windows become segments; None without windows.
+
+        Args:
+            labels: of the model.
+
+        Raises:
+            UnknownLabelError: `background` is not one of them.
+        """
+        if self.window is None:
+            return None
+        return Merging(
+            smoothing=SMOOTHING if self.smoothing is None else self.smoothing,
+            min_length=self.min_segment,
+            left_out=background_class(labels, self.background),
+        )
 
 
 def _split_commas(value: object) -> object:

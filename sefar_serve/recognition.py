@@ -44,13 +44,13 @@ class Span:
     Attributes:
         start: seconds; None for the beginning.
         end: seconds; None for the end.
-        window: length of each sliding window in seconds; None takes the span as one clip.
-        stride: seconds between the starts of windows; None for half a window.
+        windows: lengths of sliding windows in seconds; none takes the span as one clip.
+        stride: seconds between the starts of windows of one length; None for half of that length.
     """
 
     start: float | None = None
     end: float | None = None
-    window: float | None = None
+    windows: tuple[float, ...] = ()
     stride: float | None = None
 
 
@@ -246,7 +246,7 @@ class Recognizer:
     def _decode(self, item: ClipInput, span: Span, meta: ModelMetadata) -> _Decoded:
         started = time.perf_counter()
         source = item.open()
-        if span.window is None:
+        if not span.windows:
             clip = load_inputs(
                 source,
                 meta,
@@ -263,8 +263,8 @@ class Recognizer:
                 source,
                 meta,
                 self._estimators,
-                window=span.window,
-                stride=span.stride if span.stride is not None else span.window / 2,
+                windows=span.windows,
+                stride=span.stride,
                 start=span.start,
                 end=span.end,
                 max_windows=self._bounds.max_windows,

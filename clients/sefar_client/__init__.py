@@ -22,8 +22,10 @@ from sefar_client.results import (
     Label,
     LanguageModel,
     Model,
+    Segment,
     Video,
 )
+from sefar_client.segment_formats import format_segments
 
 __all__ = [
     "AsyncClient",
@@ -41,5 +43,7 @@ __all__ = [
     "LanguageModel",
     "Model",
     "PoseInfo",
+    "Segment",
     "Video",
+    "format_segments",
 ]

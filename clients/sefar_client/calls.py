@@ -43,9 +43,9 @@ class ClipOptions(TypedDict, total=False):
 
 
 class WindowOptions(ClipOptions, total=False):
-    """`window` and `stride`, in seconds, process a long video in sliding windows."""
+    """`window` and `stride`, in seconds, process a long video in sliding windows; `window` may be several lengths."""
 
-    window: float | None
+    window: float | Sequence[float] | None
     stride: float | None
 
 
@@ -53,13 +53,17 @@ class ClassifyOptions(WindowOptions, total=False):
     """Options of `classify`.
 
     `top_k` is the number of labels (default 5). `attributes` (default true) adds attributes to labels, `raw_scores`
-    (default false) logits. `poses` (default false) adds joints, if the model sees them.
+    (default false) logits. `poses` (default false) adds joints, if the model sees them. With a `window`, `smoothing`,
+    `min_segment` (seconds) and `background` (a label that is left out) change how windows are merged to segments.
     """
 
     top_k: int
     attributes: bool
     raw_scores: bool
     poses: bool
+    smoothing: float | None
+    min_segment: float | None
+    background: str | None
 
 
 class EmbedOptions(WindowOptions, total=False):

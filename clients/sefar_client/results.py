@@ -107,6 +107,22 @@ class WindowLabels(Result):
         return _with_notes(text, warning_lines(self))
 
 
+class Segment(Result):
+    """A stretch of a video with one label, from `start` to `end` seconds, merged from sliding windows.
+
+    `score` is the mean probability of the label over it, in [0, 1].
+    """
+
+    start: float
+    end: float
+    label: str
+    index: int
+    score: float
+
+    def __str__(self) -> str:
+        return f"{self.start:.1f}–{self.end:.1f} s: {self.label} ({self.score:.0%})"
+
+
 class Classification(Result):
     """The answer of `classify`: the classes, best first, and their reliability.
 
@@ -114,6 +130,8 @@ class Classification(Result):
         clip_id: pass ``sefar://CLIP_ID`` to `ask` to ask about the clip.
         reliability: η in (0, 1], near 1 if the model's Monte-Carlo samples are confident and agree.
         timeline: one entry per sliding window, if windows were requested.
+        segments: the windows merged to stretches with one label, in order of time; None without windows. Write them
+            to files of other programs with `format_segments`.
     """
 
     object: Literal["classification"]
@@ -124,6 +142,7 @@ class Classification(Result):
     reliability: float
     clip: ClipInfo
     timeline: list[WindowLabels] | None
+    segments: list[Segment] | None = None
     model: str
     version: str
     usage: Usage
@@ -141,6 +160,7 @@ class Classification(Result):
             score=best.score,
             reliability=self.reliability,
             windows=self.timeline and len(self.timeline),
+            segments=self.segments and len(self.segments),
             warnings=self.clip.warnings or None,
         )
 
@@ -150,7 +170,8 @@ class Classification(Result):
 
     def _repr_html_(self) -> str:
         scores = [(one.label, one.score) for one in self.labels]
-        return notebook.labels(self.name, scores, self.reliability) + _notes(self.clip, self.timeline)
+        segments = "".join(notebook.text(str(one)) for one in self.segments or ())
+        return notebook.labels(self.name, scores, self.reliability) + _notes(self.clip, self.timeline) + segments
 
 
 class WindowEmbedding(Result):

@@ -26,6 +26,7 @@ from sefar_serve.language import GenerationError
 from sefar_serve.options import ClipOptions
 from sefar_serve.pose import PoseError
 from sefar_serve.recognition import ClipInput
+from sefar_serve.segments import UnknownLabelError
 
 FILE_FIELDS = ("file", "files", "file[]", "files[]")
 
@@ -157,7 +158,7 @@ def closed_on_error(inputs: Sequence[ClipInput]) -> Iterator[None]:
     """Close the videos if the request is refused."""
     try:
         yield
-    except (ApiError, EngineError, GenerationError, PoseError):
+    except (ApiError, EngineError, GenerationError, PoseError, UnknownLabelError):
         for item in inputs:
             item.close()
         raise

@@ -40,13 +40,16 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
 
     Send videos as multipart fields named `file`, as a raw body, or as JSON
     `{"input": "data:video/mp4;base64,…"}`. Results are in the order of the videos, and a video that fails
-    does not affect the others. `window` and `stride` (seconds) give a timeline over a long video.
+    does not affect the others. `window` and `stride` (seconds) give a timeline over a long video, and its
+    `segments`: the windows merged to stretches with one label.
     """
     gateway = gateway_of(request)
     inputs, options, model = await _read(request, gateway, query)
-    _check_poses(inputs, options, model.metadata)
-    found = await _recognise(request, gateway, inputs, options.span, model)
     meta = model.metadata
+    _check_poses(inputs, options, meta)
+    with closed_on_error(inputs):
+        merging = options.merging(meta.labels)
+    found = await _recognise(request, gateway, inputs, options.span, model)
 
     def answer(index: int, result: Recognised) -> Classification:
         return render.classification(
@@ -58,6 +61,7 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
             attributes=options.attributes,
             raw_scores=options.raw_scores,
             poses=options.poses,
+            merging=merging,
         )
 
     return ClassifyResponse(

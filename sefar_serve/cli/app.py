@@ -40,6 +40,18 @@ from sefar_serve.cli.options import (
     settings_for,
 )
 from sefar_serve.cli.pose import app as pose
+from sefar_serve.cli.segments import (
+    OF_SEGMENTS,
+    BackgroundOption,
+    Format,
+    FormatOption,
+    MinSegmentOption,
+    OutOption,
+    SmoothingOption,
+    check_segments,
+    chosen_format,
+    save_segments,
+)
 from sefar_serve.cli.serve import serve
 from sefar_serve.cli.sheet import save_sheet, without_joints
 from sefar_serve.cli.triton import app as triton
@@ -111,6 +123,11 @@ def classify(
     url: UrlOption = None,
     api_key: KeyOption = None,
     as_json: JsonOption = False,
+    form: FormatOption = None,
+    out: OutOption = None,
+    smoothing: SmoothingOption = None,
+    min_segment: MinSegmentOption = None,
+    background: BackgroundOption = None,
     sheet: Annotated[
         Path | None,
         typer.Option(
@@ -122,18 +139,36 @@ def classify(
     poses: PosesOption = False,
     anonymous: AnonymousOption = False,
 ) -> None:
-    """Classify videos: fine-grained labels with scores, and the reliability η of each prediction."""
+    """Classify videos: fine-grained labels with scores, and the reliability η of each prediction.
+
+    With --window, also the segments of long videos: from when to when which label holds.
+    """
     from sefar_serve.cli.files import Place, process
 
+    form = chosen_format(form, as_json)
     check_windows(window, stride)
+    merging = {"--smoothing": smoothing, "--min-segment": min_segment, "--background": background}
+    check_segments(files, form, out, window, merging)
     check_anonymous(anonymous, url)
-    check_poses(poses, as_json)
+    check_poses(poses, form is Format.JSON)
     kind = TypeAdapter[Classification | ItemError](Classification | ItemError)
-    asked = {"top_k": top_k, "start": start, "end": end, "window": window, "stride": stride, "poses": poses or None}
+    asked = {
+        "top_k": top_k,
+        "start": start,
+        "end": end,
+        "window": window or None,
+        "stride": stride,
+        "smoothing": smoothing,
+        "min_segment": min_segment,
+        "background": background,
+        "poses": poses or None,
+    }
     place = Place(model, url=url, api_key=api_key, anonymous=anonymous)
     items = process(files, place, "classify", kind, asked, joints_if_seen=sheet is not None)
-    if as_json:
+    if form is Format.JSON:
         console.print_json(items if poses else map(without_joints, items))
+    elif form in OF_SEGMENTS:
+        save_segments(files, items, form, out)
     else:
         console.print_classifications(items)
     if sheet is not None:
@@ -168,7 +203,14 @@ def embed(
     if not set(wanted) <= {"embedding", "tokens"}:
         raise typer.BadParameter(f"--include {include!r}: use embedding, tokens, or both separated by a comma")
     kind = TypeAdapter[Embedding | ItemError](Embedding | ItemError)
-    asked = {"include": wanted, "start": start, "end": end, "window": window, "stride": stride, "poses": poses or None}
+    asked = {
+        "include": wanted,
+        "start": start,
+        "end": end,
+        "window": window or None,
+        "stride": stride,
+        "poses": poses or None,
+    }
     place = Place(model, url=url, api_key=api_key, anonymous=anonymous)
     items = process(files, place, "embed", kind, asked)
     if as_json:

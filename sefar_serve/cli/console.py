@@ -60,7 +60,7 @@ def print_captions(items: Sequence[Caption | ItemError]) -> None:
             out.print(f"[bold]{escape(Path(item.name).name)}[/]  {escape(item.caption)}", highlight=False)
             print_notice(item.notice, item.labels[0], item.reliability)
             _print_warnings(item.clip, item.timeline)
-    _print_notes(items)
+    print_notes(items)
 
 
 def print_notice(notice: str | None, best: Label, reliability: float) -> None:
@@ -100,7 +100,19 @@ def print_classifications(items: Sequence[Classification | ItemError]) -> None:
             table.add_row(_name(item, window), when, *_cells(window.labels, window.reliability))
     if found:
         out.print(table)
-    _print_notes(items)
+    if any(item.segments is not None for item in found):
+        out.print(_segments(found))
+    print_notes(items)
+
+
+def _segments(found: Sequence[Classification]) -> Table:
+    """A table with one row for each segment."""
+    table = Table("clip", "seconds", "label", "score", title="segments")
+    for item in found:
+        for one in item.segments or ():
+            when = f"{one.start:.2f}–{one.end:.2f}"
+            table.add_row(escape(Path(item.name).name), when, escape(one.label), f"{one.score:.1%}")
+    return table
 
 
 def _name(item: Classification | Embedding, warned: Warned, windows: Sequence[Warned] | None = None) -> str:
@@ -112,7 +124,8 @@ def _name(item: Classification | Embedding, warned: Warned, windows: Sequence[Wa
 def _cells(labels: Sequence[Label], reliability: float) -> tuple[str, str, str, str]:
     """Best label, its score, η, and the next two."""
     best, *others = labels
-    return best.label, f"{best.score:.1%}", f"{reliability:.2f}", "\n".join(map(label_text, others[:2]))
+    others_text = escape("\n".join(map(label_text, others[:2])))
+    return escape(best.label), f"{best.score:.1%}", f"{reliability:.2f}", others_text
 
 
 def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
@@ -129,10 +142,10 @@ def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
         )
     if found:
         out.print(table)
-    _print_notes(items)
+    print_notes(items)
 
 
-def _print_notes(items: Sequence[Classification | Embedding | Caption | ItemError]) -> None:
+def print_notes(items: Sequence[Classification | Embedding | Caption | ItemError]) -> None:
     """Print why clips failed, warnings about the videos of timelines, and which frames are damaged."""
     for item in items:
         if isinstance(item, ItemError):

@@ -29,8 +29,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object 
 StartOption = Annotated[float | None, typer.Option("--start", min=0, metavar=SECONDS, help="start of the clip")]
 EndOption = Annotated[float | None, typer.Option("--end", min=0, metavar=SECONDS, help="end of the clip")]
 WindowOption = Annotated[
-    float | None,
-    typer.Option("--window", metavar=SECONDS, help="length of sliding windows, which give a timeline"),
+    list[float] | None,
+    typer.Option(
+        "--window", metavar=SECONDS, help="length of sliding windows, which give a timeline; repeat for several lengths"
+    ),
 ]
 StrideOption = Annotated[
     float | None,
@@ -66,9 +68,9 @@ def settings_for(model: str | Path | None, *, anonymous: bool = False) -> Settin
     return read_settings(None, **place_of(model) | ({"anonymous": True} if anonymous else {}))
 
 
-def check_windows(window: float | None, stride: float | None) -> None:
+def check_windows(window: Sequence[float] | None, stride: float | None) -> None:
     """Check that a stride comes with a window, before a model is loaded."""
-    if stride is not None and window is None:
+    if stride is not None and not window:
         raise typer.BadParameter("--stride needs --window, the length of the windows")
 
 

@@ -103,6 +103,7 @@ class Answers:
             SefarError, OSError: as `sefar_serve.Model.classify`.
         """
         model = self._model(asked)
+        merging = asked.merging(model.metadata.labels)
         found = await self._look(video, model, asked.span)
         entry = render.classification(
             found,
@@ -112,6 +113,7 @@ class Answers:
             attributes=asked.attributes,
             raw_scores=asked.raw_scores,
             poses=asked.poses,
+            merging=merging,
         )
         return Classification.model_validate(entry.model_dump() | _around(video, found, model.metadata))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sefar_serve.inputs import ModelClip
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import Recognised, Window
-from sefar_serve.reliability import reliability, top_classes
+from sefar_serve.reliability import reliability, softmax, top_classes
 from sefar_serve.schemas.chat import SeenClip
 from sefar_serve.schemas.pose import PoseInfo
 from sefar_serve.schemas.video import (
@@ -19,12 +19,14 @@ from sefar_serve.schemas.video import (
     ClipInfo,
     Embedding,
     Label,
+    Segment,
     SourceFrame,
     Usage,
     Vector,
     WindowEmbedding,
     WindowLabels,
 )
+from sefar_serve.segments import Merging, merge
 
 
 def classification(
@@ -37,6 +39,7 @@ def classification(
     attributes: bool = True,
     raw_scores: bool = False,
     poses: bool = False,
+    merging: Merging | None = None,
 ) -> Classification:
     """The labels of one video.
 
@@ -49,6 +52,7 @@ def classification(
         attributes: whether labels include their attributes.
         raw_scores: whether labels include their logits.
         poses: whether the answer has the joints that the model saw.
+        merging: how windows become segments; None if the video was not divided into windows.
     """
     timeline = [
         WindowLabels(
@@ -70,7 +74,29 @@ def classification(
         reliability=timeline[best].reliability,
         clip=clip_info(found.windows[best].clip, meta, poses=poses),
         timeline=timeline if len(timeline) > 1 else None,
+        segments=None if merging is None else segments(found.windows, meta, merging),
     )
+
+
+def segments(windows: Sequence[Window], meta: ModelMetadata, merging: Merging) -> list[Segment]:
+    """The segments of sliding windows. Windows in which no person was found do not count.
+
+    Args:
+        windows: in order of time.
+        meta: names of the classes.
+        merging: how windows become segments.
+    """
+    counted = [window for window in windows if not window.clip.without_person]
+    logits = np.array([window.prediction.outputs.logits for window in counted], np.float32)
+    merged = merge(
+        [(window.start, window.end) for window in counted],
+        softmax(logits.reshape(-1, len(meta.labels))),
+        merging,
+    )
+    return [
+        Segment(start=one.start, end=one.end, label=meta.labels[one.index], index=one.index, score=one.score)
+        for one in merged
+    ]
 
 
 def embedding(

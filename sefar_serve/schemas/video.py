@@ -59,6 +59,16 @@ class WindowLabels(BaseModel):
     warnings: list[str] = Field(description=WINDOW_WARNINGS)
 
 
+class Segment(BaseModel):
+    """A stretch of a video with one label, merged from sliding windows."""
+
+    start: float = Field(description="seconds")
+    end: float
+    label: str
+    index: int = Field(description="class number")
+    score: float = Field(description="mean probability of the label over the segment, in [0, 1]")
+
+
 class Classification(BaseModel):
     """The answer for one clip; with sliding windows, that of the most reliable one, and all in `timeline`.
 
@@ -76,6 +86,9 @@ class Classification(BaseModel):
     )
     clip: ClipInfo
     timeline: list[WindowLabels] | None = None
+    segments: list[Segment] | None = Field(
+        None, description="the windows merged to stretches with one label, in order of time; null without `window`"
+    )
 
 
 Vector = list[float] | str

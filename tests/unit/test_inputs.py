@@ -65,7 +65,7 @@ def test_frames_are_those_of_load_clip(walking: bytes) -> None:
     np.testing.assert_array_equal(found.times, clip.times)
     times, clips = load_windows(walking, FAKE_METADATA.sampling, **sizes, window=0.5, stride=0.25, max_windows=9)
     found_times, windows = load_input_windows(
-        walking, FAKE_METADATA, fake_estimators(), window=0.5, stride=0.25, max_windows=9
+        walking, FAKE_METADATA, fake_estimators(), windows=[0.5], stride=0.25, max_windows=9
     )
     assert found_times == times
     for window, clip in zip(windows, clips, strict=True):
@@ -92,9 +92,18 @@ def test_both_opens_one_video_and_gives_what_each_gives_alone(opened: list[Video
 
 @STREAMS
 def test_windows_equal_the_same_spans_alone(walking: bytes, meta: ModelMetadata, opened: list[Video]) -> None:
-    times, windows = load_input_windows(walking, meta, fake_estimators(), window=0.7, stride=0.4, max_windows=9)
+    times, windows = load_input_windows(walking, meta, fake_estimators(), windows=[0.7], stride=0.4, max_windows=9)
     assert len(opened) == 1
     np.testing.assert_allclose(times, [(0.0, 0.7), (0.4, 1.1), (0.8, 1.5), (1.2, 1.9), (1.3, 2.0)])
+    for (start, end), window in zip(times, windows, strict=True):
+        assert_same(window, load_inputs(walking, meta, fake_estimators(), start=start, end=end))
+
+
+@STREAMS
+def test_windows_of_several_lengths_are_read_together(walking: bytes, meta: ModelMetadata, opened: list[Video]) -> None:
+    times, windows = load_input_windows(walking, meta, fake_estimators(), windows=[1.5, 1.0], max_windows=9)
+    assert len(opened) == 1
+    assert times == [(0.0, 1.0), (0.0, 1.5), (0.5, 1.5), (0.5, 2.0), (1.0, 2.0)]
     for (start, end), window in zip(times, windows, strict=True):
         assert_same(window, load_inputs(walking, meta, fake_estimators(), start=start, end=end))
 
@@ -108,7 +117,7 @@ def test_frames_for_joints_are_read_window_by_window(walking: bytes, monkeypatch
         return read(self, indices, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Video, "read_shapes", counted)
-    load_input_windows(walking, POSE, fake_estimators(), window=0.5, stride=0.5, max_windows=4)
+    load_input_windows(walking, POSE, fake_estimators(), windows=[0.5], stride=0.5, max_windows=4)
     assert counts == [8, 8, 8, 8]
 
 
@@ -175,7 +184,7 @@ def test_errors_are_those_of_clips(walking: bytes, meta: ModelMetadata) -> None:
     with pytest.raises(ClipSpanError):
         load_inputs(walking, meta, fake_estimators(), start=5)
     with pytest.raises(ClipLimitError, match="use a stride of"):
-        load_input_windows(walking, meta, fake_estimators(), window=0.5, stride=0.1, max_windows=3)
+        load_input_windows(walking, meta, fake_estimators(), windows=[0.5], stride=0.1, max_windows=3)
 
 
 def test_a_model_of_pictures_needs_no_estimator(walking: bytes) -> None:

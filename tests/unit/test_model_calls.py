@@ -20,6 +20,7 @@ from sefar_serve.language import AdapterMismatchError, FakeGenerator, Generation
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.model import Model
 from sefar_serve.options import CaptionOptions, ClassifyOptions, EmbedOptions
+from sefar_serve.segments import UnknownLabelError
 from sefar_serve.settings import Settings
 
 
@@ -63,6 +64,9 @@ CALLS: dict[str, Call] = {
     "classify, other options": lambda to, video: to.classify(video, top_k=2, attributes=False, raw_scores=True),
     "classify, a part": lambda to, video: to.classify(video, start=0.2, end=0.7),
     "classify, windows": lambda to, video: to.classify(video, start=0.1, window=0.4, stride=0.1),
+    "classify, segments": lambda to, video: to.classify(
+        video, window=(0.2, 0.4), smoothing=0.2, min_segment=0.3, background="giant circle forward"
+    ),
     "classify, a named model": lambda to, video: to.classify(video, model="fake:0"),
     "embed": lambda to, video: to.embed(video),
     "embed, tokens": lambda to, video: to.embed(video, include=["tokens"]),
@@ -130,13 +134,19 @@ def test_every_client_option_exists_here(known: Any, kind: Any) -> None:
         (
             {"zoom": 3},
             TypeError,
-            "unknown option 'zoom'; the options are attributes, end, model, poses, raw_scores, start, stride",
+            "unknown option 'zoom'; the options are attributes, background, end, min_segment, model, poses, raw_scores",
         ),
         ({"stride": 1}, ClipSpanError, "stride: needs `window`"),
         ({"top_k": 0}, ValueError, "top_k: must be at least 1, not 0"),
         ({"top_k": "many"}, ValueError, "top_k"),
         ({"encoding_format": "float"}, TypeError, "unknown option"),
         ({"window": 0}, ClipSpanError, "window: must be greater than 0"),
+        ({"window": [0.5, -1]}, ClipSpanError, "window: must be greater than 0, not -1"),
+        ({"window": []}, ClipSpanError, "window: send at least one length"),
+        ({"window": {"a": 1}}, ClipSpanError, "window: must be a number of seconds or a list of them"),
+        ({"smoothing": 0.1}, ValueError, "smoothing: needs `window`"),
+        ({"window": 1, "min_segment": float("inf")}, ValueError, "min_segment: inf is not a finite number"),
+        ({"window": 1, "background": "none"}, UnknownLabelError, "background: 'none' is not a label of this model"),
         ({"start": -1}, ClipSpanError, "start: "),
         ({"start": 2, "end": 1}, ClipSpanError, "0 <= start < end"),
         ({"start": 100}, ClipSpanError, r"bright\.mp4 lasts 0\.960 s; choose an earlier start"),

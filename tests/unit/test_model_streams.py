@@ -72,6 +72,9 @@ def test_a_window_without_a_person_says_so_and_does_not_stand_for_the_video(meta
         assert "[warning: no person found" in str(empty)
         assert "warning: no person found (1 of 2 windows)" in str(found)
         assert "warnings=['no person found" in repr(empty)
+        assert found.segments is not None
+        assert [(one.start, one.end) for one in found.segments] == [(1, 2)]
+        assert model.classify(entering_person(), end=1, window=0.5).segments == []
         vectors = model.embed(entering_person(), window=1, stride=1)
         assert vectors.timeline is not None
         assert vectors.timeline[0].warnings == empty.warnings

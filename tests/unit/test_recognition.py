@@ -48,7 +48,7 @@ def test_windows(dark_clip: bytes) -> None:
     async def run() -> None:
         async with Recognizer(FakeEngine()) as recognizer:
             [found] = await recognizer.recognise(
-                [clip_input(dark_clip)], recognizer.engine.model(None), Span(window=0.4)
+                [clip_input(dark_clip)], recognizer.engine.model(None), Span(windows=(0.4,))
             )
             assert isinstance(found, Recognised)
             starts = [window.start for window in found.windows]

@@ -34,7 +34,7 @@ def test_answers_follow_the_joints() -> None:
 
 
 def test_windows_of_a_model_of_both() -> None:
-    [found] = recognised(FakeEngine(BOTH), walking_person(), span=Span(window=0.5, stride=0.5))
+    [found] = recognised(FakeEngine(BOTH), walking_person(), span=Span(windows=(0.5,), stride=0.5))
     assert [window.start for window in found.windows] == pytest.approx([0.0, 0.5, 1.0, 1.5])
     for window in found.windows:
         assert window.clip.poses is not None

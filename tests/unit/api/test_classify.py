@@ -83,6 +83,73 @@ def test_windows_give_a_timeline(gateway) -> None:
     assert [w["start"] for w in item["timeline"]] == pytest.approx([0, 1, 2, 3])
 
 
+def test_windows_are_merged_to_segments(gateway) -> None:
+    clip = encode_grey_clip([20] * 50 + [230] * 50)
+    fields = {"window": "1", "stride": "0.25"}
+    [item] = gateway().post("/v1/classify", files={"file": clip}, data=fields).json()["data"]
+    dark, bright = item["segments"]
+    assert dark["score"] > 0.9
+    assert dark | {"score": 1} == {"start": 0, "end": dark["end"], "label": LABELS[0], "index": 0, "score": 1}
+    assert (bright["start"], bright["end"], bright["index"]) == (dark["end"], 4, 2)
+    assert dark["end"] == pytest.approx(2, abs=0.2)
+
+
+def test_a_video_of_one_window_has_one_segment(gateway, dark_clip: bytes) -> None:
+    [item] = gateway().post("/v1/classify?window=5", files={"file": dark_clip}).json()["data"]
+    assert item["timeline"] is None
+    assert [(one["start"], one["index"]) for one in item["segments"]] == [(0, 0)]
+
+
+def test_there_are_no_segments_without_windows(gateway, dark_clip: bytes) -> None:
+    [item] = gateway().post("/v1/classify", files={"file": dark_clip}).json()["data"]
+    assert item["segments"] is None
+
+
+@pytest.mark.parametrize("form", ["query", "form", "json"])
+def test_windows_of_several_lengths(gateway, form: str) -> None:
+    clip = encode_grey_clip([20] * 50)
+    files = {"file": clip}
+    answer = {
+        "query": lambda: gateway().post("/v1/classify?window=1&window=0.5", files=files),
+        "form": lambda: gateway().post("/v1/classify", files=files, data={"window": "1,0.5"}),
+        "json": lambda: gateway().post("/v1/classify", json={"input": data_url(clip), "window": [1, 0.5]}),
+    }[form]()
+    [item] = answer.json()["data"]
+    times = [(window["start"], window["end"]) for window in item["timeline"]]
+    assert times == sorted([(i / 2, i / 2 + 1) for i in range(3)] + [(i / 4, i / 4 + 0.5) for i in range(7)])
+    assert [(one["start"], one["end"], one["index"]) for one in item["segments"]] == [(0, 2, 0)]
+
+
+def test_the_limit_on_windows_is_for_all_lengths_together(gateway) -> None:
+    clip = encode_grey_clip([20] * 50)
+    client = gateway(max_windows=7)
+    for window, status in (("0.5", 200), ("1", 200), ("0.5,1", 413)):
+        answer = client.post("/v1/classify", files={"file": clip}, data={"window": window})
+        assert answer.status_code == status
+    assert "10 windows of 2 lengths exceed the limit of 7 windows" in answer.json()["error"]["message"]
+
+
+def test_a_label_is_left_out_of_the_segments(gateway) -> None:
+    clip = encode_grey_clip([20] * 50 + [230] * 50)
+    fields = {"window": "1", "background": LABELS[0]}
+    [item] = gateway().post("/v1/classify", files={"file": clip}, data=fields).json()["data"]
+    assert [one["index"] for one in item["segments"]] == [2]
+
+
+def test_an_unknown_label_to_leave_out_is_refused_before_any_work(gateway, dark_clip: bytes) -> None:
+    answer = gateway().post("/v1/classify?window=1&background=rest", files={"file": dark_clip})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("unknown_label", "background")
+
+
+@pytest.mark.parametrize("option", ["smoothing", "min_segment", "background"])
+def test_options_of_segments_need_a_window(gateway, dark_clip: bytes, option: str) -> None:
+    answer = gateway().post(f"/v1/classify?{option}=0", files={"file": dark_clip})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == f"{option}: needs `window`, the length of the windows"
+
+
 def test_the_error_for_too_many_windows_suggests_a_stride(gateway) -> None:
     clip = encode_grey_clip([20] * 50)
     answer = gateway(max_windows=3).post("/v1/classify", files={"file": clip}, data={"window": "0.2", "stride": "0.1"})

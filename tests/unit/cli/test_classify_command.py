@@ -34,6 +34,33 @@ def test_a_stride_needs_a_window(command: str) -> None:
     assert "--stride needs --window" in words(command, "a.mp4", "--stride", "1", code=2)
 
 
+@pytest.mark.parametrize("form", ["csv", "vtt", "label-studio", "elan"])
+def test_a_format_of_segments_needs_a_window(form: str) -> None:
+    assert f"--format {form} needs --window" in words("classify", "a.mp4", "--format", form, code=2)
+
+
+@pytest.mark.parametrize("option", ["--smoothing", "--min-segment", "--background"])
+def test_an_option_of_segments_needs_a_window(option: str) -> None:
+    assert f"{option} needs --window" in words("classify", "a.mp4", option, "1", code=2)
+
+
+def test_where_segments_are_written_is_checked_first(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    vtt = ("--window", "1", "--format", "vtt")
+    assert "--out needs --format csv, vtt, label-studio, elan" in words(
+        "classify", "a.mp4", "--out", tmp_path / "a.csv", code=2
+    )
+    assert "is a folder; give a file name" in words("classify", "a.mp4", *vtt, "--out", tmp_path, code=2)
+    assert "writes one file for each video" in words("classify", "a.mp4", "b.mp4", *vtt, code=2)
+    several = ("classify", "a/x.mp4", "b/x.mov")
+    assert "is a file; give a folder" in words(*several, *vtt, "--out", tmp_path / "file", code=2)
+    assert "two videos would be written to" in words(*several, *vtt, "--out", tmp_path, code=2)
+
+
+def test_json_is_one_format() -> None:
+    assert "--json is --format json" in words("classify", "a.mp4", "--json", "--format", "csv", code=2)
+
+
 def test_the_sheet_is_checked_first(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "is a folder; give a file name" in words("classify", "a.mp4", "--sheet", tmp_path, code=2)

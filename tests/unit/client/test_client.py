@@ -129,7 +129,9 @@ def test_errors_are_typed(client: Client) -> None:
 
 
 def test_an_unknown_option_is_named(client: Client, dark_clip: bytes) -> None:
-    with pytest.raises(TypeError, match="unknown option 'topk'; the options are attributes, end, model"):
+    with pytest.raises(
+        TypeError, match="unknown option 'topk'; the options are attributes, background, end, min_segment, model"
+    ):
         client.classify(dark_clip, topk=3)  # type: ignore[call-arg]
 
 

@@ -11,6 +11,7 @@ from sefar_client.results import (
     Embedding,
     Failure,
     Label,
+    Segment,
     SourceFrame,
     Usage,
     WindowEmbedding,
@@ -56,3 +57,15 @@ def test_results_are_not_hashable() -> None:
     for result in (WINDOW, Label(label="a", index=0, score=1.0, logit=None, attributes={})):
         with pytest.raises(TypeError, match=f"^unhashable type: '{type(result).__name__}'$"):
             hash(result)
+
+
+def test_segments_print_and_show_in_notebooks() -> None:
+    usage = Usage(prompt_tokens=8, total_tokens=8, clips=1)
+    common = {"index": 0, "name": "a.mp4", "clip_id": None, "clip": CLIP, "model": "m", "version": "1", "usage": usage}
+    segment = Segment(start=0.0, end=1.25, label="<jump>", index=0, score=0.876)
+    found = Classification(
+        object="classification", labels=[LABEL], reliability=0.5, timeline=None, segments=[segment], **common
+    )
+    assert str(segment) == "0.0–1.2 s: <jump> (88%)"
+    assert "segments=1" in repr(found)
+    assert "0.0–1.2 s: &lt;jump&gt; (88%)" in found._repr_html_()

@@ -63,8 +63,10 @@ def train_on(
         options = Options(folder, stream, minutes, tuple(overrides), resume)
         made = run_own(prepared, options, say)
     say("")
-    say(f"model:  {made.model}")
+    say(f"model:  {made.facts.onnx}")
     say(f"report: {made.report}")
     say(f"card:   {made.card}")
-    say(f"serve:  sefar serve --model {made.model}")
-    say(f'Python: sefar_serve.load("{made.model}").classify("clip.mp4")')
+    say(f"serve:  {made.facts.serve}")
+    say("Python:")
+    for line in made.facts.python.splitlines():
+        say(f"  {line}" if line else "")

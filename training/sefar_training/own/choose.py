@@ -8,7 +8,8 @@ from sefar_serve.errors import SefarError
 
 from .candidates import CANDIDATES
 from .compare import Comparison, OutOfTimeError
-from .trial import Candidate, Choice, Judged, Trial
+from .trial import Candidate, Choice, Trial
+from .words import duration, interval
 
 CLOSE = 0.01
 """Candidates within this much of the best count as equally good, and the simplest of them is chosen."""
@@ -50,7 +51,7 @@ def choose(
                 told.append(why)
                 continue
             trials.append(comparison.trial(candidate, deadline))
-            say(f"{candidate.title}: {figures(trials[-1])}, {trials[-1].seconds:.0f} s")
+            say(f"{candidate.title}: {figures(trials[-1])}, {duration(trials[-1].seconds)}")
             if candidate.method == "linear":
                 controls.append(comparison.control(candidate))
         except OutOfTimeError as error:
@@ -74,18 +75,8 @@ def choose(
 
 
 def figures(trial: Trial) -> str:
-    """Both figures of a trial in words, with intervals."""
-    parts = [
-        f"{name} {in_words(judged)}"
-        for name, judged in (("new places", trial.new_places), ("same places", trial.same_places))
-        if judged is not None
-    ]
-    return ", ".join(parts) or "cannot be measured"
-
-
-def in_words(judged: Judged) -> str:
-    """An accuracy with its interval in per cent, e.g. ``64 % (58 to 70)``."""
-    return f"{100 * judged.accuracy:.0f} % ({100 * judged.low:.0f} to {100 * judged.high:.0f})"
+    """Both figures of a trial, e.g. ``new places 28% (24–33), same places 60% (55–66)``."""
+    return f"new places {interval(trial.new_places)}, same places {interval(trial.same_places)}"
 
 
 def _accuracy(trial: Trial) -> float:
@@ -99,7 +90,7 @@ def _hopeless(candidate: Candidate, trials: Sequence[Trial], comparison: Compari
     beside = max((_accuracy(t) for t in trials if t.candidate.stream == candidate.stream), default=0.0)
     if beside - chance >= HOPELESS * (best - chance):
         return ""
-    reached = f"logistic regression on the same input reaches {100 * beside:.0f} %, the best {100 * best:.0f} %"
+    reached = f"logistic regression on the same input reaches {beside:.0%}, the best {best:.0%}"
     return f"{candidate.title}: not tried, because {reached}."
 
 
@@ -108,14 +99,14 @@ def _why(choice: Choice, best: Trial, trials: Sequence[Trial]) -> list[str]:
     told = [f"{best.candidate.title} was chosen by balanced accuracy on {where}: {figures(best)}."]
     if best is not trials[0]:
         told.append(
-            f"{trials[0].candidate.title} reaches {100 * _accuracy(trials[0]):.1f} %, which is less than "
+            f"{trials[0].candidate.title} reaches {_accuracy(trials[0]):.1%}, which is less than "
             f"{100 * CLOSE:.0f} point more; the simpler model is taken."
         )
     if best.new_places is None:
         told.append("All clips are of one group, so nothing is known about new places.")
     if choice.control is not None and not choice.beats_control:
         told.append(
-            f"A model that sees the first frame alone reaches {100 * _accuracy(choice.control):.0f} %. This one is not "
+            f"A model that sees the first frame alone reaches {_accuracy(choice.control):.0%}. This one is not "
             "surely better: it may tell the classes by place or posture, not by movement."
         )
     return told

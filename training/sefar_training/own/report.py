@@ -37,6 +37,8 @@ from .words import (
     serve_command,
 )
 
+REPORT = "report.html"
+
 CELLS = 4
 """Most cells of the confusion matrix that are shown with clips."""
 
@@ -90,6 +92,16 @@ class RunFacts:
         )  # fmt: skip
 
     @property
+    def serve(self) -> str:
+        """The command that serves the model."""
+        return serve_command(self.onnx)
+
+    @property
+    def python(self) -> str:
+        """Lines of Python that use the model."""
+        return python_lines(self.onnx)
+
+    @property
     def log(self) -> Path | None:
         """The log of the training; None if there is none."""
         return next((f for f in (self.checkpoint / LOG, self.checkpoint.parent / LOG) if f.is_file()), None)
@@ -121,8 +133,8 @@ def write_report(path: Path, prepared: Prepared, choice: Choice, run: RunFacts) 
     if run.test is not None:
         page.heading("Your test list").text(f"{looks(run.test)}.")
         page.table(["figure", "value", "meaning"], headline(run.test))
-    page.heading("Use it").text("Serve the model:").code(serve_command(run.onnx))
-    page.text("Or call it from Python:").code(python_lines(run.onnx))
+    page.heading("Use it").text("Serve the model:").code(run.serve)
+    page.text("Or call it from Python:").code(run.python)
     page.text(f"The checkpoint for further training is {run.checkpoint}.")
     return page.write(path)
 

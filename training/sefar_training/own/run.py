@@ -25,12 +25,11 @@ from .candidates import Recipes, find_candidates
 from .card import write_card
 from .choose import choose
 from .compare import Comparison
-from .report import RunFacts, write_report
+from .report import REPORT, RunFacts, write_report
 from .trial import Choice
 
 RECIPE = "recipe.yaml"
 MODEL = "model.onnx"
-REPORT = "report.html"
 CARD = "MODEL_CARD.md"
 CLIPS = "clips"
 TRIALS = "trials"
@@ -66,13 +65,13 @@ class Made:
 
     Attributes:
         choice: what was chosen, and why.
-        model: the exported file.
+        facts: what the run left.
         report: the page.
         card: the model card.
     """
 
     choice: Choice
-    model: Path
+    facts: RunFacts
     report: Path
     card: Path
 
@@ -137,7 +136,7 @@ def run_own(
     facts = RunFacts.read(recipes.name, checkpoint, model, time.monotonic() - started)
     write_card(out / CARD, prepared, choice, facts)
     write_report(out / REPORT, prepared, choice, facts)
-    return Made(choice, model, out / REPORT, out / CARD)
+    return Made(choice, facts, out / REPORT, out / CARD)
 
 
 def _learning_from_all(prepared: Prepared) -> Prepared:
