@@ -24,6 +24,7 @@ NAME = 20
 ROWS = 30
 """Most classes in the table; the rest are counted."""
 
+NAMED = 5
 """Most left-out clips that are named."""
 
 _COLOURS = {"problem": "red", "warning": "yellow", "note": "dim"}
