@@ -24,9 +24,6 @@ NAME = 20
 ROWS = 30
 """Most classes in the table; the rest are counted."""
 
-RECIPE = "own_pose_16"
-"""The recipe of the command that is suggested."""
-
 NAMED = 5
 """Most left-out clips that are named."""
 
@@ -135,15 +132,5 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
         if not len(splits.val):
             yield "choose by cross-validation of train, since val is empty"
         yield f"figures: {new} folds of groups for new places, {same} random ones for the same places"
-    changes = {
-        "out": folder.with_name(f"{folder.name}_{RECIPE}"),
-        "data.name": folder.name,
-        "data.root": root,
-        "data.lists": (folder / LISTS).absolute(),
-        "data.labels": (folder / LABELS).absolute(),
-        **({} if len(splits.val) else {"data.val": "null"}),
-        **({} if len(splits.test) else {"data.test": "null"}),
-        **({} if len(splits.unlabelled) else {"method": "supervised"}),
-    }
-    told = " ".join(shlex.quote(f"{key}={value}") for key, value in changes.items())
-    yield f"next: sefar train {RECIPE} {told}"
+    told = ["--data", folder / CLIPS, "--root", root, "--out", folder.with_name(f"{folder.name}-model")]
+    yield "next: sefar train " + " ".join(shlex.quote(str(one)) for one in told)

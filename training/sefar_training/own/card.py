@@ -17,9 +17,15 @@ from ..markdown import code_block, escape_markdown, markdown_table
 from ..start import Prepared
 from .report import RunFacts
 from .trial import Choice
-from .words import about_control, about_new_places, about_same_places, counts, learnt_groups
-
-CARD = "MODEL_CARD.md"
+from .words import (
+    about_control,
+    about_new_places,
+    about_same_places,
+    counts,
+    learnt_groups,
+    python_lines,
+    serve_command,
+)
 
 FEW = 10
 """Classes with fewer clips are named as a limit."""
@@ -48,6 +54,7 @@ def write_card(path: Path, prepared: Prepared, choice: Choice, run: RunFacts) ->
     Returns:
         The file.
     """
+    onnx = Path(run.onnx.name)
     parts = [
         _head(run),
         f"# {escape_markdown(run.name)}",
@@ -57,7 +64,8 @@ def write_card(path: Path, prepared: Prepared, choice: Choice, run: RunFacts) ->
         "## Training\n\n" + _training(prepared),
         "## Results\n\n" + _results(prepared, choice, run),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in _limits(prepared, choice)),
-        f"## Use\n\nServe it:\n\n{code_block(run.serve)}\n\nOr call it from Python:\n\n{code_block(run.python)}",
+        f"## Use\n\nServe it:\n\n{code_block(serve_command(onnx))}",
+        f"Or call it from Python:\n\n{code_block(python_lines(onnx))}",
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as new:

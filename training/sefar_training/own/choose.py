@@ -41,7 +41,9 @@ def choose(
         NothingToTryError: none of them can be tried.
         KeyboardInterrupt: before the first was judged.
     """
-    told, trials, controls = list(reasons), [], []
+    told = list(reasons)
+    trials: list[Trial] = []
+    controls: list[Trial] = []
     unavailable: dict[str, str] = {}
     for candidate in candidates:
         try:

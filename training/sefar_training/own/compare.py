@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
 from tqdm import tqdm
 
 from sefar_serve.atomic import atomic_file
@@ -65,7 +64,8 @@ class Comparison:
         prepared = self.prepared
         if prepared.labels_per_class is None:
             return prepared.labels != UNKNOWN
-        return np.isin(np.arange(len(prepared.rows)), prepared.splits.train)
+        kept: NDArray[np.bool_] = np.isin(np.arange(len(prepared.rows)), prepared.splits.train)
+        return kept
 
     def _cuts(self, folds: Indices) -> Iterator[tuple[Indices, Indices]]:
         """For each fold the clips of the others that are learned from, and its own."""
@@ -170,7 +170,7 @@ class Comparison:
             inputs = create_inputs(config, progress=False, estimator=self.estimator)
             predict = torch_predictor(model, inputs.normalizer, torch.device("cpu"))
             scores, _ = predict_clips(predict, inputs.evaluation(folder / "held.csv"))
-        found: Probabilities = softmax(scores.logits.astype(np.float64), axis=1)
+        found: Probabilities = torch.from_numpy(scores.logits).double().softmax(dim=1).numpy()
         return found
 
     def _stored(self, candidate: Candidate, learned: Indices, held: Indices) -> Probabilities:

@@ -13,18 +13,29 @@ from sefar_serve.lists import UNKNOWN
 from sefar_serve.metadata import Stream
 from sefar_serve.quantity import quantity
 
+from ..checkpoint import read_info
 from ..evaluation import EvaluationReport, plots
 from ..evaluation.report import headline, looks
 from ..page import Cell, Page, Picture, Tile
 from ..run_folder import LOG
 from ..start import Prepared
 from ..start.findings import plural
-from ..weights import Weights
+from ..weights import KNOWN, Weights
 from .answers import Answers, Doubt, answers_of, find_doubts
 from .curves import draw_curves, read_log
 from .thumbnails import thumbnails
 from .trial import Choice, Judged, Trial
-from .words import UNMEASURED, about_control, about_new_places, about_same_places, counts, duration, interval
+from .words import (
+    UNMEASURED,
+    about_control,
+    about_new_places,
+    about_same_places,
+    counts,
+    duration,
+    interval,
+    python_lines,
+    serve_command,
+)
 
 REPORT = "report.html"
 
@@ -52,10 +63,8 @@ class RunFacts:
         checkpoint: folder of the checkpoint; a log of the training is in it or beside it, if there is one.
         onnx: the exported model.
         stream: what the model sees.
-        test: its figures on the user's test list; None if there is no such list.
         seconds: what the run took in all.
-        serve: command that serves the model.
-        python: lines of Python that use it.
+        test: its figures on the user's test list; None if there is no such list.
         weights: frozen pretrained weights that the model contains.
     """
 
@@ -63,11 +72,34 @@ class RunFacts:
     checkpoint: Path
     onnx: Path
     stream: Stream
-    test: EvaluationReport | None
     seconds: float
-    serve: str
-    python: str
+    test: EvaluationReport | None = None
     weights: tuple[Weights, ...] = ()
+
+    @classmethod
+    def read(cls, name: str, checkpoint: Path, onnx: Path, seconds: float) -> RunFacts:
+        """Take what is known from the checkpoint.
+
+        Raises:
+            CheckpointError: the folder is not a checkpoint.
+        """
+        info = read_info(checkpoint)
+        test = info.metrics.get("test")
+        return cls(
+            name, checkpoint, onnx, info.model.stream, seconds,
+            None if test is None else EvaluationReport.model_validate(test),
+            tuple(weights for key, weights in KNOWN.items() if key == info.model.backbone),
+        )  # fmt: skip
+
+    @property
+    def serve(self) -> str:
+        """The command that serves the model."""
+        return serve_command(self.onnx)
+
+    @property
+    def python(self) -> str:
+        """Lines of Python that use the model."""
+        return python_lines(self.onnx)
 
     @property
     def log(self) -> Path | None:
@@ -103,7 +135,7 @@ def write_report(path: Path, prepared: Prepared, choice: Choice, run: RunFacts) 
         page.table(["figure", "value", "meaning"], headline(run.test))
     page.heading("Use it").text("Serve the model:").code(run.serve)
     page.text("Or call it from Python:").code(run.python)
-    page.text(f"The model is {run.onnx.name}; the checkpoint for further training is {run.checkpoint.name}.")
+    page.text(f"The checkpoint for further training is {run.checkpoint}.")
     return page.write(path)
 
 

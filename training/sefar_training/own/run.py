@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,15 +15,12 @@ from sefar_serve.errors import SefarError
 from sefar_serve.pose import Estimator
 from sefar_serve.quantity import quantity
 
-from ..checkpoint import read_info
 from ..config import WITHOUT_UNLABELLED
-from ..evaluation import EvaluationReport
 from ..export import export_checkpoint
-from ..model import IMAGE_NETWORKS, Stream
+from ..model import Stream
 from ..start import Prepared, write_prepared
 from ..start.write import FILES, LABELS, LISTS
 from ..train import train
-from ..weights import find_weights
 from .candidates import Recipes, find_candidates
 from .card import write_card
 from .choose import choose
@@ -137,18 +133,7 @@ def run_own(
     checkpoint = train(config, progress, estimator=estimator, resume=options.resume)
     model = out / MODEL
     export_checkpoint(checkpoint, model, name=recipes.name)
-    tested = read_info(checkpoint).metrics.get("test")
-    facts = RunFacts(
-        recipes.name,
-        checkpoint,
-        model,
-        config.model.stream,
-        None if tested is None else EvaluationReport.model_validate(tested),
-        time.monotonic() - started,
-        f"sefar serve --model {shlex.quote(str(model))}",
-        f'import sefar_serve\n\nmodel = sefar_serve.load({str(model)!r})\nprint(model.classify("clip.mp4"))',
-        (find_weights(config.model.backbone),) if config.model.backbone in IMAGE_NETWORKS else (),
-    )
+    facts = RunFacts.read(recipes.name, checkpoint, model, time.monotonic() - started)
     write_card(out / CARD, prepared, choice, facts)
     write_report(out / REPORT, prepared, choice, facts)
     return Made(choice, facts, out / REPORT, out / CARD)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from pathlib import Path
+
 import numpy as np
 
 from sefar_serve.lists import UNKNOWN
@@ -35,6 +39,17 @@ def counts(prepared: Prepared) -> str:
         + (f", {quantity(without, 'unlabelled clip')}" if without else "")
         + f", {quantity(prepared.groups.count, 'group')}"
     )
+
+
+def serve_command(model: Path) -> str:
+    """The command that serves a model."""
+    return f"sefar serve --model {shlex.quote(str(model))}"
+
+
+def python_lines(model: Path) -> str:
+    """Lines of Python that use a model."""
+    name = json.dumps(str(model), ensure_ascii=False)
+    return f'import sefar_serve as sefar\n\nmodel = sefar.load({name})\nresult = model.classify("clip.mp4")'
 
 
 def learnt_groups(prepared: Prepared) -> int:

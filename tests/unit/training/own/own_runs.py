@@ -54,6 +54,6 @@ def choice(prepared: Prepared, wrong: tuple[int, ...] = (1,), control: tuple[int
 def facts(folder: Path, name: str = "my-model") -> RunFacts:
     """A run that left a linear model."""
     return RunFacts(
-        name, folder / "run" / "final", folder / "run" / "model.onnx", "pose", None, 754.0,
-        "sefar serve --model run/model.onnx", 'model = sefar_serve.load("run/model.onnx")', (LITE0,),
+        name, folder / "run" / "final", folder / "a run" / "model.onnx", "pose", 754.0,
+        weights=(LITE0,),
     )  # fmt: skip

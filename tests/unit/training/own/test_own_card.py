@@ -34,7 +34,7 @@ def test_the_card_says_what_the_model_is(tmp_path: Path, prepared: Prepared) -> 
         "The model beats it.",
         "It knows the 2 classes above.",
         "fewer than 10 labelled clips are known badly, and measured badly: turn (5), jump (6).",
-        "```\nsefar serve --model run/model.onnx\n```",
+        "```\nsefar serve --model model.onnx\n```",
     ):
         assert told in body
     # The card may be published: it names no clips, groups or folders.
@@ -63,7 +63,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     classes = ("<b>x</b>|[l](http://e)", "---\n: `y`", "# z")
     collected = dataclasses.replace(collection(tmp_path, ("a", "b", "c")), classes=classes)
     name = "n: [\n---\nevil: 1"
-    run = dataclasses.replace(facts(tmp_path, name), python="```\nx")
+    run = dataclasses.replace(facts(tmp_path, name), onnx=tmp_path / "``` x.onnx")
     text = write_card(tmp_path / "MODEL_CARD.md", collected, choice(collected), run).read_text("utf-8")
     lines = text.splitlines()
     end = lines.index("---", 1)
@@ -72,4 +72,4 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert "| 1 | \\--- : \\`y\\` | 4 | 3 |" in lines
     assert "| 2 | \\# z | 3 | 3 |" in lines
     assert "evil: 1" not in lines
-    assert "````\n```\nx\n````" in text
+    assert "````\nsefar serve --model '``` x.onnx'\n````" in text

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from own_runs import choice, collection, facts
 
+from sefar_training.checkpoint import CONFIG, CheckpointInfo
+from sefar_training.config import ModelConfig
 from sefar_training.data import ClassTable
 from sefar_training.evaluation import score
-from sefar_training.own.report import write_report
+from sefar_training.own.report import RunFacts, write_report
 from sefar_training.own.thumbnails import HEIGHT, MOST, WIDTH, thumbnails
 from sefar_training.own.trial import Choice
 from sefar_training.start import Prepared
 from sefar_training.start.findings import Finding
+from sefar_training.weights import LITE0
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,8 @@ def test_both_figures_and_the_still_frame_come_first(tmp_path: Path, prepared: P
         "Calibration",
         "Hardest clips",
         "Labels worth checking",
-        "sefar serve --model run/model.onnx",
+        "sefar serve --model &#39;",
+        "a run/model.onnx&#39;",
     ]
     places = [text.find(part) for part in told]
     assert -1 not in places
@@ -138,3 +142,15 @@ def test_curves_and_test_list_are_shown_if_there_are_any(tmp_path: Path, prepare
     html = write_report(tmp_path / "report.html", prepared, choice(prepared), run).read_text("utf-8")
     assert "Losses and accuracies over 3 epochs" in html
     assert "75.0%" in html.partition("Your test list")[2]
+
+
+def test_facts_come_from_the_checkpoint(tmp_path: Path) -> None:
+    labels = np.array([0, 1])
+    test = score(np.eye(2, dtype=np.float32), labels, ClassTable(("a", "b")))
+    model = ModelConfig(backbone="efficientnet-lite0")
+    info = CheckpointInfo(model=model, dataset="mine", labels=("a", "b"), metrics={"test": test.model_dump()})
+    (tmp_path / CONFIG).write_text(info.model_dump_json(), encoding="utf-8")
+    run = RunFacts.read("mine", tmp_path, tmp_path / "model.onnx", 3.0)
+    assert run.test == test
+    assert run.stream == "rgb"
+    assert run.weights == (LITE0,)

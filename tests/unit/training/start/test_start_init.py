@@ -90,7 +90,7 @@ def test_spans_of_long_videos(tmp_path: Path) -> None:
     out = tmp_path / "run"
     printed = init(root, "--out", out)
     assert "16 clips in 4 videos" in printed
-    assert "next: sefar train own_pose_16" in printed
+    assert "next: sefar train --data" in printed
     assert "left out: 9.mp4#t=1,2: the file does not exist" in printed
     assert "left out: 3.mp4#t=50,51: span begins at 50.0 s" in printed
     train = read_list(out / "lists" / "train.csv", root)
