@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-Layout = Literal["interleaved", "local"]
+Layout = Literal["interleaved", "local", "ordered"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Sampling:
             ``(8,)``, is the uniform sampling that SeFAR is compared with.
         layout: ``interleaved`` assigns the clip's segments to the elements in turn (the authors'
             code); ``local`` takes each fine element as adjacent frames at the centre of its own
-            window (the paper's text: a fine element is a short clip).
+            window (the paper's text: a fine element is a short clip); ``ordered`` takes the clip's
+            segments in the order of time, for elements of one frame each.
     """
 
     sample_frames: tuple[int, ...] = (2, 2, 4)
@@ -127,8 +128,10 @@ def sample_indices(
     if not 0 <= view[0] < view[1]:
         raise ValueError(f"view {view[0]} of {view[1]} is out of range; for (k, N), 0 <= k < N must hold")
     total = sampling.frames
-    if sampling.layout == "interleaved":
+    if sampling.layout != "local":
         chosen = _segment_frames(np.arange(total), total, frame_count, rng, view)
+        if sampling.layout == "ordered":
+            return chosen
         order = [j for element in interleaved_segments(sampling.sample_frames) for j in element]
         return chosen[order]
     pieces = []

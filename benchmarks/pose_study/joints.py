@@ -7,18 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sefar_serve.pose import Estimator
-from sefar_serve.sampling import Sampling
 from sefar_training.data import JointCache
 from sefar_training.data.joint_cache import Joints
-from sefar_training.data.joint_clips import interpolate, positions
 from sefar_training.model import PoseNormalizer
 
 from .clips import ClipSet, StudyError
 
-SIXTEEN = Sampling((16,))
 CONTROLS = ("first", "mean")
 """All frames are the first, or the mean over time. The mean is taken of normalised joints, which the model sees."""
 
@@ -54,11 +50,6 @@ def time_mean(joints: Joints) -> Joints:
     normalised = PoseNormalizer()(torch.from_numpy(joints)[None])
     mean: Joints = normalised.mean(dim=1).numpy()
     return mean
-
-
-def sixteen_frames(joints: Sequence[Joints]) -> NDArray[np.float32]:
-    """Places of the joints at the centres of 16 segments, float32 (N,16,J,3), metres, the hips at 0."""
-    return np.stack([interpolate(clip, positions(len(clip), SIXTEEN))[:, 0, :, :3] for clip in joints])
 
 
 def presence(joints: Sequence[Joints]) -> tuple[float, float]:

@@ -1,68 +1,97 @@
-"""Logistic regression on the joints of 16 frames, and on frozen features of 8 frames."""
+"""Logistic regression on the joints of 16 frames, and on frozen features of 8 frames, as `method: linear` fits it."""
 
 from __future__ import annotations
 
-import warnings
-from itertools import product
+import hashlib
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from sefar_serve.pose.joints import HIPS, SHOULDERS
+from sefar_serve.lists import ClipKey
+from sefar_serve.pose import Estimator
+from sefar_training.config import TrainConfig
+from sefar_training.data import JointCache
+from sefar_training.linear import FitSettings, JointFeatures, fit, fit_settings, open_features
 
-from .pictures import CUTS
+from .clips import ClipSet, StudyError
+from .joints import joints_folder
 
 Floats = NDArray[np.float32]
 
-JOINT_C = 1.0
-"""Weight of the loss against the penalty, for joints in metres. Not chosen between."""
+STREAMS = {"lr": "pose", "rgb": "rgb"}
+"""What each method sees."""
 
-PICTURE_C = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""The same for standardised features of frames."""
-
-PICTURE_SETTINGS = tuple(f"{cut} C={c:g}" for cut, c in product(CUTS, PICTURE_C))
-"""What runs on frames choose between: how frames are cut, and C."""
+PICTURE_C = (3.0, 30.0, 300.0)
+PICTURE_SETTINGS = tuple(f"C={c:g}" for c in PICTURE_C)
+"""What runs on frames choose between. Those on joints have the default."""
 
 
-def canonical(joints: Floats) -> Floats:
-    """Turn clips (N,F,J,3) about the vertical, so that the mean left–right line of hips and shoulders lies along x."""
-    across = sum(joints[:, :, left] - joints[:, :, right] for left, right in (SHOULDERS, HIPS))
-    flat = across[..., [0, 2]]
-    flat = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-6)
-    x, z = flat.mean(axis=1).T
-    angle = np.arctan2(z, x)
-    cos, sin = np.cos(angle), np.sin(angle)
-    zero, one = np.zeros_like(cos), np.ones_like(cos)
-    turn = np.stack([cos, zero, sin, zero, one, zero, -sin, zero, cos], axis=-1).reshape(-1, 1, 3, 3)
-    return joints @ turn.swapaxes(-1, -2)
+def recipe(method: str, root: Path, work: Path) -> TrainConfig:
+    """The recipe of a method, for the clips in a folder."""
+    return TrainConfig.model_validate(
+        {
+            "method": "linear",
+            "out": work,
+            "model": {"stream": STREAMS[method]},
+            "data": {"root": root, "train": "unused", "flip": 0},
+            "linear": {"features": work / "features"},
+        }
+    )
 
 
-def fit_joints(values: Floats, labels: NDArray[np.int64], train: list[int], held: list[int]) -> NDArray[np.float64]:
-    """Train on some rows of (N,D), and return the probabilities (n,K) for others."""
-    model = LogisticRegression(C=JOINT_C, max_iter=2000)
-    return _probabilities(model, values, labels, train, held)
+def fingerprint(method: str) -> str:
+    """A hash of what a method's runs depend on."""
+    config = recipe(method, Path(), Path())
+    kept = config.model_dump(mode="json", include={"linear", "model"})
+    return hashlib.sha256(f"{kept} {fit_settings(config)}".encode()).hexdigest()[:8]
 
 
-def fit_pictures(
-    by_cut: dict[str, Floats], setting: str, labels: NDArray[np.int64], train: list[int], held: list[int]
+def joint_features(clips: ClipSet, work: Path, estimator: Estimator) -> Floats:
+    """The features of all clips, (N,1,D), from stored joints.
+
+    Raises:
+        StudyError: clips cannot be read.
+    """
+    cache = JointCache(joints_folder(work), estimator)
+    config = recipe("lr", clips.root, work)
+    return _stacked(clips, *JointFeatures(cache, config.model.sampling, config.model.persons).read(clips.files))
+
+
+def picture_features(clips: ClipSet, work: Path) -> Floats:
+    """The features of all clips, (N,V,D); those that are not stored are computed now.
+
+    Raises:
+        StudyError: clips cannot be read.
+        WeightsError: the weights of the network cannot be downloaded.
+    """
+    config = recipe("rgb", clips.root, work)
+    source, _ = open_features(config)
+    return _stacked(clips, *source.read(clips.files, config.linear.views))
+
+
+def _stacked(clips: ClipSet, found: dict[ClipKey, Floats], errors: dict[ClipKey, Exception]) -> Floats:
+    if errors:
+        raise StudyError(f"{len(errors)} clips cannot be read, among them {next(iter(errors.values()))}")
+    return np.stack([found[file] for file in clips.files])
+
+
+def fit_linear(
+    method: str, setting: str, values: Floats, labels: NDArray[np.int64], train: list[int], held: list[int]
 ) -> NDArray[np.float64]:
-    """The same for standardised features of frames, with one of `PICTURE_SETTINGS`."""
-    cut, _, c = setting.partition(" C=")
-    # With as many components as clips, PCA only turns the features. That changes the time, but not the solution.
-    model = make_pipeline(StandardScaler(), PCA(svd_solver="full"), LogisticRegression(C=float(c), max_iter=2000))
-    return _probabilities(model, by_cut[cut], labels, train, held)
+    """Train on some clips of (N,V,D), and return the probabilities (n,K) for the served view of others.
 
-
-def _probabilities(
-    model: LogisticRegression, values: Floats, labels: NDArray[np.int64], train: list[int], held: list[int]
-) -> NDArray[np.float64]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        model.fit(values[train], labels[train])
-    found: NDArray[np.float64] = model.predict_proba(values[held])
-    return found
+    Args:
+        method: a key of `STREAMS`.
+        setting: one of `PICTURE_SETTINGS`; empty for the default.
+        values: features.
+        labels: (N,).
+        train: numbers of the clips to train on.
+        held: numbers of the clips to predict.
+    """
+    settings: FitSettings = fit_settings(recipe(method, Path(), Path()))
+    if setting:
+        settings = replace(settings, c=float(setting.removeprefix("C=")))
+    fitted = fit(values[train], labels[train], settings, int(labels.max()) + 1)
+    return fitted.probabilities(values[held, 0])

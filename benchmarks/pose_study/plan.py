@@ -25,7 +25,7 @@ METHODS = ("lr", "rgb", "stgcn", *OURS, BOTH)
 SETTINGS = {"rgb": PICTURE_SETTINGS, "stgcn": GRAPH_SETTINGS}
 """What methods choose between."""
 
-CHOOSING_DRAWS = {"rgb": 5, "stgcn": 1, "pose": 1}
+CHOOSING_DRAWS = {"rgb": 2, "stgcn": 1, "pose": 1}
 """Draws for each pair of folds in runs that choose settings."""
 
 CHOOSING_COUNT = {"stgcn": 10}

@@ -30,6 +30,7 @@ from sefar_training.train import train
 
 from .clips import ClipSet, Draw
 from .joints import joints_folder
+from .linear import STREAMS, fingerprint
 from .stgcn import STRIDES, WIDTHS, StGcn
 
 RECIPE = Path(__file__).resolve().parents[2] / "training" / "recipes" / "own_pose_16.yaml"
@@ -86,6 +87,8 @@ class Trainer:
 
     def fingerprint(self, method: str) -> str:
         """A hash of what a method's runs depend on in the recipe; empty if nothing."""
+        if method in STREAMS:
+            return fingerprint(method)
         if method not in OURS and method != "stgcn":
             return ""
         config = self.recipe()

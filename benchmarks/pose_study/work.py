@@ -19,9 +19,8 @@ from sefar_serve.pose import Estimator, make_estimator
 from sefar_training.data.joint_cache import Joints
 
 from .clips import ClipSet, read_set
-from .joints import load_joints, sixteen_frames, store_controls
-from .linear import canonical, fit_joints, fit_pictures
-from .pictures import picture_features
+from .joints import load_joints, store_controls
+from .linear import STREAMS, fit_linear, joint_features, picture_features
 from .results import Result, Run
 from .trained import OURS, Trainer
 
@@ -67,13 +66,12 @@ class Study:
 
     @cached_property
     def flat_joints(self) -> NDArray[np.float32]:
-        """What logistic regression sees of the joints, (N,D)."""
-        turned = canonical(sixteen_frames(self.joints))
-        return turned.reshape(len(turned), -1)
+        """What logistic regression sees of the joints, (N,1,D)."""
+        return joint_features(self.clips, self.work, self.estimator)
 
     @cached_property
-    def pictures(self) -> dict[str, NDArray[np.float32]]:
-        """What it sees of frames, by cut; computed now if it is not stored."""
+    def pictures(self) -> NDArray[np.float32]:
+        """What it sees of frames, (N,V,D); computed now if it is not stored."""
         return picture_features(self.clips, self.work)
 
     def prepare(self, methods: Sequence[str]) -> None:
@@ -86,12 +84,9 @@ class Study:
     def do(self, run: Run) -> Result:
         """Train a model, and predict the clips of the folds left out."""
         draw = self.clips.draw(run.count, run.held, run.draw)
-        if run.method == "lr":
-            values, started = self.flat_joints, time.process_time()
-            found = fit_joints(values, self.clips.labels, draw.labelled, draw.held)
-        elif run.method == "rgb":
-            pictures, started = self.pictures, time.process_time()
-            found = fit_pictures(pictures, run.setting, self.clips.labels, draw.labelled, draw.held)
+        if run.method in STREAMS:
+            values, started = self.flat_joints if run.method == "lr" else self.pictures, time.process_time()
+            found = fit_linear(run.method, run.setting, values, self.clips.labels, draw.labelled, draw.held)
         else:
             trainer, started = self.trainer, time.process_time()
             if run.method in OURS:

@@ -12,8 +12,8 @@ from sefar_serve.atomic import atomic_file
 from sefar_serve.cli import console
 from sefar_serve.cli.options import EndOption, StartOption, png_file
 from sefar_serve.clip import Sampling, Video
+from sefar_serve.download_bar import download_bar
 from sefar_serve.pose import load_poses, pose_sheet
-from sefar_serve.pose.bar import download_bar
 from sefar_serve.pose.estimators import make_estimator
 from sefar_serve.pose.load import MAX_PERSONS
 from sefar_serve.pose.models import ensure_models
@@ -36,7 +36,7 @@ def setup(
     ] = None,
 ) -> None:
     """Download the pose models (36 MB, of which 9 MB are kept)."""
-    with download_bar(console.err) as progress:
+    with download_bar("pose models", console.err) as progress:
         folder = ensure_models(home, progress, wheel)
     typer.echo(f"pose models: {folder}")
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sefar_serve.download_bar import download_bar
 from sefar_serve.optional import needs_extra
 from sefar_serve.pose import blazepose
-from sefar_serve.pose.bar import download_bar
 from sefar_serve.pose.blazepose import DETECTOR_SIDE, LANDMARK_SIDE, by_size, read_detections, read_landmarks
 from sefar_serve.pose.estimator import Detection, Landmarks
 from sefar_serve.pose.models import DETECTOR, ESTIMATOR_SHA256, LANDMARK, find_models
@@ -46,7 +46,7 @@ class LiteRTEstimator:
     sha256 = ESTIMATOR_SHA256
 
     def __init__(self, home: Path | None = None) -> None:
-        with download_bar() as progress:
+        with download_bar("pose models") as progress:
             self._folder = find_models(home, progress)
         self._local = threading.local()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sefar_serve.sampling import Sampling, interleaved_segments, sample_indices
 
 elements = st.lists(st.integers(1, 6), min_size=2, max_size=6).map(tuple)
-layouts = st.sampled_from(["interleaved", "local"])
+layouts = st.sampled_from(["interleaved", "local", "ordered"])
 
 
 def test_layout_of_the_authors_code() -> None:
@@ -54,6 +54,12 @@ def test_every_segment_is_used_once_and_by_the_paper_s_rule_where_it_suffices(sa
 
 def test_middles_at_inference() -> None:
     assert sample_indices(80, Sampling()).tolist() == [35, 75, 15, 55, 5, 25, 45, 65]
+
+
+def test_ordered_elements_follow_time() -> None:
+    assert sample_indices(80, Sampling((1,) * 8, "ordered")).tolist() == [5, 15, 25, 35, 45, 55, 65, 75]
+    drawn = sample_indices(80, Sampling((2, 2), "ordered"), np.random.default_rng(0))
+    assert (drawn // 20).tolist() == [0, 1, 2, 3]
 
 
 def test_local_elements_are_adjacent_frames_at_the_centres_of_their_windows() -> None:

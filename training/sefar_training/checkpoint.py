@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from sefar_serve.atomic import atomic_folder
 from sefar_serve.errors import SefarError
 
-from .config import ModelConfig
-from .data import ClassTable
-from .model import SefarModel, create_model
+from .config import ModelConfig, TrainConfig
+from .data import ClassTable, Origin
+from .model import SefarModel, create_linear_model, create_model
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -56,6 +56,54 @@ class CheckpointInfo(BaseModel):
     def classes(self) -> ClassTable:
         """The class table."""
         return ClassTable(self.labels, self.attributes, self.opposites)
+
+
+def describe(
+    config: TrainConfig, classes: ClassTable, metrics: dict[str, Any], origin: Origin | None
+) -> CheckpointInfo:
+    """Describe a trained model.
+
+    Args:
+        config: its recipe.
+        classes: its classes.
+        metrics: results.
+        origin: what gave its joints; None if it sees frames.
+    """
+    return CheckpointInfo(
+        model=config.model,
+        dataset=config.data.dataset,
+        labels=classes.labels,
+        attributes=classes.attributes,
+        opposites=classes.opposites,
+        recipe=config.model_dump(mode="json"),
+        metrics=metrics,
+        estimator=origin.estimator if origin else "",
+        estimator_sha256=origin.sha256 if origin else "",
+    )
+
+
+def build(config: ModelConfig, classes: int, drop_path: float = 0.0) -> SefarModel:
+    """Build a model of K classes with random weights.
+
+    Args:
+        config: its description.
+        classes: number of classes K.
+        drop_path: rate of stochastic depth in a backbone that is trained.
+    """
+    if config.frozen:
+        frames = config.sample_frames
+        return create_linear_model(config.backbone, classes, frames, persons=config.persons, dropout=config.dropout)
+    return create_model(
+        config.variant,
+        classes,
+        config.sample_frames,
+        layout=config.layout,
+        size=config.size,
+        persons=config.persons,
+        dropout=config.dropout,
+        drop_path=drop_path,
+        architecture=config.architecture,
+    )
 
 
 def save_checkpoint(folder: Path, model: SefarModel, info: CheckpointInfo) -> Path:
@@ -101,17 +149,7 @@ def load_checkpoint(folder: Path) -> tuple[SefarModel, CheckpointInfo]:
         CheckpointError: the folder is not a checkpoint, or its weights do not fit its description.
     """
     info = read_info(folder)
-    config = info.model
-    model = create_model(
-        config.variant,
-        len(info.labels),
-        config.sample_frames,
-        layout=config.layout,
-        size=config.size,
-        persons=config.persons,
-        dropout=config.dropout,
-        architecture=config.architecture,
-    )
+    model = build(info.model, len(info.labels))
     try:
         model.load_state_dict(_read_weights(folder))
     except RuntimeError as error:

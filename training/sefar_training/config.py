@@ -16,16 +16,26 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sefar_serve.pose.load import MAX_PERSONS
 from sefar_serve.sampling import Layout, Sampling
 
-from .model import VARIANTS, Architecture, Stream, VariantName
+from .model import IMAGE_NETWORKS, VARIANTS, Architecture, BackboneName, Stream, VariantName
 from .recipe import read_recipe
 
 Perturbation = Literal["none", "moderate", "shuffle", "reverse-all", "channel-flip"]
 """Temporal perturbation of the strong view; see `sefar_training.semisupervised.frame_order`."""
 
+ORDERED_FRAMES: dict[str, tuple[int, ...]] = {"rgb": (1,) * 8, "pose": (1,) * 16}
+"""Frames of a model with a frozen backbone, by stream, unless a recipe says otherwise."""
+
+FROZEN_BACKBONES: dict[str, BackboneName] = {"rgb": "efficientnet-lite0", "pose": "coordinates"}
+"""The frozen backbone of each stream."""
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 Rgb = tuple[float, float, float]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+def default_features_folder(root: Path) -> Path:
+    """Where the features of the clips below a folder are stored: beside the clips, so that all runs share them."""
+    return root / ".sefar" / "features"
 
 
 class _Strict(BaseModel):
@@ -37,6 +47,9 @@ class ModelConfig(_Strict):
 
     Attributes:
         stream: what the model sees, ``rgb`` (pictures) or ``pose`` (the joints that a pose estimator finds).
+        backbone: ``timesformer`` is trained. The method ``linear`` has a frozen one, ``efficientnet-lite0`` for ``rgb``
+            and ``coordinates`` for ``pose``, which sets other defaults: frames in order, one each element, 8 of 192
+            pixels or 16 of joints.
         variant: named sizes, see `sefar_training.model.VARIANTS`; if left out, ``tiny`` or ``pose-tiny``.
         architecture: sizes to use instead of the variant's, or None.
         sample_frames: frames per temporal element, fine elements first, context last.
@@ -51,6 +64,7 @@ class ModelConfig(_Strict):
     """
 
     stream: Stream = "rgb"
+    backbone: BackboneName = "timesformer"
     variant: VariantName = "tiny"
     architecture: Architecture | None = None
     sample_frames: tuple[int, ...] = (2, 2, 4)
@@ -68,30 +82,47 @@ class ModelConfig(_Strict):
         return Sampling(self.sample_frames, self.layout)
 
     @property
+    def frozen(self) -> bool:
+        """Whether the backbone is frozen."""
+        return self.backbone != "timesformer"
+
+    @property
     def sizes(self) -> Architecture:
         """The backbone's sizes: `architecture` if set, else the variant's."""
         return self.architecture or VARIANTS[self.variant]
 
     @property
     def sizes_name(self) -> str:
-        """The variant's name, or width and depth if `architecture` is set, e.g. ``192x12``."""
+        """The variant's name, or width and depth if `architecture` is set, e.g. ``192x12``; ``linear`` if frozen."""
+        if self.frozen:
+            return "linear"
         return self.variant if self.architecture is None else f"{self.architecture.dim}x{self.architecture.depth}"
 
     @model_validator(mode="before")
     @classmethod
-    def _variant_of_stream(cls, fields: Any) -> Any:
-        if isinstance(fields, dict) and fields.get("stream") == "both":
+    def _defaults(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        if fields.get("stream") == "both":
             raise ValueError(
                 "stream both is not trained; train one model with stream rgb and one with stream pose, then join them "
                 "with `sefar fuse`"
             )
-        if isinstance(fields, dict) and fields.get("stream") == "pose":
-            return {"variant": "pose-tiny"} | fields
-        return fields
+        defaults: dict[str, Any] = {}
+        if fields.get("stream") == "pose":
+            defaults["variant"] = "pose-tiny"
+        if fields.get("backbone", "timesformer") != "timesformer":
+            defaults |= {"sample_frames": ORDERED_FRAMES[fields.get("stream", "rgb")], "layout": "ordered"}
+        if network := IMAGE_NETWORKS.get(fields.get("backbone")):
+            size = fields.get("size", network.size)
+            defaults |= {"size": size, "resize": size, "mean": network.mean, "std": network.std}
+        return defaults | fields
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
         _ = self.sampling
+        if self.frozen:
+            return self._consistent_frozen()
         if self.sizes.stream != self.stream:
             fit = ", ".join(name for name, variant in VARIANTS.items() if variant.stream == self.stream)
             raise ValueError(
@@ -105,6 +136,18 @@ class ModelConfig(_Strict):
         patch = self.sizes.patch
         if self.size % patch:
             raise ValueError(f"size {self.size} is not a multiple of the patch size {patch}")
+        return self
+
+    def _consistent_frozen(self) -> ModelConfig:
+        sees = "rgb" if self.backbone in IMAGE_NETWORKS else "pose"
+        if sees != self.stream:
+            raise ValueError(f"backbone {self.backbone} sees {sees}, but stream is {self.stream}; set stream to {sees}")
+        if self.stream == "rgb" and self.resize < self.size:
+            raise ValueError(f"resize {self.resize} is smaller than size {self.size}")
+        if len(set(self.sample_frames)) > 1:
+            raise ValueError(
+                f"sample_frames {self.sample_frames}: a frozen backbone needs elements of the same number of frames"
+            )
         return self
 
 
@@ -258,8 +301,11 @@ class OptimConfig(_Strict):
         return self
 
 
-Method = Literal["supervised", "fixmatch", "flexmatch", "svformer", "sefar"]
-"""Training methods; all except ``supervised`` use unlabelled clips."""
+Method = Literal["linear", "supervised", "fixmatch", "flexmatch", "svformer", "sefar"]
+"""Training methods; all except ``linear`` and ``supervised`` use unlabelled clips."""
+
+WITHOUT_UNLABELLED = ("linear", "supervised")
+"""Methods that learn from labelled clips only."""
 
 
 class SemiConfig(_Strict):
@@ -330,6 +376,24 @@ class JointViewsConfig(_Strict):
     strong_time: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
 
 
+class LinearConfig(_Strict):
+    """The method ``linear``: logistic regression on features of a frozen backbone.
+
+    Attributes:
+        c: weight of the loss against the penalty; ``choose`` takes the best of a small grid in cross-validation of the
+            labelled clips, which is noisy with few labels.
+        motion: weight of what changes within a clip against what clips differ in; None for 2 with ``rgb``, 1 with
+            ``pose``.
+        views: for ``rgb``, views of each training clip: the one that is served, then random ones.
+        features: for ``rgb``, folder that features are stored in; None for ``.sefar/features`` in `data.root`.
+    """
+
+    c: Annotated[float, Field(gt=0)] | Literal["choose"] = 30.0
+    motion: Annotated[float, Field(gt=0)] | None = None
+    views: int = Field(default=3, ge=1)
+    features: Path | None = None
+
+
 class PretextConfig(_Strict):
     """The task ``pretext``: regress the rendered pose of every frame.
 
@@ -348,7 +412,8 @@ class TrainConfig(_Strict):
         method: training method of ``classify``.
         out: folder of the run: log, resumable state and checkpoints.
         seed: seed of weights, order, sampling, views and dropout.
-        init: checkpoint folder to take the backbone from, or None.
+        init: checkpoint folder to take the backbone from, or None. For the method ``linear``, the file of the frozen
+            backbone's weights; None for those of `sefar weights get`, which are downloaded if they are missing.
         checkpoint_every: epochs between resumable states.
         checkpoint_steps: steps between resumable states inside an epoch, for long epochs; None for none.
         trackers: Accelerate's trackers to send curves to, e.g. ``[tensorboard]``, which writes to `out`.
@@ -358,6 +423,8 @@ class TrainConfig(_Strict):
         joint_views: augmentation of joints, for the stream ``pose``.
         optim: optimiser, learning rate and length.
         semi: how unlabelled clips are used.
+        linear: options of the method ``linear``, which does not use `optim`, `regularization`, `semi` and
+            `joint_views`.
         pretext: options of the task ``pretext``.
     """
 
@@ -375,7 +442,31 @@ class TrainConfig(_Strict):
     joint_views: JointViewsConfig = JointViewsConfig()
     optim: OptimConfig
     semi: SemiConfig = SemiConfig()
+    linear: LinearConfig = LinearConfig()
     pretext: PretextConfig = PretextConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _linear_defaults(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or fields.get("method") != "linear":
+            return fields
+        model = fields.get("model", {})
+        if isinstance(model, dict):
+            model = {"backbone": FROZEN_BACKBONES.get(model.get("stream", "rgb"), "timesformer")} | model
+        return {"optim": {"epochs": 1}} | fields | {"model": model}
+
+    @model_validator(mode="after")
+    def _backbone_fits_method(self) -> TrainConfig:
+        if self.method == "linear" and self.task != "classify":
+            raise ValueError(f"method linear classifies; task {self.task} needs method supervised")
+        if self.model.frozen != (self.method == "linear"):
+            if self.model.frozen:
+                raise ValueError(f"model.backbone {self.model.backbone} is frozen and needs method linear")
+            raise ValueError(
+                f"method linear needs a frozen model.backbone, {FROZEN_BACKBONES[self.model.stream]} for stream "
+                f"{self.model.stream}, not {self.model.backbone}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _unlabelled_clips_are_used(self) -> TrainConfig:
@@ -415,7 +506,7 @@ class TrainConfig(_Strict):
     @property
     def uses_unlabelled(self) -> bool:
         """Whether the run reads unlabelled clips."""
-        return self.task == "classify" and self.method != "supervised"
+        return self.task == "classify" and self.method not in WITHOUT_UNLABELLED
 
     @property
     def perturbation(self) -> Perturbation:
@@ -427,6 +518,9 @@ class TrainConfig(_Strict):
         """Range of the training clips' short side, in pixels."""
         if self.data.scale is not None:
             return self.data.scale
+        if self.method == "linear":
+            # The served view has the whole short side, so weak views should not be far from it.
+            return (self.model.size, round(self.model.size * 1.2))
         return (round(self.model.size * 256 / 224), round(self.model.size * 320 / 224))
 
 

@@ -36,6 +36,7 @@ from .model import (
     PoseNormalizer,
     SefarModel,
     Stream,
+    TimeSformer,
     create_model,
     create_normalizer,
 )
@@ -120,6 +121,8 @@ class ServedModel(nn.Module):
 
 def fold_temporal_projections(model: SefarModel) -> None:
     """Merge the two linear maps after temporal attention into one, in place. The output does not change."""
+    if not isinstance(model.backbone, TimeSformer):
+        return
     for block in model.backbone.blocks:
         proj, fc = block.temporal_attn.proj, block.temporal_fc
         with torch.no_grad():

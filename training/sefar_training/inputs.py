@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import Estimator
 from sefar_serve.pose.models import ESTIMATOR_SHA256
 
@@ -78,7 +79,7 @@ def read_classes(config: TrainConfig) -> ClassTable:
 def create_inputs(
     config: TrainConfig,
     progress: bool = True,
-    decoded: Mapping[Path, DecodedClip] | None = None,
+    decoded: Mapping[ClipKey, DecodedClip] | None = None,
     estimator: Estimator | None = None,
 ) -> FrameInputs | JointInputs:
     """The inputs of the recipe's stream.
@@ -112,7 +113,7 @@ class FrameInputs:
     origin = None
 
     def __init__(
-        self, config: TrainConfig, progress: bool = True, decoded: Mapping[Path, DecodedClip] | None = None
+        self, config: TrainConfig, progress: bool = True, decoded: Mapping[ClipKey, DecodedClip] | None = None
     ) -> None:
         data = config.data
         self._config = config
@@ -165,8 +166,8 @@ class JointInputs:
     def __init__(self, config: TrainConfig, estimator: Estimator | None = None, progress: bool = True) -> None:
         self._config = config
         self._progress = progress
-        self._source = _joint_source(config, estimator)
-        self.origin = self._source.origin
+        self.source = _joint_source(config, estimator)
+        self.origin = self.source.origin
         self.normalizer = PoseNormalizer()
         weak, strong = joint_views(config)
         self.views = InputViews(strong if config.data.strong_labelled else weak, weak, strong)
@@ -175,7 +176,7 @@ class JointInputs:
         """Open a list of training clips; joints that are not stored yet are estimated now."""
         allowed = self._config.data.max_broken
         entries = self._entries(list_file, allowed)
-        store = JointStore(entries, self._source, allowed, list_file.name)
+        store = JointStore(entries, self.source, allowed, list_file.name)
         store.fill(self._progress)
         return store
 
@@ -197,7 +198,7 @@ class JointInputs:
         return EvaluationJoints(
             self._entries(list_file),
             self._config.model.sampling,
-            self._source,
+            self.source,
             progress=self._progress,
             title=list_file.name,
         )
@@ -205,7 +206,7 @@ class JointInputs:
     def _entries(self, list_file: Path, missing: int = 0) -> list[ListEntry]:
         """Read a list; if its joints come from its videos, check that these exist."""
         entries = read_entries(self._config, list_file)
-        if self._source.reads_videos:
+        if self.source.reads_videos:
             check_files(entries, list_file, missing)
         return entries
 

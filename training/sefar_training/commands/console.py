@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.markup import escape
@@ -14,6 +14,7 @@ from ..data.survey import ListSurvey, Overlap, Survey
 from ..evaluation import EvaluationReport
 from ..evaluation.report import confused_rows, headline, looks
 from ..fusion import FusionReport
+from ..weights import Weights
 
 NAMED = 5
 """Most clips that a message names; the rest are counted."""
@@ -128,3 +129,14 @@ def print_fusion(report: FusionReport) -> None:
     if report.pose_weight in (0, 1):
         useless = "joints" if report.pose_weight == 0 else "frames"
         out.print(f"[yellow]The {useless} do not help on this list; serve the other model alone.[/]", soft_wrap=True)
+
+
+def print_weights(found: Mapping[Weights, Path | None]) -> None:
+    """Print a table of known weights, each with its file if it is on this machine."""
+    columns = Column("MB", justify="right"), Column("from", overflow="fold"), "here"
+    table = Table(Column("name", no_wrap=True), "what", "licence", *columns)
+    for weights, file in found.items():
+        size = f"{weights.size / 1e6:.0f}"
+        here = "yes" if file is not None else "no"
+        table.add_row(weights.name, escape(weights.what), weights.licence, size, escape(weights.origin), here)
+    out.print(table)

@@ -1,7 +1,7 @@
 """Image ViTs from timm: a SeFAR backbone that starts as the image model, applied to each frame.
 
 As TimeSformer starts from ImageNet weights: temporal attention and its norm are copies of the spatial ones; its output
-projection and the time embeddings are zero. The head is new.
+projection and the time embeddings are zero. Layer scale is folded into the projections. The head is new.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from ..model.block import BACKBONE_EPS
+from .dinov2 import fold_layer_scale, read_dinov2_onnx
 from .files import ConversionError, read_json, read_weights_file, state_dict_in
 from .source import BACKBONE, MEAN, STD, Source, describe, measure, rgb
 
-CLASSIFIER = frozenset({"head.weight", "head.bias"})
+LEFT_OUT = frozenset({"head.weight", "head.bias", "mask_token"})
+"""Classifier, and what DINOv2 had in place of masked patches when it was trained."""
 
 
 class ImageSource(Source):
@@ -80,7 +82,7 @@ def read_vit_file(
     """Read a ViT's weights from a file.
 
     Args:
-        file: a .safetensors file, or one that `torch.save` wrote.
+        file: a .safetensors file, one that `torch.save` wrote, or an .onnx file that holds a DINOv2 backbone.
         name: timm's name for the architecture.
         sample_frames: frames per temporal element, context last.
         said: preprocessing of the weights (``mean``, ``std``); None for timm's values for the name.
@@ -89,7 +91,10 @@ def read_vit_file(
         ConversionError: the file cannot be read, or the architecture does not fit.
     """
     vit = _build(name)
-    state = state_dict_in(read_weights_file(file), ["state_dict", "model"], file)
+    if file.suffix == ".onnx":
+        state = read_dinov2_onnx(file)
+    else:
+        state = state_dict_in(read_weights_file(file), ["state_dict", "model"], file)
     return describe_vit(vit, state, f"{file} ({name})", sample_frames, said)
 
 
@@ -136,6 +141,7 @@ def describe_vit(
         raise ConversionError(f"{origin} has layer norms with eps {block.norm1.eps}; SeFAR needs {BACKBONE_EPS}")
     if said is None:
         said = vit.pretrained_cfg or {}
+    state = fold_layer_scale(state)
     measured = measure(state, image_name, origin)
     head = state.get("head.weight")
     return ImageSource(
@@ -147,7 +153,7 @@ def describe_vit(
         classes=None if head is None else head.shape[0],
         mean=rgb(said.get("mean"), MEAN),
         std=rgb(said.get("std"), STD),
-        left_out=CLASSIFIER,
+        left_out=LEFT_OUT,
     )
 
 

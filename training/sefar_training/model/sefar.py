@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from sefar_serve.sampling import Layout, Sampling
 
 from .backbone import TimeSformer
+from .frozen import IMAGE_NETWORKS, BackboneName, Coordinates, FrameVectors, FrozenBackbone, LinearHead
 from .head import DROPOUT, EMBEDDING_DIM, FusionHead, Head, SumHead
 from .stem import create_joint_stem, create_stem
 
@@ -103,7 +105,7 @@ class SefarModel(nn.Module):
         head: maps element tokens to embedding and logits.
     """
 
-    def __init__(self, backbone: TimeSformer, head: Head) -> None:
+    def __init__(self, backbone: TimeSformer | FrozenBackbone, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -157,3 +159,28 @@ def create_model(
         sample_frames, stem, dim=sizes.dim, depth=sizes.depth, heads=sizes.heads, drop_path=drop_path
     )
     return SefarModel(backbone, head)
+
+
+def create_linear_model(
+    backbone: BackboneName,
+    classes: int,
+    sample_frames: Sequence[int],
+    *,
+    persons: int = 1,
+    dropout: float = DROPOUT,
+) -> SefarModel:
+    """Build a linear model on a frozen backbone, with random weights.
+
+    Args:
+        backbone: a key of `IMAGE_NETWORKS`, or ``coordinates``.
+        classes: number of classes K.
+        sample_frames: frames per temporal element.
+        persons: number of persons P whose joints ``coordinates`` sees.
+        dropout: rate in the Monte-Carlo samples.
+
+    Raises:
+        ValueError: the elements have different numbers of frames.
+    """
+    network = IMAGE_NETWORKS.get(backbone)
+    body = Coordinates(sample_frames, persons) if network is None else FrameVectors(sample_frames, network)
+    return SefarModel(body, LinearHead(body.elements, body.dim, classes, dropout)).eval()

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from sefar_serve.atomic import atomic_file
 from sefar_serve.errors import SefarError
+from sefar_serve.lists import write_list
 
 from ..config import TrainConfig, load_recipe
 from ..data import ListEntry, read_list
@@ -77,7 +78,7 @@ def plan_study(study: Study, out: Path, overrides: Sequence[str] = ()) -> list[S
 
     Raises:
         RecipeError: a variant does not fit the recipe.
-        StudyError: the recipe's model sees joints.
+        StudyError: the recipe's model sees joints, or a variant has the method ``linear``.
         ListFileError: the training list is malformed.
     """
     config = load_recipe(study.recipe, [*as_overrides(study.overrides), *overrides])
@@ -94,7 +95,10 @@ def plan_study(study: Study, out: Path, overrides: Sequence[str] = ()) -> list[S
     def own_labels(seed: int) -> list[str]:
         return [f"data.{name}={lists / str(seed) / name}.csv" for name in ("train", "unlabel")]
 
-    return plan_runs(study, out / "runs", load_recipe, overrides, own_labels)
+    runs = plan_runs(study, out / "runs", load_recipe, overrides, own_labels)
+    if any(run.config.model.frozen for run in runs):
+        raise StudyError("a study compares methods that train the backbone; leave out method linear")
+    return runs
 
 
 def split_labels(entries: Sequence[ListEntry], percent: float, seed: int) -> tuple[list[ListEntry], list[ListEntry]]:
@@ -118,4 +122,4 @@ def split_labels(entries: Sequence[ListEntry], percent: float, seed: int) -> tup
 def _write_list(path: Path, entries: Sequence[ListEntry]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as new:
-        new.write_text("".join(f"{entry.name} {entry.label}\n" for entry in entries), encoding="utf-8")
+        write_list(new, entries)

@@ -52,6 +52,15 @@ def test_studies_that_ship_fit_their_recipes(tmp_path: Path) -> None:
             assert len({(c.data.train, c.data.unlabel, c.optim, c.init, c.seed) for c in same}) == 1
 
 
+def test_linear_models_are_not_studied(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("".join(f"{entry.name} {entry.label}\n" for entry in ENTRIES))
+    (tmp_path / "recipe.yaml").write_text(f"method: linear\nout: runs\ndata: {{root: {tmp_path}, train: train.csv}}\n")
+    file = tmp_path / "study.yaml"
+    file.write_text("title: x\nrecipe: recipe.yaml\nlabels: 10\nseeds: [0]\nvariants: {a: {}}\nbaseline: a\nfocus: a\n")
+    with pytest.raises(StudyError, match="leave out method linear"):
+        plan_study(load_study(file), tmp_path / "out")
+
+
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="no study 'nope'; give a YAML file, or one of: synthgym"):
         find_study("nope")

@@ -1,4 +1,4 @@
-"""The progress bar of the models' download."""
+"""The progress bar of a download."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
 
-from sefar_serve.pose.models import Progress
+from sefar_serve.wheels import Progress
 
 
 @contextmanager
-def download_bar(console: Console | None = None) -> Iterator[Progress]:
+def download_bar(what: str, console: Console | None = None) -> Iterator[Progress]:
     """A bar on the terminal. It appears with the first call, and never where stderr is no terminal.
 
     Args:
+        what: what is downloaded, e.g. ``pose models``.
         console: to draw on; None: stderr.
     """
     console = console or Console(stderr=True)
-    columns = (TextColumn("downloading pose models"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn(f"downloading {what}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
 
     def progress(done: int, total: int) -> None:
