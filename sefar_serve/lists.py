@@ -1,16 +1,25 @@
-"""List files with one clip per line, `path label`: those that SeFAR's authors published, and your own."""
+"""List files with one clip per line, `path label`: those that SeFAR's authors published, and your own.
+
+A list whose first line is ``path,label,start,end`` is a CSV file of spans: clips that are parts of longer videos.
+"""
 
 from __future__ import annotations
 
+import csv
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sefar_serve.errors import SefarError
 
 UNKNOWN = -1
 """Label of a clip that has none in its list."""
+
+SPAN_COLUMNS = ("path", "label", "start", "end")
+"""First line of a list of spans; `start` and `end` are seconds, empty for those of the video."""
 
 _HEADER = re.compile(
     r'"?(?:(?:video|clip|file)s?[ _]?)?(?:path|name|id|video|clip|file|filename)?s?"?[ \t,]+'
@@ -19,7 +28,34 @@ _HEADER = re.compile(
 )
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:[ \t,]+"?(-1|[0-9]+)"?)?')
 _PLAIN = re.compile(r"(.*?[^ \t,])[ \t,]+(-1|[0-9]+)")
+_BARE = re.compile(r"[\w./-]*[^\W\d]\w*")
 _COUNTED = re.compile(r"\.(mp4|avi|mov|mkv|webm|mpe?g)[ \t,]+[0-9]+\Z", re.IGNORECASE)
+
+
+class ClipKey(NamedTuple):
+    """What tells a clip from others. ``ClipKey(path)`` is a whole file.
+
+    Attributes:
+        path: location of the file.
+        start: where the clip begins, in seconds since the first frame; None for the first frame.
+        end: where the clip ends, in seconds since the first frame; None for the end of the video.
+    """
+
+    path: Path
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def is_span(self) -> bool:
+        """Whether the clip is a part of its file."""
+        return not (self.start is self.end is None)
+
+    def __str__(self) -> str:
+        """The path, with the span if it has one, e.g. ``a.mp4#t=3,5.5`` (Media Fragments 1.0, 4.2.1)."""
+        if not self.is_span:
+            return str(self.path)
+        start, end = (f"{bound:.3f}".rstrip("0").rstrip(".") for bound in (self.start or 0.0, self.end or 0.0))
+        return f"{self.path}#t={start}" + ("" if self.end is None else f",{end}")
 
 
 class ListFileError(SefarError, ValueError):
@@ -37,11 +73,25 @@ class ListEntry:
         name: the path as written in the list, with `/` between its parts.
         path: location of the file: the name after prefix replacement, joined to the root.
         label: class number; `UNKNOWN` if a list of unlabelled clips has none.
+        start: where the clip begins, in seconds since the first frame; None for the first frame.
+        end: where the clip ends, in seconds since the first frame; None for the end of the video.
     """
 
     name: str
     path: Path
     label: int
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def clip(self) -> ClipKey:
+        """What tells this clip from others: its file and its span."""
+        return ClipKey(self.path, self.start, self.end)
+
+    @property
+    def is_span(self) -> bool:
+        """Whether the clip is a part of its file."""
+        return self.clip.is_span
 
 
 def parse_list(lines: Iterable[str], source: str = "list", *, unlabelled: bool = False) -> Iterator[tuple[str, int]]:
@@ -117,14 +167,73 @@ def read_list(
     Raises:
         ListFileError: if the file is not UTF-8, a line is malformed, or there is no clip in the list.
     """
-    entries = []
     with path.open(encoding="utf-8") as lines:
-        for written, label in parse_list(lines, str(path), unlabelled=unlabelled):
-            name = forward_slashes(written)
-            entries.append(ListEntry(name, root / replaced_prefix(name, remap or {}), label))
+        try:
+            spans = tuple(lines.readline().removeprefix("\ufeff").strip().split(",")) == SPAN_COLUMNS
+        except UnicodeDecodeError:
+            spans = False  # reading the lines reports it
+    if spans:
+        entries = list(_read_spans(path, root, remap or {}, unlabelled))
+    else:
+        with path.open(encoding="utf-8") as lines:
+            entries = [
+                ListEntry(name, root / replaced_prefix(name, remap or {}), label)
+                for written, label in parse_list(lines, str(path), unlabelled=unlabelled)
+                for name in [forward_slashes(written)]
+            ]
     if not entries:
         raise ListFileError(f"{path} lists no clips; write one clip per line, `path label`")
     return entries
+
+
+def _read_spans(path: Path, root: Path, remap: Mapping[str, str], unlabelled: bool) -> Iterator[ListEntry]:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        rows = csv.reader(lines, strict=True)
+        try:
+            next(rows)
+            for fields in filter(None, rows):
+                where = f"{path}, line {rows.line_num}"
+                try:
+                    written, label, *bounds = fields
+                    start, end = (float(bound) if bound.strip() else None for bound in bounds)
+                    number = int(label) if label.strip() or not unlabelled else UNKNOWN
+                except ValueError:
+                    raise ListFileError(
+                        f"{where}: {','.join(fields)!r} is not `path,label,start,end`, e.g. `a.mp4,3,12.5,14`; a label "
+                        "is a class number, starting at 0, and times are seconds"
+                    ) from None
+                if number < (UNKNOWN if unlabelled else 0):
+                    raise ListFileError(f"{where}: the label is {number}; labels are class numbers, starting at 0")
+                if not 0 <= (start or 0.0) < (math.inf if end is None else end) or end == math.inf:
+                    raise ListFileError(f"{where}: the span {start}–{end} s is invalid; give 0 <= start < end")
+                name = forward_slashes(written)
+                yield ListEntry(name, root / replaced_prefix(name, remap), number, start, end)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ListFileError(f"{path}, line {rows.line_num}: {error}; save the list as CSV in UTF-8") from error
+
+
+def write_list(path: Path, entries: Sequence[ListEntry]) -> None:
+    """Write a list that `read_list` reads back: with spans if there are any, else with `path,label` lines.
+
+    Args:
+        path: replaced if it exists.
+        entries: the clips; their names are written, and an empty label for those that have none.
+    """
+    spans = any(entry.is_span for entry in entries)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if spans:
+            writer.writerow(SPAN_COLUMNS)
+            for entry in entries:
+                writer.writerow(
+                    [entry.name, "" if entry.label == UNKNOWN else entry.label]
+                    + ["" if bound is None else repr(bound) for bound in (entry.start, entry.end)]
+                )
+        else:
+            for entry in entries:
+                quoted = entry.name.replace('"', '""')
+                name = entry.name if _BARE.fullmatch(entry.name) else f'"{quoted}"'
+                file.write(f"{name}\n" if entry.label == UNKNOWN else f"{name},{entry.label}\n")
 
 
 def forward_slashes(name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose.fake import FakeEstimator
 from sefar_serve.pose.joints import JOINTS, NUMBER
 from sefar_training.data import JointCache, default_joints_folder
@@ -82,7 +83,7 @@ def write_figures(root: Path, lists: dict[str, int], seed: int = 0) -> Path:
 
 
 def store(cache: JointCache, clips: Sequence[Path], joints: Sequence[NDArray[np.float32]]) -> None:
-    """Put joints into a cache, as if they had been estimated."""
+    """Put joints of whole files into a cache, as if they had been estimated."""
     cache.folder.mkdir(parents=True, exist_ok=True)
     for clip, found in zip(clips, joints, strict=True):
-        np.savez(cache.file(clip), joints=found)
+        np.savez(cache.file(ClipKey(clip)), joints=found)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sefar_serve.errors import SefarError
+from sefar_serve.lists import ClipKey
 
 ALL = 0
 """Labels a class: every one there is."""
@@ -56,9 +57,9 @@ class ClipSet:
     folds: NDArray[np.int64]
 
     @property
-    def files(self) -> list[Path]:
-        """The files of the clips."""
-        return [self.root / path for path in self.paths]
+    def files(self) -> list[ClipKey]:
+        """The clips, which are whole files."""
+        return [ClipKey(self.root / path) for path in self.paths]
 
     @property
     def fold_numbers(self) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import Estimator
 from sefar_training.config import TrainConfig
 from sefar_training.data import JointCache
@@ -70,7 +71,7 @@ def picture_features(clips: ClipSet, work: Path) -> Floats:
     return _stacked(clips, *source.read(clips.files, config.linear.views))
 
 
-def _stacked(clips: ClipSet, found: dict[Path, Floats], errors: dict[Path, Exception]) -> Floats:
+def _stacked(clips: ClipSet, found: dict[ClipKey, Floats], errors: dict[ClipKey, Exception]) -> Floats:
     if errors:
         raise StudyError(f"{len(errors)} clips cannot be read, among them {next(iter(errors.values()))}")
     return np.stack([found[file] for file in clips.files])

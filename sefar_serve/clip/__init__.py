@@ -16,11 +16,12 @@ from sefar_serve.clip.limits import ClipLimits
 from sefar_serve.clip.load import Clip, load_clip, load_windows, span_indices
 from sefar_serve.clip.picture import central_square
 from sefar_serve.clip.sampled import Sampled
-from sefar_serve.clip.source import VideoSource
+from sefar_serve.clip.source import VIDEO_SUFFIXES, VideoSource
 from sefar_serve.clip.video import Frames, Video
 from sefar_serve.sampling import Layout, Sampling, interleaved_segments, sample_indices
 
 __all__ = [
+    "VIDEO_SUFFIXES",
     "Clip",
     "ClipError",
     "ClipLimitError",

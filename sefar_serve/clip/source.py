@@ -25,6 +25,12 @@ from sefar_serve.clip.limits import ClipLimits
 VideoSource = str | os.PathLike[str] | bytes | IO[bytes]
 """A local path, the bytes of a video file, or a binary file object."""
 
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+    *(".3gp", ".ogv"),
+)
+"""Suffixes, in lower case, of the files in a folder that count as videos."""
+
 # Only containers that hold their own frames: a playlist (hls, dash, concat) in an untrusted file could
 # open other files and addresses, and pictures and plain text are not video.
 CONTAINERS = (

@@ -13,15 +13,10 @@ from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from sefar_serve.clip import VIDEO_SUFFIXES
 from sefar_serve.extract.clips import ClipRef, SourceError, check_text
 from sefar_serve.extract.manifests import SUFFIXES, NamedClip, read_manifest
 from sefar_serve.lists import replaced_prefix
-
-VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-    *(".3gp", ".ogv"),
-)
-"""Suffixes of the files in a folder that count as videos."""
 
 _KINDS = (
     "give a folder of videos, a video, a glob (videos/**/*.mp4), a list file (one `path label` per line: .txt, .csv) "

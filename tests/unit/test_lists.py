@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sefar_serve.lists import UNKNOWN, ListFileError, parse_list, read_list
+from sefar_serve.lists import UNKNOWN, ListEntry, ListFileError, parse_list, read_list, write_list
 
 SEPARATORS = [" ", ",", ", ", "\t", "  ", " ,"]
 ENDS = ["\n", "\r\n", "\n\n", " \n", "\r", "\r\r\n"]
@@ -168,3 +169,42 @@ def test_every_list_of_the_release_can_be_read(official: Path, name: str) -> Non
         assert entry.path.suffix in {".mp4", ".avi"}
         assert entry.name.startswith(tuple(PREFIXES))
         assert not set(str(entry.path)) & set(",\r\t ")
+
+
+def test_spans(tmp_path: Path) -> None:
+    file = tmp_path / "spans.csv"
+    file.write_bytes(b'\xef\xbb\xbfpath,label,start,end\r\n"a, b.mp4",3,1.5,2\r\n\r\nc.mp4,0,,4\r\nd.mp4,1,2,\r\n')
+    assert [(e.name, e.label, e.start, e.end, e.is_span) for e in read_list(file, tmp_path)] == [
+        ("a, b.mp4", 3, 1.5, 2.0, True),
+        ("c.mp4", 0, None, 4.0, True),
+        ("d.mp4", 1, 2.0, None, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["a.mp4,0,1", "a.mp4,x,1,2", "a.mp4,0,2,1", "a.mp4,-1,0,1", "a.mp4,,0,1", "a.mp4,0,-1,2"]
+)
+def test_wrong_spans(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "spans.csv"
+    file.write_text(f"path,label,start,end\n{line}\n")
+    with pytest.raises(ListFileError, match=r"spans\.csv, line 2: "):
+        read_list(file, tmp_path)
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters="\\"), min_size=1)
+BOUNDS = st.none() | st.floats(0, 1e4, allow_nan=False)
+
+
+@settings(deadline=None)
+@given(clips=st.lists(st.tuples(NAMES, st.integers(-1, 99), BOUNDS, st.booleans()), min_size=1, max_size=6))
+def test_written_lists_are_read_back(
+    clips: list[tuple[str, int, float | None, bool]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("lists")
+    entries = [
+        ListEntry(f"{name}.mp4", root / f"{name}.mp4", label, start, (start or 0.0) + 1 if ends else None)
+        for name, label, start, ends in clips
+    ]
+    for written in (entries, [replace(entry, start=None, end=None) for entry in entries]):
+        write_list(root / "list.csv", written)
+        assert read_list(root / "list.csv", root, unlabelled=True) == written

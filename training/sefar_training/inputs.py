@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import Estimator
 from sefar_serve.pose.models import ESTIMATOR_SHA256
 
@@ -78,7 +79,7 @@ def read_classes(config: TrainConfig) -> ClassTable:
 def create_inputs(
     config: TrainConfig,
     progress: bool = True,
-    decoded: Mapping[Path, DecodedClip] | None = None,
+    decoded: Mapping[ClipKey, DecodedClip] | None = None,
     estimator: Estimator | None = None,
 ) -> FrameInputs | JointInputs:
     """The inputs of the recipe's stream.
@@ -112,7 +113,7 @@ class FrameInputs:
     origin = None
 
     def __init__(
-        self, config: TrainConfig, progress: bool = True, decoded: Mapping[Path, DecodedClip] | None = None
+        self, config: TrainConfig, progress: bool = True, decoded: Mapping[ClipKey, DecodedClip] | None = None
     ) -> None:
         data = config.data
         self._config = config

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages of headings, text, tables and figures, for reports.
+"""Self-contained HTML pages of headings, text, tables, figures and pictures, for reports.
 
 A page is one file: styles are inline, figures are data URIs, and nothing is loaded from the network. It adapts to light
 or dark mode and to narrow screens.
@@ -10,12 +10,15 @@ import base64
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import matplotlib
+import numpy as np
 from jinja2 import Environment
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
 from sefar_serve.atomic import atomic_file
@@ -26,6 +29,8 @@ MAX_SVG = 150_000
 """Bytes. Figures with a larger SVG, e.g. with thousands of points, become PNG if that is smaller."""
 
 PNG_DPI = 160
+
+JPEG_QUALITY = 75
 
 _NUMBER = re.compile(r"[-+−±]?\d.*|–?")
 
@@ -63,6 +68,26 @@ figure { margin: 1.25rem 0 }
 figure img { display: block; max-width: 100%; height: auto; padding: .5rem; background: #fff; border-radius: 6px;
   border: 1px solid var(--line) }
 figcaption { margin-top: .5rem; max-width: 44rem }
+ul { margin: .5rem 0; padding-left: 1.25rem; max-width: 44rem; overflow-wrap: break-word }
+li { margin: .25rem 0; white-space: pre-line }
+pre { margin: .75rem 0; padding: .75rem 1rem; overflow-x: auto; background: var(--band); border: 1px solid var(--line);
+  border-radius: 6px; font: .875rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace }
+.tiles, .pictures { display: grid; gap: 1rem; margin: 1.25rem 0; padding: 0; list-style: none; max-width: none }
+.tiles { grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)) }
+.tiles li { margin: 0; padding: .9rem 1.1rem; background: var(--band); border: 1px solid var(--line);
+  border-radius: 8px; white-space: normal }
+.tiles strong { display: block; font-size: 2rem; line-height: 1.3; font-variant-numeric: tabular-nums }
+.tiles small { display: block; color: var(--faint); font-size: .9rem; line-height: 1.4 }
+.pictures { grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
+.pictures figure { margin: 0; min-width: 0; font-size: .85rem; line-height: 1.4 }
+.pictures img { max-height: 7.5rem; padding: 0; background: none; border-radius: 4px }
+.pictures .none { display: flex; align-items: center; justify-content: center; height: 5rem; color: var(--faint);
+  background: var(--band); border: 1px solid var(--line); border-radius: 4px }
+.pictures figcaption { margin-top: .3rem; color: inherit; font-size: inherit; white-space: pre-line;
+  overflow-wrap: anywhere }
+.above { margin: 1.25rem 0 -.5rem }
+@media (min-width: 40rem) { th.n { white-space: nowrap } }
+@media (max-width: 30rem) { th, td { padding: .3rem .35rem } table { font-size: .875rem } }
 </style>
 </head>
 <body>
@@ -75,6 +100,35 @@ figcaption { margin-top: .5rem; max-width: 44rem }
 <h2>{{ part.text }}</h2>
 {% elif part.kind == "text" %}
 <p>{{ part.text }}</p>
+{% elif part.kind == "items" %}
+<ul>
+{% for item in part.texts %}
+<li>{{ item }}</li>
+{% endfor %}
+</ul>
+{% elif part.kind == "code" %}
+<pre><code>{{ part.text }}</code></pre>
+{% elif part.kind == "tiles" %}
+<ul class="tiles">
+{% for tile in part.tiles %}
+<li>{{ tile.name }}<strong>{{ tile.value }}</strong><small>{{ tile.note }}</small></li>
+{% endfor %}
+</ul>
+{% elif part.kind == "pictures" %}
+{% if part.caption %}
+<p class="above">{{ part.caption }}</p>
+{% endif %}
+<div class="pictures">
+{% for uri, picture in part.pictures %}
+<figure>
+{% if uri %}
+<img src="{{ uri }}" alt="{{ picture.alt }}">
+{% else %}
+<div class="none">no picture</div>
+{% endif %}
+<figcaption>{{ picture.caption }}</figcaption></figure>
+{% endfor %}
+</div>
 {% elif part.kind == "figure" %}
 <figure><img src="{{ part.uri }}" alt="{{ part.alt }}"><figcaption>{{ part.caption }}</figcaption></figure>
 {% else %}
@@ -100,6 +154,36 @@ figcaption { margin-top: .5rem; max-width: 44rem }
 """)
 
 
+@dataclass(frozen=True)
+class Tile:
+    """A large figure.
+
+    Attributes:
+        name: what it is.
+        value: the figure as displayed.
+        note: what it means, in a few words.
+    """
+
+    name: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small picture.
+
+    Attributes:
+        pixels: uint8 (h,w,3), RGB; None for a placeholder.
+        alt: what it shows, for readers who cannot see it.
+        caption: text below it.
+    """
+
+    pixels: NDArray[np.uint8] | None
+    alt: str
+    caption: str
+
+
 class Page:
     """A page under construction. Parts appear in the order in which they are added.
 
@@ -122,6 +206,28 @@ class Page:
     def text(self, text: str) -> Self:
         """Add a paragraph."""
         return self._add("text", text=text)
+
+    def items(self, texts: Sequence[str]) -> Self:
+        """Add a list of short paragraphs."""
+        return self._add("items", texts=list(texts))
+
+    def code(self, text: str) -> Self:
+        """Add lines to copy into a terminal or a program."""
+        return self._add("code", text=text)
+
+    def tiles(self, tiles: Sequence[Tile]) -> Self:
+        """Add a row of large figures."""
+        return self._add("tiles", tiles=list(tiles))
+
+    def pictures(self, pictures: Sequence[Picture], caption: str = "") -> Self:
+        """Add small pictures in a grid. They are encoded now, as JPEG.
+
+        Args:
+            pictures: the pictures, best of the same shape.
+            caption: text above them; may be empty.
+        """
+        encoded = [(None if p.pixels is None else _jpeg_uri(p.pixels), p) for p in pictures]
+        return self._add("pictures", pictures=encoded, caption=caption)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str | None = None) -> Self:
         """Add a table. Columns whose cells all begin with a number are right-aligned.
@@ -169,6 +275,12 @@ class Page:
     def _add(self, kind: str, **part: Any) -> Self:
         self._parts.append({"kind": kind, **part})
         return self
+
+
+def _jpeg_uri(pixels: NDArray[np.uint8]) -> str:
+    """Encode a picture, uint8 (h,w,3), RGB."""
+    Image.fromarray(pixels).save(jpeg := io.BytesIO(), "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}"
 
 
 def _data_uri(fig: Figure) -> str:

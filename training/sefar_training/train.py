@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from sefar_serve.clip import ClipError
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import Estimator
 
 from .calibration import Calibrated, calibrate, mean_tokens
@@ -65,7 +66,7 @@ def build_model(config: TrainConfig, classes: int) -> SefarModel:
 def train(
     config: TrainConfig,
     progress: bool = True,
-    decoded: Mapping[Path, DecodedClip] | None = None,
+    decoded: Mapping[ClipKey, DecodedClip] | None = None,
     estimator: Estimator | None = None,
     resume: bool = False,
 ) -> Path:

@@ -9,6 +9,7 @@ import pytest
 from clip_sets import clip_set
 
 from benchmarks.pose_study.clips import ALL, MOVING, StudyError, read_set
+from sefar_serve.lists import ClipKey
 
 
 def test_a_draw_takes_n_of_each_class_from_the_open_folds() -> None:
@@ -55,7 +56,7 @@ def test_a_manifest_is_read_and_the_room_keeps_its_moving_classes(tmp_path: Path
     assert clips.classes == tuple(sorted(MOVING))
     assert [clips.classes[label] for label in clips.labels] == list(MOVING)
     assert clips.fold_numbers == [0, 1, 2, 3, 4]
-    assert clips.files[0] == folder / "walk" / "0.mp4"
+    assert clips.files[0] == ClipKey(folder / "walk" / "0.mp4")
 
 
 def test_a_missing_set_is_named(tmp_path: Path) -> None:

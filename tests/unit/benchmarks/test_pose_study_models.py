@@ -50,7 +50,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> ClipSet:
     clips = clip_set(root)
     cache, rng = JointCache(joints_folder(root / "work"), FakeEstimator()), np.random.default_rng(0)
     for file, label in zip(clips.files, clips.labels, strict=True):
-        file.write_text(f"no video, but {file.name}")
+        file.path.write_text(f"no video, but {file.path.name}")
         cache.write(file, figure(rng, int(label)))
     store_controls(clips, load_joints(clips, root / "work", FakeEstimator()), root / "work", FakeEstimator())
     return clips

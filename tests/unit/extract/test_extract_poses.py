@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,9 @@ from sefar_serve.extract.local import LocalBackend
 from sefar_serve.extract.rows import Format, RowOptions
 from sefar_serve.extract.run import extract
 from sefar_serve.inputs import load_inputs
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import JOINTS, NoJointsError, NotAnonymousError, Poses
+from sefar_training.data import JointShards, StoredJointsError
 
 LEAVING = Person([*walk((100, 120), count=8), *[None] * 8])
 NAMES = ("leaving.mp4", "text.mp4", "walking.mp4")
@@ -44,12 +46,24 @@ def pool() -> Iterator[DecoderPool]:
         yield pool
 
 
-def extracted(pool: DecoderPool, videos: Path, out: Path, options: RowOptions, **more: bool) -> Path:
+def extracted(
+    pool: DecoderPool,
+    videos: Path,
+    out: Path,
+    options: RowOptions,
+    clips: Sequence[ClipRef] | None = None,
+    **more: bool,
+) -> Path:
     async def run() -> None:
         engine = FakeEngine(BOTH)
         await engine.start()
-        clips = [ClipRef(name, str(videos / name)) for name in NAMES]
-        await extract(clips, out, LocalBackend(engine, pool, options, at_once=2), options, **more)
+        await extract(
+            clips or [ClipRef(name, str(videos / name)) for name in NAMES],
+            out,
+            LocalBackend(engine, pool, options, at_once=2),
+            options,
+            **more,
+        )
 
     asyncio.run(run())
     return out
@@ -78,6 +92,23 @@ def test_the_reader_gives_back_what_the_model_saw(
     assert about.estimator_sha256 == BOTH.estimator_sha256
     again = extracted(pool, videos, tmp_path / "features", options, retry_failed=True)
     np.testing.assert_array_equal(next(open_features(again).poses()), joints)
+
+
+def test_training_reads_the_rows_of_spans(pool: DecoderPool, videos: Path, tmp_path: Path) -> None:
+    file = videos / "walking.mp4"
+    keys = [ClipKey(file), ClipKey(file, 0.0, 0.48), ClipKey(file, 0.4, None)]
+    clips = [ClipRef("walking.mp4", str(file))]
+    clips += [ClipRef(f"walking.mp4#t={n}", str(file), key.start, key.end) for n, key in enumerate(keys[1:])]
+    folder = extracted(pool, videos, tmp_path / "features", RowOptions(poses=True), clips)
+    found, errors = JointShards(folder, videos, 2, 8).read(keys)
+    assert not errors
+    for key in keys:
+        expected = load_inputs(file, BOTH, fake_estimators(), start=key.start, end=key.end)
+        assert expected.poses is not None
+        in_time = expected.poses.joints[np.unique(expected.times, return_index=True)[1]]
+        np.testing.assert_array_equal(found[key], in_time)
+    with pytest.raises(StoredJointsError, match=r"no joints of 1 of 1 clips: .*walking\.mp4#t=0\.1,0\.2"):
+        JointShards(folder, videos, 2, 8).read([ClipKey(file, 0.1, 0.2)])
 
 
 def test_the_column_is_a_fixed_size_list_with_its_shape(pool: DecoderPool, videos: Path, tmp_path: Path) -> None:

@@ -25,6 +25,20 @@ def encode(path: Path, frames: int = 24, brightness: int = 0, *, step: int = 4, 
     return path
 
 
+def cut(path: Path, to: Path, first: int, past: int) -> Path:
+    """Copy the frames [first, past) of a file of key frames into a file of their own, without encoding them again."""
+    with av.open(path) as source, av.open(to, "w") as target:
+        stream = source.streams.video[0]
+        copied = target.add_stream_from_template(stream)
+        packets = [packet for packet in source.demux(stream) if packet.dts is not None][first:past]
+        begin = packets[0].pts
+        for packet in packets:
+            packet.pts, packet.dts = packet.pts - begin, packet.pts - begin
+            packet.stream = copied
+            target.mux(packet)
+    return to
+
+
 def damage(path: Path, numbers: Collection[int]) -> Path:
     """Overwrite frames of a file of key frames, so that these do not decode and the others do."""
     buffer = io.BytesIO(path.read_bytes())

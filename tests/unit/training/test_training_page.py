@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,8 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
-from sefar_training.page import Page
+from sefar_training.page import Page, Picture, Tile
 
 
 def drawing(points: int = 3) -> Figure:
@@ -88,3 +90,28 @@ def test_pages_are_written_atomically(tmp_path: Path) -> None:
     assert Page("second").write(target) == target
     assert "second" in target.read_text(encoding="utf-8")
     assert [p.name for p in target.parent.iterdir()] == ["page.html"]
+
+
+def test_pictures_are_inside_the_page_and_a_missing_one_has_a_placeholder() -> None:
+    pixels = np.zeros((90, 160, 3), np.uint8)
+    pixels[..., 0] = 200
+    page = Page("t").pictures([Picture(pixels, 'a "clip"', "a < b\nc"), Picture(None, "gone", "d")], "above & below")
+    html = page.html()
+    (image,) = [attrs for tag, attrs in Reader(html).tags if tag == "img"]
+    head, _, data = (image["src"] or "").partition(";base64,")
+    assert head == "data:image/jpeg"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as opened:
+        assert opened.size == (160, 90)
+        red, green, blue = opened.convert("RGB").getpixel((80, 45))  # type: ignore[misc]
+    assert red > 190 and green < 10 and blue < 10
+    assert image["alt"] == 'a "clip"'
+    for text in ("above &amp; below", "a &lt; b\nc", '<div class="none">no picture</div>'):
+        assert text in html
+
+
+def test_lists_code_and_tiles_are_escaped() -> None:
+    page = Page("t").items(["a <b>", "c"]).code("x < 1\n  y").tiles([Tile("new & old", "<1%", "n > m")])
+    html = page.html()
+    Reader(html)
+    for text in ("<li>a &lt;b&gt;</li>", "<code>x &lt; 1\n  y</code>", "new &amp; old<strong>&lt;1%", "n &gt; m"):
+        assert text in html

@@ -30,7 +30,7 @@ def recipe(root: Path, out: Path, **changes: Any) -> TrainConfig:
         "out": out,
         "model": {
             "stream": "pose",
-            "architecture": {"dim": 32, "depth": 2, "heads": 2, "stem": "joints"},
+            "architecture": {"dim": 256, "depth": 1, "heads": 2, "stem": "joints"},
             "dropout": 0.1,
         },
         "data": {"root": root, "train": "train.csv", "unlabel": "unlabel.csv", "test": "test.csv"},

@@ -11,6 +11,7 @@ from pose_models import fake_estimators
 from stick_figures import figure, write_figures
 
 from sefar_serve.engine.onnx import OnnxModel
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import PoseMismatchError
 from sefar_serve.pose.fake import FakeEstimator
 from sefar_training.checkpoint import CheckpointError, read_info
@@ -37,7 +38,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(root: Path, out: Path, stream: str = "pose", **data: object) -> TrainConfig:
-    architecture = {"dim": 32, "depth": 1, "heads": 2, "stem": "joints"} if stream == "pose" else None
+    architecture = {"dim": 256, "depth": 1, "heads": 2, "stem": "joints"} if stream == "pose" else None
     return TrainConfig.model_validate(
         {
             "out": out,
@@ -102,12 +103,14 @@ def test_true_joints_that_do_not_fit_are_named(figures: Path, tmp_path: Path) ->
     with pytest.raises(StoredJointsError, match=r"has no joints\.json, so no true joints"):
         TrueJoints(tmp_path, 1)
     with pytest.raises(StoredJointsError, match=r"shape \(24, 1, 15, 4\), expected \(frames, 2, 15, 4\)"):
-        TrueJoints(figures / "joints", 2).read([figures / "test0.mp4"])
+        TrueJoints(figures / "joints", 2).read([ClipKey(figures / "test0.mp4")])
     with pytest.raises(StoredJointsError, match=r"no joints of 1 of 2 clips, e\.g\. .*gone\.mp4"):
-        TrueJoints(figures / "joints", 1).read([figures / "test0.mp4", figures / "gone.mp4"])
+        TrueJoints(figures / "joints", 1).read([ClipKey(figures / name) for name in ("test0.mp4", "gone.mp4")])
+    with pytest.raises(StoredJointsError, match=r"whole files only, and .*test0\.mp4#t=0,1\.5 is a span of one"):
+        TrueJoints(figures / "joints", 1).read([ClipKey(figures / "test0.mp4", None, 1.5)])
     (tmp_path / "joints" / "train.npz").write_bytes(b"PK damaged")
     with pytest.raises(StoredJointsError, match=r"train\.npz is damaged"):
-        TrueJoints(tmp_path / "joints", 1).read([tmp_path / "train0.mp4"])
+        TrueJoints(tmp_path / "joints", 1).read([ClipKey(tmp_path / "train0.mp4")])
     (tmp_path / "joints" / "joints.json").write_text("{}")
     with pytest.raises(StoredJointsError, match="damaged description"):
         TrueJoints(tmp_path / "joints", 1)

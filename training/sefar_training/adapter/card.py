@@ -8,10 +8,11 @@ from sefar_serve.atomic import atomic_file
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.mllm import SefarForConditionalGeneration
 
+from ..markdown import markdown_table
 from .config import AdapterRecipe
 from .data import Taught
 from .measures import AdapterReport
-from .report import markdown_table, report_rows
+from .report import report_rows
 
 CARD = "README.md"
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from sefar_serve.atomic import atomic_file
 
+from ..markdown import markdown_table
 from ..page import Page
 from ..sweep.interval import Interval, interval
 from .compare import AdapterRun, Comparison
 from .measures import AdapterReport, CaptionFigures, Share
-from .report import markdown_table
 
 HTML, JSON, MARKDOWN = "comparison.html", "comparison.json", "comparison.md"
 

@@ -220,7 +220,9 @@ class Encoder:
     def _key(self, entries: Sequence[ListEntry], views: ViewSettings) -> str:
         # Size and modification time stand for a file's content: reading every video would cost half of what is saved.
         stats = [entry.path.stat() for entry in entries]
-        clips = [[e.name, e.label, s.st_size, s.st_mtime_ns] for e, s in zip(entries, stats, strict=True)]
+        clips = [
+            [e.name, e.start, e.end, e.label, s.st_size, s.st_mtime_ns] for e, s in zip(entries, stats, strict=True)
+        ]
         told = json.dumps([self._digest, asdict(views), clips])
         return hashlib.sha256(told.encode()).hexdigest()[:20]
 
@@ -244,7 +246,7 @@ class Encoder:
     def _looks(self, entry: ListEntry, index: int, views: ViewSettings) -> list[Inputs]:
         """The encoder's inputs for each view of a clip."""
         about = self.metadata
-        first = load_inputs(entry.path, about, self._estimators).inputs
+        first = load_inputs(entry.path, about, self._estimators, start=entry.start, end=entry.end).inputs
         if views.count == 1:
             return [first]
         rngs = [np.random.default_rng((views.seed, index, view)) for view in range(1, views.count)]
@@ -258,7 +260,7 @@ class Encoder:
         about = self.metadata
         low, high = views.scale_for(about.size)
         weak = WeakView(about.size, (low, high), views.flip)
-        clip = decode_clip(entry.path, high)
+        clip = decode_clip(entry, high)
         count = len(clip.shown)
         for rng in rngs:
             drawn = sample_indices(count, about.sampling, rng)
@@ -271,7 +273,15 @@ class Encoder:
         """Joints in frames drawn at random, some mirrored."""
         about, estimator = self.metadata, self._estimators.of(self.metadata)
         for rng in rngs:
-            found = load_poses(entry.path, estimator, about.sampling, persons=about.persons, rng=rng)
+            found = load_poses(
+                entry.path,
+                estimator,
+                about.sampling,
+                persons=about.persons,
+                rng=rng,
+                start=entry.start,
+                end=entry.end,
+            )
             joints = found.poses.joints
             if rng.random() < views.flip:
                 joints = joints[..., MIRROR, :] * np.float32([-1, 1, 1, 1])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from .measures import AdapterReport, CaptionFigures, QuestionFigures, Share
 
 
@@ -37,9 +35,3 @@ def _mean(figures: CaptionFigures) -> str:
 
 def _shown(share: Share | None) -> str:
     return "–" if share is None else str(share)
-
-
-def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format a Markdown table; cells are not escaped."""
-    lines = [headers, ["---"] * len(headers), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

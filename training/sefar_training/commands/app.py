@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import adapter, calibration, data, evaluation, fusion, models, synthgym, training, weights
+from . import adapter, calibration, data, evaluation, fusion, models, start, synthgym, training, weights
 
 TRAIN, DATA = "Train and evaluate", "Training data"
 
@@ -21,5 +21,5 @@ for command in (
     app.command(rich_help_panel=TRAIN)(command)
 app.add_typer(weights.app, name="weights", rich_help_panel=TRAIN)
 app.add_typer(adapter.app, name="adapter", rich_help_panel=TRAIN)
-for command in (synthgym.synth, data.lists):
+for command in (start.init, synthgym.synth, data.lists):
     app.command(rich_help_panel=DATA)(command)

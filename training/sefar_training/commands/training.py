@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,15 +11,46 @@ from sefar_serve.logs import configure_logging
 from sefar_serve.optional import needs_extra
 
 from .options import Overrides
+from .own import OWN, train_on
+from .start import FormatOption, Group, LabelsPerClass, Root
 from .stop import JOINTS_KEPT, stoppable
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML file, or a recipe that ships, e.g. own_pose_16")],
+    recipe: Annotated[
+        Path | None, typer.Argument(help="YAML file, or a recipe that ships, e.g. own_pose_16; not with --data")
+    ] = None,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="resume the run in `out`, if there is one")] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="your videos: a folder, or a table or annotations of them", **OWN)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="folder of the run (default: runs/NAME)", **OWN)
+    ] = None,
+    root: Root = None,
+    format: FormatOption = None,
+    group: Group = "auto",
+    labels_per_class: LabelsPerClass = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="seed of splits and models", **OWN)] = 0,
+    stream: Annotated[
+        Literal["rgb", "pose"] | None, typer.Option("--stream", help="try only this (default: both)", **OWN)
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0, help="about how long networks may be tried", **OWN)
+    ] = 20,
 ) -> None:
-    """Train a model from a recipe."""
+    """Train a model from a recipe, or from a folder of your videos with --data.
+
+    For --data, `sefar init --help` says what can be read. Ways to make a model are compared by cross-validation, the
+    best is trained and exported, and the folder of the run has model, report and model card.
+    """
+    if data is not None:
+        changes = [*([str(recipe)] if recipe is not None else []), *(overrides or [])]
+        train_on(data, out, root, format, group, labels_per_class, seed, stream, minutes, changes, resume)
+        return
+    if recipe is None:
+        raise typer.BadParameter("give a recipe, or --data with a folder of videos")
     with needs_extra("train"):
         from sefar_training.config import TrainConfig, load_recipe
         from sefar_training.recipe import find_recipe

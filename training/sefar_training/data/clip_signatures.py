@@ -1,4 +1,4 @@
-"""What identifies the content of a clip: its SHA-256, computed once for each state of a file."""
+"""What identifies the content of a clip: the SHA-256 of its file, computed once for each state of it, and its span."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import os
 from pathlib import Path
 
 from sefar_serve.atomic import atomic_file
+from sefar_serve.lists import ClipKey
 
 
 class ClipSignatures:
-    """Knows the SHA-256 of clips; a clip is read only if its size or time of modification has changed.
+    """Knows the SHA-256 of files; a file is read only if its size or time of modification has changed.
 
     Args:
-        file: JSON file of what is known. Clips are named relative to its folder, so that both can move together.
+        file: JSON file of what is known. Files are named relative to its folder, so that both can move together.
     """
 
     def __init__(self, file: Path) -> None:
@@ -22,20 +23,30 @@ class ClipSignatures:
         self._known = _load(file)
         self._changed = False
 
-    def of(self, clip: Path) -> str:
-        """The SHA-256 of a clip, in hexadecimal digits.
+    def of(self, clip: ClipKey) -> list[str | float | None]:
+        """What is the same for clips of the same content: the SHA-256 of the file; for a span also its start and end.
 
         Raises:
-            FileNotFoundError: the clip does not exist.
-            OSError: the clip cannot be read.
+            FileNotFoundError: the file does not exist.
+            OSError: the file cannot be read.
         """
-        name = os.path.relpath(clip.resolve(), self._file.parent.resolve())
-        about = clip.stat()
+        sha256 = self.of_file(clip.path)
+        return [sha256, clip.start, clip.end] if clip.is_span else [sha256]
+
+    def of_file(self, file: Path) -> str:
+        """The SHA-256 of a file, in hexadecimal digits.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            OSError: the file cannot be read.
+        """
+        name = os.path.relpath(file.resolve(), self._file.parent.resolve())
+        about = file.stat()
         state = [about.st_size, about.st_mtime_ns]
         known = self._known.get(name)
         if known is not None and known[:2] == state:
             return str(known[2])
-        with clip.open("rb") as stream:
+        with file.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
         self._known[name] = [*state, found]
         self._changed = True
@@ -48,7 +59,7 @@ class ClipSignatures:
             OSError: the folder cannot be written.
         """
         if self._changed:
-            # Another process may have added clips since.
+            # Another process may have added files since.
             self._known = _load(self._file) | self._known
             with atomic_file(self._file) as new:
                 new.write_text(json.dumps(self._known), encoding="utf-8")

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,13 +21,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from sefar_serve.clip import ClipError, UndecodableVideoError, Video, load_clip
-from sefar_serve.clip.load import segments_of
+from sefar_serve.clip import ClipError, UndecodableVideoError
+from sefar_serve.clip.load import read_clips, segments_of
 from sefar_serve.clip.video import nearest
-from sefar_serve.lists import ListEntry
+from sefar_serve.lists import ClipKey, ListEntry
 from sefar_serve.sampling import Sampling, sample_indices
 
 from .broken import BrokenClips, shared_flags
+from .opened import OpenVideos, batches
 from .views import StrongView, WeakView
 
 logger = logging.getLogger(__name__)
@@ -66,21 +66,41 @@ class DecodedClip:
         return shown, self.pixels[shown]
 
 
-def decode_clip(path: Path, short_side: int) -> DecodedClip:
+def decode_clip(entry: ListEntry, short_side: int, videos: OpenVideos | None = None) -> DecodedClip:
     """Decode every frame of a clip, scaled to the given short side.
+
+    Args:
+        entry: the clip.
+        short_side: in pixels.
+        videos: where the video stays open, if the clip is a span of it.
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ClipError: the file is not a video, or none of its frames decodes.
+        ClipError: the file is not a video, the span is not inside it, or none of its frames decodes.
     """
-    with Video(path) as video:
-        count = video.frame_count
-        frames = video.read(range(count), short_side, within=np.tile([0, count], (count, 1)))
-        return DecodedClip(frames.pixels, frames.indices)
+    with (videos or OpenVideos()).open(entry.clip) as (video, (first, past)):
+        count = past - first
+        frames = video.read(range(first, past), short_side, within=np.tile([first, past], (count, 1)))
+        return DecodedClip(frames.pixels, frames.indices - first)
+
+
+def _decode_batch(entries: Sequence[ListEntry], short_side: int) -> list[DecodedClip | Exception]:
+    """Decode clips of one file, which is opened once; an error in the place of each that fails."""
+    videos = OpenVideos()
+    found: list[DecodedClip | Exception] = []
+    for entry in entries:
+        try:
+            found.append(decode_clip(entry, short_side, videos))
+        except (ClipError, OSError) as error:
+            found.append(error)
+    return found
 
 
 class FrameStore:
     """The frames of training clips, from memory if cached, otherwise decoded on demand.
+
+    Clips may be spans of longer videos. `fill` opens a video once for many of its spans; otherwise a video that has
+    spans stays open, see `OpenVideos`.
 
     Broken clips are counted over this process and all workers forked from it.
 
@@ -99,14 +119,15 @@ class FrameStore:
         self._kept: dict[int, DecodedClip] = {}
         self._broken = BrokenClips(entries, max_broken)
         self._damaged = shared_flags(len(entries))
+        self._videos = OpenVideos()
 
-    def share(self, decoded: Mapping[Path, DecodedClip]) -> None:
+    def share(self, decoded: Mapping[ClipKey, DecodedClip]) -> None:
         """Use clips that another store has decoded, see `decoded`."""
-        self._kept = {i: decoded[entry.path] for i, entry in enumerate(self.entries) if entry.path in decoded}
+        self._kept = {i: decoded[entry.clip] for i, entry in enumerate(self.entries) if entry.clip in decoded}
 
-    def decoded(self) -> dict[Path, DecodedClip]:
+    def decoded(self) -> dict[ClipKey, DecodedClip]:
         """The clips that are cached in memory."""
-        return {self.entries[index].path: clip for index, clip in self._kept.items()}
+        return {self.entries[index].clip: clip for index, clip in self._kept.items()}
 
     def fill(self, progress: bool = True, threads: int | None = None) -> None:
         """Decode clips until the cache is full, so that the first epoch is as fast as the others.
@@ -127,22 +148,30 @@ class FrameStore:
             tqdm(total=len(self.entries), desc="decoding", unit="clip", disable=not progress) as bar,
         ):
             # Only a few ahead, because decoded clips that wait take memory too.
-            ahead: deque[Future[DecodedClip]] = deque()
-            for index in range(len(self.entries)):
-                for entry in self.entries[index + len(ahead) : index + 2 * threads]:
-                    ahead.append(pool.submit(decode_clip, entry.path, self.short_side))
-                try:
-                    clip = ahead.popleft().result()
-                except (ClipError, OSError) as error:
-                    self._broken.report({index: error})
-                    continue
-                finally:
+            waiting = deque(batches([entry.clip for entry in self.entries]))
+            ahead: deque[tuple[list[int], Future[list[DecodedClip | Exception]]]] = deque()
+            while waiting or ahead:
+                while waiting and len(ahead) < 2 * threads:
+                    batch = waiting.popleft()
+                    entries = [self.entries[index] for index in batch]
+                    ahead.append((batch, pool.submit(_decode_batch, entries, self.short_side)))
+                batch, done = ahead.popleft()
+                for index, clip in zip(batch, done.result(), strict=True):
                     bar.update()
-                size += clip.pixels.nbytes
-                if size > self._limit:
-                    logger.info("the cache of decoded frames is full after %d of %d clips", index, len(self.entries))
-                    return
-                self._kept[index] = clip
+                    if isinstance(clip, Exception):
+                        self._broken.report({index: clip})
+                        continue
+                    size += clip.pixels.nbytes
+                    if size > self._limit:
+                        logger.info(
+                            "the cache of decoded frames is full after %d of %d clips",
+                            len(self._kept),
+                            len(self.entries),
+                        )
+                        for _, future in ahead:
+                            future.cancel()
+                        return
+                    self._kept[index] = clip
 
     def sample(
         self, index: int, sampling: Sampling, rng: np.random.Generator
@@ -182,20 +211,20 @@ class FrameStore:
             chosen = sample_indices(count, sampling, rng)
             return chosen, segments_of(chosen, (0, count), sampling.frames)
 
-        path, kept = self.entries[index].path, self._kept.get(index)
+        entry, kept = self.entries[index], self._kept.get(index)
         if kept is not None:
             chosen, within = choose(len(kept.shown))
-            shown, pixels = kept.read(chosen, within, str(path))
+            shown, pixels = kept.read(chosen, within, str(entry.path))
         else:
-            with Video(path) as video:
-                chosen, within = choose(video.frame_count)
-                frames = video.read(chosen, self.short_side, within=within)
-                shown, pixels = frames.indices, frames.pixels
+            with self._videos.open(entry.clip) as (video, (first, past)):
+                chosen, within = choose(past - first)
+                frames = video.read(first + chosen, self.short_side, within=first + within)
+                shown, pixels = frames.indices - first, frames.pixels
         if not self._damaged[index] and (shown != chosen).any():
             self._damaged[index] = True
             logger.warning(
                 "damaged clip, undecodable frames are replaced by their neighbours: %s (%d such clips so far)",
-                path,
+                entry.path,
                 self._damaged.sum(),
             )
         return shown, pixels
@@ -268,6 +297,7 @@ class EvaluationClips(Dataset[Sample]):
         self.size = size
         self._kept: dict[int, Tensor] = {}
         self._room = int(cache_gb * 1e9)
+        self._videos = OpenVideos()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -276,7 +306,9 @@ class EvaluationClips(Dataset[Sample]):
         entry = self.entries[index]
         frames = self._kept.get(index)
         if frames is None:
-            clip = load_clip(entry.path, self.sampling, resize=self.resize, size=self.size)
+            with self._videos.open(entry.clip) as (video, span):
+                chosen = span[0] + sample_indices(span[1] - span[0], self.sampling)
+                [clip] = read_clips(video, [span], [chosen], resize=self.resize, size=self.size)
             frames = torch.from_numpy(clip.frames)
             if frames.nbytes <= self._room:
                 self._room -= frames.nbytes

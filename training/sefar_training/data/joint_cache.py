@@ -1,4 +1,4 @@
-"""The joints of clips on disk: estimated once, one file a clip, shared by all runs on these clips."""
+"""The joints of clips on disk: estimated once, one stored file a clip, shared by all runs on these clips."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ from tqdm import tqdm
 from sefar_serve.atomic import atomic_file
 from sefar_serve.clip import ClipError
 from sefar_serve.errors import SefarError
-from sefar_serve.pose import JOINTS, Estimator, load_poses
+from sefar_serve.lists import ClipKey
+from sefar_serve.pose import JOINTS, Estimator
+from sefar_serve.pose.load import read_poses
 from sefar_serve.sampling import Sampling, sample_indices
 
 from .clip_signatures import ClipSignatures
 from .joint_source import Joints, Origin
+from .opened import OpenVideos, batches
 
 logger = logging.getLogger(__name__)
 
 STORED = Sampling((48,))
 """The frames whose joints are stored, at the centres of equal segments of the clip; all frames of a shorter clip."""
 
+SPANS = 4
+"""Spans of one file that are estimated before the progress bar moves: the file is opened once for as many."""
 
 SIGNATURES, LOCK = "clips.json", ".lock"
 """Files in the folder of joints: what is known of the clips' content, and the lock between processes."""
@@ -42,8 +47,8 @@ class JointCacheError(SefarError, OSError):
 class JointCache:
     """Estimates the joints of clips and stores them; see `JointSource`.
 
-    A clip is estimated again if its content changes, and for another estimator or number of persons. Clips may be
-    renamed, moved and copied.
+    A clip is estimated again if its content or its span changes, and for another estimator or number of persons. Clips
+    may be renamed, moved and copied. In a span, persons are searched in its own frames only, as in a file of its own.
 
     Args:
         folder: where the joints are stored; created if missing.
@@ -67,24 +72,24 @@ class JointCache:
         """The estimator."""
         return Origin(self.estimator.name, self.estimator.sha256)
 
-    def file(self, clip: Path) -> Path:
+    def file(self, clip: ClipKey) -> Path:
         """The file that holds a clip's joints.
 
         Raises:
             FileNotFoundError: the clip does not exist.
         """
-        key = [self._signatures.of(clip), self.estimator.sha256, self.persons, STORED.frames, len(JOINTS)]
+        key = [*self._signatures.of(clip), self.estimator.sha256, self.persons, STORED.frames, len(JOINTS)]
         return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.npz"
 
     def read(
-        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None, title: str = ""
-    ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
+        self, clips: Sequence[ClipKey], progress: bool = True, threads: int | None = None, title: str = ""
+    ) -> tuple[dict[ClipKey, Joints], dict[ClipKey, Exception]]:
         """Load the joints of clips; estimate and store those that are missing. If interrupted, the next call resumes.
 
         Processes that start together estimate each clip once.
 
         Args:
-            clips: their files.
+            clips: files, or spans of them.
             progress: show a progress bar.
             threads: clips estimated at the same time; None for one per core.
             title: what the clips are, for the progress bar.
@@ -112,12 +117,12 @@ class JointCache:
         return found, errors
 
     def _stored(
-        self, clips: Mapping[Path, object]
-    ) -> tuple[dict[Path, Joints], dict[Path, None], dict[Path, Exception]]:
+        self, clips: Mapping[ClipKey, object]
+    ) -> tuple[dict[ClipKey, Joints], dict[ClipKey, None], dict[ClipKey, Exception]]:
         """Joints that are stored, clips that are not, and clips that do not exist."""
-        found: dict[Path, Joints] = {}
-        missing: dict[Path, None] = {}
-        errors: dict[Path, Exception] = {}
+        found: dict[ClipKey, Joints] = {}
+        missing: dict[ClipKey, None] = {}
+        errors: dict[ClipKey, Exception] = {}
         for clip in clips:
             try:
                 file = self.file(clip)
@@ -132,40 +137,55 @@ class JointCache:
         return found, missing, errors
 
     def _estimate(
-        self, clips: Mapping[Path, None], progress: bool, threads: int, title: str
-    ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
-        found: dict[Path, Joints] = {}
-        errors: dict[Path, Exception] = {}
+        self, clips: Mapping[ClipKey, None], progress: bool, threads: int, title: str
+    ) -> tuple[dict[ClipKey, Joints], dict[ClipKey, Exception]]:
+        found: dict[ClipKey, Joints] = {}
+        errors: dict[ClipKey, Exception] = {}
+        listed = list(clips)
+        text = f"finding joints of {title}" if title else "finding joints"
         pool = ThreadPoolExecutor(threads, thread_name_prefix="sefar-pose")
         try:
-            jobs = {pool.submit(self._estimate_one, clip): clip for clip in clips}
-            text = f"finding joints of {title}" if title else "finding joints"
-            done = tqdm(as_completed(jobs), text, len(jobs), unit="clip", disable=not progress)
-            for job in done:
-                try:
-                    found[jobs[job]] = job.result()
-                except (ClipError, FileNotFoundError) as error:
-                    errors[jobs[job]] = error
-                except OSError as error:
-                    raise JointCacheError(self._cannot_write(error)) from error
+            jobs = [
+                pool.submit(self._estimate_batch, [listed[index] for index in batch])
+                for batch in batches(listed, SPANS)
+            ]
+            with tqdm(total=len(listed), desc=text, unit="clip", disable=not progress) as bar:
+                for job in as_completed(jobs):
+                    try:
+                        estimated, broken = job.result()
+                    except OSError as error:
+                        raise JointCacheError(self._cannot_write(error)) from error
+                    found |= estimated
+                    errors |= broken
+                    bar.update(len(estimated) + len(broken))
         finally:
             pool.shutdown(cancel_futures=True)
         return found, errors
 
-    def _estimate_one(self, clip: Path) -> Joints:
-        found = load_poses(clip, self.estimator, STORED, persons=self.persons)
-        joints = found.poses.joints
-        if found.frame_count < STORED.frames:
-            _, first = np.unique(sample_indices(found.frame_count, STORED), return_index=True)
-            joints = joints[first]
-        self.write(clip, joints)
-        return joints
+    def _estimate_batch(self, clips: Sequence[ClipKey]) -> tuple[dict[ClipKey, Joints], dict[ClipKey, Exception]]:
+        """Estimate and store clips of one file, which is opened once."""
+        found: dict[ClipKey, Joints] = {}
+        errors: dict[ClipKey, Exception] = {}
+        videos = OpenVideos()
+        for clip in clips:
+            try:
+                with videos.open(clip) as (video, span):
+                    indices = np.unique(sample_indices(span[1] - span[0], STORED))
+                    joints = read_poses(
+                        video, span, span[0] + indices, self.estimator, persons=self.persons
+                    ).poses.joints
+            except (ClipError, FileNotFoundError) as error:
+                errors[clip] = error
+            else:
+                self.write(clip, joints)
+                found[clip] = joints
+        return found, errors
 
-    def write(self, clip: Path, joints: Joints) -> None:
+    def write(self, clip: ClipKey, joints: Joints) -> None:
         """Store the joints of a clip, replacing those that are stored.
 
         Args:
-            clip: its file.
+            clip: a file, or a span of one.
             joints: float32 (T,P,J,4), at the centres of T equal segments.
 
         Raises:

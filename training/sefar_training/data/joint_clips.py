@@ -93,10 +93,11 @@ class JointStore:
             BrokenClipsError: more clips than allowed do not decode.
             JointCacheError, StoredJointsError: joints cannot be stored, or are not those that are needed.
         """
-        found, errors = self._source.read([entry.path for entry in self.entries], progress, threads, self._title)
-        self._kept = {index: found[entry.path] for index, entry in enumerate(self.entries) if entry.path in found}
+        clips = [entry.clip for entry in self.entries]
+        found, errors = self._source.read(clips, progress, threads, self._title)
+        self._kept = {index: found[clip] for index, clip in enumerate(clips) if clip in found}
         if errors:
-            self._broken.report({n: errors[entry.path] for n, entry in enumerate(self.entries) if entry.path in errors})
+            self._broken.report({index: errors[clip] for index, clip in enumerate(clips) if clip in errors})
         empty = [self.entries[index].name for index, joints in self._kept.items() if not joints.any()]
         if empty:
             logger.warning("no person found in %d of %d clips: %s", len(empty), len(self.entries), ", ".join(empty))
@@ -209,7 +210,7 @@ class EvaluationJoints(Dataset[Sample]):
         self.entries = entries
         self.sampling = sampling
         self.view_count = views
-        self._kept, errors = source.read([entry.path for entry in entries], progress, threads, title)
+        self._kept, errors = source.read([entry.clip for entry in entries], progress, threads, title)
         for error in errors.values():
             raise error
 
@@ -218,7 +219,7 @@ class EvaluationJoints(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]
-        joints = self._kept[entry.path]
+        joints = self._kept[entry.clip]
         count = self.view_count
         looks = [interpolate(joints, positions(len(joints), self.sampling, view=(k, count))) for k in range(count)]
         inputs = torch.from_numpy(looks[0] if count == 1 else np.stack(looks))

@@ -1,4 +1,4 @@
-"""Joints that `sefar extract --poses` stored: rows of Parquet files, found by the path of their clip."""
+"""Joints that `sefar extract --poses` stored: rows of Parquet files, found by the path and the span of their clip."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.optional import needs_extra
 
 from .joint_cache import STORED
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _KEY = b"sefar.poses"
 """Key in the metadata of the Parquet schema: JSON with the shape of the column, the joints' names and the estimator."""
+
+_SPAN = "#t="
+"""Follows the path in the id of a span."""
 
 _COLUMNS = ("id", "path", "start", "end", "poses", "frame_times", "duration", "error")
 _NAMED = 5
@@ -33,10 +37,10 @@ def is_shards(folder: Path) -> bool:
 
 
 class JointShards:
-    """The joints of whole clips in a folder of `sefar extract --poses`; see `JointSource`.
+    """The joints of clips in a folder of `sefar extract --poses`; see `JointSource`.
 
-    A row belongs to the clip of its path. If the clips have moved since, it belongs to the one that its id names,
-    relative to `root`. Rows of parts of videos are not used. The videos need not exist.
+    A row belongs to the clip of its path, and its start and end. If the files have moved since, it belongs to the one
+    that its id names, relative to `root`. No span is cut out of a longer row. The videos need not exist.
 
     Args:
         folder: holds the Parquet files.
@@ -70,22 +74,22 @@ class JointShards:
 
     @property
     def reads_videos(self) -> bool:
-        """No: rows have the paths of the clips, and their ids."""
+        """No: rows have the paths and spans of the clips, and their ids."""
         return False
 
     def read(
-        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None, title: str = ""
-    ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
+        self, clips: Sequence[ClipKey], progress: bool = True, threads: int | None = None, title: str = ""
+    ) -> tuple[dict[ClipKey, Joints], dict[ClipKey, Exception]]:
         """Load the joints of clips. See `JointSource.read`.
 
         Raises:
             StoredJointsError: clips have no row.
         """
-        wanted: dict[Path, list[Path]] = {}
+        wanted: dict[ClipKey, list[ClipKey]] = {}
         for clip in dict.fromkeys(clips):
-            wanted.setdefault(clip.resolve(), []).append(clip)
-        found: dict[Path, Joints] = {}
-        errors: dict[Path, Exception] = {}
+            wanted.setdefault(_place(clip.path, clip.start, clip.end), []).append(clip)
+        found: dict[ClipKey, Joints] = {}
+        errors: dict[ClipKey, Exception] = {}
         for file, shape in self._files.items():
             self._read_file(file, shape, wanted, found, errors)
         missing = [clip for clip in dict.fromkeys(clips) if clip not in found and clip not in errors]
@@ -94,9 +98,9 @@ class JointShards:
             of_list = f" of {title}" if title else ""
             raise StoredJointsError(
                 f"{self.folder} has no joints of {len(missing)} of {len(set(clips))} clips{of_list}: "
-                f"{', '.join(map(str, missing[:_NAMED]))}{more}; extract the joints of all whole clips of the lists "
-                "with `sefar extract --poses`. Rows are found by path, or by id relative to the folder of the clips "
-                "(--root, in recipes data.root)"
+                f"{', '.join(map(str, missing[:_NAMED]))}{more}; extract the joints of all clips of the lists with "
+                "`sefar extract --poses`; a span needs a row with the same start and end, so give it the list itself. "
+                "Rows are found by path, or by id relative to the folder of the clips (--root, in recipes data.root)"
             )
         return found, {clip: error for clip, error in errors.items() if clip not in found}
 
@@ -104,9 +108,9 @@ class JointShards:
         self,
         file: Path,
         shape: tuple[int, ...],
-        wanted: dict[Path, list[Path]],
-        found: dict[Path, Joints],
-        errors: dict[Path, Exception],
+        wanted: dict[ClipKey, list[ClipKey]],
+        found: dict[ClipKey, Joints],
+        errors: dict[ClipKey, Exception],
     ) -> None:
         import pyarrow.parquet as pq
 
@@ -114,16 +118,22 @@ class JointShards:
         poses = iter(_numbers(table.column("poses"), shape))
         for row in table.drop_columns(["poses"]).append_column("posed", table.column("poses").is_valid()).to_pylist():
             joints = next(poses) if row["posed"] else None
-            if row["start"] is not None or row["end"] is not None:
-                continue
-            places = (Path(row["path"]).resolve(), (self._root / row["id"]).resolve())
+            span = row["start"], row["end"]
+            name = row["id"] if span == (None, None) else row["id"].rsplit(_SPAN, 1)[0]
+            places = [_place(file, *span) for file in (Path(row["path"]), self._root / name)]
             for clip in next((wanted[place] for place in places if place in wanted), ()):
                 if joints is None or not np.isfinite(joints).all():
                     errors[clip] = MissingPosesError(
                         f"{clip} has no joints in {file}: {row['error'] or 'they are not numbers'}"
                     )
                 else:
-                    found[clip] = in_time(joints, np.array(row["frame_times"]), row["duration"])
+                    start, end = span[0] or 0.0, min(row["duration"], math.inf if span[1] is None else span[1])
+                    found[clip] = in_time(joints, np.array(row["frame_times"]) - start, end - start)
+
+
+def _place(path: Path, start: float | None, end: float | None) -> ClipKey:
+    """A clip by its resolved path; a start of None is 0."""
+    return ClipKey(path.resolve(), start or 0.0, end)
 
 
 def in_time(joints: Joints, times: NDArray[np.float64], duration: float) -> Joints:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sefar_serve.errors import SefarError
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import JOINTS
 
 Joints = NDArray[np.float32]
@@ -50,12 +51,12 @@ class JointSource(Protocol):
         ...
 
     def read(
-        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None, title: str = ""
-    ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
+        self, clips: Sequence[ClipKey], progress: bool = True, threads: int | None = None, title: str = ""
+    ) -> tuple[dict[ClipKey, Joints], dict[ClipKey, Exception]]:
         """Load the joints of clips.
 
         Args:
-            clips: their files.
+            clips: files, or spans of them.
             progress: show a progress bar, if it takes long.
             threads: clips read at the same time; None for one per core.
             title: what the clips are, for the progress bar: the name of their list.

@@ -14,8 +14,10 @@ from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
 from sefar_serve.clip import ClipError, load_clip
-from sefar_serve.lists import UNKNOWN, ListEntry, ListFileError, read_list
+from sefar_serve.lists import UNKNOWN, ClipKey, ListEntry, ListFileError, read_list
 from sefar_serve.sampling import Sampling
+
+from .opened import LONG_VIDEOS
 
 Role = Literal["training", "evaluation", "other"]
 
@@ -171,13 +173,14 @@ def survey_lists(
         paths = list({entry.path: None for listed in entries.values() for entry in listed})
         missing = {path for path in paths if not path.is_file()}
         if check:
-            broken = check_clips([path for path in paths if path not in missing], workers, progress)
+            clips = list({entry.clip: None for listed in entries.values() for entry in listed})
+            broken = check_clips([clip for clip in clips if clip[0] not in missing], workers, progress)
     lists = [_survey(file, listed, missing, broken, classes) for file, listed in entries.items()]
     overlaps = [overlap for files in sets for overlap in _overlaps({file: entries[file] for file in files})]
     return Survey(lists=tuple(lists), overlaps=tuple(overlaps))
 
 
-def check_clips(paths: Sequence[Path], workers: int | None = None, progress: bool = True) -> dict[Path, str]:
+def check_clips(clips: Sequence[ClipKey], workers: int | None = None, progress: bool = True) -> dict[ClipKey, str]:
     """Decode the frames of each clip that evaluation uses, in worker processes.
 
     Returns:
@@ -186,19 +189,20 @@ def check_clips(paths: Sequence[Path], workers: int | None = None, progress: boo
     broken = {}
     # Spawned, not forked: the caller may already run threads of its own.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        reasons = pool.map(_what_is_wrong, paths, chunksize=4)
-        for path, reason in zip(
-            paths, tqdm(reasons, "decoding", len(paths), unit="clip", disable=not progress), strict=True
+        reasons = pool.map(_what_is_wrong, clips, chunksize=4)
+        for clip, reason in zip(
+            clips, tqdm(reasons, "decoding", len(clips), unit="clip", disable=not progress), strict=True
         ):
             if reason is not None:
-                broken[path] = reason
+                broken[clip] = reason
     return broken
 
 
-def _what_is_wrong(path: Path) -> str | None:
+def _what_is_wrong(clip: ClipKey) -> str | None:
+    path, start, end = clip
     try:
         # Small, because only decoding matters here.
-        load_clip(path, Sampling(), resize=32, size=32)
+        load_clip(path, Sampling(), resize=32, size=32, start=start, end=end, limits=LONG_VIDEOS)
     except (ClipError, OSError) as error:
         return str(error)
     return None
@@ -212,7 +216,7 @@ def _survey(
     file: Path,
     entries: Sequence[ListEntry],
     missing: set[Path] | None,
-    broken: Mapping[Path, str] | None,
+    broken: Mapping[ClipKey, str] | None,
     classes: int | None,
 ) -> ListSurvey:
     counts = Counter(entry.label for entry in entries if entry.label != UNKNOWN)
@@ -226,24 +230,24 @@ def _survey(
         highest_label=max(counts, default=UNKNOWN),
         unlabelled=len(entries) - counts.total(),
         beyond_labels=0 if classes is None else sum(n for label, n in counts.items() if label >= classes),
-        repeated=sum(n > 1 for n in Counter(entry.path for entry in entries).values()),
+        repeated=sum(n > 1 for n in Counter(entry.clip for entry in entries).values()),
         missing=None if missing is None else tuple(entry.name for entry in entries if entry.path in missing),
         broken=None
         if broken is None
-        else tuple(BrokenClip(name=e.name, reason=broken[e.path]) for e in entries if e.path in broken),
+        else tuple(BrokenClip(name=e.name, reason=broken[e.clip]) for e in entries if e.clip in broken),
     )
 
 
 def _overlaps(entries: Mapping[Path, Sequence[ListEntry]]) -> list[Overlap]:
-    by_file: dict[Path, dict[Path, ListEntry]] = {
-        file: {entry.path: entry for entry in listed} for file, listed in entries.items()
+    by_file: dict[Path, dict[ClipKey, ListEntry]] = {
+        file: {entry.clip: entry for entry in listed} for file, listed in entries.items()
     }
     found = []
     for (first, a), (second, b) in combinations(by_file.items(), 2):
         shared = a.keys() & b.keys()
         if not shared:
             continue
-        contradictions = sum(len({a[path].label, b[path].label} - {UNKNOWN}) > 1 for path in shared)
+        contradictions = sum(len({a[clip].label, b[clip].label} - {UNKNOWN}) > 1 for clip in shared)
         found.append(
             Overlap(
                 first=first,
@@ -252,7 +256,7 @@ def _overlaps(entries: Mapping[Path, Sequence[ListEntry]]) -> list[Overlap]:
                 same=a.keys() == b.keys(),
                 leak={_role(first), _role(second)} == {"training", "evaluation"},
                 contradictions=contradictions,
-                example=a[min(shared)].name,
+                example=min(a[clip].name for clip in shared),
             )
         )
     return found

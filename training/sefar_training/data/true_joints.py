@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose import JOINTS
 
 from ..joint_archive import ABOUT
@@ -50,17 +51,24 @@ class TrueJoints:
         return False
 
     def read(
-        self, clips: Sequence[Path], progress: bool = True, threads: int | None = None, title: str = ""
-    ) -> tuple[dict[Path, Joints], dict[Path, Exception]]:
+        self, clips: Sequence[ClipKey], progress: bool = True, threads: int | None = None, title: str = ""
+    ) -> tuple[dict[ClipKey, Joints], dict[ClipKey, Exception]]:
         """Load the joints of clips. See `JointSource.read`; no clip is broken.
 
         Raises:
-            StoredJointsError: clips have no joints, those of another number of persons, or an archive is damaged.
+            StoredJointsError: clips have no joints or are spans of files, the joints are of another number of persons,
+                or an archive is damaged.
         """
+        span = next((clip for clip in clips if clip.is_span), None)
+        if span is not None:
+            raise StoredJointsError(
+                f"{self.folder} has the joints of whole files only, and {span} is a span of one; cut the spans into "
+                "files of their own (ffmpeg -ss START -to END -i …), or use estimated joints (data.true_joints=null)"
+            )
         above = self.folder.resolve().parent
-        names = {clip: clip.resolve() for clip in dict.fromkeys(clips)}
+        names = {clip: clip.path.resolve() for clip in dict.fromkeys(clips)}
         wanted = {place.relative_to(above).as_posix(): clip for clip, place in names.items() if above in place.parents}
-        found: dict[Path, Joints] = {}
+        found: dict[ClipKey, Joints] = {}
         for file in sorted(self.folder.glob("*.npz")):
             for name, joints in _load(file, wanted).items():
                 found[wanted[name]] = self._checked(joints, name, file)

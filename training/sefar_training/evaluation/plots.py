@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import PercentFormatter
 
 from .score import ETA_BINS, EtaFigures, EvaluationReport
@@ -16,6 +19,27 @@ WIDTH = 7.0
 
 NAMED_CLASSES = 60
 """With more classes than this, their names do not fit next to bars and matrix rows."""
+
+COUNTED_CLASSES = 16
+"""With more classes than this, numbers do not fit into the cells of a matrix."""
+
+NAME = 40
+"""Longer names are cut to so many characters."""
+
+
+def drawn_names(labels: Sequence[str]) -> list[str]:
+    r"""Names of classes as a plot can show them.
+
+    Long names are cut, and dollars are escaped, because matplotlib takes what is between two for a formula. A name with
+    characters that the font does not have is replaced by its number, e.g. ``class 3``.
+    """
+    font = get_font(findfont(FontProperties()))
+    names = [" ".join(label.split()) for label in labels]
+    names = [name if len(name) <= NAME else f"{name[: NAME - 1]}…" for name in names]
+    known = [all(font.get_char_index(ord(c)) for c in name) for name in names]
+    return [
+        name.replace("$", r"\$") if ok else f"class {n}" for n, (name, ok) in enumerate(zip(names, known, strict=True))
+    ]
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
@@ -35,7 +59,8 @@ def attribute_bars(report: EvaluationReport) -> Figure:
 def class_bars(report: EvaluationReport) -> Figure:
     """Plot the accuracy of each class, lowest first; without names if there are too many."""
     classes = sorted(report.per_class.items(), key=lambda item: item[1])
-    names, values = [name for name, _ in classes], [value for _, value in classes]
+    shown = dict(zip(report.labels, drawn_names(report.labels), strict=True))
+    names, values = [shown[name] for name, _ in classes], [value for _, value in classes]
     if len(names) <= NAMED_CLASSES:
         fig, axes = _axes(WIDTH, 0.6 + 0.21 * len(names))
         _bars(axes, names, values)
@@ -104,7 +129,7 @@ def eta_histograms(eta: EtaFigures) -> Figure:
 
 
 def confusion_image(report: EvaluationReport) -> Figure:
-    """Draw the confusion matrix, normalised per true class."""
+    """Draw the confusion matrix, normalised per true class; with few classes, its cells have numbers of clips."""
     counts = np.array(report.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     known = len(counts)
@@ -116,9 +141,14 @@ def confusion_image(report: EvaluationReport) -> Figure:
     norm = matplotlib.colors.PowerNorm(0.5, 0, 1)
     image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
     if named:
-        axes.set_xticks(range(known), report.labels, rotation=90, fontsize=7)
-        axes.set_yticks(range(known), report.labels, fontsize=7)
+        names = drawn_names(report.labels)
+        axes.set_xticks(range(known), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(known), names, fontsize=7)
         axes.tick_params(length=0)
+    if known <= COUNTED_CLASSES:
+        for row, column in np.argwhere(counts):
+            colour = "white" if shares[row, column] > 0.4 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour)
     axes.set(xlabel="predicted", ylabel="true")
     bar = fig.colorbar(image, ax=axes, fraction=0.046, pad=0.02, ticks=[0, 0.05, 0.2, 0.5, 1])
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sefar_serve.clip import Video, central_square
+from sefar_serve.clip import central_square
 from sefar_serve.clip.load import segments_of
 from sefar_serve.sampling import Sampling, sample_indices
 
@@ -84,12 +84,12 @@ class MultiViewClips(EvaluationClips):
 
     def __getitem__(self, index: int) -> Sample:
         entry, temporal, count = self.entries[index], self.views.temporal, self.sampling.frames
-        with Video(entry.path) as video:
-            frames = video.frame_count
-            chosen = np.concatenate(
+        with self._videos.open(entry.clip) as (video, span):
+            frames = span[1] - span[0]
+            chosen = span[0] + np.concatenate(
                 [sample_indices(frames, self.sampling, view=(k, temporal)) for k in range(temporal)]
             )
-            within = segments_of(chosen, (0, frames), count)
+            within = segments_of(chosen, span, count)
             pixels = video.read(chosen, self.resize, within=within).pixels
         looks = pixels.reshape(temporal, count, *pixels.shape[1:])
         stacked = np.stack([square for look in looks for square in squares(look, self.size, self.views.spatial)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 def check_lists(
     lists: Mapping[Path, Sequence[ListEntry]], val: Path, test: Path | None, models: Sequence[Path]
 ) -> None:
-    """Check that no clip of `val` is in `test`, or was a labelled training clip of a model.
+    """Check that no clip of `val` is in `test`, or was a labelled training clip of a model. Spans must not overlap.
 
     Training lists are those in the recipes of checkpoint folders. Exported files do not name theirs. If a list has been
     moved or deleted, a warning says so.
@@ -34,7 +35,7 @@ def check_lists(
         FusionError: lists share clips.
         CheckpointError: a folder is not a checkpoint.
     """
-    chosen = _places(lists[val])
+    chosen = lists[val]
     if test is not None:
         _refuse(chosen, lists[test], f"--val {val} and --test {test}", "use other clips for --test, or omit it")
     for model in models:
@@ -48,15 +49,23 @@ def check_lists(
             _refuse(chosen, trained, both, "choose the weight on clips that neither model was trained on")
 
 
-def _refuse(chosen: Mapping[Path, str], entries: Sequence[ListEntry], both: str, fix: str) -> None:
-    shared = [place for place in _places(entries) if place in chosen]
+def _refuse(chosen: Sequence[ListEntry], entries: Sequence[ListEntry], both: str, fix: str) -> None:
+    taken: dict[Path, list[ListEntry]] = {}
+    for entry in entries:
+        taken.setdefault(entry.path.resolve(), []).append(entry)
+    shared = {
+        entry.clip: entry.name
+        for entry in chosen
+        if any(_overlap(entry, other) for other in taken.get(entry.path.resolve(), ()))
+    }
     if shared:
-        raise FusionError(f"{both} share {len(shared)} clips, e.g. {chosen[shared[0]]}; {fix}")
+        raise FusionError(f"{both} share {len(shared)} clips, e.g. {next(iter(shared.values()))}; {fix}")
 
 
-def _places(entries: Sequence[ListEntry]) -> dict[Path, str]:
-    """Names of clips by their files."""
-    return {entry.path.resolve(): entry.name for entry in entries}
+def _overlap(one: ListEntry, other: ListEntry) -> bool:
+    """Whether two clips of one file have a moment in common."""
+    ends = [math.inf if entry.end is None else entry.end for entry in (one, other)]
+    return (one.start or 0.0) < ends[1] and (other.start or 0.0) < ends[0]
 
 
 def _training_clips(checkpoint: Path) -> list[ListEntry] | None:

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -20,15 +19,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sefar_serve.atomic import atomic_file
-from sefar_serve.clip import ClipError, Video, load_clip
-from sefar_serve.clip.load import segments_of
+from sefar_serve.clip import ClipError
+from sefar_serve.clip.load import read_clips, segments_of
 from sefar_serve.errors import SefarError
+from sefar_serve.lists import ClipKey
 from sefar_serve.sampling import Sampling, sample_indices
 
 from ..data import JointSource, WeakView
 from ..data.clip_signatures import ClipSignatures
 from ..data.joint_cache import SIGNATURES
 from ..data.joint_clips import interpolate, positions
+from ..data.opened import OpenVideos, batches
 from ..model import FrameNormalizer, FrameVectors, PoseNormalizer, create_linear_model
 from .networks import network_sha256
 
@@ -37,11 +38,11 @@ logger = logging.getLogger(__name__)
 Features = NDArray[np.float32]
 """(V,D): V views of a clip, of which the first is the one that is served."""
 
-BATCH = 8
-"""Clips decoded and described at a time."""
+SPANS = 8
+"""Spans of one file that are decoded before they are described: the file is opened once for as many."""
 
-AHEAD = 2
-"""Batches decoded in advance."""
+AHEAD = 32
+"""Clips decoded in advance."""
 
 
 class FeatureCacheError(SefarError, OSError):
@@ -52,12 +53,12 @@ class FeatureSource(Protocol):
     """Gives the features of clips."""
 
     def read(
-        self, clips: Sequence[Path], views: int = 1, progress: bool = True
-    ) -> tuple[dict[Path, Features], dict[Path, Exception]]:
+        self, clips: Sequence[ClipKey], views: int = 1, progress: bool = True
+    ) -> tuple[dict[ClipKey, Features], dict[ClipKey, Exception]]:
         """Load the features of clips.
 
         Args:
-            clips: their files.
+            clips: files, or spans of them.
             views: number of views of each clip.
             progress: show a progress bar.
 
@@ -92,8 +93,8 @@ class FrameSettings:
 class FrameFeatures:
     """Describes frames by a frozen network and stores the result, one file for each view of each clip.
 
-    A clip is described again if its content changes, and for other weights or settings. Clips may be renamed, moved and
-    copied.
+    A clip is described again if its content or its span changes, and for other weights or settings. Clips may be
+    renamed, moved and copied.
 
     Args:
         folder: where features are stored; created if missing.
@@ -121,14 +122,14 @@ class FrameFeatures:
         self._signatures = ClipSignatures(folder / SIGNATURES)
 
     def read(
-        self, clips: Sequence[Path], views: int = 1, progress: bool = True
-    ) -> tuple[dict[Path, Features], dict[Path, Exception]]:
+        self, clips: Sequence[ClipKey], views: int = 1, progress: bool = True
+    ) -> tuple[dict[ClipKey, Features], dict[ClipKey, Exception]]:
         """Load the features of clips; compute and store those that are missing. If interrupted, the next call resumes.
 
-        The random views of a clip depend on the seed and its content, not on the other clips.
+        The random views of a clip depend on the seed, its content and its span, not on the other clips.
 
         Args:
-            clips: their files.
+            clips: files, or spans of them.
             views: number of views V of each clip: the one that is served, then random ones.
             progress: show a progress bar.
 
@@ -138,9 +139,9 @@ class FrameFeatures:
         Raises:
             FeatureCacheError: the folder cannot be written.
         """
-        found: dict[Path, Features] = {}
-        missing: dict[Path, list[Path]] = {}
-        errors: dict[Path, Exception] = {}
+        found: dict[ClipKey, Features] = {}
+        missing: dict[ClipKey, list[Path]] = {}
+        errors: dict[ClipKey, Exception] = {}
         for clip in dict.fromkeys(clips):
             try:
                 files = [self.file(clip, view) for view in range(views)]
@@ -167,45 +168,52 @@ class FrameFeatures:
                 ) from error
         return found, errors
 
-    def file(self, clip: Path, view: int) -> Path:
+    def file(self, clip: ClipKey, view: int) -> Path:
         """The file that holds the features of a view of a clip.
 
         Raises:
             FileNotFoundError: the clip does not exist.
         """
         settings = self.settings
-        key: list[object] = [self._signatures.of(clip), self._sha256, view]
+        key: list[object] = [*self._signatures.of(clip), self._sha256, view]
         key += [settings.sampling.sample_frames, settings.sampling.layout, settings.size]
         random = settings.view
         key += [settings.resize] if view == 0 else [settings.seed, random.size, random.scale, random.flip]
         return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.npy"
 
     def _describe(
-        self, clips: Sequence[Path], views: int, errors: dict[Path, Exception], progress: bool
-    ) -> Iterator[tuple[Path, NDArray[np.float16]]]:
-        """Decode clips ahead and describe them in batches; yields float16 (V,D) for each."""
-        bar = tqdm(total=len(clips), desc="describing frames", unit="clip", disable=not progress)
+        self, clips: Sequence[ClipKey], views: int, errors: dict[ClipKey, Exception], progress: bool
+    ) -> Iterator[tuple[ClipKey, NDArray[np.float16]]]:
+        """Decode clips ahead and describe them; yields float16 (V,D) for each."""
+        waiting = deque([clips[index] for index in batch] for batch in batches(clips, SPANS))
+        ahead: deque[tuple[list[ClipKey], Future[list[NDArray[np.uint8] | Exception]]]] = deque()
         pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="sefar-frames")
-        coming = iter(clips)
-        waiting: deque[tuple[Path, Future[NDArray[np.uint8]]]] = deque()
+        bar = tqdm(total=len(clips), desc="describing frames", unit="clip", disable=not progress)
         try:
-            while True:
-                for clip in islice(coming, AHEAD * BATCH - len(waiting)):
-                    waiting.append((clip, pool.submit(self._frames, clip, views)))
-                if not waiting:
-                    return
-                batch: dict[Path, NDArray[np.uint8]] = {}
-                for clip, job in [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]:
-                    try:
-                        batch[clip] = job.result()
-                    except (ClipError, OSError) as error:
-                        errors[clip] = error
+            while waiting or ahead:
+                while waiting and sum(len(batch) for batch, _ in ahead) < AHEAD:
+                    ahead.append((waiting[0], pool.submit(self._decode, waiting.popleft(), views)))
+                batch, job = ahead.popleft()
+                for clip, frames in zip(batch, job.result(), strict=True):
+                    if isinstance(frames, Exception):
+                        errors[clip] = frames
+                    else:
+                        yield clip, self._forward(frames)
                     bar.update()
-                for clip, frames in batch.items():
-                    yield clip, self._forward(frames)
         finally:
             pool.shutdown(cancel_futures=True)
             bar.close()
+
+    def _decode(self, clips: Sequence[ClipKey], views: int) -> list[NDArray[np.uint8] | Exception]:
+        """The frames of clips of one file, which is opened once; an error in the place of each that fails."""
+        videos = OpenVideos()
+        found: list[NDArray[np.uint8] | Exception] = []
+        for clip in clips:
+            try:
+                found.append(self._frames(clip, views, videos))
+            except (ClipError, OSError) as error:
+                found.append(error)
+        return found
 
     def _forward(self, frames_VFHWC: NDArray[np.uint8]) -> NDArray[np.float16]:
         with torch.inference_mode():
@@ -213,16 +221,22 @@ class FrameFeatures:
         described: NDArray[np.float16] = tokens.flatten(1).half().cpu().numpy()
         return described
 
-    def _frames(self, clip: Path, views: int) -> NDArray[np.uint8]:
+    def _frames(self, clip: ClipKey, views: int, videos: OpenVideos) -> NDArray[np.uint8]:
         """The frames (V,F,size,size,3) of a clip."""
-        settings, content = self.settings, int(self._signatures.of(clip)[:8], 16)
-        found = [load_clip(clip, settings.sampling, resize=settings.resize, size=settings.size).frames]
-        for number in range(1, views):
-            rng = np.random.default_rng((settings.seed, number, content))
-            with Video(clip) as video:
-                indices = sample_indices(video.frame_count, settings.sampling, rng)
-                within = segments_of(indices, (0, video.frame_count), settings.sampling.frames)
-                found.append(settings.view(video.read(indices, settings.view.scale[1], within=within).pixels, rng))
+        settings, random = self.settings, self.settings.view
+        own = [int(self._signatures.of_file(clip.path)[:8], 16)]
+        if clip.is_span:
+            own += [round(1000 * bound) for bound in (clip.start or 0.0, clip.end or 0.0)]
+        with videos.open(clip) as (video, span):
+            length = span[1] - span[0]
+            chosen = span[0] + sample_indices(length, settings.sampling)
+            [served] = read_clips(video, [span], [chosen], resize=settings.resize, size=settings.size)
+            found = [served.frames]
+            for number in range(1, views):
+                rng = np.random.default_rng((settings.seed, number, *own))
+                chosen = span[0] + sample_indices(length, settings.sampling, rng)
+                within = segments_of(chosen, span, settings.sampling.frames)
+                found.append(random(video.read(chosen, random.scale[1], within=within).pixels, rng))
         return np.stack(found)
 
 
@@ -241,8 +255,8 @@ class JointFeatures:
         self._describe = create_linear_model("coordinates", 1, sampling.sample_frames, persons=persons).backbone
 
     def read(
-        self, clips: Sequence[Path], views: int = 1, progress: bool = True
-    ) -> tuple[dict[Path, Features], dict[Path, Exception]]:
+        self, clips: Sequence[ClipKey], views: int = 1, progress: bool = True
+    ) -> tuple[dict[ClipKey, Features], dict[ClipKey, Exception]]:
         """Load the features of clips, float32 (1,D) each; joints that are not stored yet are estimated now.
 
         Raises:

@@ -127,11 +127,11 @@ def train_linear(
     source, network = _open(config, inputs)
 
     entries = read_entries(config, config.data.train)
-    found, errors = source.read([entry.path for entry in entries], config.linear.views, progress)
+    found, errors = source.read([entry.clip for entry in entries], config.linear.views, progress)
     broken = BrokenClips(entries, config.data.max_broken)
-    broken.report({index: errors[entry.path] for index, entry in enumerate(entries) if entry.path in errors})
-    kept = [index for index, entry in enumerate(entries) if entry.path in found]
-    features = np.stack([found[entries[index].path] for index in kept])
+    broken.report({index: errors[entry.clip] for index, entry in enumerate(entries) if entry.clip in errors})
+    kept = [index for index, entry in enumerate(entries) if entry.clip in found]
+    features = np.stack([found[entries[index].clip] for index in kept])
     labels: NDArray[np.int64] = np.array([entries[index].label for index in kept])
 
     settings = fit_settings(config)

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from sefar_serve.atomic import atomic_file
 from sefar_serve.errors import SefarError
+from sefar_serve.lists import write_list
 
 from ..config import TrainConfig, load_recipe
 from ..data import ListEntry, read_list
@@ -121,4 +122,4 @@ def split_labels(entries: Sequence[ListEntry], percent: float, seed: int) -> tup
 def _write_list(path: Path, entries: Sequence[ListEntry]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as new:
-        new.write_text("".join(f"{entry.name} {entry.label}\n" for entry in entries), encoding="utf-8")
+        write_list(new, entries)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 
+from sefar_serve.lists import ClipKey
+
 from ..data import DecodedClip, FrameStore, read_list
 from ..sweep.run import run_in_processes
 from ..train import train
 from .plan import Study, StudyRun, plan_study
 
-Decoded = Mapping[Path, DecodedClip]
+Decoded = Mapping[ClipKey, DecodedClip]
 
 
 def run_study(

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from stick_figures import figure
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose.fake import FakeEstimator
 from sefar_serve.pose.joints import JOINTS
 from sefar_serve.sampling import Sampling, sample_indices
@@ -52,6 +53,14 @@ def row(clip: Path, joints: np.ndarray | None, **changes: Any) -> dict[str, Any]
         "duration": FRAMES / RATE,
         "error": "broken file" if joints is None else None,
     } | changes
+
+
+def span_row(clip: Path, joints: np.ndarray, start: float, end: float, **changes: Any) -> dict[str, Any]:
+    """A row of a span of 24 frames of a video of 3 s, as `sefar extract` writes it for a list."""
+    length = min(end, 3.0) - start
+    times = (start + order() * length / FRAMES).tolist()
+    told = {"id": f"{clip.name}#t={start:g},{end:g}", "start": start, "end": end, "frame_times": times, "duration": 3.0}
+    return row(clip, joints, **told | changes)
 
 
 def write(file: Path, rows: list[dict[str, Any]], number: pa.DataType | None = None, **changes: Any) -> Path:
@@ -102,11 +111,11 @@ def test_joints_come_back_in_order_of_time(clips: list[Path], tmp_path: Path, nu
     write(folder / "part-000001.parquet", [row(clips[2], joints_of(2))], number)
     source = open_joints(folder, tmp_path, 1, 8)
     assert isinstance(source, JointShards) and source.origin == (FakeEstimator.name, FakeEstimator.sha256)
-    found, errors = source.read(clips[:3])
+    found, errors = source.read(list(map(ClipKey, clips[:3])))
     assert not errors
     for n, clip in enumerate(clips[:3]):
         np.testing.assert_allclose(
-            found[clip], joints_of(n)[np.sort(order())], atol=1e-3 if number == pa.float16() else 0
+            found[ClipKey(clip)], joints_of(n)[np.sort(order())], atol=1e-3 if number == pa.float16() else 0
         )
 
 
@@ -117,19 +126,32 @@ def test_evaluation_takes_what_the_model_saw(clips: list[Path], tmp_path: Path) 
     np.testing.assert_allclose(dataset[0]["inputs"].numpy(), joints_of(0)[order()], atol=1e-6)
 
 
-def test_clips_that_have_moved_are_found_by_their_ids_and_parts_of_videos_are_not_used(
-    clips: list[Path], tmp_path: Path
-) -> None:
-    moved = row(clips[0], joints_of(0), path="/elsewhere/clip0.mp4")
-    part = row(clips[1], joints_of(2), start=1.0, end=2.0)
-    write(tmp_path / "features" / "a.parquet", [moved, part, row(clips[1], joints_of(1))])
-    found, _ = JointShards(tmp_path / "features", tmp_path, 1, 8).read(clips[:2])
-    np.testing.assert_array_equal(found[clips[1]], joints_of(1)[np.sort(order())])
-    write(tmp_path / "features" / "a.parquet", [moved, part])
-    with pytest.raises(
-        StoredJointsError, match=r"has no joints of 1 of 2 clips: .*clip1.mp4; extract the joints of all whole"
-    ):
-        JointShards(tmp_path / "features", tmp_path, 1, 8).read(clips[:2])
+def test_clips_that_have_moved_are_found_by_their_ids(clips: list[Path], tmp_path: Path) -> None:
+    whole = row(clips[0], joints_of(0), path="/elsewhere/clip0.mp4")
+    part = span_row(clips[0], joints_of(1), 1.0, 2.0, path="/elsewhere/clip0.mp4")
+    write(tmp_path / "features" / "a.parquet", [whole, part])
+    keys = [ClipKey(clips[0]), ClipKey(clips[0], 1.0, 2.0)]
+    found, _ = JointShards(tmp_path / "features", tmp_path, 1, 8).read(keys)
+    for n, key in enumerate(keys):
+        np.testing.assert_array_equal(found[key], joints_of(n)[np.sort(order())])
+
+
+def test_a_span_needs_a_row_of_its_own(clips: list[Path], tmp_path: Path) -> None:
+    rows = [row(clips[0], joints_of(0)), span_row(clips[0], joints_of(1), 0.0, 1.0)]
+    rows += [span_row(clips[0], joints_of(2), 2.0, 3.0), span_row(clips[1], joints_of(3), 2.0, 9.0)]
+    write(tmp_path / "features" / "a.parquet", rows)
+    source = JointShards(tmp_path / "features", tmp_path, 1, 8)
+    # The last span ends with the video, at 3 s.
+    stored = [ClipKey(clips[0]), ClipKey(clips[0], None, 1.0), ClipKey(clips[0], 2.0, 3.0), ClipKey(clips[1], 2.0, 9.0)]
+    found, errors = source.read(stored)
+    assert not errors
+    for n, key in enumerate(stored):
+        np.testing.assert_array_equal(found[key], joints_of(n)[np.sort(order())])
+    told = (
+        r"has no joints of 2 of 3 clips of a\.csv: .*clip0\.mp4#t=1\.25,2, .*clip1\.mp4; .*with the same start and end"
+    )
+    with pytest.raises(StoredJointsError, match=told):
+        source.read([stored[0], ClipKey(clips[0], 1.25, 2.0), ClipKey(clips[1])], title="a.csv")
 
 
 def test_failed_rows_are_broken_clips(clips: list[Path], tmp_path: Path) -> None:
@@ -138,10 +160,11 @@ def test_failed_rows_are_broken_clips(clips: list[Path], tmp_path: Path) -> None
     rows = [row(clips[0], joints_of(0)), row(clips[1], None), row(clips[2], numbers), row(clips[3], joints_of(3))]
     write(tmp_path / "features" / "a.parquet", rows)
     source = JointShards(tmp_path / "features", tmp_path, 1, 8)
-    found, errors = source.read(clips)
-    assert list(found) == [clips[0], clips[3]] and set(errors) == set(clips[1:3])
-    np.testing.assert_array_equal(found[clips[3]], joints_of(3)[np.sort(order())])
-    assert str(errors[clips[1]]).endswith("broken file") and "not numbers" in str(errors[clips[2]])
+    keys = list(map(ClipKey, clips))
+    found, errors = source.read(keys)
+    assert list(found) == [keys[0], keys[3]] and set(errors) == set(keys[1:3])
+    np.testing.assert_array_equal(found[keys[3]], joints_of(3)[np.sort(order())])
+    assert str(errors[keys[1]]).endswith("broken file") and "not numbers" in str(errors[keys[2]])
     with pytest.raises(MissingPosesError, match=r"clip1\.mp4 has no joints in"):
         EvaluationJoints([ListEntry(clip.name, clip, 0) for clip in clips], SAMPLING, source)
 
@@ -208,7 +231,7 @@ def test_extracted_joints_need_no_videos_and_are_found_from_the_root(clips: list
     config = TrainConfig.model_validate(
         {
             "out": tmp_path / "run",
-            "model": {"stream": "pose", "architecture": {"dim": 16, "depth": 0, "heads": 2, "stem": "joints"}},
+            "model": {"stream": "pose", "architecture": {"dim": 256, "depth": 0, "heads": 2, "stem": "joints"}},
             "data": {
                 "root": tmp_path,
                 "train": "train.csv",

@@ -12,7 +12,7 @@ import pytest
 import torch
 from stick_figures import figure, store
 
-from sefar_serve.lists import ListEntry
+from sefar_serve.lists import ClipKey, ListEntry
 from sefar_serve.pose import load_poses
 from sefar_serve.pose.fake import FakeEstimator
 from sefar_serve.sampling import Sampling, sample_indices
@@ -61,11 +61,11 @@ def cached(tmp_path: Path) -> tuple[list[ListEntry], JointCache]:
 
 
 def test_joints_are_estimated_once(tmp_path: Path) -> None:
-    long, short = video(tmp_path / "long.mp4"), video(tmp_path / "short.mp4", frames=10)
+    long, short = ClipKey(video(tmp_path / "long.mp4")), ClipKey(video(tmp_path / "short.mp4", frames=10))
     first = FakeEstimator()
     found, errors = JointCache(tmp_path / "joints", first).read([long, short, long], progress=False)
     assert not errors
-    expected = load_poses(long, FakeEstimator(), STORED).poses.joints
+    expected = load_poses(long.path, FakeEstimator(), STORED).poses.joints
     assert np.array_equal(found[long], expected) and len(expected) == 48
     assert len(found[short]) == 10 and (found[short][..., 3] > 0.9).all()
     again = FakeEstimator()
@@ -75,7 +75,7 @@ def test_joints_are_estimated_once(tmp_path: Path) -> None:
 
 
 def test_what_would_change_the_joints_makes_them_new(tmp_path: Path) -> None:
-    clip = video(tmp_path / "a.mp4", frames=10)
+    clip = ClipKey(video(tmp_path / "a.mp4", frames=10))
     estimator = FakeEstimator()
     cache = JointCache(tmp_path / "joints", estimator)
     file = cache.file(clip)
@@ -83,47 +83,49 @@ def test_what_would_change_the_joints_makes_them_new(tmp_path: Path) -> None:
     other.sha256 = "1" * 64
     assert JointCache(tmp_path / "joints", other).file(clip) != file
     assert JointCache(tmp_path / "joints", estimator, persons=2).file(clip) != file
-    os.utime(clip, (1, 1))
+    assert len({cache.file(ClipKey(clip.path, *span)) for span in [(), (0.1,), (None, 0.2), (0.1, 0.2)]}) == 4
+    os.utime(clip.path, (1, 1))
     assert cache.file(clip) == file
-    video(clip, frames=9)
+    video(clip.path, frames=9)
     assert cache.file(clip) != file
 
 
 def test_a_folder_that_was_copied_keeps_its_joints(tmp_path: Path) -> None:
     root = tmp_path / "clips"
     root.mkdir()
-    clip = video(root / "a.mp4", frames=10)
+    clip = ClipKey(video(root / "a.mp4", frames=10))
     expected = JointCache(root / ".sefar" / "joints", FakeEstimator()).read([clip], progress=False)[0][clip]
     copied = tmp_path / "elsewhere"
     shutil.copytree(root, copied, copy_function=shutil.copyfile)  # with new times
     (copied / "a.mp4").rename(copied / "b.mp4")
     estimator = FakeEstimator()
-    found, _ = JointCache(copied / ".sefar" / "joints", estimator).read([copied / "b.mp4"], progress=False)
-    assert np.array_equal(found[copied / "b.mp4"], expected) and estimator.looks == 0
+    renamed = ClipKey(copied / "b.mp4")
+    found, _ = JointCache(copied / ".sefar" / "joints", estimator).read([renamed], progress=False)
+    assert np.array_equal(found[renamed], expected) and estimator.looks == 0
 
 
 def test_a_clip_is_read_again_only_if_its_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = tmp_path / "a.mp4"
     clip.write_bytes(b"first")
     signatures = ClipSignatures(tmp_path / "clips.json")
-    first = signatures.of(clip)
+    first = signatures.of_file(clip)
     signatures.save()
     clip.write_bytes(b"other")
     os.utime(clip, (1, 1))
-    assert ClipSignatures(tmp_path / "clips.json").of(clip) != first
+    assert ClipSignatures(tmp_path / "clips.json").of_file(clip) != first
     clip.write_bytes(b"first")
     again = ClipSignatures(tmp_path / "clips.json")
-    assert again.of(clip) == first
+    assert again.of_file(clip) == first
     again.save()
     monkeypatch.setattr("hashlib.file_digest", None)
-    assert ClipSignatures(tmp_path / "clips.json").of(clip) == first
+    assert ClipSignatures(tmp_path / "clips.json").of_file(clip) == first
     (tmp_path / "clips.json").write_text("damaged")
     with pytest.raises(TypeError):
-        ClipSignatures(tmp_path / "clips.json").of(clip)
+        ClipSignatures(tmp_path / "clips.json").of_file(clip)
 
 
 def test_damaged_joints_are_estimated_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    clip = video(tmp_path / "a.mp4", frames=10)
+    clip = ClipKey(video(tmp_path / "a.mp4", frames=10))
     cache = JointCache(tmp_path / "joints", FakeEstimator())
     before = cache.read([clip], progress=False)[0][clip]
     cache.file(clip).write_bytes(cache.file(clip).read_bytes()[:100])
@@ -132,7 +134,7 @@ def test_damaged_joints_are_estimated_again(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    clip = video(tmp_path / "a.mp4", frames=4)
+    clip = ClipKey(video(tmp_path / "a.mp4", frames=4))
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(JointCacheError, match=r"file/joints.*; set data\.joints"):
         JointCache(tmp_path / "file" / "joints", FakeEstimator()).read([clip], progress=False)
@@ -203,7 +205,7 @@ def test_clips_without_persons_are_named(tmp_path: Path, caplog: pytest.LogCaptu
 def test_evaluation_takes_the_middles_of_all_views(cached: tuple[list[ListEntry], JointCache]) -> None:
     listed, cache = cached
     one = EvaluationJoints(listed, SAMPLING, cache)[3]
-    stored = cache.read([listed[3].path], progress=False)[0][listed[3].path]
+    stored = cache.read([listed[3].clip], progress=False)[0][listed[3].clip]
     assert np.array_equal(one["inputs"], interpolate(stored, positions(24, SAMPLING)))
     assert EvaluationJoints(listed, SAMPLING, cache, views=3)[0]["inputs"].shape == (3, 8, 1, 15, 4)
     gone = ListEntry("gone.mp4", Path("gone.mp4"), 0)

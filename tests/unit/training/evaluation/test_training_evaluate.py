@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -35,6 +36,7 @@ from sefar_training.evaluation import (
     score,
 )
 from sefar_training.evaluation.measures import auroc, calibration_bins, calibration_error, wilson_interval
+from sefar_training.evaluation.plots import class_bars, confusion_image, drawn_names
 from sefar_training.evaluation.report import report_page, write_report
 from sefar_training.evaluation.views import average_views, squares
 from sefar_training.model import create_model
@@ -438,3 +440,18 @@ def test_page_of_very_many_classes_stays_small(tmp_path: Path) -> None:
     assert html_file.stat().st_size < 1_000_000
     assert len(json.loads(json_file.read_text())["confusion"]) == 288
     assert len(report.confused_pairs) == 20
+
+
+def test_plots_show_any_name() -> None:
+    labels = ["a$b$", "$x^{\\foo$", "反手", "two\nlines", "n" * 41, "été"]
+    names = drawn_names(labels)
+    assert names == [r"a\$b\$", r"\$x^{\foo\$", "class 2", "two lines", "n" * 39 + "…", "été"]
+    report = score(np.eye(6, dtype=np.float32), np.array([0, 1, 2, 3, 4, 4]), ClassTable(tuple(labels)))
+    for fig in (confusion_image(report), class_bars(report)):
+        fig.savefig(io.BytesIO(), format="svg")
+
+
+def test_cells_of_small_matrices_have_numbers() -> None:
+    report = score(np.eye(2, dtype=np.float32)[[0, 0, 1]], np.array([0, 1, 1]), ClassTable(("a", "b")))
+    (axes, _) = confusion_image(report).axes
+    assert {t.get_position(): t.get_text() for t in axes.texts} == {(0, 0): "1", (0, 1): "1", (1, 1): "1"}

@@ -17,11 +17,12 @@ from sefar_serve.pose.fake import FakeEstimator
 from sefar_serve.reliability import softmax
 from sefar_training.checkpoint import CheckpointInfo, save_checkpoint
 from sefar_training.config import ModelConfig
-from sefar_training.data import joint_folder
+from sefar_training.data import ListEntry, joint_folder
 from sefar_training.evaluation import EvaluationError, Views, evaluate_model
 from sefar_training.export import ParityError
 from sefar_training.fusion import FusionError, FusionReport, fuse, fuse_logits, try_weights
 from sefar_training.fusion import run as fusion_run
+from sefar_training.fusion.choice import check_lists
 from sefar_training.model import Architecture, create_model
 
 
@@ -127,6 +128,18 @@ def test_both_are_evaluated_with_several_views_over_time_but_not_in_space(
     other.sha256 = "1" * 64
     with pytest.raises(EvaluationError, match="was trained with the pose estimator fake"):
         evaluate_model(model, test, paired_clips, estimator=other)
+
+
+def test_spans_of_one_file_may_be_chosen_on_unless_they_overlap() -> None:
+    def entry(start: float | None, end: float | None) -> ListEntry:
+        return ListEntry("a.mp4", Path("a.mp4"), 0, start, end)
+
+    val, test = Path("val.csv"), Path("test.csv")
+    chosen = [entry(None, 1.0), entry(2.0, None)]
+    check_lists({val: chosen, test: [entry(1.0, 2.0)]}, val, test, [])
+    for shared, count in ((entry(1.5, 2.5), 1), (entry(0.0, 0.5), 1), (entry(None, None), 2)):
+        with pytest.raises(FusionError, match=rf"--test test\.csv share {count} clips, e\.g\. a\.mp4"):
+            check_lists({val: chosen, test: [shared]}, val, test, [])
 
 
 def test_clips_that_would_flatter_the_choice_are_refused(

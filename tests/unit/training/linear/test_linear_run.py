@@ -116,7 +116,7 @@ def test_features_are_described_once(
 
     frames = FrameFeatures._frames
     monkeypatch.setattr(
-        FrameFeatures, "_frames", lambda self, clip, views: described.append(clip) or frames(self, clip, views)
+        FrameFeatures, "_frames", lambda self, clip, *rest: described.append(clip.path) or frames(self, clip, *rest)
     )
     second = train(frames_recipe(root, network, tmp_path / "b"), progress=False)
     assert len(described) == 1

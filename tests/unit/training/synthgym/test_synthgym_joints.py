@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sefar_serve.lists import ClipKey
 from sefar_serve.pose.joints import EDGES, HIPS, NUMBER, SHOULDERS
 from sefar_serve.sampling import Sampling
 from sefar_training.data import TrueJoints
@@ -110,13 +111,13 @@ def test_a_data_set_gets_the_joints_of_all_clips_without_drawing_them_again(smal
     assert before == {file: file.stat().st_mtime_ns for file in (out / "videos").rglob("*.mp4")}
     source = TrueJoints(out / "joints", 1)
     assert source.origin == (ESTIMATOR, SHA256) and ESTIMATOR == "true:synthgym"
-    clips = list(before)
+    clips = list(map(ClipKey, before))
     found, errors = source.read(clips)
     assert len(found) == len(clips) == 7 * len(CLASSES) and not errors
     for split in ("train", "test"):
         clip = out / "videos" / split / f"{CLASSES[20].index:02d}_0000.mp4"
         expected = clip_joints(CLASSES[20], clip_seed(0, split, CLASSES[20], 0), "easy")
-        np.testing.assert_array_equal(found[clip], expected)
+        np.testing.assert_array_equal(found[ClipKey(clip)], expected)
 
 
 @pytest.mark.parametrize(("sampling", "allowed"), [(Sampling((2, 2, 4)), 15), (Sampling((4, 4, 8)), 8)])

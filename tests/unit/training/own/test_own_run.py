@@ -1,0 +1,171 @@
+"""From a folder of clips to a model, with joints of a fake estimator."""
+
+from __future__ import annotations
+
+import csv
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_videos import encode
+from stick_figures import figure, store
+
+from sefar_serve.errors import SefarError
+from sefar_serve.pose.fake import FakeEstimator
+from sefar_training.config import load_recipe
+from sefar_training.data import JointCache, default_joints_folder
+from sefar_training.evaluation import onnx_predictor
+from sefar_training.own import CANDIDATES, NothingToTryError, Options, RunExistsError, run_own
+from sefar_training.own.candidates import JOINTS_LINEAR, JOINTS_NETWORK, JOINTS_SEFAR, Recipes, find_candidates
+from sefar_training.own.choose import choose
+from sefar_training.own.compare import Comparison, OutOfTimeError
+from sefar_training.own.trial import Candidate, Trial, judge
+from sefar_training.start import Prepared, prepare
+
+SHORT = ("optim.epochs=2", "optim.steps_per_epoch=2", "optim.precision=fp32", "optim.warmup_epochs=0")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 32 clips, raised and lowered arms, in four places, whose joints are found already."""
+    root = tmp_path_factory.mktemp("figures")
+    files = [root / f"clip{i:02d}.mp4" for i in range(32)]
+    for i, file in enumerate(files):
+        encode(file, frames=8, brightness=5 * i)
+    rng = np.random.default_rng(0)
+    store(JointCache(default_joints_folder(root), FakeEstimator()), files, [figure(rng, i % 2) for i in range(32)])
+    with (root / "clips.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "label", "group"])
+        table.writerows([one.name, ("raise", "lower")[i % 2], f"place{i // 2 % 4}"] for i, one in enumerate(files))
+    return root
+
+
+@pytest.fixture(scope="module")
+def prepared(clips: Path) -> Prepared:
+    return prepare(clips / "clips.csv", root=clips, progress=False)
+
+
+def comparison(prepared: Prepared, folder: Path, *overrides: str) -> Comparison:
+    labels = folder / "labels.txt"
+    labels.write_text("".join(f"{name}\n" for name in prepared.classes))
+    recipes = Recipes(prepared, labels, "figures", overrides)
+    return Comparison(prepared, recipes, folder / "trials", FakeEstimator(), progress=False)
+
+
+def test_a_folder_becomes_a_model(prepared: Prepared, tmp_path: Path) -> None:
+    said: list[str] = []
+    out = tmp_path / "my figures"
+    options = Options(out, "pose", minutes=0)
+    made = run_own(prepared, options, said.append, FakeEstimator(), progress=False)
+    assert made.choice.chosen == JOINTS_LINEAR
+    trial = made.choice.trial
+    assert trial is not None and trial.new_places is not None
+    assert trial.new_places.accuracy > 0.9
+    assert "temporal convolutions over joints: not tried" in " ".join(said)
+    _, about = onnx_predictor(made.facts.onnx)
+    assert (about.name, about.dataset, set(about.labels)) == ("my figures", "my figures", {"raise", "lower"})
+    assert {path.name for path in out.iterdir()} == {
+        "MODEL_CARD.md", "clips", "model.onnx", "recipe.yaml", "report.html", "training"
+    }  # fmt: skip
+    assert load_recipe(out / "recipe.yaml").data.train == out / "clips" / "lists" / "train.csv"
+    with pytest.raises(RunExistsError, match="go on with --resume"):
+        run_own(prepared, options, said.append, FakeEstimator(), progress=False)
+    again = run_own(prepared, replace(options, resume=True), said.append, FakeEstimator(), progress=False)
+    assert again.choice.chosen == JOINTS_LINEAR
+
+
+def test_new_places_are_judged_by_models_that_have_not_seen_them(prepared: Prepared, tmp_path: Path) -> None:
+    compared = comparison(prepared, tmp_path)
+    for learned, held in compared._cuts(prepared.folds.new_places):
+        assert not set(prepared.groups.of[learned]) & set(prepared.groups.of[held])
+    hidden = replace(prepared, labels_per_class=2, splits=replace(prepared.splits, train=np.array([0, 1, 2, 3])))
+    for learned, held in comparison(hidden, tmp_path)._cuts(prepared.folds.new_places):
+        assert set(learned.tolist()) <= {0, 1, 2, 3}
+        assert len(held) == 8  # judged on all of the fold's clips, also those whose labels are not learned from
+
+
+def test_trainings_are_kept_and_not_begun_without_time(prepared: Prepared, tmp_path: Path) -> None:
+    compared = comparison(prepared, tmp_path, *SHORT)
+    trial = compared.trial(JOINTS_NETWORK)
+    assert trial.new_places is not None and not np.isnan(trial.new_places.probabilities).any()
+    kept = sorted((tmp_path / "trials").iterdir())
+    assert len(kept) == prepared.folds.count + prepared.folds.same_count
+    again = compared.trial(JOINTS_NETWORK)
+    assert again.new_places is not None
+    assert np.array_equal(again.new_places.probabilities, trial.new_places.probabilities)
+    assert sorted((tmp_path / "trials").iterdir()) == kept
+    other = comparison(prepared, tmp_path, *SHORT[:1], "optim.lr=0.01")
+    with pytest.raises(OutOfTimeError, match="more trainings"):
+        other.trial(JOINTS_NETWORK, deadline=time.monotonic() - 1)
+
+
+def test_unlabelled_clips_are_needed_for_sefar(prepared: Prepared) -> None:
+    kept, reasons = find_candidates(prepared)
+    assert JOINTS_SEFAR not in kept
+    assert reasons == [
+        "SeFAR on joints, with the unlabelled clips: not tried, with 0 unlabelled clips beside 32 labelled ones."
+    ]
+    many = replace(prepared, splits=replace(prepared.splits, unlabelled=np.arange(20)))
+    assert find_candidates(many)[0] == list(CANDIDATES)
+    assert {one.stream for one in find_candidates(many, "rgb")[0]} == {"rgb"}
+
+
+class Scripted(Comparison):
+    """Gives candidates the accuracies that a test wants; an exception instead is raised."""
+
+    results: dict[str, float | BaseException]
+
+    def trial(self, candidate: Candidate, deadline: float = float("inf")) -> Trial:
+        return self._made(candidate, self.results[candidate.key])
+
+    def control(self, candidate: Candidate) -> Trial:
+        return self._made(candidate, 0.5)
+
+    def _made(self, candidate: Candidate, wanted: float | BaseException) -> Trial:
+        if isinstance(wanted, BaseException):
+            raise wanted
+        labels = self.prepared.labels
+        answers = labels.copy()
+        for name in (0, 1):
+            wrong = np.flatnonzero(labels == name)[round(wanted * (labels == name).sum()) :]
+            answers[wrong] = 1 - name
+        judged = judge(np.eye(2)[answers], labels, self.prepared.groups.of)
+        return Trial(candidate, judged, judged, 1.0)
+
+
+def scripted(prepared: Prepared, folder: Path, **results: float | BaseException) -> tuple[str, str]:
+    compared = comparison(prepared, folder)
+    script = Scripted(prepared, compared.recipes, folder)
+    script.results = {key.replace("_", "-"): value for key, value in results.items()}
+    candidates = [one for one in CANDIDATES if one.key in script.results]
+    choice = choose(script, candidates, [], lambda line: None, time.monotonic() + 60)
+    return choice.chosen.key, " ".join(choice.reasons)
+
+
+def test_the_best_is_chosen_and_of_equals_the_simplest(prepared: Prepared, tmp_path: Path) -> None:
+    assert scripted(prepared, tmp_path, joints_linear=0.75, frames_linear=0.875)[0] == "frames-linear"
+    chosen, why = scripted(prepared, tmp_path, joints_linear=0.875, frames_linear=0.875, joints_network=0.875)
+    assert chosen == "joints-linear"
+    chosen, why = scripted(prepared, tmp_path, joints_linear=0.5625, frames_linear=0.875, joints_network=1.0)
+    assert chosen == "frames-linear"
+    assert "not tried, because logistic regression on the same input reaches 56%, the best 88%" in why
+    assert "may tell the classes by place or posture" in scripted(prepared, tmp_path, joints_linear=0.5)[1]
+
+
+def test_what_cannot_be_had_is_left_out_and_said(prepared: Prepared, tmp_path: Path) -> None:
+    missing = ModuleNotFoundError("ai_edge_litert is not installed")
+    chosen, why = scripted(prepared, tmp_path, joints_linear=missing, joints_network=1.0, frames_linear=0.75)
+    assert chosen == "frames-linear"
+    assert "logistic regression on joints: not tried, ai_edge_litert is not installed" in why
+    with pytest.raises(NothingToTryError, match="no weights"):
+        scripted(prepared, tmp_path, frames_linear=SefarError("no weights"))
+
+
+def test_ctrl_c_keeps_what_was_judged(prepared: Prepared, tmp_path: Path) -> None:
+    chosen, why = scripted(prepared, tmp_path, joints_linear=0.75, joints_network=KeyboardInterrupt())
+    assert chosen == "joints-linear" and "stopped by Ctrl-C" in why
+    with pytest.raises(KeyboardInterrupt):
+        scripted(prepared, tmp_path, joints_linear=KeyboardInterrupt())

@@ -1,0 +1,90 @@
+"""The ways to make a model from a user's clips, the simplest first, and which of them can be tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sefar_serve.lists import UNKNOWN
+from sefar_serve.quantity import quantity
+
+from ..config import TrainConfig, load_recipe
+from ..model import Stream
+from ..recipe import as_overrides, find_recipe
+from ..start import Prepared
+from .trial import Candidate
+
+JOINTS_LINEAR = Candidate(
+    "joints-linear", "logistic regression on joints", "pose", "linear", "own_linear", ("model.stream=pose",)
+)
+FRAMES_LINEAR = Candidate("frames-linear", "logistic regression on image features", "rgb", "linear", "own_linear")
+JOINTS_NETWORK = Candidate(
+    "joints-network", "temporal convolutions over joints", "pose", "supervised", "own_pose_16", ("method=supervised",)
+)
+JOINTS_SEFAR = Candidate("joints-sefar", "SeFAR on joints, with the unlabelled clips", "pose", "sefar", "own_pose_16")
+
+CANDIDATES = (JOINTS_LINEAR, FRAMES_LINEAR, JOINTS_NETWORK, JOINTS_SEFAR)
+"""In the order in which they are tried; of two that are as good, the earlier is chosen."""
+
+FEW_UNLABELLED = 0.5
+"""Unlabelled clips for each labelled one, below which learning from them is not tried."""
+
+
+def find_candidates(prepared: Prepared, stream: Stream | None = None) -> tuple[list[Candidate], list[str]]:
+    """Choose what to try.
+
+    Args:
+        prepared: the collection.
+        stream: only what sees this; None for any.
+
+    Returns:
+        The candidates, and for what is left out a sentence that says why.
+    """
+    kept = [one for one in CANDIDATES if stream in (None, one.stream)]
+    labelled, unlabelled = int((prepared.labels != UNKNOWN).sum()), len(prepared.splits.unlabelled)
+    if JOINTS_SEFAR in kept and unlabelled < FEW_UNLABELLED * labelled:
+        kept.remove(JOINTS_SEFAR)
+        beside = f"{quantity(unlabelled, 'unlabelled clip')} beside {labelled} labelled ones"
+        return kept, [f"{JOINTS_SEFAR.title}: not tried, with {beside}."]
+    return kept, []
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Makes the recipes of candidates on a user's clips.
+
+    Attributes:
+        prepared: the collection.
+        labels: file of the class names.
+        name: name of the data set and of the exported model.
+        overrides: the user's changes, ``key=value``, which win.
+    """
+
+    prepared: Prepared
+    labels: Path
+    name: str
+    overrides: tuple[str, ...] = ()
+
+    def make(self, candidate: Candidate, out: Path, train: Path, **others: Path | None) -> TrainConfig:
+        """The recipe of a candidate.
+
+        Args:
+            candidate: what to train.
+            out: folder of the run.
+            train: list of the labelled clips.
+            others: the lists ``unlabel``, ``val`` and ``test``, if there are such.
+
+        Raises:
+            RecipeError: an override is wrong.
+        """
+        files = {"train": train, "unlabel": None, "val": None, "test": None} | others
+        fixed = {
+            "out": str(out),
+            "seed": self.prepared.seed,
+            "data.name": self.name,
+            "data.root": str(self.prepared.collection.root),
+            "data.labels": str(self.labels.absolute()),
+            **{f"data.{key}": None if file is None else str(file.absolute()) for key, file in files.items()},
+        }
+        recipe = find_recipe(Path(candidate.recipe), TrainConfig)
+        return load_recipe(recipe, [*candidate.overrides, *as_overrides(fixed), *self.overrides])

@@ -1,0 +1,209 @@
+"""Judges candidates by cross-validation of a user's labelled clips: on new places, and on the places that are known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sefar_serve.atomic import atomic_file
+from sefar_serve.errors import SefarError
+from sefar_serve.lists import UNKNOWN, ListEntry, write_list
+from sefar_serve.pose import Estimator
+
+from ..checkpoint import load_checkpoint
+from ..evaluation import predict_clips, torch_predictor
+from ..inputs import create_inputs
+from ..linear import fit, fit_settings, open_features
+from ..start import Prepared
+from ..train import train
+from .candidates import Recipes
+from .trial import Candidate, Judged, Trial, judge
+
+Probabilities = NDArray[np.float64]
+"""(N,K); rows of NaN for clips without a prediction."""
+
+Indices = NDArray[np.int64]
+
+
+class OutOfTimeError(SefarError, RuntimeError):
+    """A trial would take longer than is left."""
+
+
+@dataclass
+class Comparison:
+    """Judges candidates, and keeps what it found in a folder, so that an interrupted run goes on.
+
+    Attributes:
+        prepared: the collection.
+        recipes: of its candidates.
+        folder: where results are kept.
+        estimator: finds joints; None for MediaPipe's.
+        progress: show progress bars.
+    """
+
+    prepared: Prepared
+    recipes: Recipes
+    folder: Path
+    estimator: Estimator | None = None
+    progress: bool = True
+    _features: dict[str, tuple[Indices, NDArray[np.float32]]] = field(default_factory=dict)
+
+    def _learnable(self) -> NDArray[np.bool_]:
+        """Clips whose labels may be learned from, bool (N,): in an experiment with few labels, those that were kept."""
+        prepared = self.prepared
+        if prepared.labels_per_class is None:
+            return prepared.labels != UNKNOWN
+        kept: NDArray[np.bool_] = np.isin(np.arange(len(prepared.rows)), prepared.splits.train)
+        return kept
+
+    def _cuts(self, folds: Indices) -> Iterator[tuple[Indices, Indices]]:
+        """For each fold the clips of the others that are learned from, and its own."""
+        learnable = self._learnable()
+        for fold in np.unique(folds[folds >= 0]).tolist():
+            yield np.flatnonzero((folds >= 0) & (folds != fold) & learnable), np.flatnonzero(folds == fold)
+
+    def features(self, candidate: Candidate) -> tuple[Indices, NDArray[np.float32]]:
+        """Features of all labelled clips for a linear candidate.
+
+        Returns:
+            Numbers of the clips that could be read, int64 (n,), and their features, float32 (n,V,D).
+
+        Raises:
+            SefarError, ModuleNotFoundError: the features cannot be had at all; the message says what is missing.
+        """
+        if candidate.key not in self._features:
+            labelled = np.flatnonzero(self.prepared.labels != UNKNOWN)
+            entries = self._entries(labelled)
+            with _written(train=entries) as folder:
+                config = self.recipes.make(candidate, folder / "run", folder / "train.csv")
+                source, _ = open_features(config, self.progress, self.estimator)
+                found, _ = source.read([entry.clip for entry in entries], config.linear.views, self.progress)
+            if not found:
+                raise SefarError("no clip can be read")
+            kept = [n for n, entry in enumerate(entries) if entry.clip in found]
+            self._features[candidate.key] = labelled[kept], np.stack([found[entries[n].clip] for n in kept])
+        return self._features[candidate.key]
+
+    def trial(self, candidate: Candidate, deadline: float = float("inf")) -> Trial:
+        """Judge a candidate.
+
+        Args:
+            candidate: what to try.
+            deadline: `time.monotonic` after which no training of a network begins that would not end before it.
+
+        Raises:
+            OutOfTimeError: there is not enough time.
+            SefarError, ModuleNotFoundError: what the candidate needs cannot be had.
+        """
+        started = time.monotonic()
+        folds = self.prepared.folds
+        if candidate.method == "linear":
+            new, same = (self._linear(candidate, of) for of in (folds.new_places, folds.same_places))
+        else:
+            new, same = (
+                self._network(candidate, name, of, deadline)
+                for name, of in (("new places", folds.new_places), ("same places", folds.same_places))
+            )
+        return Trial(candidate, self._judged(new), self._judged(same), time.monotonic() - started)
+
+    def control(self, candidate: Candidate) -> Trial:
+        """Judge what a linear candidate reaches that sees the first frame alone."""
+        started = time.monotonic()
+        folds = self.prepared.folds
+        new, same = (self._linear(candidate, of, frames=1) for of in (folds.new_places, folds.same_places))
+        named = replace(candidate, key=f"{candidate.key}-first", title=f"{candidate.title} of the first frame alone")
+        return Trial(named, self._judged(new), self._judged(same), time.monotonic() - started)
+
+    def _judged(self, found: Probabilities | None) -> Judged | None:
+        if found is None:
+            return None
+        return judge(found, self.prepared.labels, self.prepared.groups.of, self.prepared.seed)
+
+    def _linear(self, candidate: Candidate, folds: Indices, frames: int | None = None) -> Probabilities | None:
+        clips, features = self.features(candidate)
+        settings = fit_settings(self.recipes.make(candidate, Path("run"), Path("train.csv")))
+        if frames is not None:
+            features = features[..., : features.shape[-1] // settings.frames * frames]
+            settings = replace(settings, frames=frames, motion=1.0)
+        labels, found = self.prepared.labels, self._nothing()
+        row = np.full(len(labels), -1, np.int64)
+        row[clips] = np.arange(len(clips))
+        for learned, held in self._cuts(folds):
+            learned, held = learned[row[learned] >= 0], held[row[held] >= 0]
+            if len(np.unique(labels[learned])) > 1:
+                fitted = fit(features[row[learned]], labels[learned], settings, len(self.prepared.classes))
+                found[held] = fitted.probabilities(features[row[held], 0])
+        return None if np.isnan(found).all() else found
+
+    def _network(self, candidate: Candidate, name: str, folds: Indices, deadline: float) -> Probabilities | None:
+        found, longest = self._nothing(), 0.0
+        cuts = list(self._cuts(folds))
+        title = f"{candidate.title}: {name}"
+        for done, (learned, held) in enumerate(tqdm(cuts, title, unit="fold", disable=not self.progress)):
+            if time.monotonic() + longest * (len(cuts) - done) > deadline:
+                raise OutOfTimeError(f"{len(cuts) - done} more trainings of {longest:.0f} s each would take too long")
+            started = time.monotonic()
+            found[held] = self._stored(candidate, learned, held)
+            longest = max(longest, time.monotonic() - started)
+        return None if np.isnan(found).all() else found
+
+    def _train(self, candidate: Candidate, learned: Indices, held: Indices) -> Probabilities:
+        """Train on some clips and return the probabilities of others, (n,K)."""
+        groups = self.prepared.groups.of
+        loose = self.prepared.splits.unlabelled
+        loose = loose[~np.isin(groups[loose], groups[held])]
+        with _written(train=self._entries(learned), held=self._entries(held), unlabel=self._entries(loose)) as folder:
+            unlabel = None if candidate.method == "supervised" else folder / "unlabel.csv"
+            config = self.recipes.make(candidate, folder / "run", folder / "train.csv", unlabel=unlabel)
+            model, _ = load_checkpoint(train(config, progress=False, estimator=self.estimator))
+            inputs = create_inputs(config, progress=False, estimator=self.estimator)
+            predict = torch_predictor(model, inputs.normalizer, torch.device("cpu"))
+            scores, _ = predict_clips(predict, inputs.evaluation(folder / "held.csv"))
+        found: Probabilities = torch.from_numpy(scores.logits).double().softmax(dim=1).numpy()
+        return found
+
+    def _stored(self, candidate: Candidate, learned: Indices, held: Indices) -> Probabilities:
+        """The result of a training, which is kept under a hash of all that it depends on."""
+        clips = [
+            [(entry.name, entry.label, *(entry.clip[1:] if entry.is_span else ())) for entry in self._entries(which)]
+            for which in (learned, held)
+        ]
+        unlabel = None if candidate.method == "supervised" else Path("unlabel.csv")
+        recipe = self.recipes.make(candidate, Path("run"), Path("train.csv"), unlabel=unlabel)
+        told = recipe.model_dump(mode="json", exclude={"out", "data"})
+        key = hashlib.sha256(json.dumps([told, clips], sort_keys=True).encode()).hexdigest()[:16]
+        file = self.folder / f"{candidate.key}-{key}.npy"
+        if file.is_file():
+            stored: Probabilities = np.load(file, allow_pickle=False)
+            return stored
+        made = self._train(candidate, learned, held)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(file) as new, new.open("wb") as stream:
+            np.save(stream, made)
+        return made
+
+    def _nothing(self) -> Probabilities:
+        return np.full((len(self.prepared.rows), len(self.prepared.classes)), np.nan)
+
+    def _entries(self, which: Indices) -> list[ListEntry]:
+        return [self.prepared.entry(index) for index in which.tolist()]
+
+
+@contextmanager
+def _written(**lists: Sequence[ListEntry]) -> Iterator[Path]:
+    """A temporary folder with lists, ``NAME.csv``."""
+    with tempfile.TemporaryDirectory(prefix="sefar-own-") as folder:
+        for name, entries in lists.items():
+            write_list(Path(folder) / f"{name}.csv", entries)
+        yield Path(folder)
