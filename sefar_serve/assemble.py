@@ -27,7 +27,9 @@ def bounds_of(settings: Settings) -> Bounds:
         max_duration=settings.max_duration,
         max_frames=settings.max_frames,
     )
-    return Bounds(settings.decode_threads, settings.max_decoding, limits, settings.max_windows)
+    return Bounds(
+        settings.decode_threads, settings.max_decoding, limits, settings.max_windows, settings.unfamiliar_below
+    )
 
 
 def make_engine(settings: Settings) -> Engine:

@@ -19,7 +19,10 @@ from sefar_serve.errors import SefarError
 from sefar_serve.sampling import Layout, Sampling
 
 OUTPUT_NAMES = ("logits", "embedding", "tokens", "mc_logits")
-"""Outputs of the ONNX graph."""
+"""Outputs of every ONNX graph."""
+
+FAMILIARITY = "familiarity"
+"""Output that a graph has if its description has `ModelMetadata.familiarity`."""
 
 FRAMES = "frames"
 """Input of models that see pictures: uint8 (B,F,H,W,3), RGB, in element order."""
@@ -81,6 +84,22 @@ class MetadataError(SefarError, ValueError):
     code = "not_a_sefar_model"
 
 
+class FamiliarityInfo(BaseModel):
+    """How the output ``familiarity`` is computed, and from how many clips.
+
+    Attributes:
+        method: what is measured; ``knn5``: the distance of the mean token to the 5th nearest of the reference clips.
+        clips: training clips that are the reference.
+        held_out: clips of the validation list that the distance is compared with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = Field(min_length=1)
+    clips: int = Field(ge=1)
+    held_out: int = Field(ge=1)
+
+
 class ModelMetadata(BaseModel):
     """The description of a model.
 
@@ -108,6 +127,9 @@ class ModelMetadata(BaseModel):
         embedding_dim: width of the ``embedding`` output.
         token_dim: width D of the ``tokens`` output.
         mc_samples: T, the number of Monte-Carlo head samples in ``mc_logits``.
+        familiarity: where the output ``familiarity`` comes from; None if the graph does not have it.
+        temperature: what the class scores were divided by, chosen on the validation list, so that probabilities are
+            calibrated; None if they are as trained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -133,6 +155,8 @@ class ModelMetadata(BaseModel):
     embedding_dim: int = Field(default=256, ge=1)
     token_dim: int = Field(ge=1)
     mc_samples: int = Field(default=10, ge=2)
+    familiarity: FamiliarityInfo | None = None
+    temperature: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelMetadata:
@@ -199,7 +223,7 @@ class ModelMetadata(BaseModel):
 
     @property
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each output for one clip, without the batch axis, in the order of `OUTPUT_NAMES`."""
+        """Shape of each output for one clip, without the batch axis: `OUTPUT_NAMES` in order, then `FAMILIARITY`."""
         classes = len(self.labels)
         shapes = (
             (classes,),
@@ -207,7 +231,8 @@ class ModelMetadata(BaseModel):
             (len(self.sample_frames), self.token_dim),
             (self.mc_samples, classes),
         )
-        return dict(zip(OUTPUT_NAMES, shapes, strict=True))
+        found: dict[str, tuple[int, ...]] = dict(zip(OUTPUT_NAMES, shapes, strict=True))
+        return found if self.familiarity is None else found | {FAMILIARITY: ()}
 
     @property
     def tensors(self) -> dict[str, TensorSpec]:
@@ -220,6 +245,7 @@ class ModelMetadata(BaseModel):
         # A description without a stream is one of pictures, so versions exported before there were streams share a
         # Triton repository with later ones.
         unused = (set() if self.sees_frames else OF_FRAMES) | (set() if self.sees_joints else OF_JOINTS)
+        unused |= {name for name in ("familiarity", "temperature") if getattr(self, name) is None}
         fields = self.model_dump(mode="json", exclude=unused)
         return {PREFIX + key: json.dumps(value) for key, value in fields.items()}
 

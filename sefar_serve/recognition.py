@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from sefar_serve.engine import Engine, EngineOverloadedError, Model, Prediction
 from sefar_serve.inputs import ModelClip, load_input_windows, load_inputs
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.pose import Estimators
+from sefar_serve.reliability import UNFAMILIAR_BELOW, is_unfamiliar
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,23 @@ class Span:
 
 @dataclass(frozen=True)
 class Window:
-    """One clip of a video, without the model's inputs, and its prediction; times in seconds."""
+    """One clip of a video, without the model's inputs, and its prediction; times in seconds.
+
+    Attributes:
+        unfamiliar: whether the clip is unlike what the model knows.
+    """
 
     start: float
     end: float
     clip: ModelClip
     prediction: Prediction
+    unfamiliar: bool = False
+
+    @property
+    def familiarity(self) -> float | None:
+        """The share of held-out clips that were less typical, in [0, 1]; None if the model does not measure it."""
+        known = self.prediction.outputs.familiarity
+        return None if known is None else float(known)
 
 
 class _Decoded(NamedTuple):
@@ -106,12 +118,14 @@ class Bounds:
         max_decoding: maximum number of videos being decoded or waiting; more are refused before any work.
         limits: limits on each video.
         max_windows: maximum number of sliding windows in one video.
+        unfamiliar_below: familiarity below which a clip is marked as unfamiliar.
     """
 
     decode_threads: int = 1
     max_decoding: int = 128
     limits: ClipLimits = field(default_factory=ClipLimits)
     max_windows: int = 512
+    unfamiliar_below: float = UNFAMILIAR_BELOW
 
 
 class Recognizer:
@@ -236,12 +250,17 @@ class Recognizer:
             for task in tasks:
                 task.cancel()
         windows = tuple(
-            Window(start, end, clip, prediction)
+            self._window(start, end, clip, prediction)
             for (start, end), clip, prediction in zip(decoded.times, decoded.clips, predictions, strict=True)
         )
         posing = sum(clip.pose_seconds for clip in decoded.clips)
         sees_joints = model.metadata.sees_joints
         return Recognised(item.name, windows, decoded.seconds - posing, posing if sees_joints else None)
+
+    def _window(self, start: float, end: float, clip: ModelClip, prediction: Prediction) -> Window:
+        window = Window(start, end, clip, prediction)
+        unfamiliar = is_unfamiliar(window.familiarity, self._bounds.unfamiliar_below)
+        return replace(window, unfamiliar=unfamiliar)
 
     def _decode(self, item: ClipInput, span: Span, meta: ModelMetadata) -> _Decoded:
         started = time.perf_counter()

@@ -1,9 +1,22 @@
-"""How reliable a prediction is: SeFAR's Adaptive-Regulation coefficient η (paper, section 3.3)."""
+"""How reliable a prediction is: SeFAR's Adaptive-Regulation coefficient η (paper, section 3.3), and familiarity."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+UNFAMILIAR_BELOW = 0.01
+"""Default familiarity below which a clip is marked as unlike what its model knows."""
+
+
+def is_unfamiliar(familiarity: float | None, below: float) -> bool:
+    """Whether a clip is unlike what its model knows.
+
+    Args:
+        familiarity: in [0, 1]; None if the model does not measure it.
+        below: threshold in [0, 1]; 0 marks no clip.
+    """
+    return familiarity is not None and familiarity < below
 
 
 def top_classes(logits: NDArray[np.float32], top_k: int) -> list[tuple[int, float]]:

@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from sefar_serve.errors import SefarError
+from sefar_serve.reliability import UNFAMILIAR_BELOW
 from sefar_serve.validation import explain
 
 MIB = 1024 * 1024
@@ -131,6 +132,12 @@ class Settings(BaseSettings):
     text_only_chat: bool = Field(False, description="allow chats without a video; otherwise they get 400")
     abstain_below: float = Field(
         0.0, ge=0, le=1, description="withhold a text that contradicts the classifier if η is below this; 0 never does"
+    )
+    unfamiliar_below: float = Field(
+        UNFAMILIAR_BELOW,
+        ge=0,
+        le=1,
+        description="mark a clip as unfamiliar, and do not describe it, if its familiarity is below this; 0 never does",
     )
     vllm_url: str | None = Field(
         None, description="URL of a vLLM server (started with --enable-prompt-embeds) that runs the language model"

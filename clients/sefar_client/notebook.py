@@ -27,7 +27,8 @@ def bars(scores: Sequence[tuple[str, float]]) -> str:
     return f'<table style="border-collapse:collapse">{rows}</table>'
 
 
-def labels(name: str, scores: Sequence[tuple[str, float]], reliability: float) -> str:
-    """The classes of a clip and their reliability."""
+def labels(name: str, scores: Sequence[tuple[str, float]], reliability: float, unfamiliar: bool) -> str:
+    """The classes of a clip, their reliability, and whether the clip is unlike what the model knows."""
     head = f'<p style="margin:4px 0"><b>{escape(name)}</b> &nbsp; reliability η {reliability:.2f}</p>'
-    return head + bars(scores)
+    mark = text("unfamiliar: the clip is unlike what the model knows", wrong=True) if unfamiliar else ""
+    return head + mark + bars(scores)

@@ -72,6 +72,11 @@ def _notes(clip: ClipInfo, windows: Sequence[Warned] | None = None) -> str:
     return persons + "".join(notebook.text(line, wrong=True) for line in warnings)
 
 
+def _mark(unfamiliar: bool) -> str:
+    """What follows the labels of a clip that is unlike what the model knows."""
+    return ", unfamiliar" if unfamiliar else ""
+
+
 class Usage(Result):
     """Clips and model frames used."""
 
@@ -87,6 +92,8 @@ class WindowLabels(Result):
     end: float
     labels: list[Label]
     reliability: float
+    familiarity: float | None = None
+    unfamiliar: bool = False
     pose: PoseInfo | None = None
     warnings: list[str] = Field(default_factory=list)
 
@@ -98,12 +105,14 @@ class WindowLabels(Result):
             label=best.label,
             score=best.score,
             reliability=self.reliability,
+            unfamiliar=self.unfamiliar or None,
             warnings=self.warnings or None,
         )
 
     def __str__(self) -> str:
         best = self.labels[0]
         text = f"{self.start:.1f}–{self.end:.1f} s: {best.label} ({best.score:.0%}), η {self.reliability:.2f}"
+        text += _mark(self.unfamiliar)
         return _with_notes(text, warning_lines(self))
 
 
@@ -129,6 +138,9 @@ class Classification(Result):
     Attributes:
         clip_id: pass ``sefar://CLIP_ID`` to `ask` to ask about the clip.
         reliability: η in (0, 1], near 1 if the model's Monte-Carlo samples are confident and agree.
+        familiarity: share of held-out clips that were less typical of what the model knows; None if the model does not
+            measure it.
+        unfamiliar: whether familiarity is below the server's setting: the labels then mean little.
         timeline: one entry per sliding window, if windows were requested.
         segments: the windows merged to stretches with one label, in order of time; None without windows. Write them
             to files of other programs with `format_segments`.
@@ -140,6 +152,8 @@ class Classification(Result):
     clip_id: str | None
     labels: list[Label]
     reliability: float
+    familiarity: float | None = None
+    unfamiliar: bool = False
     clip: ClipInfo
     timeline: list[WindowLabels] | None
     segments: list[Segment] | None = None
@@ -159,6 +173,7 @@ class Classification(Result):
             label=best.label,
             score=best.score,
             reliability=self.reliability,
+            unfamiliar=self.unfamiliar or None,
             windows=self.timeline and len(self.timeline),
             segments=self.segments and len(self.segments),
             warnings=self.clip.warnings or None,
@@ -166,12 +181,14 @@ class Classification(Result):
 
     def __str__(self) -> str:
         text = f"{self.name}: {self.best.label} ({self.best.score:.0%}), η {self.reliability:.2f}"
+        text += _mark(self.unfamiliar)
         return _with_notes(text, warning_lines(self.clip, self.timeline))
 
     def _repr_html_(self) -> str:
         scores = [(one.label, one.score) for one in self.labels]
         segments = "".join(notebook.text(str(one)) for one in self.segments or ())
-        return notebook.labels(self.name, scores, self.reliability) + _notes(self.clip, self.timeline) + segments
+        head = notebook.labels(self.name, scores, self.reliability, self.unfamiliar)
+        return head + _notes(self.clip, self.timeline) + segments
 
 
 class WindowEmbedding(Result):
@@ -263,6 +280,8 @@ class WindowCaption(Result):
     abstained: bool
     labels: list[Label]
     reliability: float
+    familiarity: float | None = None
+    unfamiliar: bool = False
     warnings: list[str] = Field(default_factory=list)
 
     def _shown(self) -> dict[str, Any]:
@@ -272,6 +291,7 @@ class WindowCaption(Result):
             caption=self.caption,
             notice=self.notice,
             reliability=self.reliability,
+            unfamiliar=self.unfamiliar or None,
             warnings=self.warnings or None,
         )
 
@@ -297,6 +317,8 @@ class Caption(Result):
     abstained: bool
     labels: list[Label]
     reliability: float
+    familiarity: float | None = None
+    unfamiliar: bool = False
     clip: ClipInfo
     timeline: list[WindowCaption] | None
     model: str
@@ -306,7 +328,12 @@ class Caption(Result):
     def _shown(self) -> dict[str, Any]:
         windows = self.timeline and len(self.timeline)
         return present(
-            name=self.name, caption=self.caption, notice=self.notice, reliability=self.reliability, windows=windows
+            name=self.name,
+            caption=self.caption,
+            notice=self.notice,
+            reliability=self.reliability,
+            unfamiliar=self.unfamiliar or None,
+            windows=windows,
         )
 
     def __str__(self) -> str:
@@ -316,7 +343,8 @@ class Caption(Result):
     def _repr_html_(self) -> str:
         scores = [(one.label, one.score) for one in self.labels]
         caption = notebook.text(_with_notice(self.caption, self.notice))
-        return notebook.labels(self.name, scores, self.reliability) + _notes(self.clip, self.timeline) + caption
+        labels = notebook.labels(self.name, scores, self.reliability, self.unfamiliar)
+        return labels + _notes(self.clip, self.timeline) + caption
 
 
 class SeenClip(Result):
@@ -326,6 +354,8 @@ class SeenClip(Result):
     name: str
     labels: list[Label]
     reliability: float
+    familiarity: float | None = None
+    unfamiliar: bool = False
     clip: ClipInfo
 
 

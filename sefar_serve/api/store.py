@@ -50,7 +50,7 @@ class StoredClip:
     @property
     def verdict(self) -> Verdict:
         """The classifier's verdict on the clip."""
-        return Verdict.of(self.window.prediction.outputs, self.metadata)
+        return Verdict.of(self.window, self.metadata)
 
 
 class ClipStore:

@@ -16,7 +16,7 @@ from sefar_serve.metadata import ModelMetadata
 from sefar_serve.quantity import quantity
 from sefar_serve.schemas.chat import Caption, ChatCompletion
 from sefar_serve.schemas.problem import ItemError
-from sefar_serve.schemas.video import Classification, Embedding, Label, SourceFrame
+from sefar_serve.schemas.video import Classification, Embedding, Label, SourceFrame, WindowLabels
 
 out = Console()
 err = Console(stderr=True)
@@ -93,11 +93,11 @@ def print_classifications(items: Sequence[Classification | ItemError]) -> None:
     table = Table("clip", *["seconds"] * with_time, "label", "score", "η", "next best", show_lines=True)
     for item in found:
         if item.timeline is None:
-            table.add_row(_name(item, item.clip), *["all"] * with_time, *_cells(item.labels, item.reliability))
+            table.add_row(_name(item, item.clip), *["all"] * with_time, *_cells(item))
             continue
         for window in item.timeline:
             when = f"{window.start:.1f}–{window.end:.1f}"
-            table.add_row(_name(item, window), when, *_cells(window.labels, window.reliability))
+            table.add_row(_name(item, window), when, *_cells(window))
     if found:
         out.print(table)
     if any(item.segments is not None for item in found):
@@ -121,11 +121,14 @@ def _name(item: Classification | Embedding, warned: Warned, windows: Sequence[Wa
     return "\n".join((escape(Path(item.name).name), *lines))
 
 
-def _cells(labels: Sequence[Label], reliability: float) -> tuple[str, str, str, str]:
-    """Best label, its score, η, and the next two."""
-    best, *others = labels
+def _cells(found: Classification | WindowLabels) -> tuple[str, str, str, str]:
+    """Best label, its score, η, and the next two. A clip that is unlike what the model knows is marked."""
+    best, *others = found.labels
+    label = escape(best.label)
+    if found.unfamiliar:
+        label = f"[yellow]unfamiliar[/]\n[dim]{label}[/]"
     others_text = escape("\n".join(map(label_text, others[:2])))
-    return escape(best.label), f"{best.score:.1%}", f"{reliability:.2f}", others_text
+    return label, f"{best.score:.1%}", f"{found.reliability:.2f}", others_text
 
 
 def print_embeddings(items: Sequence[Embedding | ItemError]) -> None:
@@ -179,6 +182,13 @@ def print_model(meta: ModelMetadata, path: str, provider: str, size_bytes: int) 
         f"logits {len(meta.labels)}, embedding {meta.embedding_dim}, "
         f"tokens {len(meta.sample_frames)} × {meta.token_dim}, {meta.mc_samples} Monte-Carlo samples",
     )
+    if meta.familiarity is not None:
+        known = meta.familiarity
+        table.add_row(
+            "familiarity", f"{known.method}, {quantity(known.clips, 'clip')} against {known.held_out} held out"
+        )
+    if meta.temperature is not None:
+        table.add_row("calibration", f"scores divided by {meta.temperature:.3g}")
     table.add_row("file", f"{size_bytes / 1e6:.1f} MB, runs on {provider}")
     out.print(table)
     names = Table("class", "label", "attributes")

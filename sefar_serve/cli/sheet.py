@@ -27,7 +27,8 @@ def save_sheet(files: Sequence[str], items: Sequence[Classification | ItemError]
     clips = [
         SheetClip(
             file,
-            f"{Path(item.name).name}   {console.label_text(item.labels[0])}   reliability {item.reliability:.2f}",
+            f"{Path(item.name).name}   {console.label_text(item.labels[0])}   reliability {item.reliability:.2f}"
+            + ("   UNFAMILIAR" if item.unfamiliar else ""),
             item.clip,
         )
         for file, item in zip(files, items, strict=True)

@@ -18,23 +18,33 @@ Inputs = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of the graph for a batch of B clips, all float32; fields in the order of `OUTPUT_NAMES`.
+    """The outputs of the graph for a batch of B clips, all float32.
 
     Attributes:
         logits: (B, K), unnormalised class scores.
         embedding: (B, 256), the clip embedding.
         tokens: (B, E, D), one vector per temporal element, the context last.
         mc_logits: (B, T, K), Monte-Carlo dropout samples of the head.
+        familiarity: (B,), in [0, 1]: the share of held-out clips that were less typical; None if the graph does not
+            have this output.
     """
 
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
     tokens: NDArray[np.float32]
     mc_logits: NDArray[np.float32]
+    familiarity: NDArray[np.float32] | None = None
 
     def row(self, index: int) -> Outputs:
         """The outputs of one clip, without the batch axis."""
-        return Outputs(self.logits[index], self.embedding[index], self.tokens[index], self.mc_logits[index])
+        known = self.familiarity
+        return Outputs(
+            self.logits[index],
+            self.embedding[index],
+            self.tokens[index],
+            self.mc_logits[index],
+            None if known is None else np.asarray(known[index]),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """An engine without a model, for tests of everything around one and for trying out a client.
 
 Its answers depend on the inputs alone, so a test can predict them: the mean red level of the frames, from 0 to 255,
-selects the class. A model that sees only joints takes their mean visibility, from 0 to 1, instead.
+selects the class. A model that sees only joints takes their mean visibility, from 0 to 1, instead. If its description
+says that it measures familiarity, that is the same level on [0, 1]: nothing is less familiar than black.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class FakeEngine:
             embedding=np.full(meta.embedding_dim, chosen, np.float32),
             tokens=np.full((len(meta.sample_frames), meta.token_dim), chosen, np.float32),
             mc_logits=np.repeat(logits[None], meta.mc_samples, axis=0),
+            familiarity=None if meta.familiarity is None else np.asarray(share, np.float32),
         )
         return Prediction(outputs, meta.version, queue_seconds=0.0, inference_seconds=self.delay, batch_size=1)
 

@@ -14,7 +14,7 @@ import onnxruntime as ort
 from sefar_serve.engine.base import Inputs, Outputs, Prediction, check_inputs, check_name
 from sefar_serve.engine.batcher import MicroBatcher
 from sefar_serve.engine.errors import EngineUnavailableError, ModelLoadError
-from sefar_serve.metadata import OUTPUT_NAMES, MetadataError, ModelMetadata
+from sefar_serve.metadata import MetadataError, ModelMetadata
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -64,7 +64,7 @@ class OnnxModel:
         Args:
             inputs: as in `ModelMetadata.inputs` with a batch axis in front, e.g. ``frames`` uint8 (B,F,H,W,3).
         """
-        return Outputs(*self._session.run(list(OUTPUT_NAMES), dict(inputs)))
+        return Outputs(*self._session.run(list(self.metadata.output_shapes), dict(inputs)))
 
     def warm_up(self, batch: int = 1) -> None:
         """Run one batch of zeros, so that the first request does not wait for memory allocation."""

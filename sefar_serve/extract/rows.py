@@ -67,6 +67,8 @@ class ClipRow:
         labels: class names, best first.
         scores: softmax probabilities of the labels.
         reliability: η in (0, 1].
+        familiarity: share of held-out clips that were less typical of what the model knows; None if the model does not
+            measure it.
         frame_times: times in seconds of the F frames that the model saw, in element order.
         duration: duration of the whole video in seconds.
         corrupt_frames: number of those frames that the decoder flagged as damaged.
@@ -85,6 +87,7 @@ class ClipRow:
     labels: Sequence[str] | None = None
     scores: Sequence[float] | None = None
     reliability: float | None = None
+    familiarity: float | None = None
     frame_times: Sequence[float] | None = None
     duration: float | None = None
     corrupt_frames: int | None = None
@@ -120,6 +123,7 @@ def found_row(
         labels=[meta.labels[i] for i, _ in best],
         scores=[score for _, score in best],
         reliability=reliability(outputs.mc_logits),
+        familiarity=None if outputs.familiarity is None else float(outputs.familiarity),
         frame_times=clip.times.tolist(),
         duration=clip.duration,
         corrupt_frames=len(clip.corrupt),
@@ -158,6 +162,7 @@ def schema(meta: ModelMetadata, options: RowOptions) -> pa.Schema:
             pa.field("labels", pa.list_(pa.string())),
             pa.field("scores", pa.list_(pa.float32())),
             pa.field("reliability", pa.float64()),
+            pa.field("familiarity", pa.float64()),
             pa.field("frame_times", pa.list_(pa.float64())),
             pa.field("duration", pa.float64()),
             pa.field("corrupt_frames", pa.int32()),

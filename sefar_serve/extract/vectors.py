@@ -114,6 +114,7 @@ def _sample(row: ClipRow, options: RowOptions) -> dict[str, bytes]:
         "labels": row.labels,
         "scores": row.scores,
         "reliability": row.reliability,
+        "familiarity": row.familiarity,
         "frame_times": row.frame_times,
         "duration": row.duration,
         "model": row.model,

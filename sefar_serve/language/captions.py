@@ -55,6 +55,8 @@ def render_caption(
             abstained=reply.abstained,
             labels=top_labels(outputs.logits, meta, top_k, True, False),
             reliability=reliability(outputs.mc_logits),
+            familiarity=one.window.familiarity,
+            unfamiliar=one.window.unfamiliar,
             warnings=list(one.window.clip.warnings),
         )
 

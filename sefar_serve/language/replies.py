@@ -2,7 +2,8 @@
 
 The gateway and the command line both use this module, so they give the same answers. If a text names another
 class than the classifier, the reply says so; if the classifier's own reliability is low as well, the text may
-be withheld.
+be withheld. A clip that is unlike what the classifier knows is not described: the language model sees it only through
+the classifier's features.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sefar_serve.engine import Outputs
 from sefar_serve.language import (
     FinishReason,
     GenerationOptions,
@@ -27,6 +27,7 @@ from sefar_serve.language import (
 from sefar_serve.language.agreement import Agreement, compare, named_label
 from sefar_serve.language.choices import LETTERS
 from sefar_serve.metadata import ModelMetadata
+from sefar_serve.recognition import Window
 from sefar_serve.reliability import reliability, softmax
 
 
@@ -38,16 +39,22 @@ class Verdict:
         labels: names of the K classes.
         logits: float32 (K,).
         reliability: η in (0, 1].
+        familiarity: share of held-out clips that were less typical, in [0, 1]; None if the model does not measure it.
+        unfamiliar: whether the clip is unlike what the model knows.
     """
 
     labels: Sequence[str]
     logits: NDArray[np.float32]
     reliability: float
+    familiarity: float | None = None
+    unfamiliar: bool = False
 
     @classmethod
-    def of(cls, outputs: Outputs, metadata: ModelMetadata) -> Verdict:
-        """The result in a model's outputs for one clip."""
-        return cls(metadata.labels, outputs.logits, reliability(outputs.mc_logits))
+    def of(cls, window: Window, metadata: ModelMetadata) -> Verdict:
+        """The result for one clip."""
+        outputs = window.prediction.outputs
+        eta = reliability(outputs.mc_logits)
+        return cls(metadata.labels, outputs.logits, eta, window.familiarity, window.unfamiliar)
 
     @property
     def best(self) -> int:
@@ -125,6 +132,11 @@ async def write(
     Raises:
         GenerationError: from the generator.
     """
+    if verdict is not None and verdict.unfamiliar:
+        reply = not_described(verdict)
+        yield reply.text
+        yield reply
+        return
     hold = verdict is not None and verdict.reliability < abstain_below
     text = ""
     last = Piece("", "stop", TokenUsage(0, 0))
@@ -138,6 +150,13 @@ async def write(
     if hold:
         yield reply.text
     yield reply
+
+
+def not_described(verdict: Verdict) -> Reply:
+    """The reply about a clip that is unlike what the model knows; the language model is not asked."""
+    share = verdict.familiarity or 0.0
+    notice = f"This clip is unlike those that the model knows: its familiarity is {share:.1%}."
+    return Reply(f"Not sure. {notice}", "stop", TokenUsage(0, 0), notice=notice, abstained=True)
 
 
 def judged(
@@ -186,6 +205,8 @@ async def choose(
     Raises:
         GenerationError: from the generator.
     """
+    if verdict is not None and verdict.unfamiliar:
+        return not_described(verdict)
     scores = await generator.score(messages, LETTERS[: len(options)] if letters else options)
     logprobs = np.array([score.logprob for score in scores.options], np.float32)
     probabilities = softmax(logprobs)

@@ -288,7 +288,7 @@ def _features(window: Window) -> ClipFeatures:
 
 
 def _verdict(window: Window, meta: ModelMetadata) -> Verdict:
-    return Verdict.of(window.prediction.outputs, meta)
+    return Verdict.of(window, meta)
 
 
 def _succeeded(task: asyncio.Task[Any]) -> bool:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from sefar_serve.schemas.model_name import ModelName
 from sefar_serve.schemas.problem import ItemError
-from sefar_serve.schemas.video import WINDOW_WARNINGS, ClipInfo, Label
+from sefar_serve.schemas.video import FAMILIARITY, UNFAMILIAR, WINDOW_WARNINGS, ClipInfo, Label
 
 AnswerMode = Literal["auto", "loglik", "letter", "generate"]
 """How to answer a multiple-choice question: ``loglik`` compares the likelihoods of the options, ``letter`` those of
@@ -125,6 +125,8 @@ class SeenClip(BaseModel):
     name: str
     labels: list[Label]
     reliability: float = Field(description="η in (0, 1]")
+    familiarity: float | None = Field(None, description=FAMILIARITY)
+    unfamiliar: bool = Field(False, description=UNFAMILIAR)
     clip: ClipInfo
 
 
@@ -204,6 +206,8 @@ class WindowCaption(BaseModel):
     abstained: bool
     labels: list[Label]
     reliability: float
+    familiarity: float | None = Field(None, description=FAMILIARITY)
+    unfamiliar: bool = Field(False, description=UNFAMILIAR)
     warnings: list[str] = Field(description=WINDOW_WARNINGS)
 
 
@@ -225,6 +229,8 @@ class Caption(BaseModel):
     abstained: bool
     labels: list[Label] = Field(description="the classifier's labels, best first")
     reliability: float = Field(description="η in (0, 1]")
+    familiarity: float | None = Field(None, description=FAMILIARITY)
+    unfamiliar: bool = Field(False, description=UNFAMILIAR)
     clip: ClipInfo
     timeline: list[WindowCaption] | None = None
 

@@ -60,6 +60,8 @@ def classification(
             end=window.end,
             labels=top_labels(window.prediction.outputs.logits, meta, top_k, attributes, raw_scores),
             reliability=reliability(window.prediction.outputs.mc_logits),
+            familiarity=window.familiarity,
+            unfamiliar=window.unfamiliar,
             pose=_joints_of(window, False) if poses else None,
             warnings=list(window.clip.warnings),
         )
@@ -72,6 +74,8 @@ def classification(
         clip_id=clip_id,
         labels=timeline[best].labels,
         reliability=timeline[best].reliability,
+        familiarity=timeline[best].familiarity,
+        unfamiliar=timeline[best].unfamiliar,
         clip=clip_info(found.windows[best].clip, meta, poses=poses),
         timeline=timeline if len(timeline) > 1 else None,
         segments=None if merging is None else segments(found.windows, meta, merging),
@@ -190,6 +194,8 @@ def seen_clip(window: Window, meta: ModelMetadata, *, name: str, clip_id: str | 
         name=name,
         labels=top_labels(outputs.logits, meta, top_k, True, False),
         reliability=reliability(outputs.mc_logits),
+        familiarity=window.familiarity,
+        unfamiliar=window.unfamiliar,
         clip=clip_info(window.clip, meta),
     )
 

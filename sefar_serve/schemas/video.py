@@ -44,6 +44,12 @@ class ClipInfo(BaseModel):
     pose: PoseInfo | None = Field(None, description="the persons in these frames; null if the model sees no joints")
 
 
+FAMILIARITY = "share of held-out clips that were less typical of what the model knows; null if it does not measure it"
+"""Description of `familiarity`."""
+
+UNFAMILIAR = "whether familiarity is below the server's setting: the labels then mean little"
+"""Description of `unfamiliar`."""
+
 WINDOW_WARNINGS = "about the frames of this window, e.g. that no person was found"
 """Description of `warnings` of a window."""
 
@@ -55,6 +61,8 @@ class WindowLabels(BaseModel):
     end: float
     labels: list[Label]
     reliability: float
+    familiarity: float | None = Field(None, description=FAMILIARITY)
+    unfamiliar: bool = Field(False, description=UNFAMILIAR)
     pose: PoseInfo | None = Field(None, description="the persons in the window, if poses is set")
     warnings: list[str] = Field(description=WINDOW_WARNINGS)
 
@@ -84,6 +92,8 @@ class Classification(BaseModel):
         description="Adaptive-Regulation coefficient η in (0, 1]: near 1 if the model's Monte-Carlo samples "
         "are confident and agree with each other"
     )
+    familiarity: float | None = Field(None, description=FAMILIARITY)
+    unfamiliar: bool = Field(False, description=UNFAMILIAR)
     clip: ClipInfo
     timeline: list[WindowLabels] | None = None
     segments: list[Segment] | None = Field(

@@ -53,7 +53,10 @@ def model_config(metadata: ModelMetadata, name: str, flavour: Flavour) -> pb.Mod
             for key, (dtype, shape) in metadata.inputs.items()
         ],
         output=[
+            # Triton has no outputs without axes apart from the batch: a number is sent as a vector of 1.
             pb.ModelOutput(name=key, data_type=pb.TYPE_FP32, dims=shape)
+            if shape
+            else pb.ModelOutput(name=key, data_type=pb.TYPE_FP32, dims=(1,), reshape=pb.ModelTensorReshape(shape=()))
             for key, shape in metadata.output_shapes.items()
         ],
         version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=VERSIONS_KEPT)),

@@ -20,11 +20,14 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from sefar_serve.errors import SefarError
-from sefar_serve.metadata import PREFIX, ModelMetadata
+from sefar_serve.metadata import FAMILIARITY, PREFIX, ModelMetadata
 from sefar_serve.triton_server.config import FLAVOURS, VERSIONS_KEPT, Flavour, config_text, interface, model_config
 
 DEFAULT_NAME = "sefar_encoder"
 PYTHON_MODEL = Path(__file__).with_name("model.py")
+_FAMILIARITY = f"{PREFIX}{FAMILIARITY}"
+_OF_VERSIONS = {_FAMILIARITY, f"{PREFIX}temperature"}
+"""What may differ from version to version."""
 _USABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -140,7 +143,9 @@ def _check_same_interface(metadata: ModelMetadata, folder: Path) -> None:
     different = [
         key.removeprefix(PREFIX)
         for key in sorted(ours.keys() | there.keys())
-        if ours.get(key) != (there[key].string_value if key in there else None)
+        if (ours.get(key) != (there[key].string_value if key in there else None) and key not in _OF_VERSIONS)
+        # Whether there is the output must be the same, not how many clips it was made from.
+        or (key == _FAMILIARITY and (key in ours) != (key in there))
     ]
     if different:
         raise RepositoryError(

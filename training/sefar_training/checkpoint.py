@@ -15,6 +15,7 @@ from sefar_serve.errors import SefarError
 from .config import ModelConfig, TrainConfig
 from .data import ClassTable, Origin
 from .model import SefarModel, create_linear_model, create_model
+from .typical import Typical, save_typical
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -38,6 +39,8 @@ class CheckpointInfo(BaseModel):
         estimator: name of the pose estimator that found the joints, or ``true:`` and a name if they are known; empty if
             the model sees frames.
         estimator_sha256: of the estimator's weights, or of a description of known joints.
+        temperature: what the classifier was divided by after training, see `sefar_training.calibration`; None if it is
+            as trained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +54,7 @@ class CheckpointInfo(BaseModel):
     metrics: dict[str, Any] = {}
     estimator: str = ""
     estimator_sha256: str = ""
+    temperature: float | None = None
 
     @property
     def classes(self) -> ClassTable:
@@ -59,7 +63,11 @@ class CheckpointInfo(BaseModel):
 
 
 def describe(
-    config: TrainConfig, classes: ClassTable, metrics: dict[str, Any], origin: Origin | None
+    config: TrainConfig,
+    classes: ClassTable,
+    metrics: dict[str, Any],
+    origin: Origin | None,
+    temperature: float | None = None,
 ) -> CheckpointInfo:
     """Describe a trained model.
 
@@ -68,6 +76,7 @@ def describe(
         classes: its classes.
         metrics: results.
         origin: what gave its joints; None if it sees frames.
+        temperature: what its classifier was divided by; None if it is as trained.
     """
     return CheckpointInfo(
         model=config.model,
@@ -79,6 +88,7 @@ def describe(
         metrics=metrics,
         estimator=origin.estimator if origin else "",
         estimator_sha256=origin.sha256 if origin else "",
+        temperature=temperature,
     )
 
 
@@ -106,8 +116,14 @@ def build(config: ModelConfig, classes: int, drop_path: float = 0.0) -> SefarMod
     )
 
 
-def save_checkpoint(folder: Path, model: SefarModel, info: CheckpointInfo) -> Path:
+def save_checkpoint(folder: Path, model: SefarModel, info: CheckpointInfo, typical: Typical | None = None) -> Path:
     """Write a checkpoint atomically; an existing one is replaced.
+
+    Args:
+        folder: the checkpoint folder.
+        model: the model.
+        info: its description.
+        typical: what is typical of its training clips; without it, the exported file does not measure familiarity.
 
     Returns:
         The folder.
@@ -115,6 +131,8 @@ def save_checkpoint(folder: Path, model: SefarModel, info: CheckpointInfo) -> Pa
     with atomic_folder(folder) as new:
         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, new / WEIGHTS)
         (new / CONFIG).write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        if typical is not None:
+            save_typical(new, typical)
     return folder
 
 

@@ -30,6 +30,7 @@ from sefar_serve.pose.estimators import TRUE
 
 from .checkpoint import CheckpointError, CheckpointInfo, load_checkpoint
 from .config import ModelConfig
+from .familiarity import add_familiarity
 from .model import (
     EMBEDDING_DIM,
     FrameNormalizer,
@@ -40,6 +41,7 @@ from .model import (
     create_model,
     create_normalizer,
 )
+from .typical import Typical, load_typical
 
 PARITY_BATCHES = (1, 2, 3, 8)
 TOLERANCE = 1e-3
@@ -51,7 +53,7 @@ MC_SEED = 20250101
 
 
 Reference = Callable[[Mapping[str, NDArray[Any]]], Sequence[NDArray[Any]]]
-"""What a graph should compute: from its inputs, by name, to its outputs, in the order of `OUTPUT_NAMES`."""
+"""What a graph should compute: from its inputs, by name, to its outputs, in the order of the graph."""
 
 
 class ParityError(SefarError, RuntimeError):
@@ -164,6 +166,7 @@ def export_metadata(info: CheckpointInfo, name: str, version: str, token_dim: in
         embedding_dim=EMBEDDING_DIM,
         token_dim=token_dim,
         mc_samples=MC_SAMPLES,
+        temperature=info.temperature,
     )
 
 
@@ -194,23 +197,46 @@ def export_checkpoint(
     metadata = export_metadata(
         info, name or f"sefar-{info.dataset}-{info.model.sizes_name}", version, model.backbone.dim
     )
-    return export_model(model, metadata, out)
+    # Estimated joints are not true ones, so what was typical of those is not typical of these.
+    return export_model(model, metadata, out, load_typical(checkpoint) if estimator is None else None)
 
 
-def export_model(model: SefarModel, metadata: ModelMetadata, out: Path) -> ExportReport:
-    """Export a model from memory; see `export_checkpoint`."""
+def export_model(model: SefarModel, metadata: ModelMetadata, out: Path, typical: Typical | None = None) -> ExportReport:
+    """Export a model from memory; see `export_checkpoint`.
+
+    Args:
+        model: the model.
+        metadata: its description.
+        out: the ONNX file to write.
+        typical: what is typical of its training clips; None for a file that does not measure familiarity.
+    """
     normalizer = create_normalizer(metadata.stream, metadata.mean, metadata.std)
     masks = dropout_masks(metadata.mc_samples, model.head.dropout.p)
     reference = ServedModel(model, normalizer, masks)
     served = ServedModel(model, normalizer, masks)
     fold_temporal_projections(served.model)
     proto = _to_onnx(served, metadata)
+    outputs = reference.outputs
+    if typical is not None:
+        add_familiarity(proto, typical, metadata.model_copy(update={"familiarity": typical.info}))
+        outputs = with_familiarity(outputs, typical)
     serialized = proto.SerializeToString()
-    differences = check_parity(serialized, reference.outputs, metadata.inputs)
+    differences = check_parity(serialized, outputs, metadata.inputs)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(out) as new:
         new.write_bytes(serialized)
     return ExportReport(out, len(serialized), len(proto.graph.node), differences)
+
+
+def with_familiarity(reference: Reference, typical: Typical) -> Reference:
+    """A reference that gives the familiarity as well, after the other outputs."""
+
+    def outputs(inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        found = reference(inputs)
+        tokens = found[OUTPUT_NAMES.index("tokens")]
+        return [*found, typical.familiarity(tokens.mean(axis=1))]
+
+    return outputs
 
 
 def export_untrained(
@@ -299,12 +325,11 @@ def check_parity(serialized: bytes, reference: Reference, inputs: Mapping[str, T
     """
     session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
-    differences = dict.fromkeys(OUTPUT_NAMES, 0.0)
+    names = [output.name for output in session.get_outputs()]
+    differences = dict.fromkeys(names, 0.0)
     for batch in PARITY_BATCHES:
         given = {name: _random_clips(rng, batch, spec) for name, spec in inputs.items()}
-        for name, ours, theirs in zip(
-            OUTPUT_NAMES, session.run(list(OUTPUT_NAMES), given), reference(given), strict=True
-        ):
+        for name, ours, theirs in zip(names, session.run(names, given), reference(given), strict=True):
             if ours.shape != theirs.shape:
                 raise ParityError(
                     f"{name} has shape {ours.shape} at batch size {batch}, but should have {theirs.shape}"

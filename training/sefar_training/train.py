@@ -9,15 +9,19 @@ from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from sefar_serve.clip import ClipError
 from sefar_serve.lists import ClipKey
 from sefar_serve.pose import Estimator
 
+from .calibration import Calibrated, calibrate, mean_tokens
 from .checkpoint import build, describe, init_backbone, save_checkpoint
 from .config import TrainConfig
-from .data import DecodedClip, EvaluationClips, EvaluationJoints
-from .evaluation import EvaluationReport, evaluate_clips, torch_predictor
+from .data import DecodedClip, EvaluationClips, EvaluationJoints, MissingClipsError
+from .evaluation import EvaluationReport, Predictor, evaluate_clips, torch_predictor
 from .inputs import create_inputs, read_classes
 from .linear import train_linear
 from .loop import Figures, RunFolder, TrainingLoop, create_accelerator
@@ -25,7 +29,7 @@ from .model import SefarModel
 from .recipe import RecipeError
 from .run_folder import FINAL, STUDENT
 from .semisupervised.task import classify
-from .task import Setup, TaskFactory
+from .task import Inputs, Setup, TaskFactory
 
 logger = logging.getLogger(__name__)
 
@@ -112,9 +116,9 @@ def train(
         for file in (config.data.val, config.data.test)
     )
 
-    def judge(name: str, clips: EvaluationClips | EvaluationJoints, progress: bool = False) -> EvaluationReport:
+    def judge(name: str, clips: EvaluationClips | EvaluationJoints) -> EvaluationReport:
         predict = torch_predictor(task.models[name], normalizer, device)
-        return evaluate_clips(predict, clips, classes, workers=config.data.workers, progress=progress)
+        return evaluate_clips(predict, clips, classes, workers=config.data.workers)
 
     def judge_all(clips: EvaluationClips | EvaluationJoints) -> Figures:
         figures: Figures = {}
@@ -148,15 +152,44 @@ def train(
         for name, source in sources.items():
             info = describe(config, classes, described[name], inputs.origin)
             save_checkpoint(config.out / name, task.models[source], info)
-        if test is not None:
-            reports = {source: judge(source, test, progress) for source in dict.fromkeys(sources.values())}
+        finished = {source: Calibrated(task.models[source]) for source in dict.fromkeys(sources.values())}
+        if val is not None:
+            for source, trained in finished.items():
+                predict = torch_predictor(trained.model, normalizer, device)
+                tokens = _reference(inputs, config, predict)
+                finished[source] = calibrate(trained.model, predict, val, tokens, config.data.workers)
+
+        def save_all() -> None:
             for name, source in sources.items():
-                logger.info("test of %s: %s", name, _headline(reports[source]))
-                tested = described[name] | {"test": reports[source].model_dump(mode="json")}
-                info = describe(config, classes, tested, inputs.origin)
-                save_checkpoint(config.out / name, task.models[source], info)
+                done = finished[source]
+                info = describe(config, classes, described[name], inputs.origin, done.temperature)
+                save_checkpoint(config.out / name, done.model, info, done.typical)
+
+        save_all()
+        if test is not None:
+            for source, done in finished.items():
+                report = evaluate_clips(
+                    torch_predictor(done.model, normalizer, device),
+                    test,
+                    classes,
+                    workers=config.data.workers,
+                    progress=progress,
+                )
+                for name in (name for name, of in sources.items() if of == source):
+                    logger.info("test of %s: %s", name, _headline(report))
+                    described[name]["test"] = report.model_dump(mode="json")
+            save_all()
     accelerator.end_training()
     return config.out / FINAL
+
+
+def _reference(inputs: Inputs, config: TrainConfig, predict: Predictor) -> NDArray[np.float32] | None:
+    """Mean tokens of labelled training clips; None if they cannot be read once more."""
+    try:
+        return mean_tokens(predict, inputs.evaluation(config.data.train), config.data.workers)
+    except (ClipError, OSError, MissingClipsError) as error:
+        logger.warning("the model will not measure familiarity: %s", error)
+        return None
 
 
 _WEIGHTS = {FINAL: "average", STUDENT: "student"}

@@ -30,8 +30,7 @@ from sefar_serve.engine.errors import (
 )
 from sefar_serve.engine.triton.breaker import CircuitBreaker
 from sefar_serve.engine.triton.memory import CALL_SECONDS, RegionPool, status_of
-from sefar_serve.engine.triton.served import TritonModel, described
-from sefar_serve.metadata import OUTPUT_NAMES
+from sefar_serve.engine.triton.served import TritonModel, described, sent_shape
 
 log = logging.getLogger(__name__)
 
@@ -228,15 +227,17 @@ class TritonEngine:
         for name, values in inputs.items():
             given.append(InferInput(name, [1, *values.shape], np_to_triton_dtype(values.dtype)))
             given[-1].set_data_from_numpy(values[None])
-        result = await self.send(model, given, [InferRequestedOutput(name) for name in OUTPUT_NAMES], seconds)
-        found = {name: result.as_numpy(name) for name in OUTPUT_NAMES}
-        for name, shape in model.metadata.output_shapes.items():
-            value = found[name]
-            if value is None or value.shape != (1, *shape):
+        shapes = model.metadata.output_shapes
+        result = await self.send(model, given, [InferRequestedOutput(name) for name in shapes], seconds)
+        found = {}
+        for name, shape in shapes.items():
+            value = result.as_numpy(name)
+            if value is None or value.shape != (1, *sent_shape(shape)):
                 raise InferenceError(
                     f"the Triton model {model.served!r} returned {name!r} in another shape than its description says; "
                     "write its configuration again with `sefar export --repository`"
                 )
+            found[name] = value.reshape(1, *shape)
         return Outputs(**found).row(0), result.get_response().model_version
 
     async def send(

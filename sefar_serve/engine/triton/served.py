@@ -54,6 +54,11 @@ class TritonModel:
         return TritonModel(self._infer, self.served, metadata, (version,), bound=True)
 
 
+def sent_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in which Triton sends a tensor, without the batch axis: a number is sent as a vector of 1."""
+    return shape or (1,)
+
+
 def data_type(dtype: np.dtype[Any]) -> int:
     """Triton's number for a dtype, e.g. ``TYPE_UINT8``."""
     return int(pb.DataType.Value(f"TYPE_{np_to_triton_dtype(dtype)}"))
@@ -78,7 +83,7 @@ def described(config: pb.ModelConfig, required: bool) -> ModelMetadata | None:
         metadata = ModelMetadata.from_props(props | ({f"{PREFIX}version": '"0"'} if ours else {}), source)
     except MetadataError as error:
         raise ModelLoadError(f"{error}; for Triton, add --repository") from error
-    expected = {name: (data_type(dtype), shape) for name, (dtype, shape) in metadata.tensors.items()}
+    expected = {name: (data_type(dtype), sent_shape(shape)) for name, (dtype, shape) in metadata.tensors.items()}
     found = {t.name: (t.data_type, tuple(t.dims)) for t in (*config.input, *config.output)}
     for name, (kind, shape) in expected.items():
         if found.get(name) != (kind, shape):

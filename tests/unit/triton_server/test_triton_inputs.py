@@ -16,7 +16,7 @@ from sefar_serve.engine import ModelLoadError
 from sefar_serve.engine.base import batch_of
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.engine.triton.served import described
-from sefar_serve.metadata import ModelMetadata
+from sefar_serve.metadata import FamiliarityInfo, ModelMetadata
 from sefar_serve.triton_server.config import FLAVOURS, Flavour, model_config
 from sefar_serve.triton_server.repository import PYTHON_MODEL
 
@@ -32,6 +32,14 @@ def test_the_configuration_has_every_input(meta: ModelMetadata, flavour: Flavour
     for warm_up in config.model_warmup:
         assert warm_up.inputs.keys() == meta.inputs.keys()
         assert all(given.zero_data for given in warm_up.inputs.values())
+
+
+def test_familiarity_is_sent_as_a_vector_of_one_number() -> None:
+    meta = POSE.model_copy(update={"familiarity": FamiliarityInfo(method="knn5", clips=9, held_out=9)})
+    config = model_config(meta, "it", "cpu")
+    output = config.output[-1]
+    assert (output.name, tuple(output.dims), output.HasField("reshape")) == ("familiarity", (1,), True)
+    assert described(config, required=True) == meta.model_copy(update={"version": "0"})
 
 
 def test_a_configuration_without_an_input_is_refused() -> None:

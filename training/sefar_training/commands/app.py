@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from . import adapter, data, evaluation, fusion, models, start, synthgym, training, weights
+from . import adapter, calibration, data, evaluation, fusion, models, start, synthgym, training, weights
 
 TRAIN, DATA = "Train and evaluate", "Training data"
 
 app = typer.Typer()
-for command in (training.train, evaluation.evaluate, training.study, models.export, fusion.fuse, models.convert):
+for command in (
+    training.train,
+    evaluation.evaluate,
+    training.study,
+    calibration.calibrate,
+    models.export,
+    fusion.fuse,
+    models.convert,
+):
     app.command(rich_help_panel=TRAIN)(command)
 app.add_typer(weights.app, name="weights", rich_help_panel=TRAIN)
 app.add_typer(adapter.app, name="adapter", rich_help_panel=TRAIN)

@@ -29,6 +29,8 @@ class Scores(NamedTuple):
     """(B,K)."""
     mc_logits: NDArray[np.float32]
     """(B,T,K), T Monte-Carlo dropout samples of the head with the fixed masks of the exported file."""
+    mean_tokens: NDArray[np.float32]
+    """(B,D), the mean of each clip's tokens, see `sefar_training.typical`."""
 
 
 Predictor = Callable[..., Scores]
@@ -72,7 +74,7 @@ def torch_predictor(model: SefarModel, normalizer: FrameNormalizer | PoseNormali
             out = model(normalizer(torch.from_numpy(inputs).to(device)))
             mc_logits = model.head.classifier(out.embedding.unsqueeze(1) * masks_TC)
         model.train(was_training)
-        return Scores(out.logits.float().cpu().numpy(), mc_logits.float().cpu().numpy())
+        return Scores(*(values.float().cpu().numpy() for values in (out.logits, mc_logits, out.tokens.mean(dim=1))))
 
     return predict
 
@@ -88,7 +90,7 @@ def onnx_predictor(file: Path, device: Device = "cpu") -> tuple[Predictor, Model
 
     def predict(*inputs: NDArray[Any]) -> Scores:
         out = model.run(dict(zip(names, inputs, strict=True)))
-        return Scores(out.logits, out.mc_logits)
+        return Scores(out.logits, out.mc_logits, out.tokens.mean(axis=1))
 
     return predict, model.metadata
 

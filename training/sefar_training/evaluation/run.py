@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sefar_serve.clip import ClipError
 from sefar_serve.engine.onnx import Device
 from sefar_serve.pose import Estimator
 
@@ -28,6 +29,8 @@ def predict_clips(
     batch_size: int = 32,
     workers: int = 0,
     progress: bool = False,
+    only: Sequence[int] | None = None,
+    skip_broken: bool = False,
 ) -> tuple[Scores, NDArray[np.int64]]:
     """Predict every clip.
 
@@ -37,6 +40,8 @@ def predict_clips(
         batch_size: views per forward pass; at least 1.
         workers: threads that decode clips ahead; 0 decodes each clip when it is needed.
         progress: show a progress bar.
+        only: numbers of the clips to predict; None for all.
+        skip_broken: leave out clips that cannot be read.
 
     Returns:
         The scores of all N clips, and their labels, int64 (N,).
@@ -54,12 +59,15 @@ def predict_clips(
         inputs = [np.concatenate(kind) for kind in zip(*waiting, strict=True)]
         parts = [predict(*(kind[i : i + batch_size] for kind in inputs)) for i in range(0, len(inputs[0]), batch_size)]
         scores = (np.concatenate(kind) for kind in zip(*parts, strict=True))
-        by_clip = (kind.reshape(-1, views.count, *kind.shape[1:]) for kind in scores)
-        found.append(Scores(*map(average_views, by_clip)))
+        logits, mc_logits, tokens = (kind.reshape(-1, views.count, *kind.shape[1:]) for kind in scores)
+        found.append(Scores(average_views(logits), average_views(mc_logits), tokens.mean(axis=1)))
         waiting.clear()
 
-    samples = _decoded(clips, workers, ahead=batch_size)
-    for sample in tqdm(samples, "evaluating", len(clips), unit="clip", disable=not progress):
+    chosen = range(len(clips)) if only is None else only
+    samples = _decoded(clips, chosen, workers, ahead=batch_size, skip_broken=skip_broken)
+    for sample in tqdm(samples, "evaluating", len(chosen), unit="clip", disable=not progress):
+        if sample is None:
+            continue
         given = sample["inputs"]
         inputs = [kind.numpy() for kind in (given if isinstance(given, tuple) else (given,))]
         waiting.append([kind.reshape(views.count, *kind.shape[-4:]) for kind in inputs])
@@ -101,16 +109,27 @@ def evaluate_clips(
     return report.model_copy(update={"temporal_views": views.temporal, "spatial_crops": views.spatial})
 
 
-def _decoded(clips: ModelClips, workers: int, ahead: int) -> Iterator[Sample]:
-    """Yield the clips in order; threads decode up to `ahead` clips in advance."""
+def _decoded(
+    clips: ModelClips, chosen: Sequence[int], workers: int, ahead: int, skip_broken: bool
+) -> Iterator[Sample | None]:
+    """Yield the clips in order, None for those skipped; threads decode up to `ahead` clips in advance."""
+
+    def decode(index: int) -> Sample | None:
+        try:
+            return clips[index]
+        except (ClipError, OSError):
+            if not skip_broken:
+                raise
+            return None
+
     if not workers:
-        yield from (clips[index] for index in range(len(clips)))
+        yield from map(decode, chosen)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="sefar-decode")
-    coming: deque[Future[Sample]] = deque()
+    coming: deque[Future[Sample | None]] = deque()
     try:
-        for index in range(len(clips)):
-            coming.append(pool.submit(clips.__getitem__, index))
+        for index in chosen:
+            coming.append(pool.submit(decode, index))
             if len(coming) > ahead:
                 yield coming.popleft().result()
         while coming:

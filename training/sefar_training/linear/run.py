@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sefar_serve.pose import Estimator
 
+from ..calibration import Calibrated, calibrate
 from ..checkpoint import build, describe, save_checkpoint
 from ..config import ModelConfig, TrainConfig, default_features_folder
 from ..data import WeakView
@@ -143,10 +144,17 @@ def train_linear(
     folder = config.out / FINAL
     # Saved before testing: a test clip that does not decode must not cost the model.
     save_checkpoint(folder, model, describe(config, classes, metrics, inputs.origin))
-    predict = torch_predictor(model, inputs.normalizer, torch.device("cpu"))
+    calibrated = Calibrated(model)
+    if "val" in clips:
+        predict = torch_predictor(model, inputs.normalizer, torch.device("cpu"))
+        # The tokens are the features of the served view, and all elements have the same number of frames.
+        tokens = features[:, 0].reshape(len(features), model.backbone.elements, -1).mean(axis=1)
+        calibrated = calibrate(model, predict, clips["val"], tokens, config.data.workers)
+    predict = torch_predictor(calibrated.model, inputs.normalizer, torch.device("cpu"))
     for name, held in clips.items():
         report = evaluate_clips(predict, held, classes, workers=config.data.workers, progress=progress)
         logger.info("%s: top1 %.3f of %d clips", name, report.top1, report.clips)
         metrics = metrics | {name: report.model_dump(mode="json")}
-    save_checkpoint(folder, model, describe(config, classes, metrics, inputs.origin))
+    info = describe(config, classes, metrics, inputs.origin, calibrated.temperature)
+    save_checkpoint(folder, calibrated.model, info, calibrated.typical)
     return folder

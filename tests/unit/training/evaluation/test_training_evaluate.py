@@ -268,7 +268,7 @@ def by_brightness(frames: np.ndarray) -> Scores:
     known = 60 + 15 * np.arange(6, dtype=np.float32)
     logits = -((levels.mean(axis=1, keepdims=True) - known) ** 2) / 50
     mc_logits = -((levels[:, :2, None] - known) ** 2) / 50
-    return Scores(logits, mc_logits)
+    return Scores(logits, mc_logits, logits)
 
 
 @pytest.mark.parametrize("views", [Views(), Views(2, 3)])

@@ -21,6 +21,7 @@ from sefar_training.export import export_checkpoint
 from sefar_training.linear import load_network
 from sefar_training.loop import RunError
 from sefar_training.train import train
+from sefar_training.typical import load_typical
 from sefar_training.weights import WeightsError
 
 
@@ -74,6 +75,27 @@ def test_frames_from_recipe_to_file(videos: Path, network: Path, tmp_path: Path)
     scores = predict(np.zeros((1, 8, 64, 64, 3), np.uint8))
     assert scores.mc_logits.std(axis=1).min() > 0
     assert not model.training and not model.backbone.train().training
+
+
+def test_a_val_list_calibrates(videos: Path, network: Path, tmp_path: Path) -> None:
+    lines = (videos / "train.csv").read_text() + (videos / "test.csv").read_text()
+    (videos / "val.csv").write_text(lines)
+    final = train(frames_recipe(videos, network, tmp_path / "run", data={"val": "val.csv"}), progress=False)
+    _, info = load_checkpoint(final)
+    assert info.temperature is not None and info.temperature != 1
+    plain = load_checkpoint(train(frames_recipe(videos, network, tmp_path / "plain"), progress=False))[0]
+    scaled = load_checkpoint(final)[0].head.classifier.weight * info.temperature
+    assert torch.allclose(scaled, plain.head.classifier.weight, atol=1e-5)
+    about = onnx_predictor(export_checkpoint(final, tmp_path / "model.onnx").path)[1]
+    assert about.temperature == info.temperature
+    assert about.familiarity is not None and (about.familiarity.clips, about.familiarity.held_out) == (8, 12)
+    # The reference has the features of the served view: clips that are in it are near it.
+    typical = load_typical(final)
+    assert typical is not None
+    predict, _ = onnx_predictor(tmp_path / "model.onnx")
+    assert typical.reference.shape == (8, 1280)
+    shown = predict(np.zeros((1, 8, 64, 64, 3), np.uint8)).mean_tokens
+    assert typical.distance(shown)[0] > typical.distances[-2]
 
 
 def test_features_are_described_once(

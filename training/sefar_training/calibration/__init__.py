@@ -1,0 +1,6 @@
+"""What a trained model needs to judge its own answers: calibrated probabilities, and what is typical of its clips."""
+
+from .run import Calibrated, calibrate, mean_tokens
+from .temperature import fit_temperature, with_temperature
+
+__all__ = ["Calibrated", "calibrate", "fit_temperature", "mean_tokens", "with_temperature"]
