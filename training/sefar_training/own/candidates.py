@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sefar_serve.lists import UNKNOWN
 from sefar_serve.quantity import quantity
 
@@ -30,6 +33,14 @@ FEW_UNLABELLED = 0.5
 """Unlabelled clips for each labelled one, below which learning from them is not tried."""
 
 
+def learnable_clips(prepared: Prepared) -> NDArray[np.bool_]:
+    """Clips whose labels may be learned from, bool (N,): in an experiment with few labels, those that were kept."""
+    if prepared.labels_per_class is None:
+        return prepared.labels != UNKNOWN
+    kept: NDArray[np.bool_] = np.isin(np.arange(len(prepared.rows)), prepared.splits.train)
+    return kept
+
+
 def find_candidates(prepared: Prepared, stream: Stream | None = None) -> tuple[list[Candidate], list[str]]:
     """Choose what to try.
 
@@ -41,7 +52,7 @@ def find_candidates(prepared: Prepared, stream: Stream | None = None) -> tuple[l
         The candidates, and for what is left out a sentence that says why.
     """
     kept = [one for one in CANDIDATES if stream in (None, one.stream)]
-    labelled, unlabelled = int((prepared.labels != UNKNOWN).sum()), len(prepared.splits.unlabelled)
+    labelled, unlabelled = int(learnable_clips(prepared).sum()), len(prepared.splits.unlabelled)
     if JOINTS_SEFAR in kept and unlabelled < FEW_UNLABELLED * labelled:
         kept.remove(JOINTS_SEFAR)
         beside = f"{quantity(unlabelled, 'unlabelled clip')} beside {labelled} labelled ones"

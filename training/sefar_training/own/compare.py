@@ -27,7 +27,7 @@ from ..inputs import create_inputs
 from ..linear import fit, fit_settings, open_features
 from ..start import Prepared
 from ..train import train
-from .candidates import Recipes
+from .candidates import Recipes, learnable_clips
 from .trial import Candidate, Judged, Trial, judge
 
 Probabilities = NDArray[np.float64]
@@ -59,17 +59,9 @@ class Comparison:
     progress: bool = True
     _features: dict[str, tuple[Indices, NDArray[np.float32]]] = field(default_factory=dict)
 
-    def _learnable(self) -> NDArray[np.bool_]:
-        """Clips whose labels may be learned from, bool (N,): in an experiment with few labels, those that were kept."""
-        prepared = self.prepared
-        if prepared.labels_per_class is None:
-            return prepared.labels != UNKNOWN
-        kept: NDArray[np.bool_] = np.isin(np.arange(len(prepared.rows)), prepared.splits.train)
-        return kept
-
     def _cuts(self, folds: Indices) -> Iterator[tuple[Indices, Indices]]:
         """For each fold the clips of the others that are learned from, and its own."""
-        learnable = self._learnable()
+        learnable = learnable_clips(self.prepared)
         for fold in np.unique(folds[folds >= 0]).tolist():
             yield np.flatnonzero((folds >= 0) & (folds != fold) & learnable), np.flatnonzero(folds == fold)
 
@@ -152,7 +144,12 @@ class Comparison:
         title = f"{candidate.title}: {name}"
         for done, (learned, held) in enumerate(tqdm(cuts, title, unit="fold", disable=not self.progress)):
             if time.monotonic() + longest * (len(cuts) - done) > deadline:
-                raise OutOfTimeError(f"{len(cuts) - done} more trainings of {longest:.0f} s each would take too long")
+                left = (
+                    f"{len(cuts) - done} more trainings of {longest:.0f} s each"
+                    if longest
+                    else f"{len(cuts)} trainings"
+                )
+                raise OutOfTimeError(f"there is no time for {left}")
             started = time.monotonic()
             found[held] = self._stored(candidate, learned, held)
             longest = max(longest, time.monotonic() - started)
