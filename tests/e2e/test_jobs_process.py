@@ -51,7 +51,7 @@ def test_a_killed_gateway_resumes_its_job_and_its_rows_equal_extract(videos: Pat
             while (half := client.job(job.id)).done < 150:
                 assert not half.is_finished
                 time.sleep(0.02)
-            with pytest.raises(GatewayError, match=r"is running, \d+ of 400 clips are done"):
+            with pytest.raises(GatewayError, match=r"is running, \d+ of 400 clips done"):
                 client.download(job.id, tmp_path / "early.parquet")
             gateway.process.send_signal(signal.SIGKILL)
             gateway.process.wait()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -232,11 +233,14 @@ async def test_closing_ends_running_requests(adapter: Adapter) -> None:
     with pytest.raises(GeneratorUnavailableError, match="starting"):
         await generator.check()
     await generator.start()
+    # So slow that the text does not end before the generator is closed.
+    slow = adapter.model.language_model.register_forward_pre_hook(lambda *_: time.sleep(0.02))
     pieces = generator.generate(asked(), GenerationOptions(240, temperature=1.0, seed=0))
     await anext(pieces)
     waiting = asyncio.create_task(anext(generator.generate(asked(), GenerationOptions(3))))
     await asyncio.sleep(0)
     await generator.close()
+    slow.remove()
     with pytest.raises(GeneratorUnavailableError, match="shutting down"):
         async for _ in pieces:
             continue
