@@ -98,7 +98,7 @@ def _hopeless(candidate: Candidate, trials: Sequence[Trial], comparison: Compari
 
 def _why(choice: Choice, best: Trial, trials: Sequence[Trial]) -> list[str]:
     where = "new places" if best.new_places is not None else "clips left out"
-    told = [f"{best.candidate.title} was chosen by balanced accuracy on {where}: {figures(best)}."]
+    told = [f"Chosen by balanced accuracy on {where}: {best.candidate.title}, {figures(best)}."]
     if best is not trials[0]:
         told.append(
             f"{trials[0].candidate.title} reaches {_accuracy(trials[0]):.1%}, which is less than "

@@ -164,7 +164,7 @@ def _tile(name: str, judged: Judged | None, where: str) -> Tile:
 
 
 def _add_choice(page: Page, choice: Choice) -> None:
-    page.heading("What was chosen, and why").items([f"Chosen: {choice.chosen.title}.", *choice.reasons])
+    page.heading("What was chosen, and why").items(choice.reasons)
     tried = [_trial_row(t, " (chosen)" if t.candidate == choice.chosen else "") for t in choice.trials]
     if choice.control is not None:
         tried.append(_trial_row(choice.control, " (control, sees one still frame)"))
