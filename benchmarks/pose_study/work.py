@@ -102,7 +102,9 @@ def do_all(study: Study, runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, 
         for run in runs:
             yield run, study.do(run)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start, (study,)) as pool:
+    # Not the study itself: once its estimator is open, it cannot be sent to another process.
+    told = (study.name, study.shared, study.work, study.overrides)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _start, told) as pool:
         waiting = {pool.submit(_do, run): run for run in runs}
         for done in as_completed(waiting):
             yield waiting[done], done.result()
@@ -118,10 +120,10 @@ _study: Study
 """That of a worker process."""
 
 
-def _start(study: Study) -> None:
+def _start(name: str, shared: Path, work: Path, overrides: tuple[str, ...]) -> None:
     global _study
     one_thread()
-    _study = Study(study.name, study.shared, study.work, study.overrides)
+    _study = Study(name, shared, work, overrides)
 
 
 def _do(run: Run) -> Result:
