@@ -13,10 +13,10 @@ from sefar_serve.cli import console
 from sefar_serve.logs import configure_logging
 from sefar_serve.optional import needs_extra
 
-from .start import FormatName
+from .start import YOUR_VIDEOS, FormatName
 from .stop import stoppable
 
-OWN: dict[str, Any] = {"rich_help_panel": "With --data"}
+OWN: dict[str, Any] = {"rich_help_panel": YOUR_VIDEOS}
 """Options of `sefar train` that belong to it."""
 
 

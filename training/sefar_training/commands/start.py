@@ -13,8 +13,18 @@ from sefar_serve.optional import needs_extra
 
 FormatName = Literal["folders", "table", "list", "activitynet", "label-studio", "via", "cvat", "fiftyone"]
 
-Root = Annotated[Path | None, typer.Option("--root", help="folder of the videos (default: DIR, or that of the table)")]
-FormatOption = Annotated[FormatName | None, typer.Option("--format", help="format (default: found out)")]
+YOUR_VIDEOS = "Your videos"
+"""Heading of these options in the help."""
+
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        "--root", help="folder of the videos (default: DIR, or that of the table)", rich_help_panel=YOUR_VIDEOS
+    ),
+]
+FormatOption = Annotated[
+    FormatName | None, typer.Option("--format", help="format (default: found out)", rich_help_panel=YOUR_VIDEOS)
+]
 Group = Annotated[
     str,
     typer.Option(
@@ -22,11 +32,18 @@ Group = Annotated[
         metavar="RULE",
         help="which clips belong together: auto (column or folders, else file names, else similarity), looks, "
         "files, none, or a regular expression for paths",
+        rich_help_panel=YOUR_VIDEOS,
     ),
 ]
 LabelsPerClass = Annotated[
     int | None,
-    typer.Option("--labels-per-class", min=1, metavar="N", help="use N labels of each class; hide the others"),
+    typer.Option(
+        "--labels-per-class",
+        min=1,
+        metavar="N",
+        help="use N labels of each class; hide the others",
+        rich_help_panel=YOUR_VIDEOS,
+    ),
 ]
 
 

@@ -51,6 +51,19 @@ def train(
         return
     if recipe is None:
         raise typer.BadParameter("give a recipe, or --data with a folder of videos")
+    if (out, root, format, group, labels_per_class, seed, stream, minutes) != (
+        None,
+        None,
+        None,
+        "auto",
+        None,
+        0,
+        None,
+        20,
+    ):
+        raise typer.BadParameter(
+            "options for your videos need --data; a recipe takes changes, e.g. out=runs/NAME seed=1"
+        )
     with needs_extra("train"):
         from sefar_training.config import TrainConfig, load_recipe
         from sefar_training.recipe import find_recipe

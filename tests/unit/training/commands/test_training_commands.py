@@ -127,3 +127,19 @@ def test_failed_parity_check_is_reported_in_one_line(
     monkeypatch.setattr(export, "export_model", disagree)
     told = run(monkeypatch, capsys, "export", tmp_path / "final", "--out", tmp_path / "model.onnx")
     assert "error: logits differs from torch" in told
+
+
+def test_options_for_your_videos_need_them() -> None:
+    for arguments in (["own_pose_16", "--stream", "pose"], ["own_pose_16", "--labels-per-class", "3"]):
+        result = CliRunner().invoke(app, ["train", *arguments])
+        assert result.exit_code == 2 and "need --data" in result.output
+    assert "give a recipe, or --data" in CliRunner().invoke(app, ["train"]).output
+
+
+def test_a_folder_without_labels_is_said_and_nothing_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    encode(tmp_path / "clips" / "a.mp4", frames=8)
+    result = CliRunner().invoke(app, ["train", "--data", str(tmp_path / "clips"), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 1
+    assert "no clip has a label" in result.output
+    assert not (tmp_path / "run").exists()
