@@ -275,6 +275,9 @@ class OptimConfig(_Strict):
         final_lr: learning rate at the end of ``cosine``, as a share of `lr`.
         clip_grad: largest gradient norm; None does not clip.
         precision: ``bf16`` autocast or ``fp32``.
+        patience: early stopping: epochs without a better top-1 accuracy on the val list, after which training stops and
+            the weights of the best epoch are kept. With unlabelled clips, counting begins when they do. None never
+            stops early.
     """
 
     epochs: int = Field(ge=1)
@@ -291,6 +294,7 @@ class OptimConfig(_Strict):
     final_lr: float = Field(default=0.01, ge=0, le=1)
     clip_grad: float | None = Field(default=1.0, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
+    patience: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> OptimConfig:
@@ -477,6 +481,12 @@ class TrainConfig(_Strict):
                 f"semi.start_epoch {self.semi.start_epoch} leaves no epochs with unlabelled clips; "
                 f"optim.epochs is {self.optim.epochs}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _patience_is_measured(self) -> TrainConfig:
+        if self.optim.patience is not None and self.method != "linear" and self.data.val is None:
+            raise ValueError("optim.patience needs data.val, the list that is measured after every epoch")
         return self
 
     @model_validator(mode="after")

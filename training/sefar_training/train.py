@@ -69,8 +69,9 @@ def train(
     decoded: Mapping[ClipKey, DecodedClip] | None = None,
     estimator: Estimator | None = None,
     resume: bool = False,
+    stoppable: bool = False,
 ) -> Path:
-    """Train from a recipe until the last epoch.
+    """Train from a recipe until the last epoch, or until it stops early.
 
     Args:
         config: the recipe.
@@ -78,6 +79,7 @@ def train(
         decoded: frames of training clips that are already in memory; None fills the cache as the recipe says.
         estimator: for the stream ``pose``, finds the joints that are not stored yet; None for MediaPipe's.
         resume: resume the run in `out`, if there is one.
+        stoppable: Ctrl-C ends the training after its first epoch, and the best weights so far become the checkpoint.
 
     Returns:
         The folder of the final checkpoint, ``<out>/final``. For a classifier this is the moving average or the student,
@@ -138,6 +140,8 @@ def train(
         evaluate=None if val is None else partial(judge_all, val),
         checkpoint_every=config.checkpoint_every,
         checkpoint_steps=config.checkpoint_steps,
+        watch_from=config.semi.start_epoch if config.uses_unlabelled else 0,
+        stoppable=stoppable,
         resume=resume,
         progress=progress,
     )

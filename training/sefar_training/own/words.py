@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,10 @@ from sefar_serve.quantity import quantity
 
 from ..start import Prepared
 from ..start.findings import plural
-from .trial import Choice, Judged
+from .trial import Candidate, Choice, Judged
+
+SECONDS_PER_CLIP = 0.7
+"""About how long one core takes to find the joints of a clip, and to describe its frames; measured on clips of 2 s."""
 
 UNMEASURED = (
     "How good the model is was not measured: there are too few labelled clips. Label at least three of each class."
@@ -28,6 +33,17 @@ def interval(judged: Judged | None) -> str:
 def duration(seconds: float) -> str:
     """A time, e.g. ``40 s`` or ``12 min``."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def expected_time(prepared: Prepared, candidates: Sequence[Candidate], minutes: float) -> str:
+    """What takes time in a run, and about how long."""
+    streams = {model.stream for one in candidates for model in one.members or (one,)}
+    what = [name for stream, name in (("pose", "joints"), ("rgb", "image features")) if stream in streams]
+    labelled = int((prepared.labels != UNKNOWN).sum())
+    found = duration(SECONDS_PER_CLIP * labelled * len(streams) / (os.cpu_count() or 1))
+    told = f"time: about {found} to find {' and '.join(what)}, unless they are stored already"
+    networks = any(one.method != "linear" for one in candidates) and minutes > 0
+    return told + (f"; then networks, for at most {duration(60 * minutes)} (--minutes)" if networks else "")
 
 
 def counts(prepared: Prepared) -> str:

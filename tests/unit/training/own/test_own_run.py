@@ -118,7 +118,7 @@ class Scripted(Comparison):
 
     results: dict[str, float | BaseException]
 
-    def trial(self, candidate: Candidate, deadline: float = float("inf")) -> Trial:
+    def trial(self, candidate: Candidate, deadline: float = float("inf"), later: int = 0) -> Trial:
         return self._made(candidate, self.results[candidate.key])
 
     def control(self, candidate: Candidate) -> Trial:
@@ -141,7 +141,7 @@ def scripted(prepared: Prepared, folder: Path, **results: float | BaseException)
     script = Scripted(prepared, compared.recipes, folder)
     script.results = {key.replace("_", "-"): value for key, value in results.items()}
     candidates = [one for one in CANDIDATES if one.key in script.results]
-    choice = choose(script, candidates, [], lambda line: None, time.monotonic() + 60)
+    choice = choose(script, candidates, [], lambda line: None, minutes=1)
     return choice.chosen.key, " ".join(choice.reasons)
 
 
