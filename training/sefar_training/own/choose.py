@@ -102,8 +102,8 @@ def _hopeless(candidate: Candidate, trials: Sequence[Trial], comparison: Compari
     """Why a network is not worth its training; empty if it is."""
     chance = 1 / max(len(comparison.prepared.classes), 1)
     best = max((_accuracy(trial) for trial in trials), default=0.0)
-    beside = max((_accuracy(t) for t in trials if t.candidate.stream == candidate.stream), default=0.0)
-    if beside - chance >= HOPELESS * (best - chance):
+    beside = max((_accuracy(t) for t in trials if t.candidate.stream == candidate.stream), default=None)
+    if beside is None or beside - chance >= HOPELESS * (best - chance):
         return ""
     reached = f"logistic regression on the same input reaches {beside:.0%}, the best {best:.0%}"
     return f"{candidate.title}: not tried, because {reached}."

@@ -114,9 +114,7 @@ class Comparison:
         if candidate.members:
             new, same = (self._joined(candidate, of) for of in (folds.new_places, folds.same_places))
             if (weight := self.pose_weight(candidate)) in (0, 1):
-                raise OneStreamError(
-                    "frames do not help beside joints" if weight else "joints do not help beside frames"
-                )
+                raise OneStreamError("frames add nothing to joints" if weight else "joints add nothing to frames")
         elif candidate.method == "linear":
             new, same = (self._linear(candidate, of) for of in (folds.new_places, folds.same_places))
         else:
