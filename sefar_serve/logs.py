@@ -15,12 +15,12 @@ REQUEST: ContextVar[Mapping[str, str]] = ContextVar("request", default=MappingPr
 """Fields added to every line logged while a request is served: its id, and its trace if it belongs to one."""
 
 
-def configure_logging(level: str, style: Literal["json", "text"]) -> None:
+def configure_logging(level: str, style: Literal["json", "text", "plain"]) -> None:
     """Send every log record to standard error.
 
     Args:
         level: lowest level shown, e.g. ``info``.
-        style: ``json`` for machines, ``text`` for people.
+        style: ``json`` for machines, ``text`` for people, ``plain`` for warnings among a command's own output.
     """
     handler = logging.StreamHandler()
     handler.addFilter(_with_request)
@@ -35,7 +35,8 @@ def configure_logging(level: str, style: Literal["json", "text"]) -> None:
             )
         )
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        form = "%(message)s" if style == "plain" else "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        handler.setFormatter(logging.Formatter(form))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # httpx logs every request that we send at INFO, and uvicorn's access log repeats ours.
     for name in ("httpx", "uvicorn.access"):

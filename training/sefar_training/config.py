@@ -190,6 +190,8 @@ class DataConfig(_Strict):
         strong: strength in [0, 1] of the strong view's colour jitter, blur and erasing; 0, as in the paper, adds
             nothing to the weak view. Strong views of joints are set in `joint_views`.
         strong_labelled: show labelled clips in the strong view too. With few labels, pseudo-labels need it.
+        balance: draw labelled clips so that all classes come equally often; off draws all clips equally often. The
+            method ``linear`` always balances.
         cache_gb: memory for decoded frames, per list; 0 decodes every clip in each epoch.
         joints: folder of estimated joints, for the stream ``pose``; relative to `root`. Either one of `sefar extract
             --poses`, which makes the videos unnecessary, or an existing folder that joints are stored in when they have
@@ -215,6 +217,7 @@ class DataConfig(_Strict):
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     strong: Annotated[float, Field(ge=0, le=1)] = 0.0
     strong_labelled: bool = False
+    balance: bool = False
     cache_gb: float = Field(default=0.0, ge=0)
     joints: Path | None = None
     true_joints: Path | None = None

@@ -218,13 +218,17 @@ def final_sources(models: Collection[str], last: Figures) -> dict[str, str]:
     return sources
 
 
+VARIED = {"scale", "flip", "strong", "strong_labelled", "balance"}
+"""Fields of a recipe's `data` that change what is learned from the same lists."""
+
+
 def _fingerprint(config: TrainConfig) -> dict[str, object]:
     """What must be unchanged for a run to resume, including the contents of its lists. Data may move."""
     data = config.data
     lists = [data.train, data.unlabel if config.uses_unlabelled else None]
     contents = [hashlib.sha256((data.root / file).read_bytes()).hexdigest() for file in lists if file is not None]
     kept = {"task", "method", "seed", "model", "regularization", "optim", "semi", "pretext", "init", "joint_views"}
-    varied = data.model_dump(mode="json", include={"scale", "flip", "strong", "strong_labelled"})
+    varied = data.model_dump(mode="json", include=VARIED)
     return config.model_dump(mode="json", include=kept) | {"data": varied, "lists": contents}
 
 

@@ -34,7 +34,7 @@ def train_on(
     with needs_extra("train"):
         from sefar_training.commands.start_console import print_prepared
         from sefar_training.own import Options, check_run, run_own
-    configure_logging("warning", "text")
+    configure_logging("warning", "plain")
     folder = run_folder(place, out)
     check_run(folder, resume)
 

@@ -17,14 +17,19 @@ from ..recipe import as_overrides, find_recipe
 from ..start import Prepared
 from .trial import Candidate
 
+BALANCED = "data.balance=true"
+
 JOINTS_LINEAR = Candidate(
     "joints-linear", "logistic regression on joints", "pose", "linear", "own_linear", ("model.stream=pose",)
 )
 FRAMES_LINEAR = Candidate("frames-linear", "logistic regression on image features", "rgb", "linear", "own_linear")
 JOINTS_NETWORK = Candidate(
-    "joints-network", "temporal convolutions over joints", "pose", "supervised", "own_pose_16", ("method=supervised",)
+    "joints-network", "temporal convolutions over joints", "pose", "supervised", "own_pose_16",
+    ("method=supervised", BALANCED),
+)  # fmt: skip
+JOINTS_SEFAR = Candidate(
+    "joints-sefar", "SeFAR on joints, with the unlabelled clips", "pose", "sefar", "own_pose_16", (BALANCED,)
 )
-JOINTS_SEFAR = Candidate("joints-sefar", "SeFAR on joints, with the unlabelled clips", "pose", "sefar", "own_pose_16")
 
 SAME_FRAMES = f"model.sample_frames={list(ORDERED_FRAMES['rgb'])}"
 """Both streams of one model see the same frames of a clip."""

@@ -128,7 +128,7 @@ def _training(prepared: Prepared) -> str:
 
 
 def _results(prepared: Prepared, choice: Choice, run: RunFacts) -> str:
-    told = [about_new_places(prepared, choice), about_same_places(choice), about_control(prepared, choice)]
+    told = [about_new_places(prepared, choice), about_same_places(prepared, choice), about_control(prepared, choice)]
     lines = [f"- {escape_markdown(text)}" for text in dict.fromkeys(told)]
     if run.test is not None:
         test = run.test

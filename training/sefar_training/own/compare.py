@@ -27,7 +27,7 @@ from ..fusion import fuse_logits, try_weights
 from ..inputs import create_inputs
 from ..linear import fit, fit_settings, open_features
 from ..start import Prepared
-from ..train import train
+from ..train import VARIED, train
 from .candidates import Recipes, learnable_clips
 from .trial import Candidate, Judged, Trial, judge
 
@@ -69,10 +69,16 @@ class Comparison:
     _predicted: dict[tuple[object, ...], Probabilities | None] = field(default_factory=dict)
 
     def _cuts(self, folds: Indices) -> Iterator[tuple[Indices, Indices]]:
-        """For each fold the clips of the others that are learned from, and its own."""
-        learnable = learnable_clips(self.prepared)
+        """For each fold the clips of the others that are learned from, and its own clips that are judged.
+
+        Clips of a class that the other folds do not have are not judged: no model could know them.
+        """
+        learnable, labels = learnable_clips(self.prepared), self.prepared.labels
         for fold in np.unique(folds[folds >= 0]).tolist():
-            yield np.flatnonzero((folds >= 0) & (folds != fold) & learnable), np.flatnonzero(folds == fold)
+            learned = np.flatnonzero((folds >= 0) & (folds != fold) & learnable)
+            held = np.flatnonzero((folds == fold) & np.isin(labels, labels[learned]))
+            if len(held):
+                yield learned, held
 
     def features(self, candidate: Candidate) -> tuple[Indices, NDArray[np.float32]]:
         """Features of all labelled clips for a linear candidate.
@@ -231,7 +237,9 @@ class Comparison:
         ]
         unlabel = None if candidate.method == "supervised" else Path("unlabel.csv")
         recipe = self.recipes.make(candidate, Path("run"), Path("train.csv"), unlabel=unlabel)
-        told = recipe.model_dump(mode="json", exclude={"out", "data"})
+        told = recipe.model_dump(mode="json", exclude={"out", "data"}) | recipe.data.model_dump(
+            mode="json", include=VARIED
+        )
         key = hashlib.sha256(json.dumps([told, clips], sort_keys=True).encode()).hexdigest()[:16]
         file = self.folder / f"{candidate.key}-{key}.npy"
         if file.is_file():

@@ -172,7 +172,7 @@ def _add_headline(page: Page, prepared: Prepared, choice: Choice) -> None:
             )
         )
     page.tiles(tiles)
-    told = [about_new_places(prepared, choice), about_same_places(choice), about_control(prepared, choice)]
+    told = [about_new_places(prepared, choice), about_same_places(prepared, choice), about_control(prepared, choice)]
     page.items(list(dict.fromkeys(told)))
     page.text("Figures are balanced accuracies: the share of right answers in each class, averaged over classes.")
 

@@ -14,7 +14,7 @@ from sefar_serve.lists import UNKNOWN
 from sefar_serve.quantity import quantity
 
 from ..start import Prepared
-from ..start.findings import plural
+from ..start.findings import plural, some
 from .trial import Candidate, Choice, Judged
 
 SECONDS_PER_CLIP = 0.7
@@ -86,18 +86,19 @@ def about_new_places(prepared: Prepared, choice: Choice) -> str:
     return (
         f"In new places: {_told(judged)}. This was measured by cross-validation of "
         f"{quantity(learnt_groups(prepared), 'group')} ({prepared.groups.why}), always on groups that the model had "
-        "not learnt from."
+        "not learnt from." + _unmeasured(prepared, judged, "all their clips are of one group")
     )
 
 
-def about_same_places(choice: Choice) -> str:
+def about_same_places(prepared: Prepared, choice: Choice) -> str:
     """How well the model does on other clips of the same groups."""
     if choice.trial is None:
         return UNMEASURED
     judged = choice.trial.same_places
     if judged is None:
         return "On other clips of the same places: not measured, because no class has two clips."
-    return f"On the rest of this folder, in the same places: {_told(judged)}."
+    without = _unmeasured(prepared, judged, "they have one clip")
+    return f"On the rest of this folder, in the same places: {_told(judged)}.{without}"
 
 
 def about_control(prepared: Prepared, choice: Choice) -> str:
@@ -114,6 +115,16 @@ def about_control(prepared: Prepared, choice: Choice) -> str:
         f"{reached} The model does not beat it: its interval does not lie above that figure. So it is not shown that "
         f"the model recognizes movements; it may know places or postures only. {chance}"
     )
+
+
+def _unmeasured(prepared: Prepared, judged: Judged, why: str) -> str:
+    """Which classes the figure does not cover."""
+    known = ~np.isnan(judged.probabilities).any(axis=1)
+    wanted = np.unique(prepared.labels[prepared.labels != UNKNOWN])
+    missing = [prepared.classes[k] for k in np.setdiff1d(wanted, prepared.labels[known]).tolist()]
+    if not missing:
+        return ""
+    return f" It does not cover {plural(len(missing), 'class', 'classes')}, because {why}: {some(missing)}."
 
 
 def _told(judged: Judged) -> str:

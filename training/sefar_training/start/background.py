@@ -68,7 +68,7 @@ def _pieces(rows: Sequence[Row], seconds: Mapping[str, float], length: float) ->
     past, before = 0.0, ordered[0]
     ends = [(*_bounds(row, seconds), row) for row in ordered]
     for start, end, row in [*ends, (seconds[ordered[0].name], seconds[ordered[0].name], ordered[-1])]:
-        count = int((start - past) / length)
+        count = max(0, int((start - past) / length))
         slack = (start - past - count * length) / (count + 1)
         for n in range(count):
             begin = past + slack + n * (length + slack)
