@@ -86,7 +86,7 @@ def about_new_places(prepared: Prepared, choice: Choice) -> str:
     return (
         f"In new places: {_told(judged)}. This was measured by cross-validation of "
         f"{quantity(learnt_groups(prepared), 'group')} ({prepared.groups.why}), always on groups that the model had "
-        "not learnt from." + _unmeasured(prepared, judged, "all their clips are of one group")
+        "not learnt from." + _unmeasured(prepared, judged, "with clips of too few groups")
     )
 
 
@@ -97,7 +97,7 @@ def about_same_places(prepared: Prepared, choice: Choice) -> str:
     judged = choice.trial.same_places
     if judged is None:
         return "On other clips of the same places: not measured, because no class has two clips."
-    without = _unmeasured(prepared, judged, "they have one clip")
+    without = _unmeasured(prepared, judged, "with too few clips")
     return f"On the rest of this folder, in the same places: {_told(judged)}.{without}"
 
 
@@ -124,7 +124,7 @@ def _unmeasured(prepared: Prepared, judged: Judged, why: str) -> str:
     missing = [prepared.classes[k] for k in np.setdiff1d(wanted, prepared.labels[known]).tolist()]
     if not missing:
         return ""
-    return f" It does not cover {plural(len(missing), 'class', 'classes')}, because {why}: {some(missing)}."
+    return f" It does not cover {plural(len(missing), 'class', 'classes')} {why}: {some(missing)}."
 
 
 def _told(judged: Judged) -> str:
