@@ -61,8 +61,8 @@ def choose(
                 deadline = min(deadline, time.monotonic() + 60 * minutes)
             trials.append(comparison.trial(candidate, deadline, _networks(ordered[number + 1 :])))
             say(f"{candidate.title}: {figures(trials[-1])}, {duration(trials[-1].seconds)}")
-            if candidate.method == "linear" and not candidate.members:
-                controls.append(comparison.control(candidate))
+            if candidate.method == "linear" and not (candidate.members and controls):
+                controls += [comparison.control(model) for model in candidate.members or (candidate,)]
         except OutOfTimeError as error:
             told.append(f"{candidate.title}: not tried, {error}; give more with --minutes.")
         except OneStreamError as error:
