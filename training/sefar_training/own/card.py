@@ -94,10 +94,13 @@ def _classes_in_words(prepared: Prepared) -> str:
 
 def _made_of(choice: Choice, run: RunFacts) -> str:
     frozen = [f"`{w.name}` ({escape_markdown(w.licence)}; {escape_markdown(w.what)})" for w in run.weights]
+    shares = (
+        "" if run.pose_weight is None else f" (joints have weight {run.pose_weight:g}, frames {1 - run.pose_weight:g})"
+    )
     needed = f"MediaPipe's pose models ({MEDIAPIPE.package}, Apache-2.0), which `{MEDIAPIPE.setup}` installs"
     rows = [
         ["file", f"{escape_markdown(run.onnx.name)} (ONNX)"],
-        ["method", escape_markdown(choice.chosen.title)],
+        ["method", escape_markdown(choice.chosen.title) + shares],
         ["sees", SEES[run.stream]],
         ["contains frozen weights of", ", ".join(frozen) or "none"],
         ["needs, not contained", needed if run.stream != "rgb" else "nothing"],

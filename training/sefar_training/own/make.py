@@ -77,7 +77,7 @@ def make_model(
     if "test" in lists:
         tested = evaluate_model(model, lists["test"], root, progress=False, estimator=comparison.estimator)
     frames, joints = (RunFacts.read(name, checkpoint, model) for checkpoint in checkpoints)
-    return frames.joined(joints, out / TRAINING, tested)
+    return frames.joined(joints, weight, out / TRAINING, tested)
 
 
 def _recipe(candidate: Candidate, comparison: Comparison, lists: Lists, out: Path, file: Path) -> TrainConfig:

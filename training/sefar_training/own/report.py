@@ -70,6 +70,7 @@ class RunFacts:
         weights: frozen pretrained weights that the model contains.
         typical: what is typical of its clips, of a joined model for frames and joints; empty if it measures no
             familiarity.
+        pose_weight: of a joined model, the weight of the joints; the frames have the rest.
     """
 
     name: str
@@ -80,6 +81,7 @@ class RunFacts:
     test: EvaluationReport | None = None
     weights: tuple[Weights, ...] = ()
     typical: tuple[Typical, ...] = ()
+    pose_weight: float | None = None
 
     @classmethod
     def read(cls, name: str, checkpoint: Path, onnx: Path) -> RunFacts:
@@ -97,17 +99,18 @@ class RunFacts:
             typical=() if typical is None else (typical,),
         )  # fmt: skip
 
-    def joined(self, other: RunFacts, checkpoints: Path, test: EvaluationReport | None) -> RunFacts:
-        """The facts of a model that was joined of this one and another.
+    def joined(self, other: RunFacts, weight: float, checkpoints: Path, test: EvaluationReport | None) -> RunFacts:
+        """The facts of a model that was joined of this model of frames and one of joints.
 
         Args:
-            other: what is joined to it.
+            other: the model of joints that it is joined with.
+            weight: of the joints.
             checkpoints: folder of both checkpoints.
             test: figures of the joined model on the user's test list.
         """
         return replace(
-            self, stream="both", checkpoint=checkpoints, test=test, weights=self.weights + other.weights,
-            typical=self.typical + other.typical,
+            self, stream="both", pose_weight=weight, checkpoint=checkpoints, test=test,
+            weights=self.weights + other.weights, typical=self.typical + other.typical,
         )  # fmt: skip
 
     @property

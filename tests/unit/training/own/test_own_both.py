@@ -79,6 +79,7 @@ def test_the_joined_file_knows_the_users_names_and_the_familiarity(made: tuple[M
     assert facts.test is not None and facts.test.clips == 12 and facts.test.top1 > 0.7
     assert sorted(path.name for path in facts.checkpoint.iterdir() if path.is_dir()) == ["frames", "joints"]
     card = made[0].card.read_text(encoding="utf-8")
+    assert f"(joints have weight {about.pose_weight:g}, frames {1 - about.pose_weight:g})" in card
     assert "frames of a clip, and joints of the persons in it" in card
     assert "Frames and joints are measured each, and the lower value counts" in card
     assert facts.serve in made[0].report.read_text(encoding="utf-8")
