@@ -40,6 +40,9 @@ Batch = dict[str, Tensor]
 Metrics = dict[str, Tensor]
 Figures = dict[str, float]
 
+Watch = Callable[[int, int], None]
+"""Told how many steps of a run are done, and how many there are."""
+
 TRACK_EVERY = 10
 """Steps between points of the trackers' curves."""
 
@@ -144,6 +147,7 @@ class TrainingLoop:
             last epoch that was saved.
         resume: resume the run in `folder`.
         progress: show a progress bar.
+        watch: told after each step how far the run is; what it raises ends the run.
 
     Raises:
         RunError: `folder` has a run that must not be resumed, or batches cannot be split into equal parts.
@@ -166,6 +170,7 @@ class TrainingLoop:
         stoppable: bool = False,
         resume: bool = False,
         progress: bool = True,
+        watch: Watch | None = None,
     ) -> None:
         self.step = step
         self.optim = optim
@@ -176,6 +181,7 @@ class TrainingLoop:
         self.checkpoint_every = checkpoint_every
         self.checkpoint_steps = checkpoint_steps
         self.stoppable = stoppable
+        self.watch = watch
         self.progress = progress and accelerator.is_main_process
         _check_parts(sources, optim.accumulate, accelerator.num_processes)
         self.batches = StepBatches(
@@ -285,6 +291,8 @@ class TrainingLoop:
             left = self._clock.left(done + 1, self.optim.epochs * self.batches.steps)
             shown = {key: f"{mean:.3f}" for key, mean in means.items()} | {"lr": f"{lr:.1e}", "run": f"{left} left"}
             bar.set_postfix(shown, refresh=False)
+            if self.watch is not None:
+                self.watch(done + 1, self.optim.epochs * self.batches.steps)
             if done % TRACK_EVERY == 0:
                 self._track(figures | {"lr": lr}, done, "step")
             if self.checkpoint_steps and (step + 1) % self.checkpoint_steps == 0 and step + 1 < self.batches.steps:

@@ -17,14 +17,14 @@ from sefar_serve.clip import ClipError
 from sefar_serve.lists import ClipKey
 from sefar_serve.pose import Estimator
 
-from .calibration import Calibrated, calibrate, mean_tokens
+from .calibration import Calibrated, CrossValidated, calibrate, calibrate_by_folds, mean_tokens
 from .checkpoint import build, describe, init_backbone, save_checkpoint
 from .config import TrainConfig
 from .data import DecodedClip, EvaluationClips, EvaluationJoints, MissingClipsError
 from .evaluation import EvaluationReport, Predictor, evaluate_clips, torch_predictor
 from .inputs import create_inputs, read_classes
 from .linear import train_linear
-from .loop import Figures, RunFolder, TrainingLoop, create_accelerator
+from .loop import Figures, RunFolder, TrainingLoop, Watch, create_accelerator
 from .model import SefarModel
 from .recipe import RecipeError
 from .run_folder import FINAL, STUDENT
@@ -70,6 +70,8 @@ def train(
     estimator: Estimator | None = None,
     resume: bool = False,
     stoppable: bool = False,
+    watch: Watch | None = None,
+    known: CrossValidated | None = None,
 ) -> Path:
     """Train from a recipe until the last epoch, or until it stops early.
 
@@ -80,6 +82,9 @@ def train(
         estimator: for the stream ``pose``, finds the joints that are not stored yet; None for MediaPipe's.
         resume: resume the run in `out`, if there is one.
         stoppable: Ctrl-C ends the training after its first epoch, and the best weights so far become the checkpoint.
+        watch: told the steps done and all steps after each of them; what it raises ends the training. The method
+            ``linear`` has no steps.
+        known: what cross-validation of the training clips found, for the calibration; None uses the val list alone.
 
     Returns:
         The folder of the final checkpoint, ``<out>/final``. For a classifier this is the moving average or the student,
@@ -97,7 +102,7 @@ def train(
         ListFileError, ClassesError, CheckpointError: a file that the recipe names is missing or does not fit.
     """
     if config.method == "linear":
-        return train_linear(config, progress, estimator)
+        return train_linear(config, progress, estimator, known=known)
     make_task = find_task(config.task)
     accelerator = create_accelerator(config.optim, config.trackers, config.out)
     if config.trackers:
@@ -144,6 +149,7 @@ def train(
         stoppable=stoppable,
         resume=resume,
         progress=progress,
+        watch=watch,
     )
     last = loop.run()
     if accelerator.is_main_process:
@@ -161,7 +167,10 @@ def train(
             for source, trained in finished.items():
                 predict = torch_predictor(trained.model, normalizer, device)
                 tokens = _reference(inputs, config, predict)
-                finished[source] = calibrate(trained.model, predict, val, tokens, config.data.workers)
+                finished[source] = calibrate(trained.model, predict, val, tokens, config.data.workers, known)
+        elif known is not None:
+            # The backbone has learnt from the clips, so their distances say nothing about new ones.
+            finished = {s: calibrate_by_folds(one.model, known, None, known.folds) for s, one in finished.items()}
 
         def save_all() -> None:
             for name, source in sources.items():

@@ -91,14 +91,46 @@ def fit_typical(train: NDArray[np.floating], held_out: NDArray[np.floating], see
     Raises:
         TypicalError: there are too few held-out clips, or all are at the same distance.
     """
-    count = len(held_out)
-    if count < FEWEST_HELD_OUT:
+    if len(held_out) < FEWEST_HELD_OUT:
         raise TypicalError(
-            f"familiarity needs a validation list of at least {FEWEST_HELD_OUT} clips, but there are {count}"
+            f"familiarity needs a validation list of at least {FEWEST_HELD_OUT} clips, but there are {len(held_out)}"
         )
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(train))[:MOST_REFERENCES])
-    reference = train[chosen].astype(np.float32)
-    found = np.sort(_distance(reference, held_out))
+    reference = train[_references(len(train), seed)].astype(np.float32)
+    return _typical(reference, _distance(reference, held_out))
+
+
+def fit_typical_by_folds(tokens: NDArray[np.floating], folds: NDArray[np.int64], seed: int = 0) -> Typical:
+    """Find out what is typical without held-out clips: each clip is measured to the clips of the other folds.
+
+    This is only right for a backbone that has not learnt from the clips.
+
+    Args:
+        tokens: mean tokens of training clips, (N,D).
+        folds: of each clip, int64 (N,); -1 for clips that are never left out.
+        seed: of the choice between more than `MOST_REFERENCES` clips.
+
+    Raises:
+        TypicalError: there are too few clips, or all are at the same distance.
+    """
+    chosen = _references(len(tokens), seed)
+    distances = [
+        _distance(tokens[chosen[folds[chosen] != fold]].astype(np.float32), tokens[folds == fold])
+        for fold in np.unique(folds[folds >= 0]).tolist()
+        if (folds[chosen] != fold).any()
+    ]
+    if (count := sum(map(len, distances))) < FEWEST_HELD_OUT:
+        raise TypicalError(f"familiarity needs at least {FEWEST_HELD_OUT} clips in folds, but there are {count}")
+    return _typical(tokens[chosen].astype(np.float32), np.concatenate(distances))
+
+
+def _references(count: int, seed: int) -> NDArray[np.int64]:
+    """Numbers of the clips that are kept, of `count` training clips."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:MOST_REFERENCES])
+
+
+def _typical(reference: NDArray[np.float32], distances_held: NDArray[np.float64]) -> Typical:
+    """The curve through the distances of held-out clips, (V,)."""
+    count, found = len(distances_held), np.sort(distances_held)
     # The farthest held-out clip has the share of half a clip, and a new one may be somewhat farther away: with few
     # held-out clips it would otherwise be marked too often.
     shares = (count - np.arange(count) - 0.5) / count

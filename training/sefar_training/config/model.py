@@ -16,6 +16,9 @@ ORDERED_FRAMES: dict[str, tuple[int, ...]] = {"rgb": (1,) * 8, "pose": (1,) * 16
 """Frames of a model with a frozen backbone, by stream, unless a recipe says otherwise."""
 
 
+FROZEN_DROPOUT = 0.1
+"""Rate with a frozen backbone. Nothing is trained with it, so it only sets the scale of η."""
+
 FROZEN_BACKBONES: dict[str, BackboneName] = {"rgb": "efficientnet-lite0", "pose": "coordinates"}
 """The frozen backbone of each stream."""
 
@@ -41,7 +44,8 @@ class ModelConfig(Strict):
         mean: per RGB channel in [0, 1].
         std: per RGB channel in [0, 1].
         persons: number of persons whose joints the model sees; only for ``pose``.
-        dropout: rate between embedding and classifier, in training and in the Monte-Carlo samples behind η.
+        dropout: rate between embedding and classifier, in training and in the Monte-Carlo samples behind η; if left out,
+            0.5, or 0.1 with a frozen backbone.
     """
 
     stream: Stream = "rgb"
@@ -94,6 +98,7 @@ class ModelConfig(Strict):
             defaults["variant"] = "pose-tiny"
         if fields.get("backbone", "timesformer") != "timesformer":
             defaults |= {"sample_frames": ORDERED_FRAMES[fields.get("stream", "rgb")], "layout": "ordered"}
+            defaults["dropout"] = FROZEN_DROPOUT
         if network := IMAGE_NETWORKS.get(fields.get("backbone")):
             size = fields.get("size", network.size)
             defaults |= {"size": size, "resize": size, "mean": network.mean, "std": network.std}

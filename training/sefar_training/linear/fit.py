@@ -42,6 +42,10 @@ class FitSettings:
     motion: float = 1.0
 
 
+SPREAD = np.linalg.qr(np.random.default_rng(20250101).normal(size=(EMBEDDING_DIM, EMBEDDING_DIM)))[0]
+"""A fixed rotation. Principal components differ in size, so dropout would hit or miss the few large ones; after it, all
+256 numbers of an embedding matter alike."""
+
 ABSENT = -20.0
 """Score of a class without training clips, below the lowest of the others."""
 
@@ -55,8 +59,8 @@ class LinearFit:
     """A fitted model: features are projected to an embedding, which has linear class scores.
 
     Attributes:
-        projection: float64 (256,D); the principal components of the training clips, divided by one scale for all.
-            Rows of 0 follow where there are fewer.
+        projection: float64 (256,D); the principal components of the training clips, divided by one scale for all, and
+            turned by `SPREAD`.
         shift: float64 (256,); added to the projected features, so that the mean training clip is at 0.
         weight: float64 (K,256).
         bias: float64 (K,).
@@ -72,10 +76,14 @@ class LinearFit:
         found: NDArray[np.float64] = features @ self.projection.T + self.shift
         return found
 
+    def classify(self, embeddings: Floats) -> NDArray[np.float64]:
+        """Class scores (...,K) of embeddings (...,256)."""
+        found: NDArray[np.float64] = embeddings @ self.weight.T + self.bias
+        return found
+
     def logits(self, features: Floats) -> NDArray[np.float64]:
         """Class scores (...,K) of features (...,D)."""
-        found: NDArray[np.float64] = self.embed(features) @ self.weight.T + self.bias
-        return found
+        return self.classify(self.embed(features))
 
     def probabilities(self, features: Floats) -> NDArray[np.float64]:
         """Probabilities (...,K) of features (...,D)."""
@@ -88,7 +96,7 @@ def fit(features: Floats, labels: NDArray[np.int64], settings: FitSettings, clas
     """Fit a model.
 
     Features are centred, projected to at most 256 principal components without whitening, and divided by one number, so
-    that the mean squared length of an embedding is 1. With up to 257 rows no information is lost: logistic regression
+    that the mean squared length of an embedding is 1; `SPREAD` turns it, which changes no class score. With up to 257 rows no information is lost: logistic regression
     on the components is then the same as on all features. All classes weigh the same, however many clips they have.
 
     Args:
@@ -128,6 +136,7 @@ def fit(features: Floats, labels: NDArray[np.int64], settings: FitSettings, clas
     weight[present, :components], bias[present] = halves @ model.coef_, halves @ model.intercept_
     absent = np.setdiff1d(np.arange(count), present)
     bias[absent] = bias[present].min() + ABSENT
+    projection, weight = SPREAD @ projection, weight @ SPREAD.T
     # The projection takes features as they are: stressing motion is a symmetric linear map.
     return LinearFit(_stress_motion(projection, settings), -projection @ pca.mean_, weight, bias)
 

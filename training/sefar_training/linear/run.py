@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sefar_serve.pose import Estimator
 
-from ..calibration import Calibrated, calibrate
+from ..calibration import Calibrated, CrossValidated, calibrate, calibrate_by_folds
 from ..checkpoint import build, describe, save_checkpoint
 from ..config import ModelConfig, TrainConfig, default_features_folder
 from ..data import WeakView
@@ -23,6 +23,7 @@ from ..inputs import FrameInputs, JointInputs, create_inputs, read_classes, read
 from ..loop import RunError
 from ..model import FrameNormalizer, FrameVectors, SefarModel, Stream
 from ..run_folder import FINAL, STATE
+from ..typical import FEWEST_HELD_OUT
 from .features import FeatureSource, FrameFeatures, FrameSettings, JointFeatures
 from .fit import FitSettings, LinearFit, choose_c, fit
 from .networks import load_network
@@ -96,6 +97,7 @@ def train_linear(
     progress: bool = True,
     estimator: Estimator | None = None,
     groups: Sequence[object] | None = None,
+    known: CrossValidated | None = None,
 ) -> Path:
     """Fit a recipe's linear model to its labelled clips. An earlier linear model in `out` is replaced.
 
@@ -104,6 +106,8 @@ def train_linear(
         progress: show progress bars.
         estimator: finds joints that are not stored yet; None for MediaPipe's.
         groups: of each clip of the train list; with ``linear.c: choose``, clips of one group are not on both sides.
+        known: what cross-validation found; with fewer than `FEWEST_HELD_OUT` clips in the val list, it says what is
+            typical of the training clips. None uses the val list alone.
 
     Returns:
         The folder of the checkpoint, ``<out>/final``.
@@ -145,11 +149,13 @@ def train_linear(
     # Saved before testing: a test clip that does not decode must not cost the model.
     save_checkpoint(folder, model, describe(config, classes, metrics, inputs.origin))
     calibrated = Calibrated(model)
-    if "val" in clips:
+    # The tokens are the features of the served view, and all elements have the same number of frames.
+    tokens = features[:, 0].reshape(len(features), model.backbone.elements, -1).mean(axis=1)
+    if known is not None and ("val" not in clips or len(clips["val"]) < FEWEST_HELD_OUT):
+        calibrated = calibrate_by_folds(model, known, tokens, known.folds[kept])
+    elif "val" in clips:
         predict = torch_predictor(model, inputs.normalizer, torch.device("cpu"))
-        # The tokens are the features of the served view, and all elements have the same number of frames.
-        tokens = features[:, 0].reshape(len(features), model.backbone.elements, -1).mean(axis=1)
-        calibrated = calibrate(model, predict, clips["val"], tokens, config.data.workers)
+        calibrated = calibrate(model, predict, clips["val"], tokens, config.data.workers, known)
     predict = torch_predictor(calibrated.model, inputs.normalizer, torch.device("cpu"))
     for name, held in clips.items():
         report = evaluate_clips(predict, held, classes, workers=config.data.workers, progress=progress)

@@ -86,7 +86,8 @@ def answers_of(judged: Judged, labels: Indices, classes: Sequence[str]) -> Answe
     clips = np.flatnonzero(~np.isnan(judged.probabilities).any(axis=1))
     probabilities = judged.probabilities[clips]
     logits = np.log(np.maximum(probabilities, TINY)).astype(np.float32)
-    report = score(logits, labels[clips], ClassTable(tuple(classes)))
+    samples = None if judged.mc_logits is None else judged.mc_logits[clips].astype(np.float32)
+    report = score(logits, labels[clips], ClassTable(tuple(classes)), samples)
     return Answers(clips, labels[clips], probabilities, report)
 
 

@@ -20,28 +20,31 @@ from sefar_serve.atomic import atomic_file
 from sefar_serve.errors import SefarError
 from sefar_serve.lists import UNKNOWN, ListEntry, write_list
 from sefar_serve.pose import Estimator
+from sefar_serve.quantity import quantity
 
+from ..calibration import CrossValidated, fit_temperature
 from ..checkpoint import load_checkpoint
 from ..evaluation import predict_clips, torch_predictor
+from ..export import MC_SAMPLES, dropout_masks
 from ..fusion import fuse_logits, try_weights
+from ..fusion.weight import log_softmax
 from ..inputs import create_inputs
 from ..linear import fit, fit_settings, open_features
+from ..loop import Watch
 from ..start import Prepared
 from ..train import VARIED, train
 from .candidates import Recipes, learnable_clips
 from .trial import Candidate, Judged, Trial, judge
+from .words import duration
 
-Probabilities = NDArray[np.float64]
-"""(N,K); rows of NaN for clips without a prediction."""
+Scores = NDArray[np.float64]
+"""(N,1+T,K): the class scores of each clip and T Monte-Carlo samples of them; NaN for clips without a prediction."""
 
 Indices = NDArray[np.int64]
 
 
-TINY = 1e-30
-
-
 class OutOfTimeError(SefarError, RuntimeError):
-    """A trial would take longer than is left."""
+    """The time for networks is over."""
 
 
 class OneStreamError(SefarError, RuntimeError):
@@ -66,7 +69,8 @@ class Comparison:
     estimator: Estimator | None = None
     progress: bool = True
     _features: dict[str, tuple[Indices, NDArray[np.float32]]] = field(default_factory=dict)
-    _predicted: dict[tuple[object, ...], Probabilities | None] = field(default_factory=dict)
+    _temperatures: dict[str, float] = field(default_factory=dict)
+    _predicted: dict[tuple[object, ...], Scores | None] = field(default_factory=dict)
 
     def _cuts(self, folds: Indices) -> Iterator[tuple[Indices, Indices]]:
         """For each fold the clips of the others that are learned from, and its own clips that are judged.
@@ -107,11 +111,11 @@ class Comparison:
 
         Args:
             candidate: what to try.
-            deadline: `time.monotonic` after which no training of a network begins that would not end before it.
+            deadline: `time.monotonic` at which trainings of networks stop. None begins that would not end before it.
             later: networks that are tried after this one; the progress bar counts them in the time left.
 
         Raises:
-            OutOfTimeError: there is not enough time.
+            OutOfTimeError: there is not enough time; finished trainings are kept.
             OneStreamError: of a model of both streams, one does not help.
             SefarError, ModuleNotFoundError: what the candidate needs cannot be had.
         """
@@ -125,7 +129,10 @@ class Comparison:
             new, same = (self._linear(candidate, of) for of in (folds.new_places, folds.same_places))
         else:
             new, same = self._network(candidate, deadline, later)
-        return Trial(candidate, self._judged(new), self._judged(same), time.monotonic() - started)
+        made = self._judged(candidate, new, same, time.monotonic() - started)
+        if made.deciding is not None:
+            self._temperatures[candidate.key] = made.temperature
+        return made
 
     def control(self, candidate: Candidate) -> Trial:
         """Judge what a linear candidate reaches that sees the first frame alone."""
@@ -133,22 +140,56 @@ class Comparison:
         folds = self.prepared.folds
         new, same = (self._linear(candidate, of, frames=1) for of in (folds.new_places, folds.same_places))
         named = replace(candidate, key=f"{candidate.key}-first", title=f"{candidate.title} of the first frame alone")
-        return Trial(named, self._judged(new), self._judged(same), time.monotonic() - started)
+        return self._judged(named, new, same, time.monotonic() - started)
 
-    def _judged(self, found: Probabilities | None) -> Judged | None:
-        if found is None:
-            return None
-        return judge(found, self.prepared.labels, self.prepared.groups.of, self.prepared.seed)
+    def _judged(self, candidate: Candidate, new: Scores | None, same: Scores | None, seconds: float) -> Trial:
+        """Judge scores; the model will be calibrated as the answers that decide are."""
+        deciding = same if new is None else new
+        # The members of a joined model are calibrated before they are joined.
+        temperature = 1.0 if deciding is None or candidate.members else self._temperature(deciding)
 
-    def _linear(self, candidate: Candidate, folds: Indices, frames: int | None = None) -> Probabilities | None:
+        def one(scores: Scores | None) -> Judged | None:
+            if scores is None:
+                return None
+            found = judge(
+                np.exp(log_softmax(scores[:, 0] / temperature)), self.prepared.labels, self.prepared.groups.of,
+                self.prepared.seed,
+            )  # fmt: skip
+            return replace(found, mc_logits=scores[:, 1:] / temperature)
+
+        return Trial(candidate, one(new), one(same), seconds, temperature)
+
+    def _temperature(self, scores: Scores) -> float:
+        known = np.flatnonzero(~np.isnan(scores).any(axis=(1, 2)))
+        return fit_temperature(scores[known, 0], self.prepared.labels[known])
+
+    def cross_validated(self, candidate: Candidate) -> CrossValidated | None:
+        """What is known for the calibration of a candidate that learns from the clips of train.
+
+        None if no clip could be left out.
+
+        Args:
+            candidate: a linear model, or a network that was judged.
+        """
+        of = self.prepared.folds
+        folds = of.new_places if of.count else of.same_places
+        if candidate.method == "linear":
+            scores = self._linear(candidate, folds)
+            temperature = None if scores is None else self._temperature(scores)
+        else:
+            temperature = self._temperatures.get(candidate.key)
+        return None if temperature is None else CrossValidated(temperature, folds[self.prepared.splits.train])
+
+    def _linear(self, candidate: Candidate, folds: Indices, frames: int | None = None) -> Scores | None:
         key = (candidate.key, frames, folds.tobytes())
         if key not in self._predicted:
             self._predicted[key] = self._fitted(candidate, folds, frames)
         return self._predicted[key]
 
-    def _fitted(self, candidate: Candidate, folds: Indices, frames: int | None) -> Probabilities | None:
+    def _fitted(self, candidate: Candidate, folds: Indices, frames: int | None) -> Scores | None:
         clips, features = self.features(candidate)
-        settings = fit_settings(self.recipes.make(candidate, Path("run"), Path("train.csv")))
+        recipe = self.recipes.make(candidate, Path("run"), Path("train.csv"))
+        settings, masks = fit_settings(recipe), dropout_masks(rate=recipe.model.dropout).double().numpy()
         if frames is not None:
             features = features[..., : features.shape[-1] // settings.frames * frames]
             settings = replace(settings, frames=frames, motion=1.0)
@@ -159,43 +200,42 @@ class Comparison:
             learned, held = learned[row[learned] >= 0], held[row[held] >= 0]
             if len(np.unique(labels[learned])) > 1:
                 fitted = fit(features[row[learned]], labels[learned], settings, len(self.prepared.classes))
-                found[held] = fitted.probabilities(features[row[held], 0])
+                embeddings = fitted.embed(features[row[held], 0])[:, None]
+                found[held] = fitted.classify(np.concatenate([embeddings, embeddings * masks], axis=1))
         return None if np.isnan(found).all() else found
 
-    def _joined(self, candidate: Candidate, folds: Indices) -> Probabilities | None:
+    def _joined(self, candidate: Candidate, folds: Indices) -> Scores | None:
         """Join the members' predictions; the weight for each fold is chosen on the others."""
         found = self._nothing()
-        logs, known = self._members(candidate, folds)
+        scores, known = self._members(candidate, folds)
         for fold in np.unique(folds[known]).tolist():
             held, others = known[folds[known] == fold], known[folds[known] != fold]
             if len(others):
-                weight = self._weight([log[others] for log in logs], others)
-                found[held] = np.exp(fuse_logits(logs[0][held], logs[1][held], weight))
-                found[held] /= found[held].sum(axis=1, keepdims=True)
+                weight = self._weight(scores, others)
+                found[held] = fuse_logits(scores[0][held], scores[1][held], weight)
         return None if np.isnan(found).all() else found
 
-    def pose_weight(self, candidate: Candidate, temperatures: Sequence[float] = (1.0, 1.0)) -> float:
+    def pose_weight(self, candidate: Candidate) -> float:
         """The weight of the joints in a model of both streams that predicts best, by cross-validation of its members.
 
         Args:
             candidate: the model.
-            temperatures: what the scores of its members, frames first, are divided by.
         """
         folds = self.prepared.folds
-        logs, known = self._members(candidate, folds.new_places if folds.count else folds.same_places)
-        return self._weight([log[known] / t for log, t in zip(logs, temperatures, strict=True)], known)
+        scores, known = self._members(candidate, folds.new_places if folds.count else folds.same_places)
+        return self._weight(scores, known)
 
-    def _weight(self, logs: Sequence[Probabilities], clips: Indices) -> float:
-        tried = try_weights(logs[0], logs[1], self.prepared.labels[clips])
+    def _weight(self, scores: Sequence[Scores], clips: Indices) -> float:
+        tried = try_weights(scores[0][clips, 0], scores[1][clips, 0], self.prepared.labels[clips])
         return min(tried, key=lambda weight: tried[weight])
 
-    def _members(self, candidate: Candidate, folds: Indices) -> tuple[list[Probabilities], Indices]:
-        """Log-probabilities of each member, (N,K), and the clips that all of them predict."""
+    def _members(self, candidate: Candidate, folds: Indices) -> tuple[list[Scores], Indices]:
+        """Calibrated scores of each member, frames first, and the clips that all of them predict."""
         found = [self._linear(member, folds) for member in candidate.members]
-        logs = [self._nothing() if one is None else np.log(np.maximum(one, TINY)) for one in found]
-        return logs, np.flatnonzero(~np.isnan(logs).any(axis=(0, 2)))
+        scores = [self._nothing() if one is None else one / self._temperature(one) for one in found]
+        return scores, np.flatnonzero(~np.isnan(scores).any(axis=(0, 2, 3)))
 
-    def _network(self, candidate: Candidate, deadline: float, later: int) -> list[Probabilities | None]:
+    def _network(self, candidate: Candidate, deadline: float, later: int) -> list[Scores | None]:
         """Predictions of networks, in new places and in the same places."""
         folds = (self.prepared.folds.new_places, self.prepared.folds.same_places)
         trainings = [(number, *cut) for number, of in enumerate(folds) for cut in self._cuts(of)]
@@ -203,33 +243,42 @@ class Comparison:
         bar = tqdm(trainings, candidate.title, unit="training", disable=not self.progress)
         for done, (number, learned, held) in enumerate(bar):
             left = len(trainings) - done
+            told = f"stopped after {done} of {quantity(len(trainings), 'training')}"
             if time.monotonic() + longest * left > deadline:
-                each = f"{left} more trainings of {longest:.0f} s each" if longest else f"{left} trainings"
-                raise OutOfTimeError(f"there is no time for {each}")
+                each = f"; the others would take {longest:.0f} s each" if longest else ""
+                raise OutOfTimeError(f"{told}: the time for networks is over{each}")
             started = time.monotonic()
-            found[number][held] = self._stored(candidate, learned, held)
+
+            def watch(steps: int, of: int, left: int = left, longest: float = longest, told: str = told,
+                      started: float = started) -> None:  # fmt: skip
+                now = time.monotonic()
+                each = max(longest, (now - started) * of / steps)
+                if now > deadline:
+                    raise OutOfTimeError(f"{told}: the time for networks is over; one takes about {duration(each)}")
+                # The final training is one more, of more clips.
+                rest = min(each * (left + later * len(trainings)) - (now - started), deadline - now) + each
+                bar.set_postfix_str(f"whole run {tqdm.format_interval(max(rest, 0))} left")
+
+            found[number][held] = self._stored(candidate, learned, held, watch)
             longest = max(longest, time.monotonic() - started)
-            # The final training is one more, of more clips.
-            rest = min(longest * (left - 1 + later * len(trainings)), max(deadline - time.monotonic(), 0)) + longest
-            bar.set_postfix_str(f"whole run {tqdm.format_interval(rest)} left")
         return [None if np.isnan(one).all() else one for one in found]
 
-    def _train(self, candidate: Candidate, learned: Indices, held: Indices) -> Probabilities:
-        """Train on some clips and return the probabilities of others, (n,K)."""
+    def _train(self, candidate: Candidate, learned: Indices, held: Indices, watch: Watch) -> Scores:
+        """Train on some clips and return the scores of others, (n,1+T,K)."""
         groups = self.prepared.groups.of
         loose = self.prepared.splits.unlabelled
         loose = loose[~np.isin(groups[loose], groups[held])]
         with _written(train=self._entries(learned), held=self._entries(held), unlabel=self._entries(loose)) as folder:
             unlabel = None if candidate.method == "supervised" else folder / "unlabel.csv"
             config = self.recipes.make(candidate, folder / "run", folder / "train.csv", unlabel=unlabel)
-            model, _ = load_checkpoint(train(config, progress=False, estimator=self.estimator))
+            model, _ = load_checkpoint(train(config, progress=False, estimator=self.estimator, watch=watch))
             inputs = create_inputs(config, progress=False, estimator=self.estimator)
             predict = torch_predictor(model, inputs.normalizer, torch.device("cpu"))
             scores, _ = predict_clips(predict, inputs.evaluation(folder / "held.csv"))
-        found: Probabilities = torch.from_numpy(scores.logits).double().softmax(dim=1).numpy()
+        found: Scores = np.concatenate([scores.logits[:, None], scores.mc_logits], axis=1).astype(np.float64)
         return found
 
-    def _stored(self, candidate: Candidate, learned: Indices, held: Indices) -> Probabilities:
+    def _stored(self, candidate: Candidate, learned: Indices, held: Indices, watch: Watch) -> Scores:
         """The result of a training, which is kept under a hash of all that it depends on."""
         clips = [
             [(entry.name, entry.label, *(entry.clip[1:] if entry.is_span else ())) for entry in self._entries(which)]
@@ -241,18 +290,18 @@ class Comparison:
             mode="json", include=VARIED
         )
         key = hashlib.sha256(json.dumps([told, clips], sort_keys=True).encode()).hexdigest()[:16]
-        file = self.folder / f"{candidate.key}-{key}.npy"
+        file = self.folder / f"{candidate.key}-{key}-scores.npy"
         if file.is_file():
-            stored: Probabilities = np.load(file, allow_pickle=False)
+            stored: Scores = np.load(file, allow_pickle=False)
             return stored
-        made = self._train(candidate, learned, held)
+        made = self._train(candidate, learned, held, watch)
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(file) as new, new.open("wb") as stream:
             np.save(stream, made)
         return made
 
-    def _nothing(self) -> Probabilities:
-        return np.full((len(self.prepared.rows), len(self.prepared.classes)), np.nan)
+    def _nothing(self) -> Scores:
+        return np.full((len(self.prepared.rows), 1 + MC_SAMPLES, len(self.prepared.classes)), np.nan)
 
     def _entries(self, which: Indices) -> list[ListEntry]:
         return [self.prepared.entry(index) for index in which.tolist()]

@@ -10,7 +10,6 @@ import yaml
 from sefar_serve.atomic import atomic_file
 from sefar_serve.quantity import quantity
 
-from ..checkpoint import read_info
 from ..config import WITHOUT_UNLABELLED, TrainConfig
 from ..evaluation import evaluate_model
 from ..export import export_checkpoint
@@ -53,7 +52,14 @@ def make_model(
     say(f"training on {quantity(len(comparison.prepared.splits.train), 'clip')}: {candidate.title}")
     if not candidate.members:
         config = _recipe(candidate, comparison, lists, out / TRAINING, out / RECIPE)
-        checkpoint = train(config, comparison.progress, estimator=comparison.estimator, resume=resume, stoppable=True)
+        checkpoint = train(
+            config,
+            comparison.progress,
+            estimator=comparison.estimator,
+            resume=resume,
+            stoppable=True,
+            known=comparison.cross_validated(candidate),
+        )
         export_checkpoint(checkpoint, model, name=name)
         return RunFacts.read(name, checkpoint, model)
     checkpoints = [
@@ -62,14 +68,14 @@ def make_model(
             comparison.progress,
             estimator=comparison.estimator,
             resume=resume,
+            known=comparison.cross_validated(member),
         )
         for kind, member in zip(MEMBERS, candidate.members, strict=True)
     ]
     files = [checkpoint.with_suffix(".onnx") for checkpoint in checkpoints]
     for checkpoint, file in zip(checkpoints, files, strict=True):
         export_checkpoint(checkpoint, file, name=name)
-    # The members' scores are calibrated now, so those of cross-validation are divided by the same temperatures.
-    weight = comparison.pose_weight(candidate, [read_info(one).temperature or 1.0 for one in checkpoints])
+    weight = comparison.pose_weight(candidate)
     say(f"joints have weight {weight:g}, frames {1 - weight:g}")
     write_joined(Pair(*files), weight, model, name=name)
     root = comparison.prepared.collection.root

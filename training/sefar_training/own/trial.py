@@ -47,12 +47,14 @@ class Judged:
         probabilities: float64 (N,K) for all N clips of the collection; rows of NaN for clips in no fold.
         accuracy: balanced accuracy, 0 to 1.
         low, high: its 95 % interval, from a bootstrap over groups.
+        mc_logits: float64 (N,T,K), the Monte-Carlo samples behind η; None if there are none.
     """
 
     probabilities: NDArray[np.float64]
     accuracy: float
     low: float
     high: float
+    mc_logits: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,14 @@ class Trial:
         new_places: no clip of a judged group was learned from; None if there is one group only.
         same_places: clips of the same groups were learned from; None if no class has two clips.
         seconds: how long it took.
+        temperature: what the scores are divided by, so that the probabilities of these clips are right on average.
     """
 
     candidate: Candidate
     new_places: Judged | None
     same_places: Judged | None
     seconds: float
+    temperature: float = 1.0
 
     @property
     def deciding(self) -> Judged | None:
