@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import SafetensorError
 
-from sefar_serve.atomic import atomic_file, atomic_folder
+from sefar_serve.atomic import DiskFullError, WriteError, atomic_file, atomic_folder
 
 
 def test_a_folder_replaces_another_once_it_is_written(tmp_path: Path) -> None:
@@ -25,8 +29,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path) -> None:
         (new / "file").write_text("half")
         raise RuntimeError
     assert (folder / "file").read_text() == "whole"
-    with atomic_folder(folder) as new:
-        assert not list(new.iterdir())
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_files_get_the_permissions_of_the_folder(tmp_path: Path) -> None:
@@ -48,3 +51,40 @@ def test_a_file_replaces_another_once_it_is_written(tmp_path: Path) -> None:
         raise RuntimeError
     assert file.read_text() == "two"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path, error: Exception) -> None:
+    for block in (atomic_folder(tmp_path / "final"), atomic_file(tmp_path / "shard")):
+        with pytest.raises(DiskFullError, match=f"^{tmp_path} is full; free space, then repeat the command$"), block:
+            raise error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_device_that_is_full_is_named_too(tmp_path: Path) -> None:
+    with pytest.raises(DiskFullError), atomic_file(tmp_path / "a") as new:
+        new.symlink_to("/dev/full")
+        with new.open("wb") as stream:
+            np.save(stream, np.zeros(100_000))
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_name_what_the_user_gave(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match=rf"^{tmp_path / 'no' / 'a'} cannot be written .*create {tmp_path / 'no'} "):
+        with atomic_file(tmp_path / "no" / "a") as new:
+            new.write_text("")
+    for code in (errno.EROFS, errno.EACCES):
+        with pytest.raises(WriteError, match=f"get write permission for {tmp_path}, or") as found:
+            with atomic_folder(tmp_path / "final") as new:
+                raise OSError(code, os.strerror(code), str(new / "weights"))
+        assert ".new" not in str(found.value)
+    # What the block reads elsewhere is not about the file.
+    with pytest.raises(FileNotFoundError, match=r"other\.mp4"), atomic_file(tmp_path / "a"):
+        (tmp_path / "elsewhere" / "other.mp4").read_bytes()

@@ -96,6 +96,25 @@ def _reason(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
     return f"unknown key {'.'.join(map(str, error['loc']))!r}; {hint}"
 
 
+def check_overrides(overrides: Sequence[str], kind: type[BaseModel]) -> None:
+    """Check that changes are of keys that exist, before a recipe is read.
+
+    Raises:
+        RecipeError: a change has no ``=``, or its key is unknown.
+    """
+    for override in overrides:
+        _apply({}, override)
+        key = override.partition("=")[0]
+        parts = key.split(".")
+        for place, part in enumerate(parts):
+            known = _keys(kind, parts[:place])
+            if not known:
+                break  # this group's keys are free
+            if part not in known:
+                wrong = {"type": "extra_forbidden", "loc": parts[: place + 1]}
+                raise RecipeError(f"{key}: {_reason(wrong, kind)}")
+
+
 def _keys(kind: type[BaseModel], parents: Sequence[str | int]) -> list[str]:
     """The keys of a group of a recipe; empty if the group's keys are free."""
     models = [kind]

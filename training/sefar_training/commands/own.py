@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
+from sefar_serve.atomic import DiskFullError
 from sefar_serve.cli import console
 from sefar_serve.logs import configure_logging
 from sefar_serve.metadata import Stream
@@ -33,10 +34,11 @@ def train_on(
     """Look at the videos, choose a model, train, export and report; see `sefar train`."""
     with needs_extra("train"):
         from sefar_training.commands.start_console import print_prepared
-        from sefar_training.own import Options, check_run, run_own
+        from sefar_training.own import Options, check_changes, check_run, run_own
     configure_logging("warning", "plain")
     folder = run_folder(place, out)
     check_run(folder, resume)
+    check_changes(overrides)
 
     def say(line: str) -> None:
         console.out.print(escape(line), highlight=False, soft_wrap=True)
@@ -48,7 +50,10 @@ def train_on(
         if not prepared.trainable:
             raise typer.Exit(1)
         options = Options(folder, stream, minutes, tuple(overrides), resume)
-        made = run_own(prepared, options, say)
+        try:
+            made = run_own(prepared, options, say)
+        except DiskFullError as error:
+            raise DiskFullError(error.folder, "repeat the command with --resume") from error
     say("")
     say(f"model:  {made.facts.onnx}")
     say(f"report: {made.report}")

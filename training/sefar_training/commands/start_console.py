@@ -17,6 +17,7 @@ from sefar_serve.quantity import quantity
 
 from ..start import Prepared
 from ..start.findings import plural
+from ..start.plan import plan_lines
 from ..start.write import CLIPS, LABELS, LEFT_OUT, LISTS
 
 BAR = 8
@@ -70,8 +71,8 @@ def _facts(prepared: Prepared) -> Iterator[str]:
     sizes = Counter((facts.width, facts.height) for facts in files.values())
     rates = Counter(round(facts.fps) for facts in files.values())
     (width, height), _ = sizes.most_common(1)[0]
-    other_sizes = f" and {len(sizes) - 1} other sizes" if len(sizes) > 1 else ""
-    other_rates = f" and {len(rates) - 1} other rates" if len(rates) > 1 else ""
+    other_sizes = f" and {quantity(len(sizes) - 1, 'other size')}" if len(sizes) > 1 else ""
+    other_rates = f" and {quantity(len(rates) - 1, 'other rate')}" if len(rates) > 1 else ""
     length = f"{seconds.min():.1f}–{seconds.max():.1f} s, median {np.median(seconds):.1f} s"
     yield f"length {length}; {width}×{height}{other_sizes}; {rates.most_common(1)[0][0]} fps{other_rates}"
     yield f"groups: {prepared.groups.count}, {prepared.groups.why}"
@@ -122,15 +123,6 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
     if not prepared.trainable:
         yield "next: fix the problems above, and run this again"
         return
-    splits = prepared.splits
-    first = "plan: learn from " + quantity(len(splits.train), "labelled clip")
-    if len(splits.unlabelled):
-        first += f" and {quantity(len(splits.unlabelled), 'unlabelled one')}"
-    yield f"{first}; choose on {len(splits.val)}, measure on {len(splits.test)}" if len(splits.val) else first
-    if prepared.folds.count:
-        new, same = prepared.folds.count, prepared.folds.same_count
-        if not len(splits.val):
-            yield "choose by cross-validation of train, since val is empty"
-        yield f"figures: {new} folds of groups for new places, {same} random ones for the same places"
+    yield from plan_lines(prepared)
     told = ["--data", folder / CLIPS, "--root", root, "--out", folder.with_name(f"{folder.name}-model")]
     yield "next: sefar train " + " ".join(shlex.quote(str(one)) for one in told)

@@ -41,7 +41,13 @@ def train(
         Stream | None, typer.Option("--stream", help="try only what sees this (default: everything)", **OWN)
     ] = None,
     minutes: Annotated[
-        float, typer.Option("--minutes", min=0, help="about how long networks may be tried", **OWN)
+        float,
+        typer.Option(
+            "--minutes",
+            min=0,
+            help="how long networks may be tried; 0: not at all. Joints, features and the final training come on top",
+            **OWN,
+        )
     ] = MINUTES,
 ) -> None:
     """Train a model from a recipe, or from a folder of your videos with --data.

@@ -16,7 +16,7 @@ ORDERED_FRAMES: dict[str, tuple[int, ...]] = {"rgb": (1,) * 8, "pose": (1,) * 16
 """Frames of a model with a frozen backbone, by stream, unless a recipe says otherwise."""
 
 
-FROZEN_DROPOUT = 0.1
+FROZEN_DROPOUT = 0.05
 """Rate with a frozen backbone. Nothing is trained with it, so it only sets the scale of η."""
 
 FROZEN_BACKBONES: dict[str, BackboneName] = {"rgb": "efficientnet-lite0", "pose": "coordinates"}
@@ -45,7 +45,7 @@ class ModelConfig(Strict):
         std: per RGB channel in [0, 1].
         persons: number of persons whose joints the model sees; only for ``pose``.
         dropout: rate between embedding and classifier, in training and in the Monte-Carlo samples behind η; if left out,
-            0.5, or 0.1 with a frozen backbone.
+            0.5, or 0.05 with a frozen backbone.
     """
 
     stream: Stream = "rgb"

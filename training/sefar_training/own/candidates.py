@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sefar_serve.metadata import Stream
 from sefar_serve.quantity import quantity
 
 from ..config import ORDERED_FRAMES, TrainConfig, load_recipe
-from ..recipe import as_overrides, find_recipe
+from ..recipe import RecipeError, as_overrides, check_overrides, find_recipe
 from ..start import Prepared
 from .trial import Candidate
 
@@ -77,6 +78,24 @@ def find_candidates(prepared: Prepared, stream: Stream | None = None) -> tuple[l
         beside = f"{quantity(unlabelled, 'unlabelled clip')} beside {labelled} labelled ones"
         return kept, [f"{JOINTS_SEFAR.title}: not tried, with {beside}."]
     return kept, []
+
+
+def check_changes(overrides: Sequence[str]) -> None:
+    """Check changes of the recipes before anything else is done.
+
+    Raises:
+        RecipeError: a key does not exist, or no candidate's recipe can be changed like this; the message names it.
+    """
+    check_overrides(overrides, TrainConfig)
+    wrong = ""
+    for one in CANDIDATES:
+        try:
+            load_recipe(find_recipe(Path(one.recipe), TrainConfig), [*one.overrides, *overrides])
+        except RecipeError as error:
+            wrong = wrong or str(error).partition(": ")[2]
+        else:
+            return
+    raise RecipeError(f"{' '.join(overrides)}: {wrong}")
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,21 @@ from sefar_serve.reliability import UNFAMILIAR_BELOW
 
 from ..markdown import code_block, escape_markdown, markdown_table
 from ..start import Prepared
-from ..typical import FEWEST_HELD_OUT
+from .answers import answers_of
 from .report import RunFacts
 from .trial import Choice
 from .words import (
+    UNMEASURED,
     about_control,
+    about_eta,
     about_new_places,
+    about_no_familiarity,
     about_same_places,
     counts,
     learnt_groups,
     python_lines,
     serve_command,
+    unmeasured,
 )
 
 FEW = 10
@@ -65,7 +69,8 @@ def write_card(path: Path, prepared: Prepared, choice: Choice, run: RunFacts) ->
         "## Classes\n\n" + _classes(prepared),
         "## Training\n\n" + _training(prepared),
         "## Results\n\n" + _results(prepared, choice, run),
-        "## Clips that it does not know\n\n" + _familiarity(run),
+        "## Clips that it does not know\n\n" + _familiarity(prepared, choice, run),
+        "## Reliability\n\n" + _reliability(prepared, choice),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in _limits(prepared, choice)),
         f"## Use\n\nServe it:\n\n{code_block(serve_command(onnx))}",
         f"Or call it from Python:\n\n{code_block(python_lines(onnx))}",
@@ -136,7 +141,7 @@ def _results(prepared: Prepared, choice: Choice, run: RunFacts) -> str:
     if run.test is not None:
         test = run.test
         lines.append(
-            f"- On the owner's test list, {quantity(test.clips, 'clip')}: {test.top1:.0%} right (95 % interval "
+            f"- On the owner's test list, {quantity(test.clips, 'clip')}: {test.top1:.0%} right (95% interval "
             f"{test.top1_low:.0%} to {test.top1_high:.0%}), {test.mean_class:.0%} averaged over classes."
         )
     lines.append(
@@ -146,24 +151,29 @@ def _results(prepared: Prepared, choice: Choice, run: RunFacts) -> str:
     return "\n".join(lines)
 
 
-def _familiarity(run: RunFacts) -> str:
+def _familiarity(prepared: Prepared, choice: Choice, run: RunFacts) -> str:
     """What familiarity means for this model."""
     if not run.typical:
-        return (
-            "The model does not say whether it knows a clip: its val list has too few clips to measure that on. It "
-            f"needs at least {FEWEST_HELD_OUT}, of groups that are not in train."
-        )
+        return about_no_familiarity(prepared, choice)
     fewest = min(run.typical, key=lambda one: one.held_out)
     marked = sum(one.marked(UNFAMILIAR_BELOW) for one in run.typical)
     lower = " Frames and joints are measured each, and the lower value counts." if len(run.typical) > 1 else ""
     most = "at most " if len(run.typical) > 1 else ""
     return (
         "Answers have `familiarity`, from 0 to 1: the share of the "
-        f"{quantity(fewest.held_out, 'val clip')} that were less typical of the training clips, by the distance to the "
+        f"{quantity(fewest.held_out, 'held-out clip')} that were less typical of the training clips, by the distance to the "
         f"{fewest.neighbour}th nearest of {quantity(len(fewest.reference), 'training clip')}.{lower} Below "
-        f"{UNFAMILIAR_BELOW:g} a clip is marked `unfamiliar`, and captions abstain; of the val clips, {most}{marked} "
+        f"{UNFAMILIAR_BELOW:g} a clip is marked `unfamiliar`, and captions abstain; of the held-out clips, {most}{marked} "
         f"{'is' if marked == 1 else 'are'} marked. The setting is `SEFAR_UNFAMILIAR_BELOW`."
     )
+
+
+def _reliability(prepared: Prepared, choice: Choice) -> str:
+    """What η means for this model."""
+    judged = choice.trial and choice.trial.deciding
+    if judged is None:
+        return UNMEASURED
+    return escape_markdown(about_eta(answers_of(judged, prepared.labels, prepared.classes)))
 
 
 def _limits(prepared: Prepared, choice: Choice) -> list[str]:
@@ -180,7 +190,9 @@ def _limits(prepared: Prepared, choice: Choice) -> list[str]:
     ]
     if not choice.beats_control:
         limits.append("It does not beat a single still frame, so it may know places or postures, not movements.")
-    if choice.trial is None or choice.trial.new_places is None:
+    if unmeasured(choice):
+        limits.append(UNMEASURED)
+    elif choice.trial is None or choice.trial.new_places is None:
         limits.append("How good it is in new places is not known.")
     if few:
         more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""

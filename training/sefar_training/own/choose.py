@@ -37,7 +37,7 @@ def choose(
         candidates: what to try, the simplest first.
         reasons: why others were left out.
         say: told each result at once.
-        minutes: about how long networks may be tried.
+        minutes: how long networks may be tried.
 
     Raises:
         NothingToTryError: none of them can be tried.
@@ -64,7 +64,7 @@ def choose(
             if candidate.method == "linear" and not (candidate.members and controls):
                 controls += [comparison.control(model) for model in candidate.members or (candidate,)]
         except OutOfTimeError as error:
-            told.append(f"{candidate.title}: not tried, {error}; give more with --minutes.")
+            told.append(f"{candidate.title}: {error}. Give more with --minutes.")
         except OneStreamError as error:
             told.append(f"{candidate.title}: {error}.")
         except KeyboardInterrupt:
@@ -82,12 +82,14 @@ def choose(
     best = min(close, key=lambda trial: CANDIDATES.index(trial.candidate))
     control = max(controls, key=_accuracy, default=None)
     choice = Choice(best.candidate, tuple(trials), control, ())
-    return Choice(best.candidate, tuple(trials), control, (*_why(choice, best, trials), *told))
+    grouped = comparison.prepared.folds.count > 0
+    return Choice(best.candidate, tuple(trials), control, (*_why(choice, best, trials, grouped), *told))
 
 
 def figures(trial: Trial) -> str:
-    """Both figures of a trial, e.g. ``new places 28% (24–33), same places 60% (55–66)``."""
-    return f"new places {interval(trial.new_places)}, same places {interval(trial.same_places)}"
+    """The figures of a trial, e.g. ``new places 28% (24–33), same places 60% (55–66)``."""
+    both = (("new places", trial.new_places), ("same places", trial.same_places))
+    return ", ".join(f"{where} {interval(one)}" for where, one in both if one is not None) or "not measured"
 
 
 def _networks(candidates: Sequence[Candidate]) -> int:
@@ -100,6 +102,8 @@ def _accuracy(trial: Trial) -> float:
 
 def _hopeless(candidate: Candidate, trials: Sequence[Trial], comparison: Comparison) -> str:
     """Why a network is not worth its training; empty if it is."""
+    if trials and all(trial.deciding is None for trial in trials):
+        return f"{candidate.title}: not tried, because nothing can be measured: no class has two clips."
     chance = 1 / max(len(comparison.prepared.classes), 1)
     best = max((_accuracy(trial) for trial in trials), default=0.0)
     beside = max((_accuracy(t) for t in trials if t.candidate.stream == candidate.stream), default=None)
@@ -109,7 +113,9 @@ def _hopeless(candidate: Candidate, trials: Sequence[Trial], comparison: Compari
     return f"{candidate.title}: not tried, because {reached}."
 
 
-def _why(choice: Choice, best: Trial, trials: Sequence[Trial]) -> list[str]:
+def _why(choice: Choice, best: Trial, trials: Sequence[Trial], grouped: bool) -> list[str]:
+    if best.deciding is None:
+        return [f"{best.candidate.title} is taken because it is the simplest: nothing can be measured."]
     where = "new places" if best.new_places is not None else "clips left out"
     told = [f"Chosen by balanced accuracy on {where}: {best.candidate.title}, {figures(best)}."]
     if best is not trials[0]:
@@ -118,8 +124,9 @@ def _why(choice: Choice, best: Trial, trials: Sequence[Trial]) -> list[str]:
             f"{100 * CLOSE:.0f} point more; the simpler model is taken."
         )
     if best.new_places is None:
-        told.append("All clips are of one group, so nothing is known about new places.")
-    if choice.control is not None and not choice.beats_control:
+        why = "No class has clips of two groups" if grouped else "All clips are of one group"
+        told.append(f"{why}, so nothing is known about new places.")
+    if choice.control is not None and choice.control.deciding is not None and not choice.beats_control:
         told.append(
             f"A model that sees the first frame alone reaches {_accuracy(choice.control):.0%}. This one is not "
             "surely better: it may tell the classes by place or posture, not by movement."

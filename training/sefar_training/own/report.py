@@ -29,13 +29,16 @@ from .trial import Choice, Judged, Trial
 from .words import (
     UNMEASURED,
     about_control,
+    about_eta,
     about_new_places,
+    about_no_familiarity,
     about_same_places,
     counts,
     duration,
     interval,
     python_lines,
     serve_command,
+    unmeasured,
 )
 
 REPORT = "report.html"
@@ -151,6 +154,8 @@ def write_report(path: Path, prepared: Prepared, choice: Choice, run: RunFacts) 
         page.heading("Confusion, calibration and clips").text(UNMEASURED)
     else:
         _add_answers(page, prepared, trial, trial.deciding)
+    if not run.typical:
+        page.heading("Clips that it does not know").text(about_no_familiarity(prepared, choice))
     _add_curves(page, run.log)
     if run.test is not None:
         page.heading("Your test list").text(f"{looks(run.test)}.")
@@ -177,13 +182,15 @@ def _add_headline(page: Page, prepared: Prepared, choice: Choice) -> None:
     page.tiles(tiles)
     told = [about_new_places(prepared, choice), about_same_places(prepared, choice), about_control(prepared, choice)]
     page.items(list(dict.fromkeys(told)))
+    if unmeasured(choice):
+        return
     page.text("Figures are balanced accuracies: the share of right answers in each class, averaged over classes.")
 
 
 def _tile(name: str, judged: Judged | None, where: str) -> Tile:
     if judged is None:
         return Tile(name, "–", "not measured")
-    return Tile(name, f"{judged.accuracy:.0%}", f"{where}; 95 % interval {judged.low:.0%} to {judged.high:.0%}")
+    return Tile(name, f"{judged.accuracy:.0%}", f"{where}; 95% interval {judged.low:.0%} to {judged.high:.0%}")
 
 
 def _add_choice(page: Page, choice: Choice) -> None:
@@ -195,7 +202,7 @@ def _add_choice(page: Page, choice: Choice) -> None:
         page.table(
             ["tried", "new places", "same places", "took"],
             tried,
-            "Balanced accuracy by cross-validation, with 95 % intervals from a bootstrap over groups.",
+            "Balanced accuracy by cross-validation, with 95% intervals from a bootstrap over groups.",
         )
 
 
@@ -234,6 +241,7 @@ def _add_answers(page: Page, prepared: Prepared, trial: Trial, judged: Judged) -
             f"{prepared.classes[true]} taken for {prepared.classes[predicted]}, the surest answers",
         )
     _add_calibration(page, answers)
+    _add_reliability(page, answers)
     page.heading("Hardest clips")
     if len(hardest):
         page.pictures(
@@ -294,6 +302,17 @@ def _add_calibration(page: Page, answers: Answers) -> None:
         "Cross-validated answers. Above the diagonal the model is right more often than its probability says; under "
         "it, less often. The lower plot counts the clips in each bin.",
     )
+
+
+def _add_reliability(page: Page, answers: Answers) -> None:
+    page.heading("Reliability η").text(about_eta(answers))
+    eta = answers.report.eta
+    if eta is not None and eta.auroc is not None:
+        page.figure(
+            plots.eta_histograms(eta),
+            "Histograms of η for right and for wrong answers",
+            "Cross-validated answers: η of right and of wrong ones, each normalised to 1. Dotted lines are means.",
+        )
 
 
 def _add_doubts(page: Page, prepared: Prepared, doubts: Sequence[Doubt]) -> None:

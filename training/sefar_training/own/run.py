@@ -12,9 +12,12 @@ import numpy as np
 from sefar_serve.errors import SefarError
 from sefar_serve.metadata import Stream
 from sefar_serve.pose import Estimator
+from sefar_serve.quantity import quantity
 
 from ..start import Prepared, write_prepared
+from ..start.plan import plan_lines
 from ..start.write import FILES, LABELS, LISTS
+from ..typical import FEWEST_HELD_OUT
 from .candidates import Recipes, find_candidates
 from .card import write_card
 from .choose import choose
@@ -22,7 +25,7 @@ from .compare import Comparison
 from .make import MEMBERS, RECIPE, TRAINING, make_model
 from .report import REPORT, RunFacts, write_report
 from .trial import Choice
-from .words import expected_time
+from .words import UNMEASURED, about_no_familiarity, expected_time, unmeasured
 
 MODEL = "model.onnx"
 CARD = "MODEL_CARD.md"
@@ -43,9 +46,9 @@ class Options:
     Attributes:
         out: folder of the run; its name is the model's.
         stream: try only what sees this; None for any.
-        minutes: about how long networks may be tried; joints and features are found however long that takes.
+        minutes: how long networks may be tried. Joints, features and the final training are not counted.
         overrides: changes of the recipe, ``key=value``.
-        resume: go on with the run in `out`.
+        resume: resume the run in `out`.
     """
 
     out: Path
@@ -81,7 +84,7 @@ def check_run(out: Path, resume: bool) -> None:
     if out.is_file():
         raise RunExistsError(f"{out} is a file; choose a folder with --out")
     if not resume and out.is_dir() and any((out / name).exists() for name in MADE):
-        raise RunExistsError(f"{out} has a run; go on with --resume, or choose another folder with --out")
+        raise RunExistsError(f"{out} has a run; resume it with --resume, or choose another folder with --out")
 
 
 def run_own(
@@ -108,7 +111,9 @@ def run_own(
     started = time.monotonic()
     out = options.out
     check_run(out, options.resume)
-    prepared = _learning_from_all(prepared)
+    prepared, merged = _learning_from_all(prepared)
+    for line in (*plan_lines(prepared), *merged):
+        say(line)
     clips = out.absolute() / CLIPS
     out.mkdir(parents=True, exist_ok=True)
     write_prepared(prepared, clips)
@@ -122,18 +127,37 @@ def run_own(
     lists = {split: clips / LISTS / file for split, file in FILES.items() if (clips / LISTS / file).is_file()}
     made = make_model(choice.chosen, comparison, lists, out, out / MODEL, say, options.resume)
     facts = replace(made, seconds=time.monotonic() - started)
+    if not facts.typical:
+        say(about_no_familiarity(prepared, choice))
     write_card(out / CARD, prepared, choice, facts)
     write_report(out / REPORT, prepared, choice, facts)
+    if unmeasured(choice):
+        say(UNMEASURED)
     return Made(choice, facts, out / REPORT, out / CARD)
 
 
-def _learning_from_all(prepared: Prepared) -> Prepared:
-    """Without a test split that the user made, its clips are learned from too: cross-validation gives the figures.
+def _learning_from_all(prepared: Prepared) -> tuple[Prepared, list[str]]:
+    """Without splits that the user made, clips of test are learned from too: cross-validation gives the figures.
 
-    An experiment with few labels keeps it, because its other labels are hidden.
+    So are those of a val list that is too small. An experiment with few labels keeps both, because its other labels are
+    hidden.
+
+    Returns:
+        The collection, and sentences that say what was merged and why.
     """
     splits = prepared.splits
     if splits.given or prepared.labels_per_class is not None:
-        return prepared
-    train = np.sort(np.concatenate([splits.train, splits.test]))
-    return replace(prepared, splits=replace(splits, train=train, test=splits.test[:0]))
+        return prepared, []
+    train, val, merged = [splits.train, splits.test], splits.val, []
+    if len(splits.test):
+        merged.append(
+            f"test is merged into train ({quantity(len(splits.test), 'clip')}): cross-validation measures on all clips"
+        )
+    if 0 < len(val) < FEWEST_HELD_OUT:
+        merged.append(
+            f"val is merged into train ({quantity(len(val), 'clip')}): choosing on fewer than {FEWEST_HELD_OUT} would "
+            "be chance"
+        )
+        train, val = [*train, val], val[:0]
+    learned = np.sort(np.concatenate(train))
+    return replace(prepared, splits=replace(splits, train=learned, val=val, test=splits.test[:0])), merged

@@ -46,7 +46,7 @@ class Judged:
     Attributes:
         probabilities: float64 (N,K) for all N clips of the collection; rows of NaN for clips in no fold.
         accuracy: balanced accuracy, 0 to 1.
-        low, high: its 95 % interval, from a bootstrap over groups.
+        low, high: its 95% interval, from a bootstrap over groups.
         mc_logits: float64 (N,T,K), the Monte-Carlo samples behind η; None if there are none.
     """
 

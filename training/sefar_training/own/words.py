@@ -15,13 +15,19 @@ from sefar_serve.quantity import quantity
 
 from ..start import Prepared
 from ..start.findings import plural, some
+from ..typical import FEWEST_HELD_OUT
+from .answers import Answers
 from .trial import Candidate, Choice, Judged
+
+FEW = 10
+"""Fewer wrong answers make a rough figure."""
 
 SECONDS_PER_CLIP = 0.7
 """About how long one core takes to find the joints of a clip, and to describe its frames; measured on clips of 2 s."""
 
 UNMEASURED = (
-    "How good the model is was not measured: there are too few labelled clips. Label at least three of each class."
+    "Nobody knows whether this model works: no answer could be checked, because no class has two clips to spare. Label "
+    "at least three clips of each class, of two places or more."
 )
 
 
@@ -43,7 +49,9 @@ def expected_time(prepared: Prepared, candidates: Sequence[Candidate], minutes: 
     found = duration(SECONDS_PER_CLIP * labelled * len(streams) / (os.cpu_count() or 1))
     told = f"time: about {found} to find {' and '.join(what)}, unless they are stored already"
     networks = any(one.method != "linear" for one in candidates) and minutes > 0
-    return told + (f"; then networks, for at most {duration(60 * minutes)} (--minutes)" if networks else "")
+    if not networks:
+        return f"{told}; the rest takes seconds"
+    return f"{told}; then networks are tried for at most {duration(60 * minutes)} (--minutes), and the best is trained"
 
 
 def counts(prepared: Prepared) -> str:
@@ -73,15 +81,55 @@ def learnt_groups(prepared: Prepared) -> int:
     return len(np.unique(prepared.groups.of[prepared.labels != UNKNOWN]))
 
 
+def unmeasured(choice: Choice) -> bool:
+    """Whether no answer of the chosen model could be checked."""
+    return choice.trial is None or choice.trial.deciding is None
+
+
+def about_eta(answers: Answers) -> str:
+    """What η is, and how well it separates right from wrong answers."""
+    eta = answers.report.eta
+    told = (
+        "Answers have a reliability η, from 0 to 1: near 1 if ten answers of the model, each without a random part of "
+        "the embedding, are sure and agree. It ranks answers; it is not a probability."
+    )
+    if eta is None:
+        return f"{told} How well it separates right from wrong answers was not measured."
+    if eta.auroc is None or eta.auroc_probability is None or eta.mean_right is None or eta.mean_wrong is None:
+        return f"{told} All cross-validated answers are right or all are wrong, so there is nothing to separate here."
+    wrong = sum(eta.wrong)
+    few = f" Only {plural(wrong, 'answer is', 'answers are')} wrong, so this is a rough figure." if wrong < FEW else ""
+    return (
+        f"{told} Here a right answer has a higher η than a wrong one in {eta.auroc:.0%} of pairs (50% is chance; the "
+        f"probability alone: {eta.auroc_probability:.0%}); the mean is {eta.mean_right:.2f} for right and "
+        f"{eta.mean_wrong:.2f} for wrong answers, by cross-validation.{few}"
+    )
+
+
+def about_no_familiarity(prepared: Prepared, choice: Choice) -> str:
+    """Why a model does not measure familiarity, and what it would need."""
+    if choice.chosen.method == "linear":
+        have = quantity(int((prepared.labels[prepared.splits.train] != UNKNOWN).sum()), "labelled clip")
+        needed = f"at least {FEWEST_HELD_OUT} labelled clips that cross-validation can leave out"
+    else:
+        have = quantity(len(prepared.splits.val), "val clip")
+        needed = f"a val list of at least {FEWEST_HELD_OUT} clips, which takes about {FEWEST_HELD_OUT * 7} clips in all"
+    return (
+        f"The model marks no clip as unfamiliar, whatever it shows: measuring that needs {needed}; there "
+        f"{'is' if have.startswith('1 ') else 'are'} {have}."
+    )
+
+
 def about_new_places(prepared: Prepared, choice: Choice) -> str:
     """How well the model does on clips of groups that it has not seen."""
-    if choice.trial is None:
+    if unmeasured(choice) or choice.trial is None:
         return UNMEASURED
     judged = choice.trial.new_places
     if judged is None:
+        why = "no class has clips of two groups" if prepared.folds.count else "all labelled clips are of one group"
         return (
-            "In new places: not measured, because all labelled clips are of one group. Add clips of other places, "
-            "persons or days, and say which clip is of which."
+            f"In new places: not measured, because {why}. Add clips of other places, persons or days, and say which "
+            "clip is of which."
         )
     return (
         f"In new places: {_told(judged)}. This was measured by cross-validation of "
@@ -92,7 +140,7 @@ def about_new_places(prepared: Prepared, choice: Choice) -> str:
 
 def about_same_places(prepared: Prepared, choice: Choice) -> str:
     """How well the model does on other clips of the same groups."""
-    if choice.trial is None:
+    if unmeasured(choice) or choice.trial is None:
         return UNMEASURED
     judged = choice.trial.same_places
     if judged is None:
@@ -109,8 +157,12 @@ def about_control(prepared: Prepared, choice: Choice) -> str:
         return f"What a single still frame tells was not measured. {chance}"
     where = "in new places" if choice.control and choice.control.new_places else "in the same places"
     reached = f"A single still frame alone gets {_told(theirs)} {where}."
-    if choice.beats_control:
-        return f"{reached} The model beats it. {chance}"
+    ours = choice.trial and choice.trial.deciding
+    if choice.beats_control and ours:
+        margin = f"by {100 * (ours.accuracy - theirs.accuracy):.0f} points"
+        if ours.low > theirs.high:
+            return f"{reached} The model beats it {margin}. {chance}"
+        return f"{reached} The model is probably better, {margin}, but the intervals overlap. {chance}"
     return (
         f"{reached} The model does not beat it: its interval does not lie above that figure. So it is not shown that "
         f"the model recognizes movements; it may know places or postures only. {chance}"
@@ -128,4 +180,4 @@ def _unmeasured(prepared: Prepared, judged: Judged, why: str) -> str:
 
 
 def _told(judged: Judged) -> str:
-    return f"{judged.accuracy:.0%} right (95 % interval {judged.low:.0%} to {judged.high:.0%})"
+    return f"{judged.accuracy:.0%} right (95% interval {judged.low:.0%} to {judged.high:.0%})"

@@ -201,6 +201,18 @@ def find_file_notes(
             f"{plural(len(damaged), 'clip is', 'clips are')} damaged, but usable: {some(damaged)}; frames that do not "
             "decode are replaced by their neighbours",
         )
+    cut = [
+        f"{row.title} (the video lasts {look.file.duration:.1f} s)"
+        for row, look in zip(rows, looks, strict=True)
+        if look.file is not None and look.missing(row)
+    ]
+    if cut:
+        yield Finding(
+            "warning",
+            "beyond_end",
+            f"{plural(len(cut), 'clip ends', 'clips end')} after the end of the video: {some(cut)}; what is there is "
+            "used. Check the times, or whether the file is complete",
+        )
     short = [row.title for row, look in zip(rows, looks, strict=True) if look.frames < FRAMES]
     if short:
         yield Finding(
@@ -227,12 +239,14 @@ def find_file_notes(
         example = ", ".join(rows[i].title for i in near[0][:2])
         apart = sum(len(set(groups.of[alike].tolist())) > 1 for alike in near)
         kept = (
-            "none is divided by a split"
+            "no such set is divided by a split"
             if not apart
             else f"{plural(apart, 'set is', 'sets are')} in several groups; if they are copies, figures are too good"
         )
         yield Finding(
             "note",
             "near_duplicates",
-            f"{clips} clips are near-duplicates of each other, in {quantity(len(near), 'set')}, e.g. {example}; {kept}",
+            f"{clips} clips look nearly the same as another one"
+            + (f" ({quantity(len(near), 'set')} of such clips)" if len(near) > 1 else "")
+            + f", e.g. {example}; {kept}",
         )

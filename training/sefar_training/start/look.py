@@ -34,6 +34,9 @@ HEIGHT, WIDTH = 48, 64
 SEGMENTS = 8
 """A picture whose frame does not decode may be of another frame of the same eighth of its clip."""
 
+ROUNDING = 0.2
+"""Seconds by which a span may end after its file."""
+
 VERSION = "2"
 """Changes when what is kept does."""
 
@@ -80,6 +83,12 @@ class ClipLook:
     seconds: float = 0.0
     first: NDArray[np.uint8] | None = None
     middle: NDArray[np.uint8] | None = None
+
+    def missing(self, row: Row) -> float:
+        """Seconds of a span after the end of its file; 0 within `ROUNDING`."""
+        if self.file is None or row.end is None or row.end <= self.file.duration + ROUNDING:
+            return 0.0
+        return row.end - self.file.duration
 
 
 def look_at(

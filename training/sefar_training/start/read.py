@@ -19,7 +19,7 @@ from .found_videos import Videos
 from .label_studio import is_label_studio, read_label_studio
 from .official import read_official
 from .rows import SPLITS, CollectionError, Problems, Row, RowProblem, Split, raise_problems
-from .table import csv_delimiter, read_table, table_columns
+from .table import check_header, csv_delimiter, read_table, table_columns
 from .via import is_via, read_via
 
 Format = Literal["folders", "table", "list", "activitynet", "label-studio", "via", "cvat", "fiftyone"]
@@ -82,6 +82,8 @@ def read_collection(place: Path, *, root: Path | None = None, format: Format | N
             notes.append(f"clips are those of {names}; --format folders reads the folders instead")
     else:
         found = format or _format_of(place)
+        if place.suffix.lower() in (".csv", ".tsv") and found in (None, "table"):
+            check_header(place)
         if found is None:
             raise CollectionError(
                 f"{place} has no format that we know ({', '.join(FORMATS)}); write a CSV file with the columns "

@@ -14,7 +14,7 @@ from typing import Any
 from sefar_serve.optional import needs_extra
 
 from .found_videos import AmbiguousVideoError, Videos
-from .rows import SPLITS, Problems, Row, Split, checked_span, read_seconds
+from .rows import SPLITS, CollectionError, Problems, Row, Split, checked_span, read_seconds
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "path": (
@@ -138,6 +138,27 @@ def _text(value: object) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip() or None
+
+
+def check_header(file: Path) -> None:
+    """Check that a CSV table has lines and a column with the path.
+
+    Raises:
+        CollectionError: it is empty, or has no such column.
+    """
+    try:
+        with file.open(encoding="utf-8-sig") as text:
+            header = next((line for line in text if line.strip()), "")
+    except UnicodeDecodeError:
+        return
+    if not header:
+        raise CollectionError(f"{file} is empty; write a line `path,label`, then a line for each clip")
+    mark = max(_DELIMITERS, key=header.count)
+    columns = [name.strip().strip('"') for name in header.split(mark)]
+    if not table_columns(columns):
+        raise CollectionError(
+            f"{file}: no column with the path of the video (it has {', '.join(columns)}); name the column `path`"
+        )
 
 
 def _records(file: Path, problems: Problems) -> Iterator[tuple[str, Mapping[str, Any]]]:
