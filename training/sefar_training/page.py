@@ -17,6 +17,7 @@ from typing import Any, Self
 import matplotlib
 import numpy as np
 from jinja2 import Environment
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -34,7 +35,14 @@ JPEG_QUALITY = 75
 
 _NUMBER = re.compile(r"[-+−±]?\d.*|–?")
 
-_TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+def _breakable(text: str) -> Markup:
+    """Text in HTML whose file names break into lines after their parts, not inside a word."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/_.-])(?=\w)", text))
+
+
+_ENVIRONMENT = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+_ENVIRONMENT.filters["breakable"] = _breakable
+_TEMPLATE = _ENVIRONMENT.from_string("""\
 <!doctype html>
 <html lang="en">
 <head>
@@ -84,7 +92,7 @@ pre { margin: .75rem 0; padding: .75rem 1rem; overflow-x: auto; background: var(
 .pictures .none { display: flex; align-items: center; justify-content: center; height: 5rem; color: var(--faint);
   background: var(--band); border: 1px solid var(--line); border-radius: 4px }
 .pictures figcaption { margin-top: .3rem; color: inherit; font-size: inherit; white-space: pre-line;
-  overflow-wrap: anywhere }
+  overflow-wrap: break-word }
 .above { margin: 1.25rem 0 -.5rem }
 @media (min-width: 40rem) { th.n { white-space: nowrap } }
 @media (max-width: 30rem) { th, td { padding: .3rem .35rem } table { font-size: .875rem } }
@@ -126,7 +134,7 @@ pre { margin: .75rem 0; padding: .75rem 1rem; overflow-x: auto; background: var(
 {% else %}
 <div class="none">no picture</div>
 {% endif %}
-<figcaption>{{ picture.caption }}</figcaption></figure>
+<figcaption>{{ picture.caption | breakable }}</figcaption></figure>
 {% endfor %}
 </div>
 {% elif part.kind == "figure" %}

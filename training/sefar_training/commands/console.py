@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Column, Table
 
 from sefar_serve.cli.console import out
@@ -137,11 +138,13 @@ def print_fusion(report: FusionReport) -> None:
 
 
 def print_weights(found: Mapping[Weights, Path | None]) -> None:
-    """Print a table of known weights, each with its file if it is on this machine."""
-    columns = Column("MB", justify="right"), Column("from", overflow="fold"), "here"
-    table = Table(Column("name", no_wrap=True), "what", "licence", *columns)
+    """Print known weights: a line with the name of each, to copy, and what is known of it below."""
     for weights, file in found.items():
-        size = f"{weights.size / 1e6:.0f}"
-        here = "yes" if file is not None else "no"
-        table.add_row(weights.name, escape(weights.what), weights.licence, size, escape(weights.origin), here)
-    out.print(table)
+        here = "" if file is None else ", is on this machine"
+        out.print(f"[bold]{escape(weights.name)}[/]", highlight=False, soft_wrap=True)
+        for line in (
+            weights.what,
+            f"{weights.size / 1e6:.0f} MB, {weights.licence}{here}",
+            f"from {weights.origin}",
+        ):
+            out.print(Padding(escape(line), (0, 0, 0, 4)), highlight=False)

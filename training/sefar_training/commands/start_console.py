@@ -118,11 +118,11 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
     root = prepared.collection.root
     if not prepared.classes:
         table = shlex.quote(str(folder / CLIPS))
-        yield f"next: label clips in {folder / CLIPS}, then: sefar init {table} --root {shlex.quote(str(root))}"
+        yield f"next: label clips in {folder / CLIPS}, then: sefar init {table} --root {shlex.quote(str(root.resolve()))}"
         return
     if not prepared.trainable:
         yield "next: fix the problems above, and run this again"
         return
     yield from plan_lines(prepared)
-    told = ["--data", folder / CLIPS, "--root", root, "--out", folder.with_name(f"{folder.name}-model")]
+    told = ["--data", folder / CLIPS, "--root", root.resolve(), "--out", folder.with_name(f"{folder.name}-model")]
     yield "next: sefar train " + " ".join(shlex.quote(str(one)) for one in told)

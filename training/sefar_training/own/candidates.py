@@ -87,15 +87,15 @@ def check_changes(overrides: Sequence[str]) -> None:
         RecipeError: a key does not exist, or no candidate's recipe can be changed like this; the message names it.
     """
     check_overrides(overrides, TrainConfig)
-    wrong = ""
+    wrong: list[str] = []
     for one in CANDIDATES:
         try:
             load_recipe(find_recipe(Path(one.recipe), TrainConfig), [*one.overrides, *overrides])
         except RecipeError as error:
-            wrong = wrong or str(error).partition(": ")[2]
+            wrong.append(str(error).partition(": ")[2])
         else:
             return
-    raise RecipeError(f"{' '.join(overrides)}: {wrong}")
+    raise RecipeError(f"{' '.join(overrides)}: {min(wrong, key=len)}")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class OneStreamError(SefarError, RuntimeError):
 
 @dataclass
 class Comparison:
-    """Judges candidates, and keeps what it found in a folder, so that an interrupted run goes on.
+    """Judges candidates, and keeps what it found in a folder, so that an interrupted run resumes.
 
     Attributes:
         prepared: the collection.
@@ -245,8 +245,9 @@ class Comparison:
             left = len(trainings) - done
             told = f"stopped after {done} of {quantity(len(trainings), 'training')}"
             if time.monotonic() + longest * left > deadline:
-                each = f"; the others would take {longest:.0f} s each" if longest else ""
-                raise OutOfTimeError(f"{told}: the time for networks is over{each}")
+                if not done:
+                    raise OutOfTimeError("not tried, the time for networks is over")
+                raise OutOfTimeError(f"{told}: the others would take {duration(longest)} each")
             started = time.monotonic()
 
             def watch(steps: int, of: int, left: int = left, longest: float = longest, told: str = told,

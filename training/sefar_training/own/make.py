@@ -46,7 +46,7 @@ def make_model(
         out: folder of the run; gets the recipes, and the checkpoints in a folder of their own.
         model: the ONNX file to write.
         say: told what is done, and what was found.
-        resume: go on with an interrupted training.
+        resume: resume an interrupted training.
     """
     name = comparison.recipes.name
     say(f"training on {quantity(len(comparison.prepared.splits.train), 'clip')}: {candidate.title}")

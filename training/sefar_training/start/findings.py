@@ -152,10 +152,10 @@ def find_split_problems(
         ]
         if short:
             yield Finding(
-                "note",
+                "warning",
                 "fewer_labels",
-                f"{plural(len(short), 'class has', 'classes have')} fewer than {per_class} clips in train: "
-                f"{some(short)}",
+                f"{plural(len(short), 'class has', 'classes have')} fewer than the {per_class} labels in train that you asked "
+                f"for: {some(short)}; all of theirs are used, so the classes are unequal",
             )
 
 

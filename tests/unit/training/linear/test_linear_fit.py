@@ -26,7 +26,10 @@ def test_the_components_of_few_clips_lose_nothing() -> None:
     expected = whole.predict_proba((held - features.mean(axis=0)) / scale)
     np.testing.assert_allclose(fitted.probabilities(held), expected, atol=2e-3)
     assert fitted.projection.shape == (256, 600)
-    assert not fitted.projection[39:].any()
+    assert np.linalg.matrix_rank(fitted.projection) == 39
+    # The rotation spreads the components: dropout of a few numbers takes about as much from every clip.
+    share = (fitted.embed(features) ** 2).mean(axis=0)
+    assert share.max() < 20 * share.mean()
     np.testing.assert_allclose(fitted.embed(features).mean(axis=0), 0, atol=1e-9)
     assert (fitted.embed(features) ** 2).sum(axis=1).mean() == pytest.approx(1)
 
