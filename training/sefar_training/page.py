@@ -35,6 +35,7 @@ JPEG_QUALITY = 75
 
 _NUMBER = re.compile(r"[-+−±]?\d.*|–?")
 
+
 def _breakable(text: str) -> Markup:
     """Text in HTML whose file names break into lines after their parts, not inside a word."""
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/_.-])(?=\w)", text))

@@ -47,7 +47,7 @@ def train(
             min=0,
             help="how long networks may be tried; 0: not at all. Joints, features and the final training come on top",
             **OWN,
-        )
+        ),
     ] = MINUTES,
 ) -> None:
     """Train a model from a recipe, or from a folder of your videos with --data.

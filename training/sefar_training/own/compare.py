@@ -42,6 +42,9 @@ Scores = NDArray[np.float64]
 
 Indices = NDArray[np.int64]
 
+REFRESH = 2.0
+"""Seconds between new estimates of the time left."""
+
 
 class OutOfTimeError(SefarError, RuntimeError):
     """The time for networks is over."""
@@ -240,6 +243,7 @@ class Comparison:
         folds = (self.prepared.folds.new_places, self.prepared.folds.same_places)
         trainings = [(number, *cut) for number, of in enumerate(folds) for cut in self._cuts(of)]
         found, longest = [self._nothing() for _ in folds], 0.0
+        shown = [-REFRESH]
         bar = tqdm(trainings, candidate.title, unit="training", disable=not self.progress)
         for done, (number, learned, held) in enumerate(bar):
             left = len(trainings) - done
@@ -258,7 +262,10 @@ class Comparison:
                     raise OutOfTimeError(f"{told}: the time for networks is over; one takes about {duration(each)}")
                 # The final training is one more, of more clips.
                 rest = min(each * (left + later * len(trainings)) - (now - started), deadline - now) + each
-                bar.set_postfix_str(f"whole run {tqdm.format_interval(max(rest, 0))} left")
+                # The bar itself moves once a training.
+                due = now - shown[0] > REFRESH
+                bar.set_postfix_str(f"whole run {tqdm.format_interval(max(rest, 0))} left", refresh=due)
+                shown[0] = now if due else shown[0]
 
             found[number][held] = self._stored(candidate, learned, held, watch)
             longest = max(longest, time.monotonic() - started)

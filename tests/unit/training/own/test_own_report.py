@@ -39,11 +39,11 @@ def test_both_figures_and_the_still_frame_come_first(tmp_path: Path, prepared: P
     new = found.trial.new_places
     text = shown(write_report(tmp_path / "report.html", prepared, found, facts(tmp_path)))
     told = [
-        f"New places {new.accuracy:.0%} groups that it did not learn from; 95 % interval {new.low:.0%} to "
+        f"New places {new.accuracy:.0%} groups that it did not learn from; 95% interval {new.low:.0%} to "
         f"{new.high:.0%}",
-        "Same places 100% the rest of this folder; 95 % interval 100% to 100%",
+        "Same places 100% the rest of this folder; 95% interval 100% to 100%",
         "A still frame alone 45%",
-        "The model beats it. Chance is 50%.",
+        "The model is probably better, by 45 points, but the intervals overlap. Chance is 50%.",
         "Joints are better in new places.",
         "logistic regression on joints (chosen)",
         "Your clips 2 classes, 11 labelled clips, 1 unlabelled clip, 3 groups (as given).",
@@ -82,7 +82,7 @@ def test_findings_are_named_and_notes_are_not(tmp_path: Path, prepared: Prepared
 def test_without_trials_there_is_still_a_page(tmp_path: Path, prepared: Prepared) -> None:
     found = Choice(choice(prepared).chosen, (), None, ("There are too few labels.",))
     text = shown(write_report(tmp_path / "report.html", prepared, found, facts(tmp_path)))
-    assert "How good the model is was not measured" in text
+    assert "Nobody knows whether this model works" in text
     assert "There are too few labels." in text
 
 

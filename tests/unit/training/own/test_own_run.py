@@ -15,16 +15,20 @@ from stick_figures import figure, store
 
 from sefar_serve.errors import SefarError
 from sefar_serve.pose.fake import FakeEstimator
+from sefar_serve.reliability import reliabilities
 from sefar_training.config import load_recipe
 from sefar_training.data import JointCache, default_joints_folder
 from sefar_training.evaluation import onnx_predictor
-from sefar_training.loop import RunFolder
-from sefar_training.own import CANDIDATES, NothingToTryError, Options, RunExistsError, run_own
+from sefar_training.export import MC_SAMPLES
+from sefar_training.loop import RunFolder, Watch
+from sefar_training.own import CANDIDATES, NothingToTryError, Options, RunExistsError, check_changes, run_own
+from sefar_training.own import compare as own_compare
 from sefar_training.own import run as own_run
 from sefar_training.own.candidates import JOINTS_LINEAR, JOINTS_NETWORK, JOINTS_SEFAR, Recipes, find_candidates
 from sefar_training.own.choose import choose
 from sefar_training.own.compare import Comparison, OutOfTimeError
 from sefar_training.own.trial import Candidate, Trial, judge
+from sefar_training.recipe import RecipeError
 from sefar_training.start import Prepared, prepare
 
 SHORT = ("optim.epochs=2", "optim.steps_per_epoch=2", "optim.precision=fp32", "optim.warmup_epochs=0")
@@ -125,8 +129,50 @@ def test_trainings_are_kept_and_not_begun_without_time(prepared: Prepared, tmp_p
     assert np.array_equal(again.new_places.probabilities, trial.new_places.probabilities)
     assert sorted((tmp_path / "trials").iterdir()) == kept
     other = comparison(prepared, tmp_path, *SHORT[:1], "optim.lr=0.01")
-    with pytest.raises(OutOfTimeError, match="stopped after 0 of"):
+    with pytest.raises(OutOfTimeError, match="not tried, the time for networks is over"):
         other.trial(JOINTS_NETWORK, deadline=time.monotonic() - 1)
+
+
+def test_a_training_stops_when_the_time_is_over(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = comparison(prepared, tmp_path, *SHORT)
+    begun: list[int] = []
+
+    def training(self: Comparison, candidate: Candidate, learned: object, held: np.ndarray, watch: Watch) -> np.ndarray:
+        begun.append(len(held))
+        if len(begun) == 2:
+            compared_clock[0] += 100
+        watch(1, 2)
+        return np.zeros((len(held), 1 + MC_SAMPLES, 2))
+
+    compared_clock = [0.0]
+    monkeypatch.setattr(own_compare.time, "monotonic", lambda: compared_clock[0])
+    monkeypatch.setattr(Comparison, "_train", training)
+    with pytest.raises(OutOfTimeError, match=r"^stopped after 1 of \d+ trainings: .* one takes about 3 min"):
+        compared.trial(JOINTS_NETWORK, deadline=60)
+    assert len(begun) == 2
+    assert len(list((tmp_path / "trials").iterdir())) == 1
+
+
+def test_linear_models_have_a_usable_reliability(prepared: Prepared, tmp_path: Path) -> None:
+    compared = comparison(prepared, tmp_path)
+    trial = compared.trial(JOINTS_LINEAR)
+    assert trial.new_places is not None and trial.new_places.mc_logits is not None
+    assert np.median(reliabilities(trial.new_places.mc_logits.astype(np.float32))) > 0.5
+    found = compared.cross_validated(JOINTS_LINEAR)
+    assert found is not None and found.temperature == trial.temperature
+    assert len(found.folds) == len(prepared.splits.train)
+
+
+def test_changes_are_checked_before_anything_is_read() -> None:
+    check_changes(["optim.epochs=3", "linear.c=3", "data.joints=features"])
+    with pytest.raises(RecipeError, match=r"^nosuch\.key: unknown key"):
+        check_changes(["nosuch.key=3"])
+    with pytest.raises(RecipeError, match=r"^optim\.epoch: unknown key .* optim\.epochs"):
+        check_changes(["optim.epoch=3"])
+    with pytest.raises(RecipeError, match=r"^seed=x: seed: 'x' is not"):
+        check_changes(["seed=x"])
 
 
 def test_unlabelled_clips_are_needed_for_sefar(prepared: Prepared) -> None:

@@ -133,6 +133,25 @@ def test_spans_of_long_videos(tmp_path: Path) -> None:
     assert sum(map(len, videos)) == 4
 
 
+def test_spans_that_end_after_the_video_are_named(tmp_path: Path) -> None:
+    for place in range(3):
+        film(tmp_path / f"{place}.mp4", place, place, frames=50)
+    lines = ["0.mp4,up,0,1", "0.mp4,down,1,2.1", "1.mp4,up,0,2.9", "1.mp4,down,1.5,9", "2.mp4,down,0,1"]
+    (tmp_path / "spans.csv").write_text("path,label,start,end\n" + "\n".join(lines) + "\n")
+    found = prepare(tmp_path / "spans.csv", progress=False)
+    (left,) = found.left_out
+    assert left.row.title == "1.mp4#t=1.5,9"
+    assert left.reason == "it ends at 9 s, but the video lasts 2.0 s, so more than half is missing"
+    (cut,) = (finding for finding in found.findings if finding.code == "beyond_end")
+    assert cut.level == "warning"
+    assert cut.text.startswith("1 clip ends after the end of the video: 1.mp4#t=0,2.9 (the video lasts 2.0 s);")
+
+
+def test_more_labels_than_there_are_is_a_warning(clips: Path, tmp_path: Path) -> None:
+    printed = " ".join(init(clips, "--out", tmp_path / "run", "--labels-per-class", "99").split())
+    assert "warning: 2 classes have fewer than the 99 labels in train that you asked for" in printed
+
+
 def test_a_class_that_vanishes_is_an_error(clips: Path, tmp_path: Path) -> None:
     (clips / "up").mkdir()
     (clips / "up" / "a.mp4").write_text("no video")

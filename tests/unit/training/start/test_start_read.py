@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from start_videos import film
 
-from sefar_training.start import CollectionError, Row, read_collection
+from sefar_training.start import CollectionError, Format, Row, read_collection
 from sefar_training.start.rows import read_seconds
 from sefar_training.start.table import csv_delimiter, read_label
 
@@ -349,6 +349,16 @@ def test_what_is_a_label() -> None:
     ]
     with pytest.raises(ValueError, match="write one class name"):
         read_label(["a"])
+
+
+@pytest.mark.parametrize("format", [None, "table"])
+def test_a_table_without_a_path_or_empty_is_said_to_be_so(tmp_path: Path, format: Format | None) -> None:
+    (tmp_path / "nopath.csv").write_text("video_x,label\na.mp4,b\n")
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(CollectionError, match=r"no column with the path of the video \(it has video_x, label\)"):
+        read_collection(tmp_path / "nopath.csv", format=format)
+    with pytest.raises(CollectionError, match=r"empty\.csv is empty"):
+        read_collection(tmp_path / "empty.csv", format=format)
 
 
 def test_what_is_a_header() -> None:
