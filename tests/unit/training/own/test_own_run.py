@@ -118,6 +118,16 @@ def test_new_places_are_judged_by_models_that_have_not_seen_them(prepared: Prepa
         assert len(held) == 8  # judged on all of the fold's clips, also those whose labels are not learned from
 
 
+def test_a_class_of_one_place_is_not_judged_in_new_places(prepared: Prepared, tmp_path: Path) -> None:
+    places = prepared.groups.of
+    alone = replace(prepared, labels=np.where(places == 0, 1, np.where(np.arange(len(places)) % 2, 0, 2)))
+    cuts = list(comparison(alone, tmp_path)._cuts(alone.folds.new_places))
+    assert len(cuts) == prepared.folds.count - 1
+    assert {int(label) for _, held in cuts for label in alone.labels[held]} == {0, 2}
+    same = list(comparison(alone, tmp_path)._cuts(alone.folds.same_places))
+    assert {int(label) for _, held in same for label in alone.labels[held]} == {0, 1, 2}
+
+
 def test_trainings_are_kept_and_not_begun_without_time(prepared: Prepared, tmp_path: Path) -> None:
     compared = comparison(prepared, tmp_path, *SHORT)
     trial = compared.trial(JOINTS_NETWORK)
