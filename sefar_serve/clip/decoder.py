@@ -61,6 +61,12 @@ class Decoder:
                 if not remaining:
                     break
 
+    def packets_for(self, numbers: Iterable[int]) -> int:
+        """How many packets `exact` feeds for the given frames; for a timeline without order, all that there are."""
+        if not self.timeline.ordered:
+            return len(self.timeline.packets)
+        return sum(end - begin + 1 for begin, end, _ in self._runs(numbers))
+
     def everything(self) -> Iterator[tuple[int, VideoFrame]]:
         """Decode the stream from its first packet to its last, continuing after errors.
 

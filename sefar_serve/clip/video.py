@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import ArrayLike, NDArray
 
 from sefar_serve.clip.decoder import Decoder
-from sefar_serve.clip.errors import DAMAGE, UndecodableVideoError, damage_as
+from sefar_serve.clip.errors import DAMAGE, ClipLimitError, UndecodableVideoError, damage_as
 from sefar_serve.clip.limits import ClipLimits
 from sefar_serve.clip.picture import PictureMaker
 from sefar_serve.clip.source import VideoSource, choose_stream, open_container, source_name
@@ -145,7 +145,9 @@ class Video:
             )
             timeline = read_timeline(self._container, stream, self.name, limits)
             self._decoder = Decoder(codec, timeline, max_pixels=limits.max_pixels, threads=threads)
+            self._coded_size, self._max_decoded_pixels = (codec.width, codec.height), limits.max_decoded_pixels
             if not timeline.counted:
+                self._check_work(len(timeline.packets))
                 timeline = timeline.recounted(sum(1 for _ in self._decoder.everything()))
             elif head := timeline.uncertain_head():
                 timeline = timeline.without(set(range(head)) - self._shown_before(head))
@@ -157,6 +159,27 @@ class Video:
         self.duration: float = timeline.duration
         self.average_rate: float = timeline.frame_count / timeline.duration
         self.warnings: tuple[str, ...] = (*choice, *timeline.warnings)
+
+    def check_work(self, reads: Iterable[Iterable[int]]) -> None:
+        """Estimate how much work reads are, from the packets to decode and their pixels, before anything is decoded.
+
+        Args:
+            reads: the frame numbers of each `read` that will follow.
+
+        Raises:
+            ClipLimitError: more than `ClipLimits.max_decoded_pixels`.
+        """
+        self._check_work(sum(self._decoder.packets_for(set(numbers)) for numbers in reads))
+
+    def _check_work(self, packets: int) -> None:
+        width, height = self._coded_size
+        pixels = packets * width * height
+        if pixels > self._max_decoded_pixels:
+            raise ClipLimitError(
+                f"{self.name}: {packets} frames of {width}x{height} would have to be decoded, {pixels / 1e9:.1f} "
+                f"gigapixels, more than the {self._max_decoded_pixels / 1e9:.1f} that the time limit allows; use a "
+                "part of it, or scale it down"
+            )
 
     def _shown_before(self, number: int) -> set[int]:
         """The frames before `number` that the decoder outputs when it decodes from the start."""

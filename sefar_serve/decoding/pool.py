@@ -1,0 +1,447 @@
+"""The decode processes: started, asked for one video each at a time, stopped, counted and replaced."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+from sefar_serve.clip import VideoSource
+from sefar_serve.decoding.channel import ChannelClosedError
+from sefar_serve.decoding.errors import (
+    DecoderCrashedError,
+    DecodersUnavailableError,
+    DecoderTimeoutError,
+    DecodeStoppedError,
+)
+from sefar_serve.decoding.forkserver import ForkServer
+from sefar_serve.decoding.messages import Ask, Start, arrays_of, error_of, restore
+from sefar_serve.decoding.probe import probe_video
+from sefar_serve.decoding.process import Answer, DecodeProcess, LostError
+from sefar_serve.decoding.segments import content_fd
+from sefar_serve.decoding.task import Decoded, DecodeTask
+from sefar_serve.metadata import ModelMetadata
+from sefar_serve.pose import Estimators
+
+log = logging.getLogger(__name__)
+
+MEMORY = 2 * 1024**3
+"""Bytes that a decode process may use beyond what it starts with. 4320p video needs 1 GiB, the pose estimator
+0.1 GiB."""
+
+PIXELS_PER_SECOND = 1.5e9
+"""Real videos decode more slowly than this on one core, also with the frames that are skipped."""
+
+SLOW_SECONDS = 2.0
+"""A video that takes longer than this goes on beside the others, at low priority, and another takes its place."""
+
+SLOW_NICE = 10
+
+STARTS = 3
+"""How many times starting a process is tried."""
+
+RECENT_SECONDS = 5.0
+"""A video that was decoded so recently shows that decoding works."""
+
+
+@dataclass(frozen=True)
+class ProcessLimits:
+    """Limits on a decode process.
+
+    Attributes:
+        seconds: that decoding a video may take.
+        memory: bytes that the process may use beyond what it starts with.
+        nice: niceness of the process, 0 to 19.
+        remote: whether processes read remote files themselves (`RemoteVideo`). They then keep network and files.
+    """
+
+    seconds: float = 60.0
+    memory: int = MEMORY
+    nice: int = 0
+    remote: bool = False
+
+
+@dataclass(frozen=True)
+class RemoteVideo:
+    """A video that the process reads itself, with fsspec.
+
+    Attributes:
+        url: e.g. ``s3://bucket/vault.mp4``.
+    """
+
+    url: str
+
+
+Opened = Callable[[], VideoSource | RemoteVideo]
+
+
+class ProcessDecoders:
+    """See `sefar_serve.decoding.Decoders`. Processes are started by `start`, or when they are first needed.
+
+    Args:
+        workers: number of videos decoded at a time.
+        estimators: find the joints for models that see them; each process loads its own.
+        limits: limits on each process.
+        spare: how many more videos may be decoded, at low priority, if they take longer than `SLOW_SECONDS`.
+
+    Attributes:
+        ends: how many processes have ended, by reason: ``crashed``, ``timeout``, ``stopped`` because nobody waited for
+            the video any more, ``killed`` from outside, or ``replaced`` after many videos or much memory.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        estimators: Estimators,
+        limits: ProcessLimits = ProcessLimits(),
+        *,
+        spare: int = 0,
+    ) -> None:
+        self._workers = workers
+        self._estimators = estimators
+        self._limits = limits
+        self._threads = ThreadPoolExecutor(workers + spare, thread_name_prefix="sefar-decode")
+        self._lanes = threading.Semaphore(workers)
+        self._slow = threading.Semaphore(spare)
+        self._lock = threading.Lock()
+        self._starting = threading.Lock()
+        self._server: ForkServer | None = None
+        self._idle: list[DecodeProcess] = []
+        self._all: set[DecodeProcess] = set()
+        self._jobs: set[Future[Decoded]] = set()
+        self._pose: ModelMetadata | None = None
+        self._texts: list[tuple[ModelMetadata, str]] = []
+        self._last_success = float("-inf")
+        self._closed = False
+        self.ends: Counter[str] = Counter()
+
+    @property
+    def pids(self) -> list[int]:
+        """Ids of the processes."""
+        with self._lock:
+            return [process.pid for process in self._all]
+
+    @property
+    def server_pid(self) -> int | None:
+        """Id of the process that starts them; None before the first is started."""
+        return None if self._server is None else self._server.pid
+
+    def start(self, *models: ModelMetadata) -> None:
+        """See `sefar_serve.decoding.Decoders`."""
+        for model in models:
+            self._estimators.of(model)  # a missing one stops the start here, and is downloaded once
+            if model.sees_joints:
+                self._pose = model
+        for process in [self._started() for _ in range(self._workers)]:
+            if not self._limits.remote and "seccomp" not in process.held:
+                log.warning("decode processes can reach the network, because this system has no seccomp filters")
+            self._return(process)
+
+    def submit(self, opened: Opened, task: DecodeTask) -> Future[Decoded]:
+        """See `sefar_serve.decoding.Decoders`. Cancelling the future stops a video that is being decoded."""
+        job = _Job(opened, task)
+        with self._lock:
+            if self._closed:
+                raise DecodeStoppedError("this process is shutting down and decodes no more videos")
+            self._jobs.add(job)
+        job.add_done_callback(self._forget)
+        self._threads.submit(self._run, job)
+        return job
+
+    def check(self, model: ModelMetadata) -> Future[object]:
+        """See `sefar_serve.decoding.Decoders`."""
+        if time.monotonic() - self._last_success < RECENT_SECONDS:
+            fine: Future[object] = Future()
+            fine.set_result(None)
+            return fine
+        return self.submit(probe_video, DecodeTask(model, "the probe"))  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Stop all videos and end all processes."""
+        with self._lock:
+            self._closed = True
+            jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel()
+        self._threads.shutdown(wait=True)
+        for process in tuple(self._all):
+            self._end(process, None)
+        if self._server is not None:
+            self._server.close()
+
+    def _forget(self, job: Future[Decoded]) -> None:
+        with self._lock:
+            self._jobs.discard(job)
+
+    def _run(self, job: _Job) -> None:
+        lane = _Lane(self._lanes, self._slow)
+        try:
+            if not job.set_running_or_notify_cancel():
+                return
+            try:
+                found = self._decode(job, lane)
+            except BaseException as error:  # for whoever waits for the video
+                job.set_exception(error)
+            else:
+                self._last_success = time.monotonic()
+                job.set_result(found)
+        finally:
+            lane.leave()
+
+    def _decode(self, job: _Job, lane: _Lane) -> Decoded:
+        source = job.opened()
+        if isinstance(source, RemoteVideo):
+            return self._in_a_process(job, lane, None, source.url)
+        fd = content_fd(source)
+        try:
+            return self._in_a_process(job, lane, fd, None)
+        finally:
+            os.close(fd)
+
+    def _in_a_process(self, job: _Job, lane: _Lane, fd: int | None, url: str | None) -> Decoded:
+        question = self._question(job.task, url)
+        killed = 0
+        while True:
+            process = self._taken(job.task.metadata)
+            try:
+                answer = self._asked(process, job, lane, question, fd)
+            except LostError as lost:
+                killed += self._lost(process, job, lost, killed)
+                continue
+            except BaseException:
+                self._end(process, "replaced")
+                raise
+            if answer.reply.retire or lane.aside:
+                self._end(process, "replaced")
+            else:
+                self._return(process)
+            return _decoded(answer, job.task)
+
+    def _lost(self, process: DecodeProcess, job: _Job, lost: LostError, killed: int) -> int:
+        """End a process; return by how much to raise the number of times that this video's process was killed.
+
+        Raises:
+            ClipError: it was the video's fault.
+            DecodeStoppedError: nobody waits for the video.
+        """
+        status = process.end()
+        # A process that was killed from outside, or died before it had the video: not the video's fault, unless twice.
+        outside = lost.idle or (lost.reason == "crashed" and status in (None, -signal.SIGKILL))
+        timeout = lost.reason == "timeout" or status in (-signal.SIGXCPU, -signal.SIGALRM)
+        reason = "stopped" if job.stopped else "timeout" if timeout else "killed" if outside else "crashed"
+        self._end(process, reason)
+        name = job.task.name
+        if reason == "stopped":
+            raise DecodeStoppedError(f"{name}: decoding was stopped, because nobody waits for it any more") from lost
+        if reason == "timeout":
+            raise DecoderTimeoutError(
+                f"{name}: decoding took longer than {self._limits.seconds:g} s and was stopped; use a shorter or "
+                "smaller video, or a part of it"
+            ) from lost
+        if reason == "killed" and (lost.idle or not killed):
+            return int(not lost.idle)
+        how = "killed" if status is None else f"signal {-status}" if status < 0 else f"exit status {status}"
+        raise DecoderCrashedError(
+            f"{name} crashed the process that decoded it ({how}); the file is probably damaged"
+        ) from lost
+
+    def _question(self, task: DecodeTask, url: str | None) -> bytes:
+        # What cannot be decoded in time is refused before it is tried.
+        limits = replace(task.limits, max_decoded_pixels=self._limits.seconds * PIXELS_PER_SECOND)
+        ask = Ask(
+            model=self._text(task.metadata),
+            name=task.name,
+            url=url,
+            seconds=self._limits.seconds,
+            limits=asdict(limits),
+            start=task.start,
+            end=task.end,
+            windows=task.windows,
+            stride=task.stride,
+            max_windows=task.max_windows,
+        )
+        return ask.model_dump_json().encode()
+
+    def _text(self, meta: ModelMetadata) -> str:
+        """The metadata as JSON. The same models are asked for again and again."""
+        with self._lock:
+            for known, text in self._texts:
+                if known is meta:
+                    return text
+            text = meta.model_dump_json()
+            self._texts = [(meta, text), *self._texts[:7]]
+            return text
+
+    def _asked(self, process: DecodeProcess, job: _Job, lane: _Lane, question: bytes, fd: int | None) -> Answer:
+        now = time.monotonic()
+        slow_at = now + SLOW_SECONDS
+
+        def on_wait() -> float:
+            nonlocal slow_at
+            if time.monotonic() >= slow_at and not lane.aside:
+                if lane.step_aside():
+                    process.set_nice(self._limits.nice + SLOW_NICE)
+                slow_at = time.monotonic() + 0.5
+            return float("inf") if lane.aside else slow_at
+
+        with job.decoded_by(process):
+            return process.ask(
+                question,
+                fd,
+                job.task.metadata,
+                most=job.task.max_windows if job.task.windows else 1,
+                deadline=now + self._limits.seconds,
+                on_wait=on_wait,
+            )
+
+    def _taken(self, meta: ModelMetadata) -> DecodeProcess:
+        """An idle process that can decode for a model, or a new one."""
+        while True:
+            with self._lock:
+                if meta.sees_joints:
+                    self._pose = meta
+                process = self._idle.pop() if self._idle else None
+            if process is None:
+                return self._started()
+            if process.poses or not meta.sees_joints:
+                return process
+            self._end(process, "replaced")
+
+    def _return(self, process: DecodeProcess) -> None:
+        with self._lock:
+            enough = len(self._idle) >= self._workers
+            if not enough:
+                self._idle.append(process)
+        if enough:
+            self._end(process, None)
+
+    def _started(self) -> DecodeProcess:
+        """Start a process.
+
+        Raises:
+            DecodersUnavailableError: processes end as soon as they start.
+            SefarError: they cannot do what they are asked for.
+        """
+        limits = self._limits
+        start = Start(memory=limits.memory, nice=limits.nice, remote=limits.remote, pose=self._pose)
+        why: Exception | None = None
+        for _ in range(STARTS):
+            server = self._running_server()
+            try:
+                process = DecodeProcess(server, start)
+            except ChannelClosedError as error:
+                why = error
+                self._drop_server(server)
+                continue
+            with self._lock:
+                self._all.add(process)
+            return process
+        raise DecodersUnavailableError(
+            "decode processes end as soon as they start. Check that there is enough memory, or use fewer of them"
+        ) from why
+
+    def _running_server(self) -> ForkServer:
+        with self._starting:
+            if self._server is None:
+                self._server = ForkServer(self._estimators, whole_environment=self._limits.remote)
+            return self._server
+
+    def _drop_server(self, broken: ForkServer) -> None:
+        """Forget a server that has ended, so that another is started."""
+        with self._starting:
+            if self._server is broken and not broken.running:
+                broken.close()
+                self._server = None
+
+    def _end(self, process: DecodeProcess, reason: str | None) -> None:
+        """End a process, and count it if there is a reason."""
+        process.end()
+        with self._lock:
+            self._all.discard(process)
+            if reason is not None:
+                self.ends[reason] += 1
+
+
+def _decoded(answer: Answer, task: DecodeTask) -> Decoded:
+    """The clips that a process has decoded.
+
+    Raises:
+        SefarError: it has refused the video.
+        RuntimeError: it met an error that it should not.
+    """
+    reply = answer.reply
+    if reply.failure is not None:
+        if reply.failure.code:
+            raise error_of(reply.failure)
+        raise RuntimeError(f"{task.name}: {reply.failure.message}\n{reply.failure.trace}")
+    assert answer.memory is not None
+    assert reply.decoded is not None
+    meta = task.metadata
+    clips = [restore(told, arrays_of(answer.memory, meta, n), meta) for n, told in enumerate(reply.decoded)]
+    return Decoded([(told.start, told.end) for told in reply.decoded], clips, reply.seconds)
+
+
+class _Job(Future[Decoded]):
+    """A video that is to be decoded; cancelling it stops the process that decodes it.
+
+    Attributes:
+        stopped: whether it was cancelled while it was decoded.
+    """
+
+    def __init__(self, opened: Opened, task: DecodeTask) -> None:
+        super().__init__()
+        self.opened = opened
+        self.task = task
+        self.stopped = False
+        self._process: DecodeProcess | None = None
+        self._guard = threading.Lock()
+
+    def cancel(self) -> bool:
+        """Cancel it if it waits; stop its process if it is being decoded."""
+        if super().cancel():
+            return True
+        with self._guard:
+            self.stopped = True
+            if self._process is not None:
+                self._process.interrupt()
+        return False
+
+    @contextmanager
+    def decoded_by(self, process: DecodeProcess) -> Iterator[None]:
+        """While a process decodes it."""
+        with self._guard:
+            if self.stopped:
+                raise LostError("crashed", idle=True)
+            self._process = process
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._process = None
+
+
+class _Lane:
+    """The place of a video among those that are decoded at a time. Entering waits for one."""
+
+    def __init__(self, lanes: threading.Semaphore, slow: threading.Semaphore) -> None:
+        self._lanes = lanes
+        self._slow = slow
+        self.aside = False
+        lanes.acquire()
+
+    def step_aside(self) -> bool:
+        """Give the place to another video and go on beside it, if there is room."""
+        if not self.aside and self._slow.acquire(blocking=False):
+            self.aside = True
+            self._lanes.release()
+        return self.aside
+
+    def leave(self) -> None:
+        (self._slow if self.aside else self._lanes).release()

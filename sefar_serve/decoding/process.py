@@ -1,0 +1,170 @@
+"""One decode process, as its parent sees it: started, asked for a video, and lost if it breaks the rules."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from mmap import mmap
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from sefar_serve.decoding.channel import Channel, ChannelClosedError
+from sefar_serve.decoding.errors import DecodersUnavailableError
+from sefar_serve.decoding.forkserver import START_SECONDS, ForkServer
+from sefar_serve.decoding.messages import Reply, Start, error_of, segment_size
+from sefar_serve.decoding.segments import new_segment
+from sefar_serve.metadata import ModelMetadata
+
+
+class LostError(Exception):
+    """The process has ended, or must be ended.
+
+    Args:
+        reason: ``crashed`` or ``timeout``.
+        idle: whether it ended before it had the video.
+    """
+
+    def __init__(self, reason: str, *, idle: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.idle = idle
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a process answered.
+
+    Attributes:
+        reply: with the clips, or a failure.
+        memory: uint8, holds the clips; None after a failure.
+    """
+
+    reply: Reply
+    memory: NDArray[np.uint8] | None
+
+
+class DecodeProcess:
+    """A process that has started. For one thread, except `interrupt`.
+
+    Args:
+        server: starts it.
+        start: what it is asked to be.
+
+    Attributes:
+        pid: its id.
+        poses: whether it has loaded a pose estimator.
+        held: which protections hold in it, besides limits.
+
+    Raises:
+        ChannelClosedError: the server or the process ended.
+        DecodersUnavailableError: the process does not get ready in time.
+        SefarError: the process cannot do what it is asked for, e.g. load the pose estimator.
+    """
+
+    def __init__(self, server: ForkServer, start: Start) -> None:
+        self.poses = start.pose is not None
+        self._server = server
+        self._status: int | None = None
+        self._ended = False
+        self._channel, there = Channel.pair()
+        with there:
+            try:
+                self.pid = server.fork(there)
+            except BaseException:
+                self._channel.close()
+                raise
+        try:
+            self._channel.send(start.model_dump_json().encode())
+            ready = Reply.model_validate_json(self._channel.receive(START_SECONDS)[0])
+        except TimeoutError as error:
+            self.end()
+            raise DecodersUnavailableError(f"a decode process was not ready in {START_SECONDS:g} s") from error
+        except BaseException:
+            self.end()
+            raise
+        if ready.failure is not None:
+            self.end()
+            raise error_of(ready.failure)
+        self.held = ready.ready or ()
+
+    def ask(
+        self,
+        question: bytes,
+        fd: int | None,
+        meta: ModelMetadata,
+        *,
+        most: int,
+        deadline: float,
+        on_wait: Callable[[], float],
+    ) -> Answer:
+        """Let it decode a video.
+
+        Args:
+            question: an `Ask`.
+            fd: descriptor of the video; None if the question has its URL.
+            meta: of the model.
+            most: maximum number of clips.
+            deadline: on the monotonic clock.
+            on_wait: called now and then; returns the time on the monotonic clock when it wants to be called again.
+
+        Raises:
+            LostError: the process must be ended.
+        """
+        try:
+            self._channel.send(question, [] if fd is None else [fd])
+        except ChannelClosedError as error:
+            raise LostError("crashed", idle=True) from error
+        try:
+            reply = self._reply(deadline, on_wait)
+            if reply.clips is None:
+                return Answer(reply, None)
+            if not 1 <= reply.clips <= most:
+                raise LostError("crashed")
+            memory = self._handed_out(segment_size(meta, reply.clips))
+            done = self._reply(deadline, on_wait)
+        except (ChannelClosedError, ValidationError) as error:
+            raise LostError("crashed") from error
+        except TimeoutError as error:
+            raise LostError("timeout") from error
+        if done.failure is None and len(done.decoded or ()) != reply.clips:
+            raise LostError("crashed")
+        return Answer(done, memory)
+
+    def _reply(self, deadline: float, on_wait: Callable[[], float]) -> Reply:
+        while not self._channel.ready(min(deadline, on_wait()) - time.monotonic()):
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+        message, _ = self._channel.receive(max(deadline - time.monotonic(), 1.0))
+        return Reply.model_validate_json(message)
+
+    def _handed_out(self, size: int) -> NDArray[np.uint8]:
+        """Memory that the process gets too."""
+        fd = new_segment(size)
+        try:
+            memory = np.frombuffer(mmap(fd, size), np.uint8)
+            self._channel.send(b"", [fd])
+        finally:
+            os.close(fd)
+        return memory
+
+    def set_nice(self, nice: int) -> None:
+        """Lower its priority; it cannot be raised again."""
+        with suppress(OSError):  # it has ended
+            os.setpriority(os.PRIO_PROCESS, self.pid, min(nice, 19))
+
+    def interrupt(self) -> None:
+        """From any thread: make `ask` raise `LostError`."""
+        self._channel.interrupt()
+
+    def end(self) -> int | None:
+        """End it, and return its exit status as `ForkServer.end` does. Safe to call again."""
+        if not self._ended:
+            self._ended = True
+            self._channel.close()
+            self._status = self._server.end(self.pid)
+        return self._status
