@@ -5,10 +5,13 @@ Each application has its own registry, so that two in one process (as in tests) 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from sefar_serve.decoding import END_REASONS, ProcessDecoders
 from sefar_serve.jobs.store import JobStore
 from sefar_serve.language import Generator
 from sefar_serve.language.replies import Reply
@@ -16,6 +19,24 @@ from sefar_serve.recognition import Recognised, Recognizer
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class _Ends(Collector):
+    """How many decode processes have ended, by reason."""
+
+    def __init__(self, decoders: ProcessDecoders) -> None:
+        self._decoders = decoders
+
+    def collect(self) -> Iterator[Metric]:
+        ends = CounterMetricFamily(
+            "sefar_decode_process_ends_total",
+            "Decode processes that have ended: crashed, timeout, stopped because the client had gone, killed from "
+            "outside, or replaced after many videos or much memory",
+            labels=["reason"],
+        )
+        for reason in END_REASONS:
+            ends.add_metric([reason], self._decoders.ends[reason])
+        yield ends
 
 
 class Metrics:
@@ -63,6 +84,11 @@ class Metrics:
 
         if generator is not None:
             self._gauge("sefar_generating", "Answers being written or waiting", lambda: generator.queue_depth)
+
+    def watch_processes(self, decoders: ProcessDecoders) -> None:
+        """Add the number of decode processes, and of those that have ended."""
+        self._gauge("sefar_decode_processes", "Processes that decode videos", lambda: len(decoders.pids))
+        self.registry.register(_Ends(decoders))
 
     def watch_jobs(self, store: JobStore) -> None:
         """Add a gauge of queued and running batch jobs."""

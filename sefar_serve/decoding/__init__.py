@@ -8,13 +8,15 @@ from sefar_serve.decoding.errors import (
     DecoderCrashedError,
     DecodersUnavailableError,
     DecoderTimeoutError,
+    UnexpectedDecodeError,
     UnreadableFileError,
 )
-from sefar_serve.decoding.pool import ProcessDecoders, ProcessLimits
+from sefar_serve.decoding.pool import END_REASONS, ProcessDecoders, ProcessLimits, RemoteVideo
 from sefar_serve.decoding.task import Decoded, Decoders, DecodeTask
 from sefar_serve.decoding.threads import ThreadDecoders
 
 __all__ = [
+    "END_REASONS",
     "DecodeTask",
     "Decoded",
     "DecoderCrashedError",
@@ -23,6 +25,8 @@ __all__ = [
     "DecodersUnavailableError",
     "ProcessDecoders",
     "ProcessLimits",
+    "RemoteVideo",
     "ThreadDecoders",
+    "UnexpectedDecodeError",
     "UnreadableFileError",
 ]

@@ -48,3 +48,17 @@ class DecodeStoppedError(SefarError, RuntimeError):
 
     status = 503
     code = "decode_stopped"
+
+
+class UnexpectedDecodeError(RuntimeError):
+    """A decode process met an exception that it should not.
+
+    Args:
+        name: name of the video.
+        what: the exception.
+        trace: its traceback, for the log.
+    """
+
+    def __init__(self, name: str, what: str, trace: str) -> None:
+        super().__init__(f"{name}: {what}\n{trace}")
+        self.what = what

@@ -100,12 +100,14 @@ class Start(_Message):
     Attributes:
         memory: bytes that it may use beyond what it starts with.
         nice: its niceness.
+        videos: after so many it asks to be replaced.
         remote: whether it reads remote files itself, so that it keeps network and files.
         pose: metadata of a model whose pose estimator it loads; None loads none.
     """
 
     memory: int
     nice: int
+    videos: int
     remote: bool
     pose: ModelMetadata | None
 

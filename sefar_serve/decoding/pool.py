@@ -20,6 +20,7 @@ from sefar_serve.decoding.errors import (
     DecodersUnavailableError,
     DecoderTimeoutError,
     DecodeStoppedError,
+    UnexpectedDecodeError,
 )
 from sefar_serve.decoding.forkserver import ForkServer
 from sefar_serve.decoding.messages import Ask, Start, arrays_of, error_of, restore
@@ -51,6 +52,11 @@ RECENT_SECONDS = 5.0
 """A video that was decoded so recently shows that decoding works."""
 
 
+END_REASONS = ("crashed", "timeout", "stopped", "killed", "replaced")
+"""Why processes end: the video crashed it or took too long, nobody waited for the video any more, something outside
+killed it, or it had decoded many videos, used much memory, or been slow."""
+
+
 @dataclass(frozen=True)
 class ProcessLimits:
     """Limits on a decode process.
@@ -59,12 +65,14 @@ class ProcessLimits:
         seconds: that decoding a video may take.
         memory: bytes that the process may use beyond what it starts with.
         nice: niceness of the process, 0 to 19.
+        videos: after so many videos a process is replaced, so that leaks of decoders stay small.
         remote: whether processes read remote files themselves (`RemoteVideo`). They then keep network and files.
     """
 
     seconds: float = 60.0
     memory: int = MEMORY
     nice: int = 0
+    videos: int = 1000
     remote: bool = False
 
 
@@ -92,8 +100,7 @@ class ProcessDecoders:
         spare: how many more videos may be decoded, at low priority, if they take longer than `SLOW_SECONDS`.
 
     Attributes:
-        ends: how many processes have ended, by reason: ``crashed``, ``timeout``, ``stopped`` because nobody waited for
-            the video any more, ``killed`` from outside, or ``replaced`` after many videos or much memory.
+        ends: how many processes have ended, by reason, one of `END_REASONS`.
     """
 
     def __init__(
@@ -310,9 +317,12 @@ class ProcessDecoders:
                 process = self._idle.pop() if self._idle else None
             if process is None:
                 return self._started()
-            if process.poses or not meta.sees_joints:
+            if process.orphaned:
+                self._end(process, "killed")
+            elif meta.sees_joints and not process.poses:
+                self._end(process, "replaced")
+            else:
                 return process
-            self._end(process, "replaced")
 
     def _return(self, process: DecodeProcess) -> None:
         with self._lock:
@@ -330,7 +340,9 @@ class ProcessDecoders:
             SefarError: they cannot do what they are asked for.
         """
         limits = self._limits
-        start = Start(memory=limits.memory, nice=limits.nice, remote=limits.remote, pose=self._pose)
+        start = Start(
+            memory=limits.memory, nice=limits.nice, videos=limits.videos, remote=limits.remote, pose=self._pose
+        )
         why: Exception | None = None
         for _ in range(STARTS):
             server = self._running_server()
@@ -344,7 +356,7 @@ class ProcessDecoders:
                 self._all.add(process)
             return process
         raise DecodersUnavailableError(
-            "decode processes end as soon as they start. Check that there is enough memory, or use fewer of them"
+            "decode processes end as soon as they start; check that there is enough memory"
         ) from why
 
     def _running_server(self) -> ForkServer:
@@ -374,13 +386,13 @@ def _decoded(answer: Answer, task: DecodeTask) -> Decoded:
 
     Raises:
         SefarError: it has refused the video.
-        RuntimeError: it met an error that it should not.
+        UnexpectedDecodeError: it met an exception that it should not.
     """
     reply = answer.reply
     if reply.failure is not None:
         if reply.failure.code:
             raise error_of(reply.failure)
-        raise RuntimeError(f"{task.name}: {reply.failure.message}\n{reply.failure.trace}")
+        raise UnexpectedDecodeError(task.name, reply.failure.message, reply.failure.trace)
     assert answer.memory is not None
     assert reply.decoded is not None
     meta = task.metadata

@@ -152,6 +152,11 @@ class DecodeProcess:
             os.close(fd)
         return memory
 
+    @property
+    def orphaned(self) -> bool:
+        """Whether the server has ended, which ends this process too."""
+        return not self._server.running
+
     def set_nice(self, nice: int) -> None:
         """Lower its priority; it cannot be raised again."""
         with suppress(OSError):  # it has ended

@@ -101,8 +101,6 @@ def decode(source: VideoSource, task: DecodeTask, estimators: Estimators) -> Dec
         PoseError: a subclass of it, if the joints that the model takes cannot be found here.
     """
     started = time.perf_counter()
-    span = {"start": task.start, "end": task.end}
-    about = {"name": task.name, "limits": task.limits}
     if task.windows:
         times, clips = load_input_windows(
             source,
@@ -111,11 +109,21 @@ def decode(source: VideoSource, task: DecodeTask, estimators: Estimators) -> Dec
             windows=task.windows,
             stride=task.stride,
             max_windows=task.max_windows,
-            **span,
-            **about,  # type: ignore[arg-type]
+            start=task.start,
+            end=task.end,
+            name=task.name,
+            limits=task.limits,
         )
     else:
-        clip = load_inputs(source, task.metadata, estimators, **span, **about)  # type: ignore[arg-type]
+        clip = load_inputs(
+            source,
+            task.metadata,
+            estimators,
+            start=task.start,
+            end=task.end,
+            name=task.name,
+            limits=task.limits,
+        )
         times = [(task.start or 0.0, task.end if task.end is not None else clip.duration)]
         clips = [clip]
     return Decoded(times, clips, time.perf_counter() - started)

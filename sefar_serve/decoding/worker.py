@@ -29,11 +29,8 @@ from sefar_serve.pose import Estimators, Picture
 GRACE = 10.0
 """Seconds past the time limit after which a process kills itself, in case the parent that should do it is stopped."""
 
-MOST_VIDEOS = 1000
-"""Videos after which a process is replaced, so that leaks of decoders stay small."""
-
 MOST_GROWTH = 256 * 1024**2
-"""Bytes by which a process may have grown between two videos."""
+"""A process that keeps so many bytes more than at its start asks to be replaced."""
 
 WHOLE = 64 * 1024**2
 """Remote videos of up to this many bytes are downloaded whole, because decoders seek back and forth."""
@@ -66,7 +63,7 @@ def run(channel: Channel, estimators: Estimators) -> None:
             signal.setitimer(signal.ITIMER_REAL, ask.seconds + GRACE)
             reply = _answer(channel, ask, fds[0] if fds else None, estimators)
             signal.setitimer(signal.ITIMER_REAL, 0.0)
-            retire = videos >= MOST_VIDEOS or memory.growth() > MOST_GROWTH
+            retire = videos >= start.videos or memory.growth() > MOST_GROWTH
             channel.send(_json(reply.model_copy(update={"retire": retire})))
 
 

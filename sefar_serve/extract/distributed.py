@@ -264,7 +264,9 @@ class _Decoder:
     def __init__(self, metadata: ModelMetadata, limits: ClipLimits, timeout: float, estimators: Estimators) -> None:
         self._metadata = metadata
         self._loop = asyncio.new_event_loop()
-        self._pool = DecoderPool(metadata, workers=1, slots=1, limits=limits, timeout=timeout, estimators=estimators)
+        self._pool = DecoderPool(
+            metadata, workers=1, slots=1, limits=limits, timeout=timeout, estimators=estimators, remote=True
+        )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return _packed([self._loop.run_until_complete(self._one(work)) for work in _unpacked(batch)])
