@@ -1,4 +1,4 @@
-"""An estimator that harms the process it runs in, for decode processes: what it does depends on how bright a frame is."""
+"""An estimator that harms the process it runs in. What it does depends on how bright a plain grey frame is."""
 
 from __future__ import annotations
 
