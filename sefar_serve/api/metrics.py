@@ -5,11 +5,9 @@ Each application has its own registry, so that two in one process (as in tests) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from sefar_serve.decoding import END_REASONS, ProcessDecoders
 from sefar_serve.jobs.store import JobStore
@@ -19,24 +17,6 @@ from sefar_serve.recognition import Recognised, Recognizer
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
-
-
-class _Ends(Collector):
-    """How many decode processes have ended, by reason."""
-
-    def __init__(self, decoders: ProcessDecoders) -> None:
-        self._decoders = decoders
-
-    def collect(self) -> Iterator[Metric]:
-        ends = CounterMetricFamily(
-            "sefar_decode_process_ends_total",
-            "Decode processes that have ended: crashed, timeout, stopped because the client had gone, killed from "
-            "outside, or replaced after many videos or much memory",
-            labels=["reason"],
-        )
-        for reason in END_REASONS:
-            ends.add_metric([reason], self._decoders.ends[reason])
-        yield ends
 
 
 class Metrics:
@@ -88,7 +68,16 @@ class Metrics:
     def watch_processes(self, decoders: ProcessDecoders) -> None:
         """Add the number of decode processes, and of those that have ended."""
         self._gauge("sefar_decode_processes", "Processes that decode videos", lambda: len(decoders.pids))
-        self.registry.register(_Ends(decoders))
+        ends = Counter(
+            "sefar_decode_process_ends_total",
+            "Decode processes that have ended: crashed, timeout, stopped because nobody waited any more, killed from "
+            "outside, or replaced after many videos, much memory or a slow video",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in END_REASONS:
+            ends.labels(reason)
+        decoders.on_end = lambda reason: ends.labels(reason).inc()
 
     def watch_jobs(self, store: JobStore) -> None:
         """Add a gauge of queued and running batch jobs."""

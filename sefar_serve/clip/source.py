@@ -12,6 +12,7 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
+from sefar_serve.clip.codecs import DECODERS
 from sefar_serve.clip.errors import (
     ClipLimitError,
     EmptyVideoError,
@@ -97,7 +98,11 @@ def open_container(source: VideoSource, name: str, limits: ClipLimits) -> InputC
             # With the prefix, a path like `concat:…` or `http:…` is still read as a file.
             handle if handle is not None else f"file:{source_name(source)}",
             mode="r",  # otherwise PyAV takes the file object's own mode, "w+b" for a spooled upload
-            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
+            options={
+                "format_whitelist": CONTAINERS,
+                "protocol_whitelist": "file",
+                "codec_whitelist": ",".join(sorted(DECODERS)),  # FFmpeg decodes first frames when it opens a file
+            },
             metadata_errors="replace",
         )
 
@@ -124,13 +129,12 @@ def choose_stream(container: InputContainer, name: str, limits: ClipLimits) -> t
             raise NoVideoStreamError(f"{name} has no video stream (found: {kinds}); use a file with a video stream")
         best = container.streams.best("video")
         chosen = next((s for s in streams if best is not None and s.index == best.index), None)
-        # Streams without a decoder in FFmpeg have no codec context at all.
-        decodable = [s for s in streams if s.codec_context is not None]
-        if chosen is None or chosen.codec_context is None:
+        decodable = [s for s in streams if _has_decoder(s)]
+        if chosen is None or not _has_decoder(chosen):
             chosen = max(decodable, key=lambda s: s.codec_context.width * s.codec_context.height, default=None)
     if chosen is None:
         raise UndecodableVideoError(
-            f"{name} uses a codec that FFmpeg cannot decode here; convert it to H.264, HEVC, VP9 or AV1"
+            f"{name} uses a codec that is not decoded here; convert it to H.264, HEVC, VP9 or AV1"
         )
     codec = chosen.codec_context
     if codec.width < 1 or codec.height < 1:
@@ -149,6 +153,12 @@ def choose_stream(container: InputContainer, name: str, limits: ClipLimits) -> t
         return chosen, ()
     others = ", ".join(_described(s) for s in streams if s.index != chosen.index)
     return chosen, (f"several video streams: used {_described(chosen)}, ignored {others}",)
+
+
+def _has_decoder(stream: VideoStream) -> bool:
+    """Whether FFmpeg has a decoder for a stream, and it may be used."""
+    # Streams without a decoder in FFmpeg have no codec context at all.
+    return stream.codec_context is not None and stream.codec_context.codec.name in DECODERS
 
 
 def _described(stream: VideoStream) -> str:

@@ -15,7 +15,7 @@ from typing import Self
 MOST_BYTES = 16 * 1024**2
 """A longer message is refused: the other end may be under an attacker's control."""
 
-MOST_FDS = 1
+MOST_FDS = 2
 
 _LENGTH = struct.Struct("!IB")
 
@@ -46,7 +46,7 @@ class Channel:
         return cls(here), there
 
     def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
-        """Send a message, with at most one file descriptor.
+        """Send a message, with at most `MOST_FDS` file descriptors.
 
         Raises:
             ChannelClosedError: the other end is closed.

@@ -63,7 +63,8 @@ class ForkServer:
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C on a terminal is for the gateway alone
+                # Ctrl-C on a terminal is for the gateway alone. The session stays: Linux shares the CPU among sessions.
+                process_group=0,
             )
         try:
             self._channel.send(pickle.dumps(estimators))

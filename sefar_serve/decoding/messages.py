@@ -79,7 +79,7 @@ class Reply(_Message):
 
     Attributes:
         ready: it has started; which protections hold.
-        clips: so many clips are decoded; it waits for memory for them.
+        clips: so many clips of windows are decoded; it waits for memory for them.
         decoded: the clips are in the memory.
         seconds: time spent on the video.
         failure: the video was not decoded, or the process cannot start.
@@ -113,7 +113,9 @@ class Start(_Message):
 
 
 class Ask(_Message):
-    """A video to decode; it comes with a file descriptor, or is at `url`.
+    """A video to decode.
+
+    It comes with descriptors of memory for one clip, unless there are windows, and of the video, unless it is at `url`.
 
     Attributes:
         model: metadata, as JSON, of the model that the clips are for.

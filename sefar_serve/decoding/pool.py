@@ -101,6 +101,7 @@ class ProcessDecoders:
 
     Attributes:
         ends: how many processes have ended, by reason, one of `END_REASONS`.
+        on_end: called with the reason when a process has ended, in any thread.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class ProcessDecoders:
         self._last_success = float("-inf")
         self._closed = False
         self.ends: Counter[str] = Counter()
+        self.on_end: Callable[[str], object] = lambda reason: None
 
     @property
     def pids(self) -> list[int]:
@@ -303,7 +305,7 @@ class ProcessDecoders:
                 question,
                 fd,
                 job.task.metadata,
-                most=job.task.max_windows if job.task.windows else 1,
+                windows=job.task.max_windows if job.task.windows else None,
                 deadline=now + self._limits.seconds,
                 on_wait=on_wait,
             )
@@ -379,6 +381,8 @@ class ProcessDecoders:
             self._all.discard(process)
             if reason is not None:
                 self.ends[reason] += 1
+        if reason is not None:
+            self.on_end(reason)
 
 
 def _decoded(answer: Answer, task: DecodeTask) -> Decoded:

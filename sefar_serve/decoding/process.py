@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from mmap import mmap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from sefar_serve.decoding.channel import Channel, ChannelClosedError
 from sefar_serve.decoding.errors import DecodersUnavailableError
 from sefar_serve.decoding.forkserver import START_SECONDS, ForkServer
 from sefar_serve.decoding.messages import Reply, Start, error_of, segment_size
-from sefar_serve.decoding.segments import new_segment
+from sefar_serve.decoding.segments import new_segment, seen
 from sefar_serve.metadata import ModelMetadata
 
 
@@ -98,7 +97,7 @@ class DecodeProcess:
         fd: int | None,
         meta: ModelMetadata,
         *,
-        most: int,
+        windows: int | None,
         deadline: float,
         on_wait: Callable[[], float],
     ) -> Answer:
@@ -108,32 +107,38 @@ class DecodeProcess:
             question: an `Ask`.
             fd: descriptor of the video; None if the question has its URL.
             meta: of the model.
-            most: maximum number of clips.
+            windows: maximum number of clips of windows; None for one clip.
             deadline: on the monotonic clock.
             on_wait: called now and then; returns the time on the monotonic clock when it wants to be called again.
 
         Raises:
             LostError: the process must be ended.
         """
+        fds = [] if fd is None else [fd]
+        memory = None
         try:
-            self._channel.send(question, [] if fd is None else [fd])
+            if windows is not None:
+                self._channel.send(question, fds)
+            else:
+                memory = self._sent_with_memory(question, segment_size(meta, 1), fds)
         except ChannelClosedError as error:
             raise LostError("crashed", idle=True) from error
         try:
             reply = self._reply(deadline, on_wait)
-            if reply.clips is None:
-                return Answer(reply, None)
-            if not 1 <= reply.clips <= most:
-                raise LostError("crashed")
-            memory = self._handed_out(segment_size(meta, reply.clips))
-            done = self._reply(deadline, on_wait)
+            clips = 1
+            if windows is not None and reply.clips is not None:
+                clips = reply.clips
+                if not 1 <= clips <= windows:
+                    raise LostError("crashed")
+                memory = self._sent_with_memory(b"", segment_size(meta, clips))
+                reply = self._reply(deadline, on_wait)
         except (ChannelClosedError, ValidationError) as error:
             raise LostError("crashed") from error
         except TimeoutError as error:
             raise LostError("timeout") from error
-        if done.failure is None and len(done.decoded or ()) != reply.clips:
+        if reply.failure is None and (memory is None or len(reply.decoded or ()) != clips):
             raise LostError("crashed")
-        return Answer(done, memory)
+        return Answer(reply, memory)
 
     def _reply(self, deadline: float, on_wait: Callable[[], float]) -> Reply:
         while not self._channel.ready(min(deadline, on_wait()) - time.monotonic()):
@@ -142,12 +147,12 @@ class DecodeProcess:
         message, _ = self._channel.receive(max(deadline - time.monotonic(), 1.0))
         return Reply.model_validate_json(message)
 
-    def _handed_out(self, size: int) -> NDArray[np.uint8]:
-        """Memory that the process gets too."""
+    def _sent_with_memory(self, message: bytes, size: int, fds: Sequence[int] = ()) -> NDArray[np.uint8]:
+        """Send a message and memory, which both processes then have."""
         fd = new_segment(size)
         try:
-            memory = np.frombuffer(mmap(fd, size), np.uint8)
-            self._channel.send(b"", [fd])
+            memory = seen(fd, size)
+            self._channel.send(message, [fd, *fds])
         finally:
             os.close(fd)
         return memory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import mmap
 import os
 import stat
@@ -39,12 +40,9 @@ def new_segment(size: int) -> int:
     return fd
 
 
-def mapped(fd: int, size: int) -> NDArray[np.uint8]:
-    """The bytes of a segment; the memory is released with the last array that uses it. Closes the file descriptor."""
-    try:
-        return np.frombuffer(mmap.mmap(fd, size), np.uint8)
-    finally:
-        os.close(fd)
+def seen(fd: int, size: int) -> NDArray[np.uint8]:
+    """The bytes of a segment. The memory is released with the last array that uses it."""
+    return np.frombuffer(mmap.mmap(fd, size), np.uint8)
 
 
 def content_fd(source: VideoSource) -> int:
@@ -94,8 +92,19 @@ def _copied(parts: object) -> int:
 
 
 class NamedFile(FileIO):
-    """A file by its descriptor that tells the name of the video: FFmpeg looks at its suffix."""
+    """A file by its descriptor, which stays open, that tells the name of the video: FFmpeg looks at its suffix."""
 
     def __init__(self, fd: int, name: str) -> None:
-        super().__init__(fd, "rb")
+        super().__init__(fd, "rb", closefd=False)
         self.name = name
+
+    def content(self) -> IO[bytes]:
+        """All of it, in memory."""
+        self.seek(0)
+        file = _NamedBytes(self.readall())
+        file.name = self.name
+        return file
+
+
+class _NamedBytes(io.BytesIO):
+    name: str

@@ -20,8 +20,8 @@ from sefar_serve.decoding.channel import Channel, ChannelClosedError
 from sefar_serve.decoding.confine import confine, limit_cpu, limit_resources
 from sefar_serve.decoding.errors import UnreadableFileError
 from sefar_serve.decoding.messages import Ask, Failure, Reply, Start, failure_of, segment_size, store
-from sefar_serve.decoding.segments import NamedFile, mapped
-from sefar_serve.decoding.task import Decoded, DecodeTask, decode
+from sefar_serve.decoding.segments import NamedFile, seen
+from sefar_serve.decoding.task import DecodeTask, decode
 from sefar_serve.errors import SefarError
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.pose import Estimators, Picture
@@ -31,6 +31,9 @@ GRACE = 10.0
 
 MOST_GROWTH = 256 * 1024**2
 """A process that keeps so many bytes more than at its start asks to be replaced."""
+
+SMALL = 4 * 1024**2
+"""Local videos of up to this many bytes are read whole."""
 
 WHOLE = 64 * 1024**2
 """Remote videos of up to this many bytes are downloaded whole, because decoders seek back and forth."""
@@ -61,13 +64,14 @@ def run(channel: Channel, estimators: Estimators) -> None:
             ask = Ask.model_validate_json(message)
             limit_cpu(ask.seconds)
             signal.setitimer(signal.ITIMER_REAL, ask.seconds + GRACE)
-            reply = _answer(channel, ask, fds[0] if fds else None, estimators)
+            reply = _answer(channel, ask, fds, estimators)
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             retire = videos >= start.videos or memory.growth() > MOST_GROWTH
             channel.send(_json(reply.model_copy(update={"retire": retire})))
 
 
-def _answer(channel: Channel, ask: Ask, fd: int | None, estimators: Estimators) -> Reply:
+def _answer(channel: Channel, ask: Ask, fds: list[int], estimators: Estimators) -> Reply:
+    memory = None if ask.windows else fds.pop(0)
     try:
         meta = _metadata(ask.model)
         task = DecodeTask(
@@ -80,9 +84,12 @@ def _answer(channel: Channel, ask: Ask, fd: int | None, estimators: Estimators) 
             ask.max_windows,
             ClipLimits(**ask.limits),  # type: ignore[arg-type]
         )
-        with _opened(ask, fd) as source:
+        with _opened(ask, fds) as source:
             decoded = decode(source, task, estimators)
-        return _handed_over(channel, decoded, meta)
+        if memory is None:
+            memory = _more_memory(channel, len(decoded.clips))
+        told = store(decoded, seen(memory, segment_size(meta, len(decoded.clips))), meta)
+        return Reply(decoded=told, seconds=decoded.seconds)
     except ChannelClosedError:
         raise
     except SefarError as error:
@@ -95,25 +102,26 @@ def _answer(channel: Channel, ask: Ask, fd: int | None, estimators: Estimators) 
         # Libraries for file systems and codecs raise exceptions of any type. Only this video fails.
         why = Failure(code="", message=f"{type(error).__name__}: {error}"[:500], trace=traceback.format_exc()[-8000:])
         return Reply(failure=why)
+    finally:
+        for fd in (*fds, *([] if memory is None else [memory])):
+            os.close(fd)
 
 
-def _handed_over(channel: Channel, decoded: Decoded, meta: ModelMetadata) -> Reply:
-    """Ask the parent for memory, and write the clips into it."""
-    count = len(decoded.clips)
-    channel.send(_json(Reply(clips=count)))
+def _more_memory(channel: Channel, clips: int) -> int:
+    """Ask the parent for memory for the clips of windows, whose number was not known before."""
+    channel.send(_json(Reply(clips=clips)))
     _, [fd] = channel.receive(fds_allowed=True)
-    told = store(decoded, mapped(fd, segment_size(meta, count)), meta)
-    return Reply(decoded=told, seconds=decoded.seconds)
+    return fd
 
 
 @contextmanager
-def _opened(ask: Ask, fd: int | None) -> Iterator[VideoSource]:
+def _opened(ask: Ask, fds: list[int]) -> Iterator[VideoSource]:
     """The video: a file by its descriptor, or a remote one as bytes, or as a file object if it is large."""
-    if fd is not None:
-        with NamedFile(fd, ask.name) as file:
-            yield file
+    if ask.url is None:
+        with NamedFile(fds[0], ask.name) as file:
+            # FFmpeg reads a small file several times, a little at a time.
+            yield file.content() if os.fstat(fds[0]).st_size <= SMALL else file
         return
-    assert ask.url is not None
     import fsspec  # an optional package, for remote files only
 
     try:
