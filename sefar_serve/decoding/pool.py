@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from typing import Self
 
 from sefar_serve.clip import VideoSource
 from sefar_serve.decoding.channel import ChannelClosedError
@@ -37,8 +38,8 @@ MEMORY = 2 * 1024**3
 """Bytes that a decode process may use beyond what it starts with. 4320p video needs 1 GiB, the pose estimator
 0.1 GiB."""
 
-PIXELS_PER_SECOND = 1.5e9
-"""Real videos decode more slowly than this on one core, also with the frames that are skipped."""
+PIXELS_PER_SECOND = 1.25e9
+"""Real videos decode more slowly than this on one core, counting the frames that are skipped."""
 
 SLOW_SECONDS = 2.0
 """A video that takes longer than this goes on beside the others, at low priority, and another takes its place."""
@@ -148,7 +149,9 @@ class ProcessDecoders:
             self._estimators.of(model)  # a missing one stops the start here, and is downloaded once
             if model.sees_joints:
                 self._pose = model
-        for process in [self._started() for _ in range(self._workers)]:
+        with ThreadPoolExecutor(min(self._workers, 8)) as starting:
+            started = list(starting.map(lambda _: self._started(), range(self._workers)))
+        for process in started:
             if not self._limits.remote and "seccomp" not in process.held:
                 log.warning("decode processes can reach the network, because this system has no seccomp filters")
             self._return(process)
@@ -190,32 +193,35 @@ class ProcessDecoders:
             self._jobs.discard(job)
 
     def _run(self, job: _Job) -> None:
-        lane = _Lane(self._lanes, self._slow)
+        if not job.set_running_or_notify_cancel():
+            return
         try:
-            if not job.set_running_or_notify_cancel():
-                return
-            try:
-                found = self._decode(job, lane)
-            except BaseException as error:  # for whoever waits for the video
-                job.set_exception(error)
-            else:
-                self._last_success = time.monotonic()
-                job.set_result(found)
-        finally:
-            lane.leave()
+            found = self._decode(job)
+        except BaseException as error:  # for whoever waits for the video
+            job.set_exception(error)
+        else:
+            self._last_success = time.monotonic()
+            job.set_result(found)
 
-    def _decode(self, job: _Job, lane: _Lane) -> Decoded:
+    def _decode(self, job: _Job) -> Decoded:
         source = job.opened()
         if isinstance(source, RemoteVideo):
-            return self._in_a_process(job, lane, None, source.url)
+            return self._in_its_lane(job, None, source.url)
         fd = content_fd(source)
         try:
-            return self._in_a_process(job, lane, fd, None)
+            return self._in_its_lane(job, fd, None)
         finally:
             os.close(fd)
 
-    def _in_a_process(self, job: _Job, lane: _Lane, fd: int | None, url: str | None) -> Decoded:
+    def _in_its_lane(self, job: _Job, fd: int | None, url: str | None) -> Decoded:
+        # Spare threads get videos ready while they wait here, so that processes need not wait for them.
         question = self._question(job.task, url)
+        with _Lane(self._lanes, self._slow) as lane:
+            job.check_wanted()
+            answer = self._in_a_process(job, lane, question, fd)
+        return _decoded(answer, job.task)
+
+    def _in_a_process(self, job: _Job, lane: _Lane, question: bytes, fd: int | None) -> Answer:
         killed = 0
         while True:
             process = self._taken(job.task.metadata)
@@ -224,6 +230,9 @@ class ProcessDecoders:
             except LostError as lost:
                 killed += self._lost(process, job, lost, killed)
                 continue
+            except DecodeStoppedError:
+                self._return(process)
+                raise
             except BaseException:
                 self._end(process, "replaced")
                 raise
@@ -231,7 +240,7 @@ class ProcessDecoders:
                 self._end(process, "replaced")
             else:
                 self._return(process)
-            return _decoded(answer, job.task)
+            return answer
 
     def _lost(self, process: DecodeProcess, job: _Job, lost: LostError, killed: int) -> int:
         """End a process; return by how much to raise the number of times that this video's process was killed.
@@ -429,12 +438,20 @@ class _Job(Future[Decoded]):
                 self._process.interrupt()
         return False
 
+    def check_wanted(self) -> None:
+        """Check that it was not cancelled meanwhile.
+
+        Raises:
+            DecodeStoppedError: it was.
+        """
+        if self.stopped:
+            raise DecodeStoppedError(f"{self.task.name} was not decoded, because nobody waits for it any more")
+
     @contextmanager
     def decoded_by(self, process: DecodeProcess) -> Iterator[None]:
         """While a process decodes it."""
         with self._guard:
-            if self.stopped:
-                raise LostError("crashed", idle=True)
+            self.check_wanted()
             self._process = process
         try:
             yield
@@ -444,13 +461,16 @@ class _Job(Future[Decoded]):
 
 
 class _Lane:
-    """The place of a video among those that are decoded at a time. Entering waits for one."""
+    """The place of a video among those that are decoded at a time; a context manager that waits for one."""
 
     def __init__(self, lanes: threading.Semaphore, slow: threading.Semaphore) -> None:
         self._lanes = lanes
         self._slow = slow
         self.aside = False
-        lanes.acquire()
+
+    def __enter__(self) -> Self:
+        self._lanes.acquire()
+        return self
 
     def step_aside(self) -> bool:
         """Give the place to another video and go on beside it, if there is room."""
@@ -459,5 +479,5 @@ class _Lane:
             self._lanes.release()
         return self.aside
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         (self._slow if self.aside else self._lanes).release()
