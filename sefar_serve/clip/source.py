@@ -12,7 +12,7 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from sefar_serve.clip.codecs import DECODERS
+from sefar_serve.clip.decoders import DECODERS
 from sefar_serve.clip.errors import (
     ClipLimitError,
     EmptyVideoError,

@@ -24,10 +24,10 @@ from sefar_serve.decoding.errors import (
     UnexpectedDecodeError,
 )
 from sefar_serve.decoding.forkserver import ForkServer
-from sefar_serve.decoding.messages import Ask, Start, arrays_of, error_of, restore
+from sefar_serve.decoding.messages import Ask, Start, arrays_of, error_of, restore, segment_size
 from sefar_serve.decoding.probe import probe_video
 from sefar_serve.decoding.process import Answer, DecodeProcess, LostError
-from sefar_serve.decoding.segments import content_fd
+from sefar_serve.decoding.segments import content_fd, forget
 from sefar_serve.decoding.task import Decoded, DecodeTask
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.pose import Estimators
@@ -406,10 +406,18 @@ def _decoded(answer: Answer, task: DecodeTask) -> Decoded:
         if reply.failure.code:
             raise error_of(reply.failure)
         raise UnexpectedDecodeError(task.name, reply.failure.message, reply.failure.trace)
-    assert answer.memory is not None
+    memory, meta = answer.memory, task.metadata
+    assert memory is not None
     assert reply.decoded is not None
-    meta = task.metadata
-    clips = [restore(told, arrays_of(answer.memory, meta, n), meta) for n, told in enumerate(reply.decoded)]
+    clips = []
+    size = segment_size(meta, 1)
+    for number, told in enumerate(reply.decoded):
+        arrays = arrays_of(memory, meta, number)
+        if len(reply.decoded) > 1:
+            # Copies, because the memory of all windows would stay until the last one is not needed any more.
+            arrays = {name: values.copy() for name, values in arrays.items()}
+            forget(memory, number * size, (number + 1) * size)
+        clips.append(restore(told, arrays, meta))
     return Decoded([(told.start, told.end) for told in reply.decoded], clips, reply.seconds)
 
 

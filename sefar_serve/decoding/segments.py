@@ -45,6 +45,21 @@ def seen(fd: int, size: int) -> NDArray[np.uint8]:
     return np.frombuffer(mmap.mmap(fd, size), np.uint8)
 
 
+def forget(memory: NDArray[np.uint8], begin: int, end: int) -> None:
+    """Give whole pages of a segment back to the system; they are zero afterwards.
+
+    Args:
+        memory: from `seen`.
+        begin: first byte that is not needed any more.
+        end: first byte after those.
+    """
+    begin += -begin % mmap.PAGESIZE
+    end -= end % mmap.PAGESIZE
+    mapping = memory.base.obj if isinstance(memory.base, memoryview) else memory.base
+    if end > begin and isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_REMOVE"):
+        mapping.madvise(mmap.MADV_REMOVE, begin, end - begin)
+
+
 def content_fd(source: VideoSource) -> int:
     """A file descriptor from which another process can read a video; the caller closes it.
 
