@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -55,6 +56,11 @@ def _attack() -> None:
         "start a program": lambda: subprocess.run([sys.executable, "-V"], check=False),
         "fork": _fork,
         "signal the parent": lambda: os.kill(parent, 0),
+        "signal all": lambda: os.kill(0, 0),
+        "limit the parent": lambda: resource.prlimit(parent, resource.RLIMIT_CORE, (0, 0)),
+        "slow down the parent": lambda: os.setpriority(
+            os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, parent)
+        ),
     }
     done = []
     for name, attempt in tries.items():

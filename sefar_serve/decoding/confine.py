@@ -42,6 +42,16 @@ _REFUSED = {
     "pidfd_send_signal": (424, 424),
     "pidfd_open": (434, 434),
     "pidfd_getfd": (438, 438),
+    "process_madvise": (440, 440),
+    "process_mrelease": (448, 448),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "setpriority": (141, 140),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setattr": (314, 274),
+    "sched_setaffinity": (203, 122),
+    "ioprio_set": (251, 30),
     "io_uring_setup": (425, 425),
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
@@ -90,7 +100,9 @@ _REFUSED = {
 _UNKNOWN = {"clone3": (435, 435), "openat2": (437, 437)}
 # The argument that decides, and the numbers.
 _WRITING = {"open": (1, (2, 0)), "openat": (2, (257, 56))}
-_SIGNALS = {"kill": (62, 129), "tgkill": (234, 131)}
+# Allowed on this process: its id is the first argument, or 0 for limits.
+_ON_ITSELF = {"kill": (62, 129), "tgkill": (234, 131)}
+_ON_ZERO = {"prlimit64": (302, 261)}
 _CLONE = (56, 220)
 
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -204,9 +216,10 @@ def _filter(column: int, machine: int) -> list[int]:
         if numbers[column]:
             inner = [argument(at), step(_ANY_BIT, _OPEN_FOR_WRITING, 0, 1), refuse, allow]
             found += [step(_EQUAL, numbers[column], 0, len(inner)), *inner]
-    for numbers in _SIGNALS.values():
-        inner = [argument(0), step(_EQUAL, os.getpid(), 1, 0), refuse, allow]
-        found += [step(_EQUAL, numbers[column], 0, len(inner)), *inner]
+    for table, target in ((_ON_ITSELF, os.getpid()), (_ON_ZERO, 0)):
+        for numbers in table.values():
+            inner = [argument(0), step(_EQUAL, target, 1, 0), refuse, allow]
+            found += [step(_EQUAL, numbers[column], 0, len(inner)), *inner]
     inner = [argument(0), step(_ANY_BIT, _CLONE_THREAD, 1, 0), refuse, allow]
     found += [step(_EQUAL, _CLONE[column], 0, len(inner)), *inner]
     return [*found, allow]

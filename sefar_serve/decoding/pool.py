@@ -38,7 +38,7 @@ MEMORY = 2 * 1024**3
 """Bytes that a decode process may use beyond what it starts with. 4320p video needs 1 GiB, the pose estimator
 0.1 GiB."""
 
-PIXELS_PER_SECOND = 1.25e9
+PIXELS_PER_SECOND = 1.2e9
 """Real videos decode more slowly than this on one core, counting the frames that are skipped."""
 
 SLOW_SECONDS = 2.0

@@ -53,7 +53,11 @@ def run(channel: Channel, estimators: Estimators) -> None:
             _load_estimator(estimators, start.pose)
         memory = _Memory()
         limit_resources(start.memory, writes=start.remote)
-        held = () if start.remote else confine()
+        if start.remote:
+            held: tuple[str, ...] = ()
+        else:
+            _silence()
+            held = confine()
     except SefarError as error:
         channel.send(_json(Reply(failure=failure_of(error))))
         return
@@ -159,6 +163,13 @@ def _make_expendable(nice: int) -> None:
     os.nice(nice)
     with suppress(OSError):  # not Linux
         Path("/proc/self/oom_score_adj").write_text("800")
+
+
+def _silence() -> None:
+    """Write nothing to the gateway's log any more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _load_estimator(estimators: Estimators, meta: ModelMetadata) -> None:

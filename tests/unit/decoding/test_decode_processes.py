@@ -270,8 +270,8 @@ def test_nothing_is_left_behind(decoders: ProcessDecoders, bright: bytes) -> Non
     assert all(alive(pid) for pid in decoders.pids)
 
 
-def bomb() -> bytes:
-    """2,400 frames of 7680x4320 that all depend on the first one, in few bytes: a packet is repeated."""
+def bomb(frames: int = 2400) -> bytes:
+    """Many frames of 7680x4320 that all depend on the first one, in few bytes: a packet is repeated."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "tune": "zerolatency"})
@@ -287,7 +287,7 @@ def bomb() -> bytes:
         first, second = packets
         container.mux(first)
         step = second.pts
-        for number in range(1, 2400):
+        for number in range(1, frames):
             second.pts = second.dts = number * step
             again = av.Packet(bytes(second))
             again.stream, again.time_base = stream, second.time_base
