@@ -50,7 +50,7 @@ STARTS = 3
 """How many times starting a process is tried."""
 
 RECENT_SECONDS = 5.0
-"""A video that was decoded so recently shows that decoding works."""
+"""A video that was decoded or refused so recently shows that decoding works."""
 
 
 END_REASONS = ("crashed", "timeout", "stopped", "killed", "replaced")
@@ -127,7 +127,7 @@ class ProcessDecoders:
         self._jobs: set[Future[Decoded]] = set()
         self._pose: ModelMetadata | None = None
         self._texts: list[tuple[ModelMetadata, str]] = []
-        self._last_success = float("-inf")
+        self._last_answer = float("-inf")
         self._closed = False
         self.ends: Counter[str] = Counter()
         self.on_end: Callable[[str], object] = lambda reason: None
@@ -151,9 +151,9 @@ class ProcessDecoders:
                 self._pose = model
         with ThreadPoolExecutor(min(self._workers, 8)) as starting:
             started = list(starting.map(lambda _: self._started(), range(self._workers)))
+        if not self._limits.remote and "seccomp" not in started[0].held:
+            log.warning("decode processes can reach the network, because this system has no seccomp filters")
         for process in started:
-            if not self._limits.remote and "seccomp" not in process.held:
-                log.warning("decode processes can reach the network, because this system has no seccomp filters")
             self._return(process)
 
     def submit(self, opened: Opened, task: DecodeTask) -> Future[Decoded]:
@@ -169,7 +169,7 @@ class ProcessDecoders:
 
     def check(self, model: ModelMetadata) -> Future[object]:
         """See `sefar_serve.decoding.Decoders`."""
-        if time.monotonic() - self._last_success < RECENT_SECONDS:
+        if time.monotonic() - self._last_answer < RECENT_SECONDS:
             fine: Future[object] = Future()
             fine.set_result(None)
             return fine
@@ -200,7 +200,6 @@ class ProcessDecoders:
         except BaseException as error:  # for whoever waits for the video
             job.set_exception(error)
         else:
-            self._last_success = time.monotonic()
             job.set_result(found)
 
     def _decode(self, job: _Job) -> Decoded:
@@ -240,6 +239,7 @@ class ProcessDecoders:
                 self._end(process, "replaced")
             else:
                 self._return(process)
+            self._last_answer = time.monotonic()
             return answer
 
     def _lost(self, process: DecodeProcess, job: _Job, lost: LostError, killed: int) -> int:
