@@ -97,7 +97,8 @@ def open_container(source: VideoSource, name: str, limits: ClipLimits) -> InputC
             # With the prefix, a path like `concat:…` or `http:…` is still read as a file.
             handle if handle is not None else f"file:{source_name(source)}",
             mode="r",  # otherwise PyAV takes the file object's own mode, "w+b" for a spooled upload
-            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
+            # Without the last, libavformat takes any jump back of more than a minute for a wrap of the clock.
+            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "correct_ts_overflow": "0"},
             metadata_errors="replace",
         )
 
@@ -142,13 +143,40 @@ def choose_stream(container: InputContainer, name: str, limits: ClipLimits) -> t
             f"{name} has frames of {codec.width}x{codec.height}, more than the limit of {limits.max_pixels} pixels; "
             "scale it down"
         )
-    for stream in container.streams:
-        if stream.index != chosen.index:
-            stream.discard = Discard.all
+    _read_only(container, chosen)
     if len(streams) == 1:
         return chosen, ()
     others = ", ".join(_described(s) for s in streams if s.index != chosen.index)
     return chosen, (f"several video streams: used {_described(chosen)}, ignored {others}",)
+
+
+def open_stream(
+    source: VideoSource, name: str, limits: ClipLimits, index: int
+) -> tuple[InputContainer, VideoStream]:
+    """Open a source again, to read the stream that was chosen.
+
+    Args:
+        source: as it was opened before; a file object must be seekable.
+        name: name of the source in messages.
+        limits: limits on the video.
+        index: of the stream.
+
+    Raises:
+        UndecodableVideoError: the stream is gone.
+    """
+    container = open_container(source, name, limits)
+    streams = container.streams
+    if index >= len(streams) or not isinstance(stream := streams[index], VideoStream):
+        container.close()
+        raise UndecodableVideoError(f"{name} changed while it was read; try again")
+    _read_only(container, stream)
+    return container, stream
+
+
+def _read_only(container: InputContainer, chosen: VideoStream) -> None:
+    for stream in container.streams:
+        if stream.index != chosen.index:
+            stream.discard = Discard.all
 
 
 def _described(stream: VideoStream) -> str:

@@ -31,12 +31,11 @@ def in_order(path: Path, stream: int, size: tuple[int, int]) -> Pixels:
     reformatter = VideoReformatter()
     with av.open(path) as container:
         container.streams[stream].codec_context.thread_count = 1
-        return np.stack(
-            [
-                reformatter.reformat(frame, *size, "rgb24").to_ndarray()
-                for frame in container.decode(container.streams[stream])
-            ]
-        )
+        pictures = []
+        for packet in container.demux(container.streams[stream]):
+            if packet.size or packet.dts is None:  # an empty packet in mid-stream repeats a frame
+                pictures += [reformatter.reformat(frame, *size, "rgb24").to_ndarray() for frame in packet.decode()]
+        return np.stack(pictures)
 
 
 def orientations(pictures: Pixels) -> list[Pixels]:
