@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -110,11 +111,12 @@ class Timeline:
         """This timeline where decoding starts at the first packet only."""
         return replace(self, starts=())
 
-    def learned(self, stamps: Sequence[int | None], time_base: float) -> Timeline:
+    def learned(self, stamps: Sequence[int | None], codec: str, time_base: float) -> Timeline:
         """This timeline after decoding all of it.
 
         Args:
             stamps: those of the frames that the decoder gave, in its order.
+            codec: canonical name.
             time_base: seconds of a tick.
         """
         count = len(stamps)
@@ -122,7 +124,8 @@ class Timeline:
         found = [position_of.get(stamp) for stamp in stamps if stamp is not None]
         positions = np.array([position for position in found if position is not None], dtype=np.int64)
         step = self.duration / max(self.frame_count, 1)
-        if not count or len(np.unique(positions)) != count:  # several frames have the stamp of one packet
+        # Packets of MPEG-4 may hold two frames, of which one gets the stamp of the next packet ("packed bitstream").
+        if not count or len(np.unique(positions)) != count or codec == "mpeg4":
             times = self.times[:count] if count <= self.frame_count else np.arange(count, dtype=np.float64) * step
             return replace(self, counted=True, times=times, duration=float(times[-1]) + step if count else 0.0)
         ranks = np.full(len(self.stamps), -1, dtype=np.int64)
@@ -262,18 +265,28 @@ def _joined(
     if len(known) < 2:
         return table.pts, table.dts, False
     steps = np.diff(dts[known])
-    wraps = -np.round(steps / WRAP).astype(np.int64) * WRAP
-    steps += wraps
+    wraps = np.zeros(len(dts), dtype=np.int64)
+    wraps[known[1:]] = np.round(-steps / WRAP)
+    dts = np.where(dts == UNKNOWN, UNKNOWN, dts + WRAP * np.cumsum(wraps))
+    # The time of presentation wraps before that of decoding.
+    pts = table.pts
+    timed = (pts != UNKNOWN) & (dts != UNKNOWN)
+    pts = np.where(timed, pts + WRAP * np.round((dts - pts) / WRAP).astype(np.int64), pts)
+    steps = np.diff(dts[known])
     jumps = (steps < 0) | (steps > jump)
-    usual = int(np.median(steps[~jumps])) if (~jumps).any() else 0
-    # What to add to all times from a packet on.
-    added = np.cumsum(np.where(jumps, usual - steps, 0) + wraps)
-    offsets = np.zeros(len(dts), dtype=np.int64)
-    offsets[known[1:]] = added
-    if len(known) < len(dts):
-        offsets = offsets[known[np.maximum(np.searchsorted(known, np.arange(len(dts)), side="right") - 1, 0)]]
-    pts, decoding = (np.where(t == UNKNOWN, UNKNOWN, t + offsets) for t in (table.pts, table.dts))
-    return pts, decoding, bool(jumps.any())
+    if not jumps.any():
+        return pts, dts, False
+    usual = int(np.median(steps[~jumps])) if not jumps.all() else 0
+    end: int | None = None
+    for first, past in pairwise([0, *known[1:][jumps].tolist(), len(dts)]):
+        part = slice(first, past)
+        shown = pts[part][pts[part] != UNKNOWN]
+        if len(shown):
+            offset = end + usual - int(shown.min()) if end is not None else 0
+            for values in (pts, dts):
+                values[part] = np.where(values[part] == UNKNOWN, UNKNOWN, values[part] + offset)
+            end = int(shown.max()) + offset
+    return pts, dts, True
 
 
 def _ascends(values: NDArray[np.int64]) -> bool:

@@ -156,7 +156,7 @@ class Video:
             self._decoder = Decoder(codec, self._packets, timeline, max_pixels=limits.max_pixels, threads=threads)
             if not timeline.counted:
                 stamps = [frame.pts for frame in self._decoder.in_turn()]
-                timeline = timeline.learned(stamps, float(stream.time_base or 0))
+                timeline = timeline.learned(stamps, self.codec, float(stream.time_base or 0))
             elif head := timeline.uncertain_head():
                 timeline = timeline.without(set(range(head)) - self._shown_before(head))
         self._decoder.timeline = self._timeline = timeline
