@@ -26,11 +26,13 @@ def test_the_names_of_the_table_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-def in_order(path: Path, stream: int, size: tuple[int, int]) -> Pixels:
-    """All frames in the order of the decoder's output, uint8 (N,h,w,3), scaled to (width, height), as stored."""
+def in_order(path: Path, stream: int, width: int, height: int) -> Pixels:
+    """All frames in the order of the decoder's output, uint8 (N,h,w,3), scaled to this upright size, not turned."""
     reformatter = VideoReformatter()
     with av.open(path) as container:
-        container.streams[stream].codec_context.thread_count = 1
+        context = container.streams[stream].codec_context
+        context.thread_count = 1
+        size = (width, height) if (context.width < context.height) == (width < height) else (height, width)
         pictures = []
         for packet in container.demux(container.streams[stream]):
             if packet.size or packet.dts is None:  # an empty packet in mid-stream repeats a frame
@@ -56,8 +58,7 @@ def check(path: Path, file: Odd) -> None:
         pixels = video.read(range(count)).pixels
         height, width = pixels.shape[1:3]
         assert (video.width, video.height) == (width, height)
-        turned = False
-        stored = in_order(path, video.stream_index, (height, width) if turned else (width, height))
+        stored = in_order(path, video.stream_index, width, height)
     assert count == len(stored)
     if file.frames is not None:
         assert count == file.frames
@@ -67,8 +68,11 @@ def check(path: Path, file: Odd) -> None:
     assert (np.diff(times) >= 0).all()
     [truth] = [shown for shown in orientations(stored) if shown.shape == pixels.shape and (shown == pixels).all()][:1]
     if file.name.startswith("matrix"):
-        ours = np.abs(pixels[0].astype(int) - shown_by_ffmpeg(path, width, height)).mean()
-        assert ours < 4
+        # FFmpeg converts colours in another way.
+        expected = shown_by_ffmpeg(path, width, height).astype(int)
+        assert np.abs(expected - pixels[0]).mean() < 8
+        others = [side[0] for side in orientations(stored) if side.shape == pixels.shape and (side != pixels).any()]
+        assert all(np.abs(expected - other).mean() > 16 for other in others)
     with Video(path) as video:
         for n in reversed(range(count)):
             assert (video.read([n]).pixels[0] == truth[n]).all(), n
