@@ -140,9 +140,10 @@ class Video:
         stream, choice = choose_stream(container, self.name, limits)
         codec = stream.codec_context
         self.stream_index: int = stream.index
+        index = self.stream_index  # the stream itself is gone when its container is closed
 
         def reopen() -> Opened:
-            return open_stream(source, self.name, limits, stream.index)
+            return open_stream(source, self.name, limits, index)
 
         with damage_as(UndecodableVideoError, f"{self.name} is damaged; use an undamaged file"):
             self.codec: str = codec.codec.canonical_name
