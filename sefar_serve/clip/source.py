@@ -101,6 +101,8 @@ def open_container(source: VideoSource, name: str, limits: ClipLimits) -> InputC
             options={
                 "format_whitelist": CONTAINERS,
                 "protocol_whitelist": "file",
+                # Otherwise libavformat takes any jump back of more than a minute for a wrap of the clock.
+                "correct_ts_overflow": "0",
                 "codec_whitelist": ",".join(sorted(DECODERS)),  # FFmpeg decodes first frames when it opens a file
             },
             metadata_errors="replace",
@@ -146,9 +148,7 @@ def choose_stream(container: InputContainer, name: str, limits: ClipLimits) -> t
             f"{name} has frames of {codec.width}x{codec.height}, more than the limit of {limits.max_pixels} pixels; "
             "scale it down"
         )
-    for stream in container.streams:
-        if stream.index != chosen.index:
-            stream.discard = Discard.all
+    _read_only(container, chosen)
     if len(streams) == 1:
         return chosen, ()
     others = ", ".join(_described(s) for s in streams if s.index != chosen.index)
@@ -159,6 +159,33 @@ def _has_decoder(stream: VideoStream) -> bool:
     """Whether FFmpeg has a decoder for a stream, and it may be used."""
     # Streams without a decoder in FFmpeg have no codec context at all.
     return stream.codec_context is not None and stream.codec_context.codec.name in DECODERS
+
+
+def open_stream(source: VideoSource, name: str, limits: ClipLimits, index: int) -> tuple[InputContainer, VideoStream]:
+    """Open a source again, to read the stream that was chosen.
+
+    Args:
+        source: as it was opened before; a file object must be seekable.
+        name: name of the source in messages.
+        limits: limits on the video.
+        index: of the stream.
+
+    Raises:
+        UndecodableVideoError: the stream is gone.
+    """
+    container = open_container(source, name, limits)
+    streams = container.streams
+    if index >= len(streams) or not isinstance(stream := streams[index], VideoStream):
+        container.close()
+        raise UndecodableVideoError(f"{name} changed while it was read; try again")
+    _read_only(container, stream)
+    return container, stream
+
+
+def _read_only(container: InputContainer, chosen: VideoStream) -> None:
+    for stream in container.streams:
+        if stream.index != chosen.index:
+            stream.discard = Discard.all
 
 
 def _described(stream: VideoStream) -> str:
