@@ -195,6 +195,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         256 * MIB, ge=1, description="maximum size of a request body in bytes; larger ones get 413"
     )
+    max_json_bytes: int = Field(
+        64 * MIB,
+        ge=1,
+        description="maximum size of a JSON body in bytes, inflated; larger ones get 413; `max_body_bytes` holds too",
+    )
     max_clips: int = Field(64, ge=1, description="maximum number of clips in a request")
     max_pixels: int = Field(8192 * 4320, ge=1, description="maximum number of pixels in a frame")
     max_duration: float = Field(4 * 3600.0, gt=0, description="maximum length of a video in seconds")
@@ -207,6 +212,11 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = Field(
         "json", description="json writes one JSON object per line, text writes plain text"
     )
+
+    @property
+    def json_bytes(self) -> int:
+        """Maximum size of a JSON body."""
+        return min(self.max_json_bytes, self.max_body_bytes)
 
     @field_validator("api_keys", "triton_models", "url_hosts", "job_roots", "cors_origins", mode="before")
     @classmethod

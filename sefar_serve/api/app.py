@@ -17,6 +17,7 @@ from sefar_serve.api.auth import BEARER, ApiKeyMiddleware
 from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.cors import allow_origins
 from sefar_serve.api.documentation import correct_documentation
+from sefar_serve.api.encoding import JsonLimits
 from sefar_serve.api.errors import install_error_handlers
 from sefar_serve.api.gateway import Gateway
 from sefar_serve.api.metrics import Metrics
@@ -92,7 +93,7 @@ def create_app(
         recognizer,
         metrics,
         clips=ClipStore(settings.max_stored_clips),
-        reading=Reading(settings.max_body_bytes, settings.max_clips, fetcher),
+        reading=Reading(settings.max_body_bytes, JsonLimits(settings.json_bytes), settings.max_clips, fetcher),
         remote=remote,
         captioner=captioner,
         jobs=jobs,

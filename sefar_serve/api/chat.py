@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from sefar_serve.api.captioner import Captioner, required
 from sefar_serve.api.conversation import Conversation, read_conversation
@@ -55,8 +56,8 @@ async def chat(request: Request) -> Response:
     """
     gateway = gateway_of(request)
     captioner = required(gateway.captioner)
-    fields = await read_json(request, gateway.settings.max_body_bytes, example='{"messages": […]}')
-    body = validated(ChatRequest, supported_parameters(fields))
+    fields = await read_json(request, gateway.reading.json, example='{"messages": […]}')
+    body = await run_in_threadpool(validated, ChatRequest, supported_parameters(fields))
     captioner.check_name(body.model)
     options = captioner.options(
         body.length,
