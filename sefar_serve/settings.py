@@ -20,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from sefar_serve.cores import available_cores
 from sefar_serve.errors import SefarError
 from sefar_serve.reliability import UNFAMILIAR_BELOW
 from sefar_serve.validation import explain
@@ -60,11 +61,6 @@ def shipped_captioner() -> Path:
     relative = Path("adapters/sefar-synthgym-captioner")
     installed = package / relative
     return installed if installed.is_dir() else package.parent / relative
-
-
-def cpu_count() -> int:
-    """Number of CPU cores of this machine."""
-    return os.cpu_count() or 1
 
 
 class Settings(BaseSettings):
@@ -186,7 +182,7 @@ class Settings(BaseSettings):
     max_queue: int = Field(256, ge=1, description="maximum number of clips waiting for the model; more get 429")
     inference_threads: int = Field(0, ge=0, description="number of threads for an inference; 0 uses all cores")
     decode_threads: int = Field(
-        default_factory=cpu_count,
+        default_factory=available_cores,
         ge=1,
         description="number of videos decoded at the same time; one per core if not set",
     )
