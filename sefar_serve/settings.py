@@ -191,6 +191,15 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         256 * MIB, ge=1, description="maximum size of a request body in bytes; larger ones get 413"
     )
+    max_connections: int = Field(
+        512, ge=1, description="maximum number of open connections; more get 503, except for the probes"
+    )
+    upload_timeout: float = Field(
+        600.0, gt=0, description="maximum time for the body of a request in seconds; then 408"
+    )
+    min_upload_rate: int = Field(
+        16 * 1024, ge=1, description="least mean rate of a body in bytes/s, after 20 s; slower ones get 408"
+    )
     max_json_bytes: int = Field(
         64 * MIB,
         ge=1,

@@ -26,6 +26,7 @@ from sefar_serve.api.payload import Reading
 from sefar_serve.api.prefix import ProxyPrefixMiddleware
 from sefar_serve.api.store import ClipStore
 from sefar_serve.api.unexpected import UnexpectedErrorMiddleware
+from sefar_serve.api.uploads import UploadLimits, UploadMiddleware
 from sefar_serve.assemble import bounds_of, make_estimators
 from sefar_serve.engine import Engine
 from sefar_serve.fetch import RemoteVideos, UrlFetcher
@@ -110,9 +111,10 @@ def create_app(
 
 def _wrap(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Add the middlewares; the last one added is the outermost."""
-    app.add_middleware(UnexpectedErrorMiddleware)
     if settings.api_keys:
         app.add_middleware(ApiKeyMiddleware, keys=[key.get_secret_value() for key in settings.api_keys])
+    app.add_middleware(UploadMiddleware, limits=UploadLimits(settings.upload_timeout, settings.min_upload_rate))
+    app.add_middleware(UnexpectedErrorMiddleware)  # outside all that may fail, inside what adds headers
     if settings.cors_origins:
         allow_origins(app, settings.cors_origins)  # outside the key check: preflights carry no key
     app.add_middleware(ObserveMiddleware, metrics=metrics)  # counts refused requests too

@@ -13,7 +13,9 @@ from sefar_serve.api.errors import response
 from sefar_serve.api.prefix import path_below_prefix
 from sefar_serve.schemas.problem import problem
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+PROBES = frozenset({"/healthz", "/readyz"})
+
+OPEN_PATHS = PROBES | {"/docs", "/openapi.json"}
 """Probes send no key. Neither does a browser that opens the documentation page, where users can enter their key."""
 
 OPEN_FOLDERS = ("/static-offline-docs/",)

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from sefar_serve.api.encoding import JsonLimits
+from sefar_serve.api.encoding import MAX_VALUES, JsonLimits
 from sefar_serve.api.errors import ERRORS, ApiError
 from sefar_serve.api.gateway import gateway_of
 from sefar_serve.api.payload import read_form, read_json, validated
@@ -152,9 +152,8 @@ async def _read(request: Request) -> tuple[Iterator[NamedClip], JobOptions]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _read_form(request, most)
-    fields = await read_json(
-        request, JsonLimits(most, 16 * settings.max_job_clips), example='{"input": [{"path": "a.mp4"}]}'
-    )
+    limits = JsonLimits(most, max(MAX_VALUES, 16 * settings.max_job_clips))
+    fields = await read_json(request, limits, example='{"input": [{"path": "a.mp4"}]}')
     clips = fields.get("input")
     if not isinstance(clips, list) or not clips:
         raise ApiError(400, "invalid_parameter", "input: must be a list with at least one clip", "input")

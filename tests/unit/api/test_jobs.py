@@ -141,8 +141,8 @@ def test_a_manifest_file(jobs: TestClient, videos: Path, kind: str) -> None:
         ({"input": [{"path": "/etc/passwd"}]}, 403, "path_not_allowed", "input"),
         ({"input": [{"path": "link/passwd"}]}, 403, "path_not_allowed", "input"),
         ({"input": [{"path": "nul\0.mp4"}]}, 403, "path_not_allowed", "input"),
-        ({"input": [{"path": "\ud800.mp4"}]}, 400, "invalid_manifest", "input"),
-        ({"input": [{"path": "dark.mp4", "id": "\ud800"}]}, 400, "invalid_manifest", "input"),
+        ({"input": [{"path": "\ud800.mp4"}]}, 400, "invalid_json", None),
+        ({"input": [{"path": "dark.mp4", "id": "\ud800"}]}, 400, "invalid_json", None),
         ({"input": {"path": "dark.mp4"}}, 400, "invalid_parameter", "input"),
         ({"input": ["dark.mp4"]}, 400, "invalid_parameter", "input.0"),
         ({"input": [{"path": "dark.mp4"}], "top": 3}, 400, "invalid_parameter", "top"),
@@ -165,7 +165,8 @@ def test_an_invalid_job_is_refused_and_leaves_no_files(
 
 
 def test_json_that_is_too_deep_or_has_too_many_clips_is_refused(jobs: TestClient) -> None:
-    assert code(jobs.post("/v1/jobs", content='{"input": ' + "[" * 100_000)) == (400, "invalid_json")
+    assert code(jobs.post("/v1/jobs", content='{"input": ' + "[" * 10_000)) == (400, "invalid_json")
+    assert code(jobs.post("/v1/jobs", content='{"input": ' + "[" * 100_000)) == (413, "json_too_large")
     # Refused before any clip is validated.
     assert code(jobs.post("/v1/jobs", json={"input": [None] * 101})) == (413, "too_many_clips")
 
