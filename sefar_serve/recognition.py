@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from sefar_serve.inputs import ModelClip, load_input_windows, load_inputs
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.pose import Estimators
 from sefar_serve.reliability import UNFAMILIAR_BELOW, is_unfamiliar
+from sefar_serve.room import Room
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,9 @@ class Bounds:
         max_decoding: maximum number of videos being decoded or waiting; more are refused before any work.
         limits: limits on each video.
         max_windows: maximum number of sliding windows in one video.
+        windows_at_once: windows of all videos that are at the model at the same time, so that they leave room in its
+            queue for other clips; the others wait.
+        max_decoded_bytes: memory of all decoded clips; more videos are decoded only when some of it is free.
         unfamiliar_below: familiarity below which a clip is marked as unfamiliar.
     """
 
@@ -125,7 +130,13 @@ class Bounds:
     max_decoding: int = 128
     limits: ClipLimits = field(default_factory=ClipLimits)
     max_windows: int = 512
+    windows_at_once: int = 128
+    max_decoded_bytes: int = 1024**3
     unfamiliar_below: float = UNFAMILIAR_BELOW
+
+
+WINDOWS_OF_ONE_VIDEO = 32
+"""Windows of one video that are at the model, or wait for their turn there, at the same time."""
 
 
 class Recognizer:
@@ -142,7 +153,14 @@ class Recognizer:
         self._estimators = estimators if estimators is not None else Estimators()
         self._bounds = bounds if bounds is not None else Bounds()
         self._decoding = 0
+        self._room = Room(self._bounds.max_decoded_bytes)
+        self._windows = asyncio.Semaphore(self._bounds.windows_at_once)
         self._pool = ThreadPoolExecutor(self._bounds.decode_threads, thread_name_prefix="sefar-decode")
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Memory that decoded clips hold, in bytes."""
+        return self._room.held
 
     @property
     def decoding(self) -> int:
@@ -233,11 +251,13 @@ class Recognizer:
     async def _one(self, item: ClipInput, decode: Future[_Decoded], model: Model) -> Recognised:
         # Cancelling the wrapper cancels a decode that has not started, which then costs nothing.
         decoded = await asyncio.wrap_future(decode)
-        # Otherwise a long video could fill the engine's queue by itself and have its own windows refused.
-        slots = asyncio.Semaphore(32)
+        # Otherwise long videos could fill the engine's queue and have their own windows refused. Each has few at a
+        # time, so that the videos take turns.
+        slots = asyncio.Semaphore(WINDOWS_OF_ONE_VIDEO)
+        shared = self._windows if len(decoded.clips) > 1 else nullcontext()
 
         async def infer(number: int) -> Prediction:
-            async with slots:
+            async with slots, shared:
                 prediction = await model.infer(decoded.clips[number].inputs)
             # Pictures are not needed any more, and a long video may have many windows.
             decoded.clips[number] = decoded.clips[number].without_inputs()
@@ -263,6 +283,7 @@ class Recognizer:
         return replace(window, unfamiliar=unfamiliar)
 
     def _decode(self, item: ClipInput, span: Span, meta: ModelMetadata) -> _Decoded:
+        self._room.wait()
         started = time.perf_counter()
         source = item.open()
         if not span.windows:
@@ -290,4 +311,6 @@ class Recognizer:
                 name=item.name,
                 limits=self._bounds.limits,
             )
+        for clip in clips:
+            self._room.hold(clip, sum(values.nbytes for values in clip.inputs.values()))
         return _Decoded(times, clips, time.perf_counter() - started)

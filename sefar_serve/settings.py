@@ -188,6 +188,10 @@ class Settings(BaseSettings):
     )
     max_decoding: int = Field(128, ge=1, description="maximum number of videos being decoded or waiting; more get 429")
 
+    max_decoded_bytes: int = Field(
+        1024 * MIB, ge=1, description="memory of all decoded clips in bytes; more videos wait until some of it is free"
+    )
+
     max_body_bytes: int = Field(
         256 * MIB, ge=1, description="maximum size of a request body in bytes; larger ones get 413"
     )
@@ -204,6 +208,9 @@ class Settings(BaseSettings):
         64 * MIB,
         ge=1,
         description="maximum size of a JSON body in bytes, inflated; larger ones get 413; `max_body_bytes` holds too",
+    )
+    max_answer_bytes: int = Field(
+        256 * MIB, ge=1, description="maximum size of an answer about videos in bytes; larger ones get 413"
     )
     max_clips: int = Field(64, ge=1, description="maximum number of clips in a request")
     max_pixels: int = Field(8192 * 4320, ge=1, description="maximum number of pixels in a frame")
