@@ -34,7 +34,8 @@ class Room:
         """Wait until there is room; call it in the thread that is about to decode."""
         with self._freed:
             while not self._freed.wait_for(lambda: self._held < self._most, timeout=COLLECT_SECONDS):
-                gc.collect()  # an error's traceback may hold clips in a cycle, and with nothing to do, nothing collects it
+                # An error's traceback may hold clips in a cycle, and while nothing happens, nothing collects it.
+                gc.collect()
 
     def hold(self, clip: object, size: int) -> None:
         """Count a clip until it is freed.

@@ -158,6 +158,11 @@ class Settings(BaseSettings):
     job_workers: int = Field(1, ge=1, description="number of decoding processes per job")
     jobs_at_once: int = Field(1, ge=1, description="number of jobs that run at the same time")
     max_jobs: int = Field(100, ge=1, description="maximum number of jobs waiting or running; more get 429")
+    job_retention: float = Field(
+        7 * 24.0,
+        ge=0,
+        description="hours after which jobs that have ended are deleted with their results; 0 never does",
+    )
     max_job_clips: int = Field(100_000, ge=1, description="maximum number of clips in a job")
 
     host: str = Field("127.0.0.1", description="address to listen on")

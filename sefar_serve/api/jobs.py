@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import shutil
+import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -164,7 +165,8 @@ async def _read(request: Request) -> tuple[Iterator[NamedClip], JobOptions]:
 
 
 async def _read_form(request: Request, most: int) -> tuple[Iterator[NamedClip], JobOptions]:
-    from sefar_serve.extract.manifests import SUFFIXES, read_manifest
+    from sefar_serve.extract.manifests import SUFFIXES
+    from sefar_serve.jobs.manifest import ManifestLimits, read_bounded
 
     form = await read_form(request, most, files=1, fields=16)
     fields: dict[str, Any] = dict(form)
@@ -172,13 +174,24 @@ async def _read_form(request: Request, most: int) -> tuple[Iterator[NamedClip], 
     try:
         if not isinstance(file, UploadFile):
             raise ApiError(400, "missing_input", "the form has no manifest; send one as field 'file'", "file")
-        name, content = file.filename or "", await file.read()
+        name = file.filename or ""
+        if not name.lower().endswith(SUFFIXES):
+            message = f"{name!r} is not a manifest: its name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+            raise ApiError(400, "invalid_manifest", message, "file")
+        options = validated(JobOptions, fields)
+        manifest = await run_in_threadpool(_copied, file.file)
     finally:
         await form.close()
-    if not name.lower().endswith(SUFFIXES):
-        message = f"{name!r} is not a manifest: its name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
-        raise ApiError(400, "invalid_manifest", message, "file")
-    return read_manifest(lambda: io.BytesIO(content), name), validated(JobOptions, fields)
+    limits = ManifestLimits(gateway_of(request).settings.max_job_clips)
+    return read_bounded(manifest, name, limits), options
+
+
+def _copied(file: BinaryIO) -> IO[bytes]:
+    """A copy in a file without a name, which another process can read."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed by its reader
+    shutil.copyfileobj(file, copy)
+    copy.flush()
+    return copy
 
 
 def _named(clips: list[Any]) -> Iterator[NamedClip]:
