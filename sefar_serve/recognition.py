@@ -93,12 +93,16 @@ class Recognised:
         windows: at least one, in order of time.
         decode_seconds: time spent opening and decoding, without the wait for a thread.
         pose_seconds: time spent finding joints; None if the model sees none.
+        decoded_at: when it was decoded and its joints found, in Unix seconds.
+        finished_at: when the model had answered for all windows, in Unix seconds.
     """
 
     name: str
     windows: tuple[Window, ...]
     decode_seconds: float
     pose_seconds: float | None = None
+    decoded_at: float = 0.0
+    finished_at: float = 0.0
 
     @property
     def queue_seconds(self) -> float:
@@ -251,6 +255,7 @@ class Recognizer:
     async def _one(self, item: ClipInput, decode: Future[_Decoded], model: Model) -> Recognised:
         # Cancelling the wrapper cancels a decode that has not started, which then costs nothing.
         decoded = await asyncio.wrap_future(decode)
+        decoded_at = time.time()
         # Otherwise long videos could fill the engine's queue and have their own windows refused. Each has few at a
         # time, so that the videos take turns.
         slots = asyncio.Semaphore(WINDOWS_OF_ONE_VIDEO)
@@ -275,7 +280,14 @@ class Recognizer:
         )
         posing = sum(clip.pose_seconds for clip in decoded.clips)
         sees_joints = model.metadata.sees_joints
-        return Recognised(item.name, windows, decoded.seconds - posing, posing if sees_joints else None)
+        return Recognised(
+            item.name,
+            windows,
+            decoded.seconds - posing,
+            posing if sees_joints else None,
+            decoded_at=decoded_at,
+            finished_at=time.time(),
+        )
 
     def _window(self, start: float, end: float, clip: ModelClip, prediction: Prediction) -> Window:
         window = Window(start, end, clip, prediction)

@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     job_retention: float = Field(
         7 * 24.0,
         ge=0,
-        description="hours after which jobs that have ended are deleted with their results; 0 never does",
+        description="hours after which ended jobs and their results are deleted; 0 never does",
     )
     max_job_clips: int = Field(100_000, ge=1, description="maximum number of clips in a job")
 
@@ -171,6 +171,10 @@ class Settings(BaseSettings):
         (),
         description="comma-separated API keys; if set, every path except the probes and /docs requires "
         "`Authorization: Bearer KEY`",
+    )
+    keys_file: Path | None = Field(
+        None,
+        description="file of API keys with scopes, made by `sefar keys` and read again when it changes",
     )
     root_path: str = Field("", description="path prefix under which a proxy serves the gateway, e.g. /sefar")
     keep_alive: int = Field(
@@ -190,6 +194,9 @@ class Settings(BaseSettings):
         default_factory=available_cores,
         ge=1,
         description="number of videos decoded at the same time; one per core if not set",
+    )
+    max_requests: int = Field(
+        256, ge=1, description="maximum number of POST requests in progress; more get 429 before their body is read"
     )
     max_decoding: int = Field(128, ge=1, description="maximum number of videos being decoded or waiting; more get 429")
 
@@ -225,10 +232,20 @@ class Settings(BaseSettings):
     request_timeout: float = Field(120.0, gt=0, description="timeout of a request in seconds; then 504")
     shutdown_grace: int = Field(30, ge=0, description="seconds that running requests have to finish at shutdown")
 
+    otlp_endpoint: str | None = Field(
+        None,
+        description="URL of an OpenTelemetry collector (OTLP over HTTP), e.g. http://collector:4318, that gets traces; "
+        "none are sent if not set",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level to log")
     log_format: Literal["json", "text"] = Field(
         "json", description="json writes one JSON object per line, text writes plain text"
     )
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether requests need an API key."""
+        return bool(self.api_keys) or self.keys_file is not None
 
     @property
     def json_bytes(self) -> int:

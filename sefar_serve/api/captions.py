@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -15,7 +16,7 @@ from sefar_serve.api.errors import ERRORS
 from sefar_serve.api.gateway import Gateway, gateway_of
 from sefar_serve.api.payload import body_forms, closed_on_error, read_request
 from sefar_serve.api.store import StoredClip
-from sefar_serve.api.work import counted, recognise, while_connected
+from sefar_serve.api.work import counted, recognise, while_connected, wrote
 from sefar_serve.language import GenerationError, GenerationOptions, Message
 from sefar_serve.language.captions import Captioned, render_caption
 from sefar_serve.language.completion import total_usage
@@ -47,7 +48,7 @@ async def captions(request: Request, query: Annotated[CaptionOptions, Query()]) 
         encoder = captioner.encoder()
         captioner.check_length([options.prompt])
         captioner.admit()
-    writer = _Writer(gateway, captioner, encoder.metadata, options, wanted)
+    writer = _Writer(request, gateway, captioner, encoder.metadata, options, wanted)
 
     async def written() -> list[Rendering | Exception]:
         found = await recognise(request, gateway, inputs, options.span, encoder)
@@ -78,6 +79,7 @@ class _Writer:
         windows: number of windows captioned so far.
     """
 
+    request: Request
     gateway: Gateway
     captioner: Captioner
     meta: ModelMetadata
@@ -116,9 +118,10 @@ class _Writer:
         messages = [Message("user", (clip.features, self.asked.prompt))]
         threshold = self.captioner.abstain_below(self.asked.abstain_below)
         async with self._slots:
+            started = time.time()
             reply = await answer(self.captioner.generator, messages, self.options, clip.verdict, threshold)
         reply = self.captioner.noted_length(reply, self.asked.max_tokens)
-        self.gateway.metrics.observe_reply(reply)
+        wrote(self.request, self.gateway, reply, started)
         self.replies.append(reply)
         return reply
 

@@ -39,6 +39,7 @@ class ApiError(SefarError):
         missing_input (400): The request has no video, or no manifest.
         unsupported_parameter (400): The parameter is one of OpenAI's that this server does not support.
         invalid_api_key (401): The API key is missing or wrong.
+        insufficient_scope (403): The API key may not use this route.
         model_not_found (404): The server has no model or captioner of that name or version.
         too_many_clips (413): The request or the job has more videos than the server accepts.
         unsupported_media_type (415): The body is JSON, but its Content-Type does not say so.
@@ -59,7 +60,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "invalid request",
         401: "missing or invalid API key",
-        403: "the operator does not allow the URL's host, or the path",
+        403: "the operator does not allow the URL's host or the path, or the API key lacks a scope",
         404: "no such model, clip or job",
         408: "the body came too slowly",
         413: "too large or too long",

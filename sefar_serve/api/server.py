@@ -107,7 +107,7 @@ def check_exposure(settings: Settings) -> None:
     Raises:
         MisnamedKeysError: SEFAR_API_KEY is set, and probably SEFAR_API_KEYS was meant.
     """
-    if settings.api_keys:
+    if settings.has_keys:
         return
     if os.environ.get("SEFAR_API_KEY"):
         raise MisnamedKeysError(
