@@ -40,6 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sefar_serve.assemble import bounds_of, make_decoders, make_engine, make_estimators
+from sefar_serve.cores import available_cores
 from sefar_serve.decoding import Decoders, DecodeTask, ThreadDecoders
 from sefar_serve.engine.base import Inputs, batch_of
 from sefar_serve.engine.onnx import OnnxModel
@@ -258,7 +259,7 @@ def main() -> None:
         ),
         "lone_direct_p50_ms": statistics.median(alone["direct"]),
         "lone_gateway_p50_ms": statistics.median(alone["gateway"]),
-        "cpus": os.cpu_count() or 1,
+        "cpus": available_cores(),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     console.print(

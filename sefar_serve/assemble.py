@@ -29,7 +29,13 @@ def bounds_of(settings: Settings) -> Bounds:
         max_frames=settings.max_frames,
     )
     return Bounds(
-        settings.decode_threads, settings.max_decoding, limits, settings.max_windows, settings.unfamiliar_below
+        settings.decode_threads,
+        settings.max_decoding,
+        limits,
+        settings.max_windows,
+        windows_at_once=max(1, settings.max_queue // 2),
+        max_decoded_bytes=settings.max_decoded_bytes,
+        unfamiliar_below=settings.unfamiliar_below,
     )
 
 

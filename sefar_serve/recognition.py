@@ -7,8 +7,10 @@ clips and predictions; `sefar_serve.schemas.render` turns them into the JSON tha
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
@@ -19,6 +21,7 @@ from sefar_serve.inputs import ModelClip
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.pose import Estimators
 from sefar_serve.reliability import UNFAMILIAR_BELOW, is_unfamiliar
+from sefar_serve.room import Room
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,16 @@ class Recognised:
         windows: at least one, in order of time.
         decode_seconds: time spent opening and decoding, without the wait for a thread or process.
         pose_seconds: time spent finding joints; None if the model sees none.
+        decoded_at: when it was decoded and its joints found, in Unix seconds.
+        finished_at: when the model had answered for all windows, in Unix seconds.
     """
 
     name: str
     windows: tuple[Window, ...]
     decode_seconds: float
     pose_seconds: float | None = None
+    decoded_at: float = 0.0
+    finished_at: float = 0.0
 
     @property
     def queue_seconds(self) -> float:
@@ -111,6 +118,9 @@ class Bounds:
         max_decoding: maximum number of videos being decoded or waiting; more are refused before any work.
         limits: limits on each video.
         max_windows: maximum number of sliding windows in one video.
+        windows_at_once: windows of all videos that are at the model at the same time, so that they leave room in its
+            queue for other clips; the others wait.
+        max_decoded_bytes: memory of all decoded clips; more videos are decoded only when some of it is free.
         unfamiliar_below: familiarity below which a clip is marked as unfamiliar.
     """
 
@@ -118,7 +128,13 @@ class Bounds:
     max_decoding: int = 128
     limits: ClipLimits = field(default_factory=ClipLimits)
     max_windows: int = 512
+    windows_at_once: int = 128
+    max_decoded_bytes: int = 1024**3
     unfamiliar_below: float = UNFAMILIAR_BELOW
+
+
+WINDOWS_OF_ONE_VIDEO = 32
+"""Windows of one video that are at the model, or wait for their turn there, at the same time."""
 
 
 class Recognizer:
@@ -146,6 +162,13 @@ class Recognizer:
                 self._bounds.decode_threads, estimators if estimators is not None else Estimators()
             )
         self._decoders = decoders
+        self._room = Room(self._bounds.max_decoded_bytes)
+        self._windows = asyncio.Semaphore(self._bounds.windows_at_once)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Memory that decoded clips hold, in bytes."""
+        return self._room.held
 
     @property
     def decoding(self) -> int:
@@ -241,8 +264,13 @@ class Recognizer:
             self._bounds.max_windows,
             self._bounds.limits,
         )
+
+        def opened() -> VideoSource:
+            self._room.wait()
+            return item.open()
+
         try:
-            future = self._decoders.submit(item.open, task)
+            future = self._decoders.submit(opened, task)
         except BaseException:
             self._decoding -= 1
             item.close()
@@ -255,8 +283,15 @@ class Recognizer:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._release)
 
+        future.add_done_callback(self._count)  # before anybody has the clips
         future.add_done_callback(release)
         return future
+
+    def _count(self, future: Future[Decoded]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        for clip in future.result().clips:
+            self._room.hold(clip, sum(values.nbytes for values in clip.inputs.values()))
 
     def _release(self) -> None:
         self._decoding -= 1
@@ -264,11 +299,14 @@ class Recognizer:
     async def _one(self, item: ClipInput, decode: Future[Decoded], model: Model) -> Recognised:
         # Cancelling the wrapper cancels a decode that has not started, and stops one in a process.
         decoded = await asyncio.wrap_future(decode)
-        # Otherwise a long video could fill the engine's queue by itself and have its own windows refused.
-        slots = asyncio.Semaphore(32)
+        decoded_at = time.time()
+        # Otherwise long videos could fill the engine's queue and have their own windows refused. Each has few at a
+        # time, so that the videos take turns.
+        slots = asyncio.Semaphore(WINDOWS_OF_ONE_VIDEO)
+        shared = self._windows if len(decoded.clips) > 1 else nullcontext()
 
         async def infer(number: int) -> Prediction:
-            async with slots:
+            async with slots, shared:
                 prediction = await model.infer(decoded.clips[number].inputs)
             # Pictures are not needed any more, and a long video may have many windows.
             decoded.clips[number] = decoded.clips[number].without_inputs()
@@ -286,7 +324,14 @@ class Recognizer:
         )
         posing = sum(clip.pose_seconds for clip in decoded.clips)
         sees_joints = model.metadata.sees_joints
-        return Recognised(item.name, windows, decoded.seconds - posing, posing if sees_joints else None)
+        return Recognised(
+            item.name,
+            windows,
+            decoded.seconds - posing,
+            posing if sees_joints else None,
+            decoded_at=decoded_at,
+            finished_at=time.time(),
+        )
 
     def _window(self, start: float, end: float, clip: ModelClip, prediction: Prediction) -> Window:
         window = Window(start, end, clip, prediction)

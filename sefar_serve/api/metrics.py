@@ -61,7 +61,7 @@ class Metrics:
         )
         self._gauge("sefar_queue_depth", "Clips waiting for the model", lambda: recognizer.engine.queue_depth)
         self._gauge("sefar_decoding", "Videos being decoded or waiting", lambda: recognizer.decoding)
-
+        self._gauge("sefar_decoded_bytes", "Memory of decoded clips in bytes", lambda: recognizer.decoded_bytes)
         if generator is not None:
             self._gauge("sefar_generating", "Answers being written or waiting", lambda: generator.queue_depth)
 
