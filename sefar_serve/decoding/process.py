@@ -181,6 +181,7 @@ class DecodeProcess:
         """End it, and return its exit status as `ForkServer.end` does. Safe to call again."""
         if not self._ended:
             self._ended = True
+            self._memory = np.zeros(0, np.uint8)  # the traceback of an error may keep this object alive
             self._channel.close()
             self._status = self._server.end(self.pid)
         return self._status

@@ -270,6 +270,7 @@ def test_nothing_is_left_behind(decoders: ProcessDecoders, bright: bytes) -> Non
     failed = sum(isinstance(future.exception(), ClipError) for future in futures)
     assert failed == 20
     assert futures[0].result().clips
+    del futures
     wait_until(lambda: held() == before)
     assert 1 <= len(decoders.pids) <= 2
     assert all(alive(pid) for pid in decoders.pids)
