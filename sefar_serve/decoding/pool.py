@@ -222,7 +222,8 @@ class ProcessDecoders:
     def _in_a_process(self, job: _Job, lane: _Lane, question: Ask, fd: int | None) -> Decoded:
         killed = 0
         while True:
-            process = self._taken(job.task.metadata)
+            # A new one after a kill, because idle ones may have been killed as well.
+            process = self._started() if killed else self._taken(job.task.metadata)
             try:
                 answer = self._asked(process, job, lane, question, fd)
             except LostError as lost:
