@@ -6,7 +6,6 @@ that no size is taken from the process either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -115,12 +114,13 @@ class Start(_Message):
 class Ask(_Message):
     """A video to decode.
 
-    It comes with descriptors of memory for one clip, unless there are windows, and of the video, unless it is at `url`.
+    It comes with a descriptor of the video, unless that is at `url`, and of memory for one clip, if that is new.
 
     Attributes:
         model: metadata, as JSON, of the model that the clips are for.
         name: of the video in messages.
         url: address for fsspec.
+        new_memory: whether it comes with memory for one clip, to be used from now on.
         seconds: that decoding may take.
         limits: fields of `ClipLimits`.
         start, end, windows, stride, max_windows: see `DecodeTask`.
@@ -129,6 +129,7 @@ class Ask(_Message):
     model: str
     name: str
     url: str | None
+    new_memory: bool
     seconds: float
     limits: dict[str, float]
     start: float | None
@@ -204,15 +205,15 @@ def store(decoded: Decoded, memory: NDArray[np.uint8], meta: ModelMetadata) -> t
     return tuple(told)
 
 
-def restore(told: ClipTold, arrays: Mapping[str, NDArray[Any]], meta: ModelMetadata) -> ModelClip:
-    """The clip that `store` wrote."""
-    # Copies of the small arrays, so that a clip without its inputs keeps no pictures in memory.
+def restore(told: ClipTold, memory: NDArray[np.uint8], meta: ModelMetadata, number: int) -> ModelClip:
+    """The clip that `store` wrote, as copies: the memory is used again."""
+    arrays = {name: values.copy() for name, values in arrays_of(memory, meta, number).items()}
     poses = None
     if meta.sees_joints and told.poses is not None:
         poses = Poses(
-            joints=arrays[POSES].copy(),
-            image=arrays["image"].copy(),
-            presence=arrays["presence"].copy(),
+            joints=arrays[POSES],
+            image=arrays["image"],
+            presence=arrays["presence"],
             detected=arrays["detected"].astype(bool),
             estimator=told.poses.estimator,
             estimator_sha256=told.poses.estimator_sha256,
@@ -220,8 +221,8 @@ def restore(told: ClipTold, arrays: Mapping[str, NDArray[Any]], meta: ModelMetad
         )
     return ModelClip(
         **told.model_dump(exclude={"start", "end", "poses"}),
-        indices=arrays["indices"].copy(),
-        times=arrays["times"].copy(),
+        indices=arrays["indices"],
+        times=arrays["times"],
         inputs={name: arrays[name] for name in meta.inputs},
         poses=poses,
     )

@@ -24,7 +24,7 @@ from sefar_serve.decoding.errors import (
     UnexpectedDecodeError,
 )
 from sefar_serve.decoding.forkserver import ForkServer
-from sefar_serve.decoding.messages import Ask, Start, arrays_of, error_of, restore, segment_size
+from sefar_serve.decoding.messages import Ask, Start, error_of, restore, segment_size
 from sefar_serve.decoding.probe import probe_video
 from sefar_serve.decoding.process import Answer, DecodeProcess, LostError
 from sefar_serve.decoding.segments import content_fd, forget
@@ -217,13 +217,13 @@ class ProcessDecoders:
         question = self._question(job.task, url)
         with _Lane(self._lanes, self._slow) as lane:
             job.check_wanted()
-            answer = self._in_a_process(job, lane, question, fd)
-        return _decoded(answer, job.task)
+            return self._in_a_process(job, lane, question, fd)
 
-    def _in_a_process(self, job: _Job, lane: _Lane, question: bytes, fd: int | None) -> Answer:
+    def _in_a_process(self, job: _Job, lane: _Lane, question: Ask, fd: int | None) -> Decoded:
         killed = 0
         while True:
-            process = self._taken(job.task.metadata)
+            # A new one after a kill, because idle ones may have been killed as well.
+            process = self._started() if killed else self._taken(job.task.metadata)
             try:
                 answer = self._asked(process, job, lane, question, fd)
             except LostError as lost:
@@ -235,12 +235,14 @@ class ProcessDecoders:
             except BaseException:
                 self._end(process, "replaced")
                 raise
-            if answer.reply.retire or lane.aside:
-                self._end(process, "replaced")
-            else:
-                self._return(process)
             self._last_answer = time.monotonic()
-            return answer
+            try:
+                return _decoded(answer, job.task)
+            finally:
+                if answer.reply.retire or lane.aside:
+                    self._end(process, "replaced")
+                else:
+                    self._return(process)
 
     def _lost(self, process: DecodeProcess, job: _Job, lost: LostError, killed: int) -> int:
         """End a process; return by how much to raise the number of times that this video's process was killed.
@@ -270,13 +272,14 @@ class ProcessDecoders:
             f"{name} crashed the process that decoded it ({how}); the file is probably damaged"
         ) from lost
 
-    def _question(self, task: DecodeTask, url: str | None) -> bytes:
+    def _question(self, task: DecodeTask, url: str | None) -> Ask:
         # What cannot be decoded in time is refused before it is tried.
         limits = replace(task.limits, max_decoded_pixels=self._limits.seconds * PIXELS_PER_SECOND)
-        ask = Ask(
+        return Ask(
             model=self._text(task.metadata),
             name=task.name,
             url=url,
+            new_memory=False,
             seconds=self._limits.seconds,
             limits=asdict(limits),
             start=task.start,
@@ -285,7 +288,6 @@ class ProcessDecoders:
             stride=task.stride,
             max_windows=task.max_windows,
         )
-        return ask.model_dump_json().encode()
 
     def _text(self, meta: ModelMetadata) -> str:
         """The metadata as JSON. The same models are asked for again and again."""
@@ -297,7 +299,7 @@ class ProcessDecoders:
             self._texts = [(meta, text), *self._texts[:7]]
             return text
 
-    def _asked(self, process: DecodeProcess, job: _Job, lane: _Lane, question: bytes, fd: int | None) -> Answer:
+    def _asked(self, process: DecodeProcess, job: _Job, lane: _Lane, question: Ask, fd: int | None) -> Answer:
         now = time.monotonic()
         slow_at = now + SLOW_SECONDS
 
@@ -406,18 +408,13 @@ def _decoded(answer: Answer, task: DecodeTask) -> Decoded:
         if reply.failure.code:
             raise error_of(reply.failure)
         raise UnexpectedDecodeError(task.name, reply.failure.message, reply.failure.trace)
-    memory, meta = answer.memory, task.metadata
-    assert memory is not None
     assert reply.decoded is not None
     clips = []
-    size = segment_size(meta, 1)
+    size = segment_size(task.metadata, 1)
     for number, told in enumerate(reply.decoded):
-        arrays = arrays_of(memory, meta, number)
-        if len(reply.decoded) > 1:
-            # Copies, because the memory of all windows would stay until the last one is not needed any more.
-            arrays = {name: values.copy() for name, values in arrays.items()}
-            forget(memory, number * size, (number + 1) * size)
-        clips.append(restore(told, arrays, meta))
+        clips.append(restore(told, answer.memory, task.metadata, number))
+        if task.windows:  # the memory of all windows may be large
+            forget(answer.memory, number * size, (number + 1) * size)
     return Decoded([(told.start, told.end) for told in reply.decoded], clips, reply.seconds)
 
 

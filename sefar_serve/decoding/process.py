@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sefar_serve.decoding.channel import Channel, ChannelClosedError
 from sefar_serve.decoding.errors import DecodersUnavailableError
 from sefar_serve.decoding.forkserver import START_SECONDS, ForkServer
-from sefar_serve.decoding.messages import Reply, Start, error_of, segment_size
+from sefar_serve.decoding.messages import Ask, Reply, Start, error_of, segment_size
 from sefar_serve.decoding.segments import new_segment, seen
 from sefar_serve.metadata import ModelMetadata
 
@@ -40,11 +40,11 @@ class Answer:
 
     Attributes:
         reply: with the clips, or a failure.
-        memory: uint8, holds the clips; None after a failure.
+        memory: uint8, holds the clips.
     """
 
     reply: Reply
-    memory: NDArray[np.uint8] | None
+    memory: NDArray[np.uint8]
 
 
 class DecodeProcess:
@@ -70,6 +70,7 @@ class DecodeProcess:
         self._server = server
         self._status: int | None = None
         self._ended = False
+        self._memory = np.zeros(0, np.uint8)  # of one clip; new pages for every clip would take longer than copying it
         self._channel, there = Channel.pair()
         with there:
             try:
@@ -93,7 +94,7 @@ class DecodeProcess:
 
     def ask(
         self,
-        question: bytes,
+        question: Ask,
         fd: int | None,
         meta: ModelMetadata,
         *,
@@ -104,41 +105,56 @@ class DecodeProcess:
         """Let it decode a video.
 
         Args:
-            question: an `Ask`.
+            question: about the video.
             fd: descriptor of the video; None if the question has its URL.
             meta: of the model.
             windows: maximum number of clips of windows; None for one clip.
             deadline: on the monotonic clock.
             on_wait: called now and then; returns the time on the monotonic clock when it wants to be called again.
 
+        Returns:
+            Its memory is valid until the process is asked again.
+
         Raises:
             LostError: the process must be ended.
         """
-        fds = [] if fd is None else [fd]
-        memory = None
         try:
-            if windows is not None:
-                self._channel.send(question, fds)
-            else:
-                memory = self._sent_with_memory(question, segment_size(meta, 1), fds)
+            self._send(question, [] if fd is None else [fd], segment_size(meta, 1))
         except ChannelClosedError as error:
             raise LostError("crashed", idle=True) from error
         try:
             reply = self._reply(deadline, on_wait)
-            clips = 1
+            memory, clips = self._memory, 1
             if windows is not None and reply.clips is not None:
                 clips = reply.clips
                 if not 1 <= clips <= windows:
                     raise LostError("crashed")
-                memory = self._sent_with_memory(b"", segment_size(meta, clips))
+                memory = self._shared(b"", segment_size(meta, clips))
                 reply = self._reply(deadline, on_wait)
         except (ChannelClosedError, ValidationError) as error:
             raise LostError("crashed") from error
         except TimeoutError as error:
             raise LostError("timeout") from error
-        if reply.failure is None and (memory is None or len(reply.decoded or ()) != clips):
+        if reply.failure is None and len(reply.decoded or ()) != clips:
             raise LostError("crashed")
         return Answer(reply, memory)
+
+    def _send(self, question: Ask, fds: Sequence[int], size: int) -> None:
+        """Send a question, and memory for one clip unless the process has it."""
+        if question.windows or len(self._memory) == size:
+            self._channel.send(question.model_dump_json().encode(), fds)
+        else:
+            question = question.model_copy(update={"new_memory": True})
+            self._memory = self._shared(question.model_dump_json().encode(), size, fds)
+
+    def _shared(self, message: bytes, size: int, fds: Sequence[int] = ()) -> NDArray[np.uint8]:
+        """Send a message with memory, which both processes then have."""
+        fd = new_segment(size)
+        try:
+            self._channel.send(message, [fd, *fds])
+            return seen(fd, size)
+        finally:
+            os.close(fd)
 
     def _reply(self, deadline: float, on_wait: Callable[[], float]) -> Reply:
         while not self._channel.ready(min(deadline, on_wait()) - time.monotonic()):
@@ -146,16 +162,6 @@ class DecodeProcess:
                 raise TimeoutError
         message, _ = self._channel.receive(max(deadline - time.monotonic(), 1.0))
         return Reply.model_validate_json(message)
-
-    def _sent_with_memory(self, message: bytes, size: int, fds: Sequence[int] = ()) -> NDArray[np.uint8]:
-        """Send a message and memory, which both processes then have."""
-        fd = new_segment(size)
-        try:
-            memory = seen(fd, size)
-            self._channel.send(message, [fd, *fds])
-        finally:
-            os.close(fd)
-        return memory
 
     @property
     def orphaned(self) -> bool:
@@ -175,6 +181,7 @@ class DecodeProcess:
         """End it, and return its exit status as `ForkServer.end` does. Safe to call again."""
         if not self._ended:
             self._ended = True
+            self._memory = np.zeros(0, np.uint8)  # the traceback of an error may keep this object alive
             self._channel.close()
             self._status = self._server.end(self.pid)
         return self._status

@@ -45,7 +45,7 @@ class Decoded:
 
     Attributes:
         times: (start, end) of each clip, seconds.
-        clips: the clips. Their inputs may be shared memory, which is released with the last array that uses it.
+        clips: the clips.
         seconds: time spent opening, decoding and finding joints.
     """
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sefar_serve.clip import ClipError, ClipLimitError, ClipLimits, VideoSource
 from sefar_serve.decoding.channel import Channel, ChannelClosedError
@@ -62,20 +63,24 @@ def run(channel: Channel, estimators: Estimators) -> None:
         channel.send(_json(Reply(failure=failure_of(error))))
         return
     channel.send(_json(Reply(ready=held)))
+    memory_of_a_clip = None
     with suppress(ChannelClosedError):
         for videos in range(1, sys.maxsize):
             message, fds = channel.receive(fds_allowed=True)
             ask = Ask.model_validate_json(message)
             limit_cpu(ask.seconds)
             signal.setitimer(signal.ITIMER_REAL, ask.seconds + GRACE)
-            reply = _answer(channel, ask, fds, estimators)
+            if ask.new_memory:
+                memory_of_a_clip = _mapped(fds.pop(0), _metadata(ask.model), 1)
+            reply = _answer(channel, ask, fds, memory_of_a_clip, estimators)
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             retire = videos >= start.videos or memory.growth() > MOST_GROWTH
             channel.send(_json(reply.model_copy(update={"retire": retire})))
 
 
-def _answer(channel: Channel, ask: Ask, fds: list[int], estimators: Estimators) -> Reply:
-    memory = None if ask.windows else fds.pop(0)
+def _answer(
+    channel: Channel, ask: Ask, fds: list[int], memory: NDArray[np.uint8] | None, estimators: Estimators
+) -> Reply:
     try:
         meta = _metadata(ask.model)
         task = DecodeTask(
@@ -90,10 +95,10 @@ def _answer(channel: Channel, ask: Ask, fds: list[int], estimators: Estimators) 
         )
         with _opened(ask, fds) as source:
             decoded = decode(source, task, estimators)
-        if memory is None:
-            memory = _more_memory(channel, len(decoded.clips))
-        told = store(decoded, seen(memory, segment_size(meta, len(decoded.clips))), meta)
-        return Reply(decoded=told, seconds=decoded.seconds)
+        if ask.windows:
+            memory = _more_memory(channel, meta, len(decoded.clips))
+        assert memory is not None
+        return Reply(decoded=store(decoded, memory, meta), seconds=decoded.seconds)
     except ChannelClosedError:
         raise
     except SefarError as error:
@@ -107,15 +112,22 @@ def _answer(channel: Channel, ask: Ask, fds: list[int], estimators: Estimators) 
         why = Failure(code="", message=f"{type(error).__name__}: {error}"[:500], trace=traceback.format_exc()[-8000:])
         return Reply(failure=why)
     finally:
-        for fd in (*fds, *([] if memory is None else [memory])):
+        for fd in fds:
             os.close(fd)
 
 
-def _more_memory(channel: Channel, clips: int) -> int:
+def _more_memory(channel: Channel, meta: ModelMetadata, clips: int) -> NDArray[np.uint8]:
     """Ask the parent for memory for the clips of windows, whose number was not known before."""
     channel.send(_json(Reply(clips=clips)))
     _, [fd] = channel.receive(fds_allowed=True)
-    return fd
+    return _mapped(fd, meta, clips)
+
+
+def _mapped(fd: int, meta: ModelMetadata, clips: int) -> NDArray[np.uint8]:
+    try:
+        return seen(fd, segment_size(meta, clips))
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import threading
 import warnings
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -274,8 +273,7 @@ class _Decoder:
     async def _one(self, work: Work) -> _Item:
         try:
             async with self._pool.decoded(work.clip) as clip:
-                # The next clip overwrites this memory.
-                return work, replace(clip, inputs={name: values.copy() for name, values in clip.inputs.items()})
+                return work, clip
         except DecodeError as error:
             return work, failed_row(work.clip, error.code, str(error), self._metadata)
 

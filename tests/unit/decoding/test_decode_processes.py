@@ -51,7 +51,6 @@ def decoders() -> Iterator[ProcessDecoders]:
     """One pool for most tests, which leave it working."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("SEFAR_API_KEYS", "secret")
-        patched.setattr(pool, "SLOW_SECONDS", 0.3)
         found = ProcessDecoders(2, faulty.faulty_estimators(), ProcessLimits(SECONDS, 512 * 1024**2), spare=2)
         found.start(POSE, FAKE_METADATA)
         yield found
@@ -168,14 +167,23 @@ def test_a_crash_costs_only_its_video(decoders: ProcessDecoders, bright: bytes) 
     assert decoders.ends["crashed"] == crashed + 1
 
 
-def test_hanging_videos_are_stopped_and_do_not_hold_up_others(decoders: ProcessDecoders, bright: bytes) -> None:
-    hanging = [submit(decoders, grey(faulty.HANGS)) for _ in range(2)]  # as many as there are processes
-    assert submit(decoders, bright).result(SECONDS).clips
-    assert not any(future.done() for future in hanging)
-    for future in hanging:
-        with pytest.raises(DecoderTimeoutError, match=r"it\.mp4: decoding took longer than 3 s"):
-            future.result()
-    assert DecoderTimeoutError.status == 504
+def test_a_hanging_video_is_stopped(decoders: ProcessDecoders, bright: bytes) -> None:
+    with pytest.raises(DecoderTimeoutError, match=r"it\.mp4: decoding took longer than 3 s") as caught:
+        submit(decoders, grey(faulty.HANGS)).result()
+    assert caught.value.status == 504
+    assert submit(decoders, bright).result().clips
+
+
+def test_slow_videos_do_not_hold_up_others(bright: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "SLOW_SECONDS", 0.1)
+    decoders = ProcessDecoders(1, faulty.faulty_estimators(), ProcessLimits(seconds=600), spare=1)
+    slow = submit(decoders, grey(faulty.HANGS))
+    wait_until(lambda: len(busy(decoders)) == 1)
+    [pid] = busy(decoders)
+    assert submit(decoders, bright).result().clips
+    assert not slow.done()
+    assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + pool.SLOW_NICE
+    decoders.close()
 
 
 def test_memory_is_limited(decoders: ProcessDecoders, bright: bytes) -> None:
@@ -204,7 +212,7 @@ def test_cancelling_stops_the_process(decoders: ProcessDecoders) -> None:
     [pid] = busy(decoders)
     assert not hanging.cancel()  # it runs
     with pytest.raises(DecodeStoppedError):
-        hanging.result(SECONDS / 2)
+        hanging.result()
     assert not alive(pid)
     assert decoders.ends["stopped"] == stopped + 1
 
@@ -249,12 +257,11 @@ def test_the_fork_server_is_replaced(decoders: ProcessDecoders, bright: bytes) -
 
 
 def test_nothing_is_left_behind(decoders: ProcessDecoders, bright: bytes) -> None:
-    def held() -> tuple[int, int, int]:
+    def held() -> tuple[int, int]:
         gc.collect()
-        maps = Path("/proc/self/maps").read_text().count("memfd:sefar")
-        channels = len(decoders.pids)
-        opened, shared = (len(list(Path(folder).iterdir())) for folder in ("/proc/self/fd", "/dev/shm"))
-        return opened - channels, maps, shared
+        of_processes = sum(len(process._memory) > 0 for process in decoders._all)  # a mapping has a descriptor too
+        maps = Path("/proc/self/maps").read_text().count("memfd:sefar") - of_processes
+        return len(list(Path("/proc/self/fd").iterdir())) - len(decoders.pids) - of_processes, maps
 
     assert submit(decoders, bright).result().clips
     before = held()
@@ -262,9 +269,8 @@ def test_nothing_is_left_behind(decoders: ProcessDecoders, bright: bytes) -> Non
     futures = [submit(decoders, video) for video in videos]
     failed = sum(isinstance(future.exception(), ClipError) for future in futures)
     assert failed == 20
-    kept = futures[0].result().clips
-    assert held()[1] > before[1]
-    del futures, kept
+    assert futures[0].result().clips
+    del futures
     wait_until(lambda: held() == before)
     assert 1 <= len(decoders.pids) <= 2
     assert all(alive(pid) for pid in decoders.pids)
@@ -299,13 +305,11 @@ def bomb(frames: int = 2400) -> bytes:
 def test_what_cannot_be_decoded_in_time_is_refused(decoders: ProcessDecoders) -> None:
     video = bomb()
     assert len(video) < 1_000_000
-    started = time.monotonic()
     with pytest.raises(
         ClipLimitError, match=r"it\.mp4: 2\d\d\d frames of 7680x4320 would have to be decoded, 7\d\.\d gigapixels"
     ) as caught:
         submit(decoders, video, FAKE_METADATA).result()
     assert caught.value.status == 413
-    assert time.monotonic() - started < SECONDS  # otherwise it was stopped, not refused
 
 
 def many_frames(count: int) -> bytes:
@@ -345,7 +349,7 @@ def test_a_model_of_joints_that_comes_later_gets_a_process_with_an_estimator(bri
     decoders.close()
 
 
-def test_closing_does_not_wait_for_videos(decoders: ProcessDecoders) -> None:
+def test_closing_does_not_wait_for_videos() -> None:
     own = ProcessDecoders(1, faulty.faulty_estimators(), ProcessLimits(seconds=600))
     hanging, waiting = submit(own, grey(faulty.HANGS)), submit(own, grey(faulty.HANGS))
     wait_until(lambda: len(busy(own)) == 1)
@@ -366,7 +370,7 @@ def test_the_check_decodes_a_video_unless_one_was_just_decoded(
     monkeypatch.setattr(pool, "RECENT_SECONDS", -1.0)
     for meta in (POSE, FAKE_METADATA):
         check = decoders.check(meta)
-        assert isinstance(check.result(SECONDS), Decoded)
+        assert isinstance(check.result(), Decoded)
 
 
 def dies() -> FakeEstimator:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import faulty_estimators as faulty
@@ -44,8 +43,7 @@ def good(tmp_path: Path, bright_clip: bytes) -> ClipRef:
 def _decode(pool: DecoderPool, ref: ClipRef) -> ModelClip:
     async def run() -> ModelClip:
         async with pool.decoded(ref) as clip:
-            assert all(values.base is not None for values in clip.inputs.values())  # shared, not sent
-            return replace(clip, inputs={name: values.copy() for name, values in clip.inputs.items()})
+            return clip
 
     return asyncio.run(run())
 
