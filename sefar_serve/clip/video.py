@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sefar_serve.clip.decoder import Decoder, WrongKeyError
 from sefar_serve.clip.errors import DAMAGE, UndecodableVideoError, damage_as
 from sefar_serve.clip.limits import ClipLimits
-from sefar_serve.clip.packets import Opened, Packets, read_packets
+from sefar_serve.clip.packets import Packets, read_packets
 from sefar_serve.clip.picture import PictureMaker
 from sefar_serve.clip.source import VideoSource, choose_stream, open_container, open_stream, source_name
 from sefar_serve.clip.timeline import make_timeline
@@ -140,11 +141,9 @@ class Video:
         stream, choice = choose_stream(container, self.name, limits)
         codec = stream.codec_context
         self.stream_index: int = stream.index
-        index = self.stream_index  # the stream itself is gone when its container is closed
-
-        def reopen() -> Opened:
-            return open_stream(source, self.name, limits, index)
-
+        # No reference to this object, which would keep it until the next garbage collection, or to the stream, which is
+        # gone when its container is closed.
+        reopen = partial(open_stream, source, self.name, limits, self.stream_index)
         with damage_as(UndecodableVideoError, f"{self.name} is damaged; use an undamaged file"):
             self.codec: str = codec.codec.canonical_name
             self._pictures = PictureMaker(
