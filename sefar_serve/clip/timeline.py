@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 
 import av
@@ -67,7 +66,6 @@ class Timeline:
         """Frames presented, including those missing because the file was truncated."""
         return len(self.times)
 
-    @cached_property
     def numbers(self) -> dict[int, int]:
         """The number of each frame by its stamp; empty if frames have to be counted."""
         if self.positions is None:

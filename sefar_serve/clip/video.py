@@ -18,6 +18,7 @@ from sefar_serve.clip.errors import DAMAGE, UndecodableVideoError, damage_as
 from sefar_serve.clip.limits import ClipLimits
 from sefar_serve.clip.packets import Packets, read_packets
 from sefar_serve.clip.picture import PictureMaker
+from sefar_serve.clip.remembered import FileKey, Remembered, file_key, recall, remember
 from sefar_serve.clip.source import VideoSource, choose_stream, open_container, open_stream, source_name
 from sefar_serve.clip.timeline import make_timeline
 
@@ -130,14 +131,17 @@ class Video:
         threads: int = 1,
     ) -> None:
         self.name = name if name is not None else source_name(source)
+        key = file_key(source, limits)
         container = open_container(source, self.name, limits)
         try:
-            self._open(source, container, limits, threads)
+            self._open(source, container, key, limits, threads)
         except BaseException:
             container.close()
             raise
 
-    def _open(self, source: VideoSource, container: InputContainer, limits: ClipLimits, threads: int) -> None:
+    def _open(
+        self, source: VideoSource, container: InputContainer, key: FileKey | None, limits: ClipLimits, threads: int
+    ) -> None:
         stream, choice = choose_stream(container, self.name, limits)
         codec = stream.codec_context
         self.stream_index: int = stream.index
@@ -149,12 +153,18 @@ class Video:
             self._pictures = PictureMaker(
                 codec.width, codec.height, stream.sample_aspect_ratio, limits.max_pixels, self.name
             )
-            table, held = read_packets(container, stream, self.codec, self.name, limits)
-            timeline = make_timeline(table, container, stream, self.codec, self.name, limits)
+            known = recall(key)
+            if known is not None:
+                table, timeline, held = known.table, known.timeline, None
+            else:
+                table, held = read_packets(container, stream, self.codec, self.name, limits)
+                timeline = make_timeline(table, container, stream, self.codec, self.name, limits)
             self._packets = Packets(table, held, (container, stream), reopen, codec.extradata or b"", self.name)
             self._packets.stamp(timeline.stamps)
             self._decoder = Decoder(codec, self._packets, timeline, max_pixels=limits.max_pixels, threads=threads)
-            if not timeline.counted:
+            if known is not None:
+                pass  # its frames were counted
+            elif not timeline.counted:
                 stamps = [frame.pts for frame in self._decoder.in_turn()]
                 timeline = timeline.learned(stamps, self.codec, float(stream.time_base or 0))
             elif head := timeline.uncertain_head():
@@ -162,6 +172,8 @@ class Video:
         self._decoder.timeline = self._timeline = timeline
         if not timeline.frame_count:
             raise UndecodableVideoError(f"no frame of {self.name} decodes; use an undamaged file")
+        remember(key, Remembered(table, timeline))
+        self._key = key
         self.times: NDArray[np.float64] = timeline.times
         self.times.flags.writeable = False
         self.duration: float = timeline.duration
@@ -285,6 +297,7 @@ class Video:
                     self._keep(number, frame, decoded)
             except WrongKeyError:
                 self._decoder.timeline = self._timeline = self._timeline.in_turn()
+                remember(self._key, Remembered(self._packets.table, self._timeline))
                 return self._decode_all(numbers, shapes)
             except DAMAGE:
                 return self._decode_all(numbers, shapes)
