@@ -19,7 +19,7 @@ from sefar_serve.clip.limits import ClipLimits
 from sefar_serve.clip.packets import Packets, read_packets
 from sefar_serve.clip.picture import PictureMaker
 from sefar_serve.clip.remembered import FileKey, Remembered, file_key, recall, remember
-from sefar_serve.clip.source import VideoSource, choose_stream, open_container, open_stream, source_name
+from sefar_serve.clip.source import VideoSource, choose_stream, hdr_warning, open_container, open_stream, source_name
 from sefar_serve.clip.timeline import make_timeline
 
 
@@ -178,7 +178,8 @@ class Video:
         self.times.flags.writeable = False
         self.duration: float = timeline.duration
         self.average_rate: float = timeline.frame_count / timeline.duration
-        self.warnings: tuple[str, ...] = (*choice, *timeline.warnings)
+        hdr = hdr_warning(codec)
+        self.warnings: tuple[str, ...] = (*choice, *([hdr] if hdr else []), *timeline.warnings)
 
     def _shown_before(self, number: int) -> set[int]:
         """The frames before `number` that the decoder outputs when it decodes from the start."""

@@ -108,9 +108,7 @@ def check_read_again(path: Path, truth: Pixels) -> None:
 
 
 @pytest.mark.parametrize("file", TABLE, ids=lambda file: file.name)
-def test_every_read_is_what_decoding_in_order_gives(
-    file: Odd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_read_is_what_decoding_in_order_gives(file: Odd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if odd_files.encoder_of(file) not in odd_files.encoders():
         pytest.skip(f"this ffmpeg has no encoder {odd_files.encoder_of(file)}")
     path = odd_files.make(file, tmp_path)
