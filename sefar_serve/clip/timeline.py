@@ -187,7 +187,7 @@ def make_timeline(
     alone = everywhere and (codec in codecs.EACH_FRAME_ALONE or len(table) == 1)
     stamps = ticks
     if not ordered and alone:
-        # These codecs do not reorder, and a decoder copies a packet's stamp to its frame: the position can serve as one.
+        # These codecs do not reorder, and a decoder copies a packet's stamp to its frame: the position serves as one.
         stamps, ordered, counted = np.arange(len(table)), True, True
         order = np.arange(len(shown))
     elif not counted:
@@ -253,9 +253,7 @@ def _lost_order(clock: NDArray[np.int64]) -> bool:
     return len(clock) > 1 and bool((clock[1:] > clock[:-1]).all())
 
 
-def _joined(
-    table: PacketTable, jump: int, stream: VideoStream
-) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
+def _joined(table: PacketTable, jump: int, stream: VideoStream) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
     """Times of an MPEG stream without wraps and without the jumps between joined recordings.
 
     Returns:
