@@ -100,7 +100,7 @@ class Decoder:
         Yields:
             (number, frame) of each frame that decodes, in the order of the decoder's output.
         """
-        numbers, counter = self.timeline.numbers, count()
+        numbers, counter = self.timeline.numbers(), count()
         for frame in self.in_turn():
             number = next(counter) if self.timeline.positions is None else numbers.get(frame.pts)
             if number is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from av.container import InputContainer
@@ -40,7 +41,7 @@ class PacketTable:
         size: int64 (P,), bytes.
         key: bool (P,), flagged as key frames.
         discard: bool (P,), decoded but not shown, because of an edit list.
-        hidden: bool (P,), they hold a frame that is never shown.
+        shown: bool (P,), the others are discarded, or hold a frame that is never shown.
         renewed: for a key packet, whether it has all parameter sets that its frame needs, bool (P,); None if all
             parameter sets of the stream are the same, or are stored outside of packets.
         beside: by type of side data, the packets that have new settings for the decoder, and the settings.
@@ -55,7 +56,7 @@ class PacketTable:
     size: NDArray[np.int64]
     key: NDArray[np.bool_]
     discard: NDArray[np.bool_]
-    hidden: NDArray[np.bool_]
+    shown: NDArray[np.bool_]
     renewed: NDArray[np.bool_] | None
     beside: Mapping[PktSideDataT, tuple[tuple[int, bytes], ...]]
     stored: int
@@ -73,7 +74,7 @@ class _Columns:
     codec: str
     extradata: bytes
     types: tuple[PktSideDataT, ...]
-    parts: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
+    parts: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
     beside: dict[PktSideDataT, list[tuple[int, bytes]]] = field(default_factory=dict)
     sets: dict[int, tuple[bytes, bool]] = field(default_factory=dict)
     count: int = 0
@@ -83,17 +84,20 @@ class _Columns:
         """Take what is known of packets, which may be forgotten then."""
         if not packets:
             return
-        columns = {
+        columns: dict[str, Any] = {
             "pts": [UNKNOWN if (value := p.pts) is None else value for p in packets],
             "dts": [UNKNOWN if (value := p.dts) is None else value for p in packets],
             "pos": [UNKNOWN if (value := p.pos) is None or value < 0 else value for p in packets],
             "size": [p.size for p in packets],
             "key": [p.is_keyframe for p in packets],
             "discard": [p.is_discard for p in packets],
-            "hidden": [_is_hidden_vp8(p) for p in packets] if self.codec == "vp8" else [False] * len(packets),
         }
+        shown = ~np.array(columns["discard"])
+        if self.codec == "vp8":
+            shown &= [not _is_hidden_vp8(p) for p in packets]
+        columns["shown"] = shown
         for name, values in columns.items():
-            self.parts.setdefault(name, []).append(np.array(values, dtype=np.int64))
+            self.parts.setdefault(name, []).append(np.array(values))
         for kind in self.types:
             for index, packet in enumerate(packets):
                 if packet.has_sidedata(kind):
@@ -108,12 +112,10 @@ class _Columns:
         self.last_duration = packets[-1].duration or 0
 
     def table(self, stored: int, damaged: bool) -> PacketTable:
-        columns = {name: np.concatenate(parts) for name, parts in self.parts.items()}
-        flags = {name: columns.pop(name).astype(np.bool_) for name in ("key", "discard", "hidden")}
+        columns = {name: np.concatenate(parts) if len(parts) > 1 else parts[0] for name, parts in self.parts.items()}
         beside = {kind: tuple(found) for kind, found in self.beside.items()}
         return PacketTable(
             **columns,
-            **flags,
             renewed=self._renewed(),
             beside=beside,
             stored=stored,

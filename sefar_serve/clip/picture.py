@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
@@ -53,7 +53,8 @@ class Orientation:
     @classmethod
     def of(cls, frame: VideoFrame) -> Orientation:
         """What FFmpeg's autorotation does with the frame's display matrix; other angles go to the nearest quarter."""
-        side = frame.side_data.get(Type.DISPLAYMATRIX)
+        # `frame.side_data` would refer to the frame and the frame to it, which keeps both until a garbage collection.
+        side = SideDataContainer(frame).get(Type.DISPLAYMATRIX)  # type: ignore[call-arg]
         if side is None:
             return cls()
         a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side)[:36])
@@ -98,6 +99,7 @@ class PictureMaker:
         self._name = name
         self._reformatter = VideoReformatter()
         self._turned: bool | None = None
+        self._oriented: tuple[int, Orientation] | None = None
 
     @property
     def oriented(self) -> bool:
@@ -106,7 +108,13 @@ class PictureMaker:
 
     def orient(self, frame: VideoFrame | None) -> None:
         """Take the size of all pictures from a frame; None means as stored."""
-        self._turned = frame is not None and Orientation.of(frame).transposed
+        self._turned = frame is not None and self._orientation(frame).transposed
+
+    def _orientation(self, frame: VideoFrame) -> Orientation:
+        # Reading side data takes as long as decoding a tiny frame, so it is read again only if the rotation changes.
+        if self._oriented is None or self._oriented[0] != frame.rotation:
+            self._oriented = frame.rotation, Orientation.of(frame)
+        return self._oriented[1]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -131,7 +139,7 @@ class PictureMaker:
         """
         if not self.oriented:
             self.orient(frame)
-        orientation = Orientation.of(frame)
+        orientation = self._orientation(frame)
         width, height = self.size
         if short_side is not None:
             shorter = min(width, height)

@@ -9,7 +9,8 @@ from typing import IO
 
 import av
 from av.container import InputContainer
-from av.stream import Discard, Disposition
+from av.stream import Discard, Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from sefar_serve.clip.decoders import DECODERS
@@ -27,10 +28,17 @@ VideoSource = str | os.PathLike[str] | bytes | IO[bytes]
 """A local path, the bytes of a video file, or a binary file object."""
 
 VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-    *(".3gp", ".ogv"),
+    *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".flv", ".f4v", ".gif"),
+    *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".m2t", ".mxf", ".dv", ".nut", ".y4m"),
+    *(".3gp", ".3g2", ".ogv", ".ogm", ".rm", ".rmvb", ".ivf", ".h264", ".264", ".hevc", ".h265", ".265", ".wtv"),
 )
 """Suffixes, in lower case, of the files in a folder that count as videos."""
+
+STILL = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpegxl"})
+"""Codecs of cover pictures."""
+
+HDR = {16: "PQ", 18: "HLG"}
+"""Transfer characteristics of HDR by their number in ITU-T H.273."""
 
 # Only containers that hold their own frames: a playlist (hls, dash, concat) in an untrusted file could
 # open other files and addresses, and pictures and plain text are not video.
@@ -125,9 +133,9 @@ def choose_stream(container: InputContainer, name: str, limits: ClipLimits) -> t
         ClipLimitError: frames of more than `max_pixels`.
     """
     with damage_as(NotAVideoError, f"{name} has a damaged header; use the whole, original file"):
-        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        streams = _moving(container)
         if not streams:
-            kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
+            kinds = ", ".join(sorted({_kind(s) for s in container.streams})) or "none"
             raise NoVideoStreamError(f"{name} has no video stream (found: {kinds}); use a file with a video stream")
         best = container.streams.best("video")
         chosen = next((s for s in streams if best is not None and s.index == best.index), None)
@@ -159,6 +167,28 @@ def _has_decoder(stream: VideoStream) -> bool:
     """Whether FFmpeg has a decoder for a stream, and it may be used."""
     # Streams without a decoder in FFmpeg have no codec context at all.
     return stream.codec_context is not None and stream.codec_context.codec.name in DECODERS
+
+
+def _moving(container: InputContainer) -> list[VideoStream]:
+    """The video streams that are not cover pictures, flagged as such or not."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    still = [s for s in streams if s.codec_context is not None and s.codec_context.codec.canonical_name in STILL]
+    # A picture beside a video. Not every container tells the number of frames.
+    covers = [s for s in still if s.frames == 1 or (not s.frames and len(still) < len(streams))]
+    return [s for s in streams if s not in covers] if len(covers) < len(streams) else streams
+
+
+def _kind(stream: Stream) -> str:
+    is_cover = stream.type == "video" and stream.disposition & Disposition.attached_pic
+    return "cover picture" if is_cover else stream.type
+
+
+def hdr_warning(codec: VideoCodecContext) -> str | None:
+    """A warning about videos of high dynamic range, whose colours are converted as if they were not."""
+    name = HDR.get(codec.color_trc)
+    if name is None:
+        return None
+    return f"the video is HDR ({name}) and is shown without tone mapping: colours look pale; convert it to SDR"
 
 
 def open_stream(source: VideoSource, name: str, limits: ClipLimits, index: int) -> tuple[InputContainer, VideoStream]:

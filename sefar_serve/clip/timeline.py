@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 
 import av
@@ -67,7 +66,6 @@ class Timeline:
         """Frames presented, including those missing because the file was truncated."""
         return len(self.times)
 
-    @cached_property
     def numbers(self) -> dict[int, int]:
         """The number of each frame by its stamp; empty if frames have to be counted."""
         if self.positions is None:
@@ -164,31 +162,34 @@ def make_timeline(
         ClipLimitError: the stream is too long.
     """
     format_name = container.format.name
-    shown = np.flatnonzero(~(table.discard | table.hidden))
+    shown = np.flatnonzero(table.shown)
     if not len(shown):
         raise EmptyVideoError(f"{name} has a video stream but no frames in it; use a video that has frames")
     joined = False
     ticks, dts = table.pts, table.dts
     if format_name in JOINABLE and stream.time_base is not None:
         ticks, dts, joined = _joined(table, round(JUMP / stream.time_base), stream)
-    clock = ticks[shown]
-    whole = bool((clock != UNKNOWN).all()) and _ascends(dts[shown][dts[shown] != UNKNOWN])
-    times, duration = _seconds(clock if whole else None, table.last_duration, len(shown), stream)
+    clock, decoding = (ticks, dts) if len(shown) == len(ticks) else (ticks[shown], dts[shown])
+    order = np.argsort(clock, kind="stable")
+    ascending = clock[order]
+    whole = bool(ascending[0] != UNKNOWN) and _ascends(decoding)
+    times, duration = _seconds(ascending if whole else None, table.last_duration, len(shown), stream)
     ordered = (
         whole
         and not joined
         # AVI has no presentation times: the ones that FFmpeg makes up are in the wrong order with B-frames.
         and format_name != "avi"
-        and len(np.unique(clock)) == len(clock)
-        and not _lost_order(clock, stream)
+        and bool((ascending[1:] > ascending[:-1]).all())
+        and not (stream.codec_context.has_b_frames and _lost_order(clock))
     )
     counted = ordered or format_name == "avi"
     everywhere = bool(table.key.all())
     alone = everywhere and (codec in codecs.EACH_FRAME_ALONE or len(table) == 1)
     stamps = ticks
     if not ordered and alone:
-        # These codecs do not reorder, and a decoder copies a packet's stamp to its frame: the position can serve as one.
+        # These codecs do not reorder, and a decoder copies a packet's stamp to its frame: the position serves as one.
         stamps, ordered, counted = np.arange(len(table)), True, True
+        order = np.arange(len(shown))
     elif not counted:
         stamps = np.arange(len(table))
     missing = _missing(format_name, stream, table)
@@ -212,7 +213,7 @@ def make_timeline(
     return Timeline(
         stamps=stamps,
         ticks=ticks,
-        positions=shown[np.argsort(stamps[shown], kind="stable")] if ordered else None,
+        positions=shown[order] if ordered else None,
         ranks=stamps,
         starts=() if not alone and _doubtful(codec, everywhere) else _starts(table),
         counted=counted,
@@ -244,12 +245,12 @@ def _doubtful(codec: str, everywhere: bool) -> bool:
     return codec not in codecs.FLAGS_CAN_BE_CHECKED or (everywhere and codec not in codecs.REFLAGGED)
 
 
-def _lost_order(clock: NDArray[np.int64], stream: VideoStream) -> bool:
-    """Whether times ascend in the order of storage although the decoder reorders frames.
+def _lost_order(clock: NDArray[np.int64]) -> bool:
+    """Whether times ascend in the order of storage, of a stream whose decoder reorders frames.
 
     Copying from AVI or from a raw stream does that: the times are those of decoding.
     """
-    return bool(stream.codec_context.has_b_frames) and len(clock) > 1 and bool((np.diff(clock) > 0).all())
+    return len(clock) > 1 and bool((clock[1:] > clock[:-1]).all())
 
 
 def _joined(table: PacketTable, jump: int, stream: VideoStream) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
@@ -287,9 +288,13 @@ def _joined(table: PacketTable, jump: int, stream: VideoStream) -> tuple[NDArray
     return pts, dts, True
 
 
-def _ascends(values: NDArray[np.int64]) -> bool:
+def _ascends(decoding: NDArray[np.int64]) -> bool:
     """Whether decoding timestamps never jump back; they do in recordings joined end to end."""
-    return bool((np.diff(values) >= 0).all())
+    back = decoding[1:] < decoding[:-1]
+    if not back.any():
+        return True
+    known = decoding[decoding != UNKNOWN]
+    return bool((known[1:] >= known[:-1]).all())
 
 
 def _seconds(
@@ -297,14 +302,13 @@ def _seconds(
 ) -> tuple[NDArray[np.float64], float]:
     """Seconds from the first frame to each frame, and to the end of the last; evenly spaced without a clock."""
     rate = stream.average_rate or stream.guessed_rate
-    even = 1 / float(rate) if rate else 0.04
+    even = rate.denominator / rate.numerator if rate else 0.04
     base = stream.time_base
     if clock is None or base is None:
         return np.arange(count, dtype=np.float64) * even, count * even
-    ticks = np.sort(clock) - clock.min()
     # Multiply integers, then divide once: 5 frames of 1/25 s are 0.2, not 0.20000000000000001.
-    times = (ticks * base.numerator / base.denominator).astype(np.float64)
-    step = float(last_duration * base) if last_duration else 0.0
+    times = ((clock - clock[0]) * base.numerator / base.denominator).astype(np.float64)
+    step = last_duration * base.numerator / base.denominator
     if not 0 < step <= 10:
         step = float(np.median(np.diff(times))) if count > 1 else even
     return times, float(times[-1]) + (step or even)

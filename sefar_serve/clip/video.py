@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -15,9 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from sefar_serve.clip.decoder import Decoder, WrongKeyError
 from sefar_serve.clip.errors import DAMAGE, ClipLimitError, UndecodableVideoError, damage_as
 from sefar_serve.clip.limits import ClipLimits
-from sefar_serve.clip.packets import Opened, Packets, read_packets
+from sefar_serve.clip.packets import Packets, read_packets
 from sefar_serve.clip.picture import PictureMaker
-from sefar_serve.clip.source import VideoSource, choose_stream, open_container, open_stream, source_name
+from sefar_serve.clip.remembered import FileKey, Remembered, file_key, recall, remember
+from sefar_serve.clip.source import VideoSource, choose_stream, hdr_warning, open_container, open_stream, source_name
 from sefar_serve.clip.timeline import make_timeline
 
 
@@ -129,34 +131,41 @@ class Video:
         threads: int = 1,
     ) -> None:
         self.name = name if name is not None else source_name(source)
+        key = file_key(source, limits)
         container = open_container(source, self.name, limits)
         try:
-            self._open(source, container, limits, threads)
+            self._open(source, container, key, limits, threads)
         except BaseException:
             container.close()
             raise
 
-    def _open(self, source: VideoSource, container: InputContainer, limits: ClipLimits, threads: int) -> None:
+    def _open(
+        self, source: VideoSource, container: InputContainer, key: FileKey | None, limits: ClipLimits, threads: int
+    ) -> None:
         stream, choice = choose_stream(container, self.name, limits)
         codec = stream.codec_context
         self.stream_index: int = stream.index
-        index = self.stream_index  # the stream itself is gone when its container is closed
-
-        def reopen() -> Opened:
-            return open_stream(source, self.name, limits, index)
-
+        # No reference to this object, which would keep it until the next garbage collection, or to the stream, which is
+        # gone when its container is closed.
+        reopen = partial(open_stream, source, self.name, limits, self.stream_index)
         with damage_as(UndecodableVideoError, f"{self.name} is damaged; use an undamaged file"):
             self.codec: str = codec.codec.canonical_name
             self._pictures = PictureMaker(
                 codec.width, codec.height, stream.sample_aspect_ratio, limits.max_pixels, self.name
             )
-            table, held = read_packets(container, stream, self.codec, self.name, limits)
-            timeline = make_timeline(table, container, stream, self.codec, self.name, limits)
+            known = recall(key)
+            if known is not None:
+                table, timeline, held = known.table, known.timeline, None
+            else:
+                table, held = read_packets(container, stream, self.codec, self.name, limits)
+                timeline = make_timeline(table, container, stream, self.codec, self.name, limits)
             self._packets = Packets(table, held, (container, stream), reopen, codec.extradata or b"", self.name)
             self._packets.stamp(timeline.stamps)
             self._decoder = Decoder(codec, self._packets, timeline, max_pixels=limits.max_pixels, threads=threads)
             self._coded_size, self._max_decoded_pixels = (codec.width, codec.height), limits.max_decoded_pixels
-            if not timeline.counted:
+            if known is not None:
+                pass  # its frames were counted
+            elif not timeline.counted:
                 self._check_work(len(table))
                 stamps = [frame.pts for frame in self._decoder.in_turn()]
                 timeline = timeline.learned(stamps, self.codec, float(stream.time_base or 0))
@@ -165,11 +174,14 @@ class Video:
         self._decoder.timeline = self._timeline = timeline
         if not timeline.frame_count:
             raise UndecodableVideoError(f"no frame of {self.name} decodes; use an undamaged file")
+        remember(key, Remembered(table, timeline))
+        self._key = key
         self.times: NDArray[np.float64] = timeline.times
         self.times.flags.writeable = False
         self.duration: float = timeline.duration
         self.average_rate: float = timeline.frame_count / timeline.duration
-        self.warnings: tuple[str, ...] = (*choice, *timeline.warnings)
+        hdr = hdr_warning(codec)
+        self.warnings: tuple[str, ...] = (*choice, *([hdr] if hdr else []), *timeline.warnings)
 
     def check_work(self, reads: Iterable[Iterable[int]]) -> None:
         """Estimate how much work reads are, from the packets to decode and their pixels, before anything is decoded.
@@ -309,6 +321,7 @@ class Video:
                     self._keep(number, frame, decoded)
             except WrongKeyError:
                 self._decoder.timeline = self._timeline = self._timeline.in_turn()
+                remember(self._key, Remembered(self._packets.table, self._timeline))
                 return self._decode_all(numbers, shapes)
             except DAMAGE:
                 return self._decode_all(numbers, shapes)
