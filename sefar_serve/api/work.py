@@ -39,7 +39,7 @@ async def recognise(
         with admission.videos.taken(key, len(inputs)):
             unread = fetched = await gateway.remote.arrived(inputs)
             async with admission.turns.turn(key, len(inputs)):
-                unread = ()  # the recognizer closes them
+                unread = inputs[:0]  # the recognizer closes them
                 results = await gateway.recognizer.recognise(fetched, model, span)
     except EngineOverloadedError as error:
         error.retry_after = max(error.retry_after or 1, admission.videos.seconds)
