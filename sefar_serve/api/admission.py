@@ -1,4 +1,4 @@
-"""Which requests are served now, which wait and which are refused, fairly between API keys.
+"""Which requests are served now, which wait and which are refused, fairly between API keys (or, without, addresses).
 
 Requests are admitted before their bodies are read. Videos then take turns: the next is one of the key with the fewest
 videos in progress, so that a key that sends thousands does not hold up the others.
@@ -67,7 +67,7 @@ class Share:
         if self.total + number > self._most:
             raise self._refusal(f"{self.total} {self._what} are in progress, of {self._most} at most")
         if (held := self._held[key]) and held + number > self._allowed(key):
-            raise self._refusal(f"your key has {held} {self._what} in progress, its share of {self._most}")
+            raise self._refusal(f"you have {held} {self._what} in progress, your share of {self._most}")
         self._held[key] += number
         try:
             yield
@@ -199,6 +199,10 @@ class AdmissionMiddleware:
 
 
 def key_of(scope: Scope) -> str:
-    """Name of the key of a request; empty without keys."""
-    name: str = scope.get("state", {}).get("key", "")
-    return name
+    """Who a request counts for: the name of its key; without keys, the client's address.
+
+    Behind a proxy that does not pass on addresses, all clients are one.
+    """
+    name: str | None = scope.get("state", {}).get("key")
+    client = scope.get("client")
+    return name or (client[0] if client else "")

@@ -63,6 +63,7 @@ def serve(settings: Settings) -> None:
         access_log=False,
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.shutdown_grace,
+        ws="none",
         http=bounded_protocol(connection_limits(settings, app.state.gateway.metrics)),
     )
 

@@ -17,7 +17,7 @@ from sefar_serve.optional import needs_extra
 from sefar_serve.recognition import Recognised
 
 if TYPE_CHECKING:  # an optional extra
-    from opentelemetry.sdk.trace.export import SpanProcessor
+    from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.trace import Span
 
 EXPORT_SECONDS = 5

@@ -34,15 +34,15 @@ async def recognise(
         EngineOverloadedError: too many videos are being fetched or decoded.
     """
     admission, key = gateway.admission, key_of(request.scope)
-    unread = inputs
+    unread: Sequence[ClipInput] = inputs
     try:
         with admission.videos.taken(key, len(inputs)):
             unread = fetched = await gateway.remote.arrived(inputs)
             async with admission.turns.turn(key, len(inputs)):
-                unread = ()  # the recognizer closes them
+                unread = inputs[:0]  # the recognizer closes them
                 results = await gateway.recognizer.recognise(fetched, model, span)
     except EngineOverloadedError as error:
-        error.retry_after = max(error.retry_after, admission.videos.seconds)
+        error.retry_after = max(error.retry_after or 1, admission.videos.seconds)
         gateway.metrics.rejected.labels("decoding").inc()
         raise
     finally:

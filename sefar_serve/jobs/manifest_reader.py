@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -69,7 +69,7 @@ def _too_long(clip: NamedClip, characters: int) -> str | None:
     return "path" if len(clip.name) > characters else "id" if len(clip.id or "") > characters else None
 
 
-def _opened() -> IO[bytes]:
+def _opened() -> BinaryIO:
     file = os.fdopen(os.dup(0), "rb")
     file.seek(0)
     return file

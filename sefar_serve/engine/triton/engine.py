@@ -273,6 +273,7 @@ class TritonEngine:
             if model.bound:
                 return ModelNotFoundError(f"version {model.metadata.version} of {model.metadata.name} is not served")
             return EngineUnavailableError(f"{model.metadata.name} is not loaded on the model server")
+        log.warning("the Triton model %s failed on a clip: %s", model.served, message)
         return InferenceError(f"the model failed on this clip: {message}")
 
     def _no_answer(self) -> None:

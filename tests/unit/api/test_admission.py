@@ -32,9 +32,9 @@ def test_keys_share_what_there_is() -> None:
     with ExitStack() as held:
         for _ in range(6):
             held.enter_context(share.taken("greedy"))
-        with pytest.raises(EngineOverloadedError, match="its share of 8"), share.taken("greedy"):
+        with pytest.raises(EngineOverloadedError, match="your share of 8"), share.taken("greedy"):
             pass
-        with share.taken("modest"), pytest.raises(EngineOverloadedError, match="its share of 8"):
+        with share.taken("modest"), pytest.raises(EngineOverloadedError, match="your share of 8"):
             held.enter_context(share.taken("greedy"))
         held.enter_context(share.taken("modest", 2))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import shutil
 import sqlite3
 import threading
 import time
@@ -352,3 +353,20 @@ def test_jobs_are_deleted_when_their_retention_is_over(
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert long_ago.get(f"/v1/jobs/{kept}").status_code == 200
+
+
+def test_what_a_killed_gateway_had_fetched_is_deleted_at_the_next_start(
+    gateway: Gateway, videos: Path, tmp_path: Path
+) -> None:
+    first = gateway(jobs_dir=tmp_path / "jobs", job_roots=str(videos))
+    id_ = ended(first, first.post("/v1/jobs", json={"input": CLIPS}).json()["id"])["id"]
+    shutil.copytree(tmp_path / "jobs", tmp_path / "copy")  # as a killed gateway leaves it
+    left = tmp_path / "copy" / id_ / service.FETCHED
+    left.mkdir()
+    (left / "video").write_bytes(b"private")
+    unknown = tmp_path / "copy" / f"job_{'0' * 24}"
+    unknown.mkdir()
+    gateway(jobs_dir=tmp_path / "copy", job_roots=str(videos))
+    assert not left.exists()
+    assert not unknown.exists()
+    assert (tmp_path / "copy" / id_ / service.FEATURES).is_dir()
