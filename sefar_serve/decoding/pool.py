@@ -307,7 +307,7 @@ class ProcessDecoders:
             nonlocal slow_at
             if time.monotonic() >= slow_at and not lane.aside:
                 if lane.step_aside():
-                    process.set_nice(self._limits.nice + SLOW_NICE)
+                    process.lower_priority(SLOW_NICE)
                 slow_at = time.monotonic() + 0.5
             return float("inf") if lane.aside else slow_at
 

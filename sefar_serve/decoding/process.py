@@ -168,10 +168,10 @@ class DecodeProcess:
         """Whether the server has ended, which ends this process too."""
         return not self._server.running
 
-    def set_nice(self, nice: int) -> None:
-        """Lower its priority; it cannot be raised again."""
+    def lower_priority(self, by: int) -> None:
+        """Make it nicer; that cannot be undone."""
         with suppress(OSError):  # it has ended
-            os.setpriority(os.PRIO_PROCESS, self.pid, min(nice, 19))
+            os.setpriority(os.PRIO_PROCESS, self.pid, min(os.getpriority(os.PRIO_PROCESS, self.pid) + by, 19))
 
     def interrupt(self) -> None:
         """From any thread: make `ask` raise `LostError`."""
