@@ -11,7 +11,8 @@ from sefar_serve.decoding.errors import (
     UnexpectedDecodeError,
     UnreadableFileError,
 )
-from sefar_serve.decoding.pool import END_REASONS, ProcessDecoders, ProcessLimits, RemoteVideo
+from sefar_serve.decoding.lanes import RemoteVideo
+from sefar_serve.decoding.pool import END_REASONS, ProcessDecoders, ProcessLimits
 from sefar_serve.decoding.task import Decoded, Decoders, DecodeTask
 from sefar_serve.decoding.threads import ThreadDecoders
 

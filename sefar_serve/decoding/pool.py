@@ -8,13 +8,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Self
 
-from sefar_serve.clip import VideoSource
 from sefar_serve.decoding.channel import ChannelClosedError
 from sefar_serve.decoding.errors import (
     DecoderCrashedError,
@@ -24,6 +21,7 @@ from sefar_serve.decoding.errors import (
     UnexpectedDecodeError,
 )
 from sefar_serve.decoding.forkserver import ForkServer
+from sefar_serve.decoding.lanes import Job, Lane, Opened, RemoteVideo
 from sefar_serve.decoding.messages import Ask, Start, error_of, restore, segment_size
 from sefar_serve.decoding.probe import probe_video
 from sefar_serve.decoding.process import Answer, DecodeProcess, LostError
@@ -75,20 +73,6 @@ class ProcessLimits:
     nice: int = 0
     videos: int = 1000
     remote: bool = False
-
-
-@dataclass(frozen=True)
-class RemoteVideo:
-    """A video that the process reads itself, with fsspec.
-
-    Attributes:
-        url: e.g. ``s3://bucket/vault.mp4``.
-    """
-
-    url: str
-
-
-Opened = Callable[[], VideoSource | RemoteVideo]
 
 
 class ProcessDecoders:
@@ -158,7 +142,7 @@ class ProcessDecoders:
 
     def submit(self, opened: Opened, task: DecodeTask) -> Future[Decoded]:
         """See `sefar_serve.decoding.Decoders`. Cancelling the future stops a video that is being decoded."""
-        job = _Job(opened, task)
+        job = Job(opened, task)
         with self._lock:
             if self._closed:
                 raise DecodeStoppedError("this process is shutting down and decodes no more videos")
@@ -192,7 +176,7 @@ class ProcessDecoders:
         with self._lock:
             self._jobs.discard(job)
 
-    def _run(self, job: _Job) -> None:
+    def _run(self, job: Job) -> None:
         if not job.set_running_or_notify_cancel():
             return
         try:
@@ -202,7 +186,7 @@ class ProcessDecoders:
         else:
             job.set_result(found)
 
-    def _decode(self, job: _Job) -> Decoded:
+    def _decode(self, job: Job) -> Decoded:
         source = job.opened()
         if isinstance(source, RemoteVideo):
             return self._in_its_lane(job, None, source.url)
@@ -212,14 +196,14 @@ class ProcessDecoders:
         finally:
             os.close(fd)
 
-    def _in_its_lane(self, job: _Job, fd: int | None, url: str | None) -> Decoded:
+    def _in_its_lane(self, job: Job, fd: int | None, url: str | None) -> Decoded:
         # Spare threads get videos ready while they wait here, so that processes need not wait for them.
         question = self._question(job.task, url)
-        with _Lane(self._lanes, self._slow) as lane:
+        with Lane(self._lanes, self._slow) as lane:
             job.check_wanted()
             return self._in_a_process(job, lane, question, fd)
 
-    def _in_a_process(self, job: _Job, lane: _Lane, question: Ask, fd: int | None) -> Decoded:
+    def _in_a_process(self, job: Job, lane: Lane, question: Ask, fd: int | None) -> Decoded:
         killed = 0
         while True:
             # A new one after a kill, because idle ones may have been killed as well.
@@ -244,7 +228,7 @@ class ProcessDecoders:
                 else:
                     self._return(process)
 
-    def _lost(self, process: DecodeProcess, job: _Job, lost: LostError, killed: int) -> int:
+    def _lost(self, process: DecodeProcess, job: Job, lost: LostError, killed: int) -> int:
         """End a process; return by how much to raise the number of times that this video's process was killed.
 
         Raises:
@@ -299,7 +283,7 @@ class ProcessDecoders:
             self._texts = [(meta, text), *self._texts[:7]]
             return text
 
-    def _asked(self, process: DecodeProcess, job: _Job, lane: _Lane, question: Ask, fd: int | None) -> Answer:
+    def _asked(self, process: DecodeProcess, job: Job, lane: Lane, question: Ask, fd: int | None) -> Answer:
         now = time.monotonic()
         slow_at = now + SLOW_SECONDS
 
@@ -416,73 +400,3 @@ def _decoded(answer: Answer, task: DecodeTask) -> Decoded:
         if task.windows:  # the memory of all windows may be large
             forget(answer.memory, number * size, (number + 1) * size)
     return Decoded([(told.start, told.end) for told in reply.decoded], clips, reply.seconds)
-
-
-class _Job(Future[Decoded]):
-    """A video that is to be decoded; cancelling it stops the process that decodes it.
-
-    Attributes:
-        stopped: whether it was cancelled while it was decoded.
-    """
-
-    def __init__(self, opened: Opened, task: DecodeTask) -> None:
-        super().__init__()
-        self.opened = opened
-        self.task = task
-        self.stopped = False
-        self._process: DecodeProcess | None = None
-        self._guard = threading.Lock()
-
-    def cancel(self) -> bool:
-        """Cancel it if it waits; stop its process if it is being decoded."""
-        if super().cancel():
-            return True
-        with self._guard:
-            self.stopped = True
-            if self._process is not None:
-                self._process.interrupt()
-        return False
-
-    def check_wanted(self) -> None:
-        """Check that it was not cancelled meanwhile.
-
-        Raises:
-            DecodeStoppedError: it was.
-        """
-        if self.stopped:
-            raise DecodeStoppedError(f"{self.task.name} was not decoded, because nobody waits for it any more")
-
-    @contextmanager
-    def decoded_by(self, process: DecodeProcess) -> Iterator[None]:
-        """While a process decodes it."""
-        with self._guard:
-            self.check_wanted()
-            self._process = process
-        try:
-            yield
-        finally:
-            with self._guard:
-                self._process = None
-
-
-class _Lane:
-    """The place of a video among those that are decoded at a time; a context manager that waits for one."""
-
-    def __init__(self, lanes: threading.Semaphore, slow: threading.Semaphore) -> None:
-        self._lanes = lanes
-        self._slow = slow
-        self.aside = False
-
-    def __enter__(self) -> Self:
-        self._lanes.acquire()
-        return self
-
-    def step_aside(self) -> bool:
-        """Give the place to another video and go on beside it, if there is room."""
-        if not self.aside and self._slow.acquire(blocking=False):
-            self.aside = True
-            self._lanes.release()
-        return self.aside
-
-    def __exit__(self, *_: object) -> None:
-        (self._slow if self.aside else self._lanes).release()
