@@ -250,7 +250,7 @@ class Packets:
             first = next(packets, None)
             if first is not None:
                 for kind, settings in self._beside(begin):
-                    side = PacketSideData(packet_sidedata_type_from_literal(kind), len(settings))
+                    side = PacketSideData(packet_sidedata_type_from_literal(kind), len(settings))  # type: ignore[call-arg]
                     side.update(settings)
                     first.set_sidedata(side)
                 yield first

@@ -66,7 +66,7 @@ class Timeline:
         """Frames presented, including those missing because the file was truncated."""
         return len(self.times)
 
-    def numbers(self) -> dict[int, int]:
+    def numbers(self) -> dict[int | None, int]:
         """The number of each frame by its stamp; empty if frames have to be counted."""
         if self.positions is None:
             return {}
