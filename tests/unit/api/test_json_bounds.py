@@ -92,3 +92,12 @@ def test_many_commas_in_a_text_are_fine(everything, dark_clip: bytes) -> None:
     url = "data:video/mp4;base64," + base64.b64encode(dark_clip).decode()
     answer = everything.post("/v1/captions", json={"input": url, "prompt": "a, " * 1000})
     assert answer.status_code == 200, answer.text
+
+
+def test_what_is_unpacked_counts_as_memory_of_requests(gateway) -> None:
+    client = gateway(max_buffered_bytes=MIB)
+    body = b'{"input": "' + b"A" * (2 * MIB) + b'"}'
+    for content, encoding in ((body, "identity"), (gzip.compress(body), "gzip")):
+        answer = client.post("/v1/classify", content=content, headers=JSON | {"content-encoding": encoding})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+    assert client.post("/v1/classify", json={"input": "A"}).status_code == 400
