@@ -90,7 +90,7 @@ def test_a_length_that_is_no_length(gateway) -> None:
 
 def test_many_commas_in_a_text_are_fine(everything, dark_clip: bytes) -> None:
     url = "data:video/mp4;base64," + base64.b64encode(dark_clip).decode()
-    answer = everything.post("/v1/captions", json={"input": url, "prompt": "a, " * 1000})
+    answer = everything.post("/v1/captions", json={"input": url, "prompt": "a, " * 50})
     assert answer.status_code == 200, answer.text
 
 
