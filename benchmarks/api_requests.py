@@ -49,7 +49,7 @@ def main() -> int:
         ]
         more = [f"--max-examples={options.examples}", f"--seed={options.seed}", "--suppress-health-check=all"]
         try:
-            return subprocess.run([sys.executable, "-m", "schemathesis.cli", *command, *more]).returncode
+            return subprocess.run([sys.executable, "-m", "schemathesis.cli", *command, *more], cwd=folder).returncode
         finally:
             server.should_exit = True
             thread.join()

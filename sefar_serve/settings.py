@@ -230,6 +230,9 @@ class Settings(BaseSettings):
     min_upload_rate: int = Field(
         16 * 1024, ge=1, description="least mean rate of a body in bytes/s, after 20 s; slower ones get 408"
     )
+    max_buffered_bytes: int = Field(
+        1024 * MIB, ge=1, description="memory of the bodies of all requests in bytes; more get 429"
+    )
     max_json_bytes: int = Field(
         64 * MIB,
         ge=1,

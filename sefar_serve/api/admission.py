@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -185,17 +185,14 @@ class AdmissionMiddleware:
         if scope["type"] != "http" or scope["method"] != "POST" or not path_below_prefix(scope).startswith("/v1/"):
             await self._app(scope, receive, send)
             return
-        taken = self._requests.taken(key_of(scope))
-        try:
-            taken.__enter__()
-        except EngineOverloadedError as error:
-            self._refused()
-            await response(problem_of(error))(scope, receive, send)
-            return
-        try:
+        with ExitStack() as taken:
+            try:
+                taken.enter_context(self._requests.taken(key_of(scope)))
+            except EngineOverloadedError as error:
+                self._refused()
+                await response(problem_of(error))(scope, receive, send)
+                return
             await self._app(scope, receive, send)
-        finally:
-            taken.__exit__(None, None, None)
 
 
 def key_of(scope: Scope) -> str:

@@ -141,7 +141,8 @@ def _wrap(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     if settings.has_keys:
         plain = [key.get_secret_value() for key in settings.api_keys]
         app.add_middleware(ApiKeyMiddleware, ring=KeyRing(plain, settings.keys_file))
-    app.add_middleware(UploadMiddleware, limits=UploadLimits(settings.upload_timeout, settings.min_upload_rate))
+    uploads = UploadLimits(settings.upload_timeout, settings.min_upload_rate, settings.max_buffered_bytes)
+    app.add_middleware(UploadMiddleware, limits=uploads)
     app.add_middleware(UnexpectedErrorMiddleware)  # outside all that may fail, inside what adds headers
     if settings.cors_origins:
         allow_origins(app, settings.cors_origins)  # outside the key check: preflights carry no key

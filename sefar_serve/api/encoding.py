@@ -125,7 +125,8 @@ async def parsed_json(request: Request, limits: JsonLimits) -> Any:
         chunks.append(chunk)
     raw = b"".join(chunks)
     if coding:
-        return await asyncio.get_running_loop().run_in_executor(_INFLATING, lambda: _parsed(_inflated(raw, limits)))
+        raw = await asyncio.get_running_loop().run_in_executor(_INFLATING, _inflated, raw, limits)
+        request.state.hold(len(raw))
     return await run_in_threadpool(_parsed, raw) if len(raw) > _SMALL else _parsed(raw)
 
 

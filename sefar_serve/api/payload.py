@@ -30,6 +30,9 @@ from sefar_serve.segments import UnknownLabelError
 
 FILE_FIELDS = ("file", "files", "file[]", "files[]")
 
+MAX_FIELDS = 256
+"""Fields of a JSON object; no request has as many."""
+
 _WHITESPACE = string.whitespace.encode()
 
 
@@ -116,7 +119,6 @@ async def read_request(request: Request, query: Options, reading: Reading) -> tu
         EmptyVideoError: 422 if there is no body.
         BodyTooLargeError, EncodingNotSupportedError, BrokenEncodingError: the body cannot be read.
     """
-    max_clips = reading.max_clips
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     fields = query.model_dump(exclude_unset=True)
     if kind == "multipart/form-data":
@@ -127,9 +129,7 @@ async def read_request(request: Request, query: Options, reading: Reading) -> tu
         check_plain(request)
         inputs, more = [await _read_raw(_capped(request, reading.max_bytes), kind)], {}
     with closed_on_error(inputs):
-        if len(inputs) > max_clips:
-            message = f"the request has {len(inputs)} clips; at most {max_clips} are allowed, so send fewer"
-            raise ApiError(413, "too_many_clips", message, "input")
+        _check_number(len(inputs), reading.max_clips)
         return inputs, validated(type(query), fields | more)
 
 
@@ -180,6 +180,12 @@ def _capped(request: Request, max_bytes: int) -> Request:
         return part
 
     return Request(request.scope, receive)
+
+
+def _check_number(clips: int, most: int) -> None:
+    if clips > most:
+        message = f"the request has {clips} clips; at most {most} are allowed, so send fewer"
+        raise ApiError(413, "too_many_clips", message, "input")
 
 
 def _check_declared(request: Request, max_bytes: int, kind: str = "") -> None:
@@ -238,6 +244,8 @@ async def read_json(request: Request, limits: JsonLimits, *, example: str) -> Ma
         raise ApiError(400, "invalid_json", f"the body is not valid JSON: {error}") from error
     if not isinstance(fields, Mapping):
         raise ApiError(400, "invalid_json", f"the body must be a JSON object, e.g. {example}")
+    if len(fields) > MAX_FIELDS:
+        raise ApiError(400, "invalid_json", f"the body has {len(fields)} fields; at most {MAX_FIELDS} are allowed")
     return fields
 
 
@@ -269,6 +277,7 @@ async def _read_json(request: Request, reading: Reading) -> tuple[list[ClipInput
     urls = [given] if isinstance(given, str) else given
     if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
         raise ApiError(400, "missing_input", "input: must be a data URL or a list of data URLs", "input")
+    _check_number(len(urls), reading.max_clips)
     inputs = [video_at(url, f"input[{index}]", reading.fetcher) for index, url in enumerate(urls)]
     return inputs, {key: value for key, value in fields.items() if key != "input"}
 

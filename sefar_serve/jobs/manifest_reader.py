@@ -41,9 +41,16 @@ def bound(limits: ManifestLimits) -> None:
     pa.set_io_thread_count(1)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) if Path("/proc").is_dir() else 0
     used = pages * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (used + limits.memory_bytes,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds,) * 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _lower(resource.RLIMIT_AS, used + limits.memory_bytes)
+    _lower(resource.RLIMIT_CPU, limits.cpu_seconds)
+    _lower(resource.RLIMIT_CORE, 0)
+
+
+def _lower(kind: int, most: int) -> None:
+    """Set a limit, unless this process has a lower one already."""
+    hard = resource.getrlimit(kind)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (most, most))
 
 
 def _rows(name: str, limits: ManifestLimits) -> Iterator[dict[str, Any]]:

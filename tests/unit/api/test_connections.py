@@ -120,6 +120,21 @@ def test_a_body_has_a_deadline_whatever_its_rate(serving) -> None:
         assert answer(open_)[0] == 408
 
 
+def test_bodies_of_all_requests_share_a_memory(serving) -> None:
+    address = serving(max_buffered_bytes=1_500_000)
+    json_upload = UPLOAD.replace(b"video/mp4", b"application/json")
+    with connected(address, json_upload + b" " * 900_000):
+        until(lambda: _second_is_refused(address, json_upload))
+    until(lambda: not _second_is_refused(address, json_upload))
+
+
+def _second_is_refused(address: tuple[str, int], json_upload: bytes) -> bool:
+    with connected(address, json_upload + b"[" + b" " * 999_999) as open_:
+        status = int(open_.recv(65536).split()[1])
+    assert status in (400, 429)
+    return status == 429
+
+
 def test_a_refused_body_is_read_and_dropped_but_not_for_ever(serving) -> None:
     address = serving(ConnectionLimits(100, drain_seconds=0.3), max_body_bytes=1000)
     with connected(address, UPLOAD) as open_:

@@ -90,5 +90,31 @@ def test_a_length_that_is_no_length(gateway) -> None:
 
 def test_many_commas_in_a_text_are_fine(everything, dark_clip: bytes) -> None:
     url = "data:video/mp4;base64," + base64.b64encode(dark_clip).decode()
-    answer = everything.post("/v1/captions", json={"input": url, "prompt": "a, " * 1000})
+    answer = everything.post("/v1/captions", json={"input": url, "prompt": "a, " * 50})
     assert answer.status_code == 200, answer.text
+
+
+def test_what_is_unpacked_counts_as_memory_of_requests(gateway) -> None:
+    client = gateway(max_buffered_bytes=MIB)
+    body = b'{"input": "' + b"A" * (2 * MIB) + b'"}'
+    for content, encoding in ((body, "identity"), (gzip.compress(body), "gzip")):
+        answer = client.post("/v1/classify", content=content, headers=JSON | {"content-encoding": encoding})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+    assert client.post("/v1/classify", json={"input": "A"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"model": "m" * 10**6}, "model"),
+        ({"window": 1, "background": "m" * 10**6}, "background"),
+        ({"window": [0.5] * 100}, "window"),
+        ({f"k{number}": 1 for number in range(10_000)}, None),
+        ({"input": ["a"] * 10_000}, "input"),
+    ],
+)
+def test_answers_to_long_values_are_short(gateway, more: dict[str, object], param: str | None) -> None:
+    answer = gateway().post("/v1/classify", json={"input": "a", **more})
+    assert answer.status_code in (400, 413)
+    assert answer.json()["error"]["param"] == param
+    assert len(answer.content) < 1000
