@@ -21,6 +21,7 @@ from sefar_serve import __version__
 from sefar_serve.cli import console
 from sefar_serve.cli import text as text_commands
 from sefar_serve.cli.extract import extract
+from sefar_serve.cli.keys import app as keys
 from sefar_serve.cli.options import (
     SECONDS,
     AnonymousOption,
@@ -110,6 +111,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(keys, name="keys", rich_help_panel=SERVE)
 app.add_typer(pose, name="pose", rich_help_panel=SERVE)
 app.add_typer(triton, name="triton", rich_help_panel=SERVE)
 
