@@ -7,6 +7,8 @@ from functools import partial
 
 from sefar_serve.clip import ClipLimits
 from sefar_serve.engine import Engine
+from sefar_serve.engine.choose import load_model
+from sefar_serve.engine.local import LocalEngine
 from sefar_serve.language import Generator
 from sefar_serve.optional import needs_extra
 from sefar_serve.pose import Estimators, make_estimator
@@ -53,10 +55,14 @@ def make_engine(settings: Settings) -> Engine:
                 probe=settings.triton_probe,
             )
         )
-    with needs_extra("cpu"):
-        from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
-    model = OnnxModel(settings.model, device=settings.device, threads=settings.inference_threads)
-    return OnnxEngine(
+    model = load_model(
+        settings.model,
+        device=settings.device,
+        runtime=settings.runtime,
+        precision=settings.precision,
+        threads=settings.inference_threads,
+    )
+    return LocalEngine(
         model,
         max_batch=settings.max_batch,
         max_wait=settings.max_wait_ms / 1000,
