@@ -189,6 +189,13 @@ def print_model(meta: ModelMetadata, path: str, provider: str, size_bytes: int) 
         )
     if meta.temperature is not None:
         table.add_row("calibration", f"scores divided by {meta.temperature:.3g}")
+    if meta.quantization is not None:
+        lower = meta.quantization
+        table.add_row(
+            "precision",
+            f"{lower.precision}; top-1 on {quantity(lower.clips, 'clip')} {100 * lower.top1:.1f} %, "
+            f"{100 * lower.top1_fp32:.1f} % in fp32",
+        )
     table.add_row("file", f"{size_bytes / 1e6:.1f} MB, runs on {provider}")
     out.print(table)
     names = Table("class", "label", "attributes")
