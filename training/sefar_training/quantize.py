@@ -2,7 +2,8 @@
 
 int8 is static: scales of activations come from real clips, weights are quantised per output channel, both
 symmetrically, which CPUs multiply fastest. Only products with constant weights are quantised; the input layer, the
-head, attention and `familiarity` stay in float32.
+head, attention and `familiarity` stay in float32. Tokens move a little further from those of the training clips, so
+calibrate the familiarity again afterwards (`sefar calibrate`).
 """
 
 from __future__ import annotations
