@@ -166,7 +166,7 @@ def classify(
     place = Place(model, url=url, api_key=api_key, anonymous=anonymous)
     items = process(files, place, "classify", kind, asked, joints_if_seen=sheet is not None)
     if form is Format.JSON:
-        console.print_json(items if poses else map(without_joints, items))
+        console.print_json(items if poses else map(without_joints, items), out)
     elif form in OF_SEGMENTS:
         save_segments(files, items, form, out)
     else:

@@ -67,6 +67,14 @@ def model_file(path: str | os.PathLike[str]) -> Path:
     return file
 
 
+def not_loaded(path: Path, error: Exception) -> ModelLoadError:
+    """What to raise if a runtime cannot read a file."""
+    return ModelLoadError(
+        f"{path} cannot be loaded as an ONNX model; give an .onnx file that `sefar export` or `sefar train --data` "
+        f"wrote ({error})"
+    )
+
+
 def check_interface(
     path: Path, metadata: ModelMetadata, inputs: Mapping[str, Found], outputs: Mapping[str, Found]
 ) -> None:

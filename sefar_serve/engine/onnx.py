@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from sefar_serve.engine.base import Inputs, Outputs
 from sefar_serve.engine.errors import ModelLoadError
-from sefar_serve.engine.loaded import Device, Found, check_interface, model_file
+from sefar_serve.engine.loaded import Device, Found, check_interface, model_file, not_loaded
 from sefar_serve.metadata import MetadataError, ModelMetadata
 
 _DTYPES: dict[str, np.dtype[Any]] = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
@@ -40,7 +40,7 @@ class OnnxModel:
             self._session = ort.InferenceSession(self.path, options, providers=_providers(device))
         # ONNX Runtime raises a class per status code, all plain Exception subclasses of its C extension.
         except Exception as error:
-            raise ModelLoadError(f"{self.path} cannot be loaded as an ONNX model: {error}") from error
+            raise not_loaded(self.path, error) from error
         try:
             self.metadata = ModelMetadata.from_props(self._session.get_modelmeta().custom_metadata_map, str(self.path))
         except MetadataError as error:

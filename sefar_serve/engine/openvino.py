@@ -12,7 +12,7 @@ import openvino as ov
 
 from sefar_serve.engine.base import Inputs, Outputs
 from sefar_serve.engine.errors import ModelLoadError
-from sefar_serve.engine.loaded import Found, Precision, check_interface, model_file
+from sefar_serve.engine.loaded import Found, Precision, check_interface, model_file, not_loaded
 from sefar_serve.metadata import PREFIX, MetadataError, ModelMetadata
 
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
@@ -45,7 +45,7 @@ class OpenvinoModel:
             graph = core.read_model(self.path)
             self._compiled = core.compile_model(graph, "CPU", options)
         except RuntimeError as error:
-            raise ModelLoadError(f"{self.path} cannot be loaded as an ONNX model by OpenVINO: {error}") from error
+            raise not_loaded(self.path, error) from error
         try:
             self.metadata = ModelMetadata.from_props(_props(graph), str(self.path))
         except MetadataError as error:
