@@ -72,7 +72,7 @@ class OnnxModel:
         """
         if device == "cuda" and self.runs_on_cpu:
             raise ModelLoadError(
-                f"device 'cuda' cannot be used, the model would run on the CPU: the GPU, its driver or a "
+                "device 'cuda' cannot be used, the model would run on the CPU: the GPU, its driver or a "
                 "library of CUDA or cuDNN is missing, see the error of onnxruntime above; fix it, or set device to cpu"
             )
         if device == "auto" and self.runs_on_cpu and "CUDAExecutionProvider" in ort.get_available_providers():
