@@ -103,7 +103,7 @@ def atomic_file(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def _explained(target: Path, new: Path) -> Iterator[None]:
-    """Turn what goes wrong with writing `new` into errors about `target`. Other errors of the block stay as they are."""
+    """Turn what goes wrong with writing `new` into errors about `target`; other errors of the block stay."""
     try:
         yield
     except WriteError:

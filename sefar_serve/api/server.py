@@ -11,7 +11,9 @@ from errno import EADDRINUSE
 import uvicorn
 
 from sefar_serve.api.app import create_app
-from sefar_serve.assemble import make_engine, make_estimators, make_generator
+from sefar_serve.api.connections import ConnectionLimits, bounded_protocol
+from sefar_serve.api.metrics import Metrics
+from sefar_serve.assemble import make_engine, make_estimators, make_served_generator
 from sefar_serve.errors import SefarError
 from sefar_serve.logs import configure_logging
 from sefar_serve.settings import Settings, misspelled_variables
@@ -52,7 +54,7 @@ def serve(settings: Settings) -> None:
         estimators.of(model.metadata)
     if settings.anonymous:
         log.info("anonymous: nothing of videos is kept but joints, and models that see pictures are refused")
-    app = create_app(settings, engine, make_generator(settings), estimators)
+    app = create_app(settings, engine, make_served_generator(settings, engine), estimators)
     uvicorn.run(
         app,
         host=settings.host,
@@ -61,6 +63,17 @@ def serve(settings: Settings) -> None:
         access_log=False,
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.shutdown_grace,
+        ws="none",
+        http=bounded_protocol(connection_limits(settings, app.state.gateway.metrics)),
+    )
+
+
+def connection_limits(settings: Settings, metrics: Metrics) -> ConnectionLimits:
+    """The limits on connections, which count the refused ones in the metrics."""
+    return ConnectionLimits(
+        settings.max_connections,
+        prefix=settings.root_path,
+        refused=metrics.rejected.labels("connections").inc,
     )
 
 
@@ -95,7 +108,7 @@ def check_exposure(settings: Settings) -> None:
     Raises:
         MisnamedKeysError: SEFAR_API_KEY is set, and probably SEFAR_API_KEYS was meant.
     """
-    if settings.api_keys:
+    if settings.has_keys:
         return
     if os.environ.get("SEFAR_API_KEY"):
         raise MisnamedKeysError(

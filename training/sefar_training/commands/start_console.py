@@ -118,7 +118,8 @@ def _next(prepared: Prepared, folder: Path) -> Iterator[str]:
     root = prepared.collection.root
     if not prepared.classes:
         table = shlex.quote(str(folder / CLIPS))
-        yield f"next: label clips in {folder / CLIPS}, then: sefar init {table} --root {shlex.quote(str(root.resolve()))}"
+        videos = shlex.quote(str(root.resolve()))
+        yield f"next: label clips in {folder / CLIPS}, then: sefar init {table} --root {videos}"
         return
     if not prepared.trainable:
         yield "next: fix the problems above, and run this again"

@@ -44,8 +44,8 @@ class ModelConfig(Strict):
         mean: per RGB channel in [0, 1].
         std: per RGB channel in [0, 1].
         persons: number of persons whose joints the model sees; only for ``pose``.
-        dropout: rate between embedding and classifier, in training and in the Monte-Carlo samples behind η; if left out,
-            0.5, or 0.05 with a frozen backbone.
+        dropout: rate between embedding and classifier, in training and in the Monte-Carlo samples behind η; if left
+            out, 0.5, or 0.05 with a frozen backbone.
     """
 
     stream: Stream = "rgb"

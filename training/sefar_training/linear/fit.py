@@ -96,8 +96,9 @@ def fit(features: Floats, labels: NDArray[np.int64], settings: FitSettings, clas
     """Fit a model.
 
     Features are centred, projected to at most 256 principal components without whitening, and divided by one number, so
-    that the mean squared length of an embedding is 1; `SPREAD` turns it, which changes no class score. With up to 257 rows no information is lost: logistic regression
-    on the components is then the same as on all features. All classes weigh the same, however many clips they have.
+    that the mean squared length of an embedding is 1; `SPREAD` turns it, which changes no class score. With up to 257
+    rows no information is lost: logistic regression on the components is then the same as on all features. All classes
+    weigh the same, however many clips they have.
 
     Args:
         features: (N,D), or (N,V,D) with V views of each clip, which share its weight.

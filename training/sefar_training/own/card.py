@@ -161,10 +161,10 @@ def _familiarity(prepared: Prepared, choice: Choice, run: RunFacts) -> str:
     most = "at most " if len(run.typical) > 1 else ""
     return (
         "Answers have `familiarity`, from 0 to 1: the share of the "
-        f"{quantity(fewest.held_out, 'held-out clip')} that were less typical of the training clips, by the distance to the "
-        f"{fewest.neighbour}th nearest of {quantity(len(fewest.reference), 'training clip')}.{lower} Below "
-        f"{UNFAMILIAR_BELOW:g} a clip is marked `unfamiliar`, and captions abstain; of the held-out clips, {most}{marked} "
-        f"{'is' if marked == 1 else 'are'} marked. The setting is `SEFAR_UNFAMILIAR_BELOW`."
+        f"{quantity(fewest.held_out, 'held-out clip')} that were less typical of the training clips, by the distance "
+        f"to the {fewest.neighbour}th nearest of {quantity(len(fewest.reference), 'training clip')}.{lower} Below "
+        f"{UNFAMILIAR_BELOW:g} a clip is marked `unfamiliar`, and captions abstain; of the held-out clips, "
+        f"{most}{marked} {'is' if marked == 1 else 'are'} marked. The setting is `SEFAR_UNFAMILIAR_BELOW`."
     )
 
 

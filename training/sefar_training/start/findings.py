@@ -154,8 +154,8 @@ def find_split_problems(
             yield Finding(
                 "warning",
                 "fewer_labels",
-                f"{plural(len(short), 'class has', 'classes have')} fewer than the {per_class} labels in train that you asked "
-                f"for: {some(short)}; all of theirs are used, so the classes are unequal",
+                f"{plural(len(short), 'class has', 'classes have')} fewer than the {per_class} labels in train "
+                f"that you asked for: {some(short)}; all of theirs are used, so the classes are unequal",
             )
 
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from sefar_serve.atomic import atomic_file
 from sefar_serve.clip import ClipError, Video, span_indices
 from sefar_serve.clip.load import segments_of
+from sefar_serve.cores import available_cores
 from sefar_serve.sampling import sample_indices
 
 from ..data.joint_cache import STORED
@@ -117,7 +118,7 @@ def look_at(
         return indices, _looks(root / name, name, [(rows[i].start, rows[i].end) for i in indices], cache)
 
     # Threads: decoding does not hold the interpreter's lock.
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="sefar-look") as pool:
+    with ThreadPoolExecutor(threads or available_cores(), thread_name_prefix="sefar-look") as pool:
         done = tqdm(pool.map(one, by_file.items()), "looking", len(by_file), unit="file", disable=not progress)
         for indices, found in done:
             for index, look in zip(indices, found, strict=True):

@@ -193,7 +193,8 @@ def _usable(
             left_out[i] = look.reason
         elif row.end is not None and look.file is not None and 2 * look.missing(row) > row.end - (row.start or 0):
             left_out[i] = (
-                f"it ends at {row.end:g} s, but the video lasts {look.file.duration:.1f} s, so more than half is missing"
+                f"it ends at {row.end:g} s, but the video lasts {look.file.duration:.1f} s, so more than half is "
+                "missing"
             )
         else:
             sets.setdefault((original.get(row.name, row.name), row.start, row.end), []).append(i)
