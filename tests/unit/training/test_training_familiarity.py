@@ -24,6 +24,7 @@ from sefar_training.typical import (
     Typical,
     TypicalError,
     fit_typical,
+    fit_typical_by_folds,
     load_typical,
     save_typical,
 )
@@ -67,6 +68,21 @@ def test_with_few_held_out_clips_a_clip_a_little_farther_away_is_not_at_zero() -
 
 def test_long_lists_are_cut() -> None:
     assert len(fit_typical(clips(MOST_REFERENCES + 5, 0, 2), clips(20, 1, 2)).reference) == MOST_REFERENCES
+
+
+def test_clips_of_other_folds_measure_what_is_typical() -> None:
+    """Without a val list: the distance of each clip to those of the other folds, which is as far as a new clip's."""
+    known, folds = clips(60, 0), np.arange(60) % 5
+    typical = fit_typical_by_folds(known, folds)
+    assert (typical.held_out, len(typical.reference)) == (60, 60)
+    assert typical.familiarity(clips(200, 1)).mean() == pytest.approx(0.5, abs=0.1)
+    assert (typical.familiarity(clips(20, 2) + 5) == 0).all()
+    # Clips of one fold are alike, e.g. of one place; they must not be measured to each other.
+    alike = np.repeat(clips(12, 3), 5, axis=0) + 0.01 * clips(60, 4)
+    places = np.repeat(np.arange(12), 5)
+    assert fit_typical_by_folds(alike, places).distances[0] > 1
+    with pytest.raises(TypicalError, match="at least 10 clips in folds, but there are 9"):
+        fit_typical_by_folds(clips(9, 0), np.arange(9) % 3)
 
 
 @pytest.mark.parametrize(("held_out", "message"), [(clips(9, 1), "at least 10"), (np.ones((20, 12)), "the same")])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sefar_serve.atomic import WriteError
 from sefar_serve.errors import SefarError
 from sefar_serve.metadata import Stream
 from sefar_serve.pose import Estimator
@@ -115,7 +116,11 @@ def run_own(
     for line in (*plan_lines(prepared), *merged):
         say(line)
     clips = out.absolute() / CLIPS
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        told = f"{out} cannot be created ({error.strerror}); choose another folder with --out"
+        raise WriteError(told) from error
     write_prepared(prepared, clips)
     recipes = Recipes(prepared, clips / LABELS, out.absolute().name, options.overrides)
     candidates, reasons = find_candidates(prepared, options.stream)
