@@ -147,4 +147,4 @@ def print_weights(found: Mapping[Weights, Path | None]) -> None:
             f"{weights.size / 1e6:.0f} MB, {weights.licence}{here}",
             f"from {weights.origin}",
         ):
-            out.print(Padding(escape(line), (0, 0, 0, 4)), highlight=False)
+            out.print(Padding(escape(line), (0, 0, 0, 4), expand=False), highlight=False)
