@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,9 @@ _HEADER = re.compile(
 _QUOTED = re.compile(r'"((?:[^"]|"")+)"(?:[ \t,]+"?(-1|[0-9]+)"?)?')
 _PLAIN = re.compile(r"(.*?[^ \t,])[ \t,]+(-1|[0-9]+)")
 _BARE = re.compile(r"[\w./-]*[^\W\d]\w*")
-_COUNTED = re.compile(r"\.(mp4|avi|mov|mkv|webm|mpe?g)[ \t,]+[0-9]+\Z", re.IGNORECASE)
+_COUNTED = re.compile(
+    r"\.(mp4|m4v|avi|mov|mkv|webm|mpe?g|wmv|flv|ts|3gp|gif)(?:[ \t,]+[0-9]+(?:\.[0-9]+)?)+\Z", re.IGNORECASE
+)
 
 
 class ClipKey(NamedTuple):
@@ -93,6 +97,11 @@ class ListEntry:
         """Whether the clip is a part of its file."""
         return self.clip.is_span
 
+    def overlaps(self, other: ListEntry) -> bool:
+        """Whether this clip and another one of the same file have a moment in common."""
+        ends = [math.inf if entry.end is None else entry.end for entry in (self, other)]
+        return (self.start or 0.0) < ends[1] and (other.start or 0.0) < ends[0]
+
 
 def parse_list(lines: Iterable[str], source: str = "list", *, unlabelled: bool = False) -> Iterator[tuple[str, int]]:
     """Read the lines of a list file, one at a time.
@@ -110,7 +119,7 @@ def parse_list(lines: Iterable[str], source: str = "list", *, unlabelled: bool =
         (path as written, label) for each clip, in order.
 
     Raises:
-        ListFileError: a line has no path, no whole number as its last field, or a frame count between the two
+        ListFileError: a line has no path, no whole number as its last field, or numbers between the two
             (the message names the first such line); or the text is not UTF-8.
     """
     header_allowed = True
@@ -131,8 +140,8 @@ def parse_list(lines: Iterable[str], source: str = "list", *, unlabelled: bool =
                 )
             if _COUNTED.search(path):
                 raise ListFileError(
-                    f"{source}, line {number}: {line!r} has a number between path and label (a frame count?). "
-                    "Remove it; if no path contains spaces: awk '{print $1, $NF}'"
+                    f"{source}, line {number}: {line!r} has numbers between path and label (a frame count?). "
+                    "Remove them; if no path contains spaces: awk '{print $1, $NF}'"
                 )
             yield path, UNKNOWN if label is None else int(label)
     except UnicodeDecodeError as error:
@@ -177,7 +186,7 @@ def read_list(
     else:
         with path.open(encoding="utf-8") as lines:
             entries = [
-                ListEntry(name, root / replaced_prefix(name, remap or {}), label)
+                ListEntry(name, existing(root / replaced_prefix(name, remap or {})), label)
                 for written, label in parse_list(lines, str(path), unlabelled=unlabelled)
                 for name in [forward_slashes(written)]
             ]
@@ -207,7 +216,7 @@ def _read_spans(path: Path, root: Path, remap: Mapping[str, str], unlabelled: bo
                 if not 0 <= (start or 0.0) < (math.inf if end is None else end) or end == math.inf:
                     raise ListFileError(f"{where}: the span {start}–{end} s is invalid; give 0 <= start < end")
                 name = forward_slashes(written)
-                yield ListEntry(name, root / replaced_prefix(name, remap), number, start, end)
+                yield ListEntry(name, existing(root / replaced_prefix(name, remap)), number, start, end)
         except (csv.Error, UnicodeDecodeError) as error:
             raise ListFileError(f"{path}, line {rows.line_num}: {error}; save the list as CSV in UTF-8") from error
 
@@ -239,6 +248,33 @@ def write_list(path: Path, entries: Sequence[ListEntry]) -> None:
 def forward_slashes(name: str) -> str:
     """Replace backslashes, for lists written on Windows. In a path that has slashes, a backslash is part of a name."""
     return name if "/" in name else name.replace("\\", "/")
+
+
+def existing(path: Path) -> Path:
+    """Find a file whose name on disk has another Unicode form, e.g. "é" as the letter "e" and an accent.
+
+    Archives made on macOS have such names (NFD); most editors and programs write the other form (NFC).
+
+    Args:
+        path: as written.
+
+    Returns:
+        The path of the file on disk; the path as written if it exists, or if none does.
+    """
+    if str(path).isascii() or _exists(path):
+        return path
+    found = Path(path.anchor)
+    for part in path.relative_to(path.anchor).parts:
+        forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+        there = next((found / form for form in forms if _exists(found / form)), None)
+        if there is None:
+            return path
+        found = there
+    return found
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  (unlike pathlib's, False for names that are too long)
 
 
 def replaced_prefix(name: str, remap: Mapping[str, str]) -> str:

@@ -31,12 +31,12 @@ class TextFormatter(logging.Formatter):
         return "\n".join("    " + line.translate(_CONTROLS) for line in lines)
 
 
-def configure_logging(level: str, style: Literal["json", "text"]) -> None:
+def configure_logging(level: str, style: Literal["json", "text", "plain"]) -> None:
     """Send every log record to standard error.
 
     Args:
         level: lowest level shown, e.g. ``info``.
-        style: ``json`` for machines, ``text`` for people.
+        style: ``json`` for machines, ``text`` for people, ``plain`` for warnings among a command's own output.
     """
     handler = logging.StreamHandler()
     handler.addFilter(_with_request)
@@ -51,7 +51,8 @@ def configure_logging(level: str, style: Literal["json", "text"]) -> None:
             )
         )
     else:
-        handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        form = "%(message)s" if style == "plain" else "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        handler.setFormatter(TextFormatter(form))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # httpx logs every request that we send at INFO, and uvicorn's access log repeats ours.
     for name in ("httpx", "uvicorn.access"):

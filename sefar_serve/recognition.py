@@ -1,4 +1,4 @@
-"""From videos to predictions: decode and find joints in a thread pool, infer in the engine.
+"""From videos to predictions: decode and find joints in threads or processes, infer in the engine.
 
 The gateway and the command line both use `Recognizer`, so they give the same answers. It returns
 clips and predictions; `sefar_serve.schemas.render` turns them into the JSON that users see.
@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import NamedTuple
 
-from sefar_serve.clip import ClipLimits, VideoSource
+from sefar_serve.clip import ClipError, ClipLimits, VideoSource
+from sefar_serve.decoding import Decoded, Decoders, DecodersUnavailableError, DecodeTask, ThreadDecoders
 from sefar_serve.engine import Engine, EngineOverloadedError, Model, Prediction
-from sefar_serve.inputs import ModelClip, load_input_windows, load_inputs
+from sefar_serve.inputs import ModelClip
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.pose import Estimators
 from sefar_serve.reliability import UNFAMILIAR_BELOW, is_unfamiliar
@@ -30,7 +30,7 @@ class ClipInput:
 
     Attributes:
         name: shown in answers and error messages.
-        open: returns the video. Called in a decoding thread, so it may read files, decode base64, and
+        open: returns the video. Called in a thread, so it may read files, decode base64, and
             raise `sefar_serve.clip.ClipError`.
         close: releases what `open` returned; called when the video is no longer read.
     """
@@ -78,12 +78,6 @@ class Window:
         return None if known is None else float(known)
 
 
-class _Decoded(NamedTuple):
-    times: list[tuple[float, float]]
-    clips: list[ModelClip]
-    seconds: float
-
-
 @dataclass(frozen=True)
 class Recognised:
     """The results for one video: one window, or several if sliding windows were requested.
@@ -91,7 +85,7 @@ class Recognised:
     Attributes:
         name: name of the input.
         windows: at least one, in order of time.
-        decode_seconds: time spent opening and decoding, without the wait for a thread.
+        decode_seconds: time spent opening and decoding, without the wait for a thread or process.
         pose_seconds: time spent finding joints; None if the model sees none.
         decoded_at: when it was decoded and its joints found, in Unix seconds.
         finished_at: when the model had answered for all windows, in Unix seconds.
@@ -120,7 +114,7 @@ class Bounds:
     """Limits on a recognizer.
 
     Attributes:
-        decode_threads: videos decoded at the same time.
+        decode_threads: threads that decode, if no other decoders are given.
         max_decoding: maximum number of videos being decoded or waiting; more are refused before any work.
         limits: limits on each video.
         max_windows: maximum number of sliding windows in one video.
@@ -150,16 +144,26 @@ class Recognizer:
         engine: started by `start` and closed by `close`.
         bounds: limits on threads, queue and each video; None for the defaults.
         estimators: find the joints for models that see them; None for the installed ones.
+        decoders: started and closed with the recognizer; None for threads, which use `estimators`.
     """
 
-    def __init__(self, engine: Engine, bounds: Bounds | None = None, estimators: Estimators | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        bounds: Bounds | None = None,
+        estimators: Estimators | None = None,
+        decoders: Decoders | None = None,
+    ) -> None:
         self.engine = engine
-        self._estimators = estimators if estimators is not None else Estimators()
         self._bounds = bounds if bounds is not None else Bounds()
         self._decoding = 0
+        if decoders is None:
+            decoders = ThreadDecoders(
+                self._bounds.decode_threads, estimators if estimators is not None else Estimators()
+            )
+        self._decoders = decoders
         self._room = Room(self._bounds.max_decoded_bytes)
         self._windows = asyncio.Semaphore(self._bounds.windows_at_once)
-        self._pool = ThreadPoolExecutor(self._bounds.decode_threads, thread_name_prefix="sefar-decode")
 
     @property
     def decoded_bytes(self) -> int:
@@ -172,24 +176,37 @@ class Recognizer:
         return self._decoding
 
     async def start(self) -> None:
-        """Start the engine, and load the pose estimators of its models.
+        """Start the engine and the decoders, and load the pose estimators of the models.
 
         Raises:
             EngineError: the engine can never become ready.
             PoseError: a model sees joints that cannot be found here.
+            DecodersUnavailableError: decode processes cannot be started.
         """
         await self.engine.start()
         try:
-            for model in self.engine.models:
-                await asyncio.to_thread(self._estimators.of, model.metadata)
+            await asyncio.to_thread(self._decoders.start, *(model.metadata for model in self.engine.models))
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """Wait for running work to finish, then stop the engine and the threads."""
+        """Wait for running work to finish, then stop the engine and the decoders. Processes do not finish videos."""
         await self.engine.close()
-        await asyncio.to_thread(self._pool.shutdown, wait=True)
+        await asyncio.to_thread(self._decoders.close)
+
+    async def check(self) -> None:
+        """Check that the default model answers, and that videos are decoded; recent successes count.
+
+        Raises:
+            EngineError: the model does not answer.
+            DecodersUnavailableError: videos are not decoded.
+        """
+        await self.engine.check()
+        try:
+            await asyncio.wrap_future(self._decoders.check(self.engine.model(None).metadata))
+        except ClipError as error:
+            raise DecodersUnavailableError(f"a test video was not decoded: {error}") from error
 
     async def __aenter__(self) -> Recognizer:
         await self.start()
@@ -234,26 +251,53 @@ class Recognizer:
                 raise result
         return [result for result in found if isinstance(result, (Recognised, Exception))]
 
-    def _submit_decode(self, item: ClipInput, span: Span, meta: ModelMetadata) -> Future[_Decoded]:
+    def _submit_decode(self, item: ClipInput, span: Span, meta: ModelMetadata) -> Future[Decoded]:
         loop = asyncio.get_running_loop()
         self._decoding += 1
-        future = self._pool.submit(self._decode, item, span, meta)
+        task = DecodeTask(
+            meta,
+            item.name,
+            span.start,
+            span.end,
+            span.windows,
+            span.stride,
+            self._bounds.max_windows,
+            self._bounds.limits,
+        )
 
-        # The slot is freed when the thread is done with the video, not when the caller stops
+        def opened() -> VideoSource:
+            self._room.wait()
+            return item.open()
+
+        try:
+            future = self._decoders.submit(opened, task)
+        except BaseException:
+            self._decoding -= 1
+            item.close()
+            raise
+
+        # The slot is freed when the decoder is done with the video, not when the caller stops
         # waiting: a timed-out request must not admit another video while its own is still decoding.
         def release(_: object) -> None:
             item.close()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._release)
 
+        future.add_done_callback(self._count)  # before anybody has the clips
         future.add_done_callback(release)
         return future
+
+    def _count(self, future: Future[Decoded]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        for clip in future.result().clips:
+            self._room.hold(clip, sum(values.nbytes for values in clip.inputs.values()))
 
     def _release(self) -> None:
         self._decoding -= 1
 
-    async def _one(self, item: ClipInput, decode: Future[_Decoded], model: Model) -> Recognised:
-        # Cancelling the wrapper cancels a decode that has not started, which then costs nothing.
+    async def _one(self, item: ClipInput, decode: Future[Decoded], model: Model) -> Recognised:
+        # Cancelling the wrapper cancels a decode that has not started, and stops one in a process.
         decoded = await asyncio.wrap_future(decode)
         decoded_at = time.time()
         # Otherwise long videos could fill the engine's queue and have their own windows refused. Each has few at a
@@ -293,36 +337,3 @@ class Recognizer:
         window = Window(start, end, clip, prediction)
         unfamiliar = is_unfamiliar(window.familiarity, self._bounds.unfamiliar_below)
         return replace(window, unfamiliar=unfamiliar)
-
-    def _decode(self, item: ClipInput, span: Span, meta: ModelMetadata) -> _Decoded:
-        self._room.wait()
-        started = time.perf_counter()
-        source = item.open()
-        if not span.windows:
-            clip = load_inputs(
-                source,
-                meta,
-                self._estimators,
-                start=span.start,
-                end=span.end,
-                name=item.name,
-                limits=self._bounds.limits,
-            )
-            times = [(span.start or 0.0, span.end if span.end is not None else clip.duration)]
-            clips = [clip]
-        else:
-            times, clips = load_input_windows(
-                source,
-                meta,
-                self._estimators,
-                windows=span.windows,
-                stride=span.stride,
-                start=span.start,
-                end=span.end,
-                max_windows=self._bounds.max_windows,
-                name=item.name,
-                limits=self._bounds.limits,
-            )
-        for clip in clips:
-            self._room.hold(clip, sum(values.nbytes for values in clip.inputs.values()))
-        return _Decoded(times, clips, time.perf_counter() - started)

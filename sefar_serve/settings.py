@@ -195,6 +195,20 @@ class Settings(BaseSettings):
         ge=1,
         description="number of videos decoded at the same time; one per core if not set",
     )
+    decode_in: Literal["auto", "processes", "threads"] = Field(
+        "auto",
+        description="where videos are decoded: `processes` survive videos that crash or hang them, `threads` suit your "
+        "own videos; `auto`: processes in the server, threads elsewhere",
+    )
+    decode_timeout: float = Field(
+        60.0,
+        gt=0,
+        description="seconds that decoding a video may take in a process; then 504. A video that cannot be decoded in "
+        "that time gets 413",
+    )
+    decode_memory: int = Field(
+        2048 * MIB, ge=64 * MIB, description="maximum number of bytes that decoding a video may use in a process"
+    )
     max_requests: int = Field(
         256, ge=1, description="maximum number of POST requests in progress; more get 429 before their body is read"
     )

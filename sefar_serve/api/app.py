@@ -30,7 +30,8 @@ from sefar_serve.api.store import ClipStore
 from sefar_serve.api.traces import Traces
 from sefar_serve.api.unexpected import UnexpectedErrorMiddleware
 from sefar_serve.api.uploads import UploadLimits, UploadMiddleware
-from sefar_serve.assemble import bounds_of, make_estimators
+from sefar_serve.assemble import bounds_of, make_decoders, make_estimators
+from sefar_serve.decoding import Decoders, ProcessDecoders
 from sefar_serve.engine import Engine
 from sefar_serve.fetch import RemoteVideos, UrlFetcher
 from sefar_serve.keys import KeyRing
@@ -49,6 +50,7 @@ def create_app(
     engine: Engine,
     generator: Generator | None = None,
     estimators: Estimators | None = None,
+    decoders: Decoders | None = None,
 ) -> FastAPI:
     """Create the gateway application.
 
@@ -57,6 +59,8 @@ def create_app(
         engine: runs the model; the application starts and closes it.
         generator: writes captions and answers; the application starts and closes it. None disables text.
         estimators: find the joints for models that see them; None for those that the settings name.
+        decoders: decode the videos of requests; the application starts and closes them. None for those that the
+            settings name.
 
     Raises:
         KeysError: the file of keys cannot be read.
@@ -64,13 +68,16 @@ def create_app(
         ModuleNotFoundError: batch jobs or traces are enabled, but their packages are not installed.
     """
     estimators = estimators if estimators is not None else make_estimators(settings)
-    recognizer = Recognizer(engine, bounds_of(settings), estimators)
+    decoders = decoders if decoders is not None else make_decoders(settings, estimators, serving=True)
+    recognizer = Recognizer(engine, bounds_of(settings), decoders=decoders)
     metrics = Metrics(recognizer, generator)
     fetcher = UrlFetcher(settings.url_hosts, max_bytes=settings.max_body_bytes, timeout=settings.url_timeout)
     remote = RemoteVideos(fetcher, settings.max_decoding)
     captioner = None if generator is None else Captioner(generator, engine, settings)
     jobs = None if settings.jobs_dir is None else _jobs(settings.jobs_dir, settings, engine, fetcher, estimators)
     traces = None if settings.otlp_endpoint is None else Traces.to(settings.otlp_endpoint)
+    if isinstance(decoders, ProcessDecoders):
+        metrics.watch_processes(decoders)
     if jobs is not None:
         metrics.watch_jobs(jobs.store)
 
@@ -164,6 +171,8 @@ def _jobs(folder: Path, settings: Settings, engine: Engine, fetcher: UrlFetcher,
             workers=settings.job_workers,
             max_batch=settings.max_batch,
             limits=bounds_of(settings).limits,
+            seconds=settings.decode_timeout,
+            memory=settings.decode_memory,
             retention=3600 * settings.job_retention if settings.job_retention else None,
         ),
         model_file=settings.model if settings.triton_url is None else None,

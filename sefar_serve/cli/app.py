@@ -6,6 +6,7 @@ Installed packages can add commands through the entry-point group `sefar.command
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -81,6 +82,7 @@ class Commands(TyperGroup):
         super().__init__(**attributes)
         for entry in entry_points(group=GROUP):
             self.commands.update(get_group(entry.load()).commands)
+        _unwrap_help(self)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Errors about its options are in the words that all our errors have."""
@@ -91,6 +93,14 @@ class Commands(TyperGroup):
                 unit = " of seconds" if error.param is not None and error.param.metavar == SECONDS else ""
                 error.message = explain(error.__cause__.errors()[0] | {"loc": ()}) + unit
             raise
+
+
+def _unwrap_help(command: Any) -> None:
+    """Join the lines of each paragraph of the help: Typer breaks them where the docstring does, at any width."""
+    if command.help:
+        command.help = "\n\n".join(" ".join(lines.split()) for lines in cleandoc(command.help).split("\n\n"))
+    for inner in getattr(command, "commands", {}).values():
+        _unwrap_help(inner)
 
 
 app = typer.Typer(

@@ -187,7 +187,9 @@ async def _locally(
             slots=at_once,
             limits=limits,
             timeout=timeout,
+            memory=settings.decode_memory,
             estimators=make_estimators(settings),
+            remote=True,
         ) as pool:
             sha256 = None if settings.triton_url is not None else model_sha256(settings.model)
             return await work(LocalBackend(model, pool, options, sha256=sha256, at_once=at_once))

@@ -1,10 +1,14 @@
-"""From a decoded frame to upright RGB pixels: colour, square pixels, size, rotation, central square."""
+"""From a decoded frame to upright RGB pixels: colour, square pixels, size, orientation, central square."""
 
 from __future__ import annotations
 
+import math
+import struct
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
@@ -32,6 +36,47 @@ def central_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return pixels[..., top : top + size, left : left + size, :]
 
 
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture is made upright: first transposed, then flipped.
+
+    Attributes:
+        transposed: rows become columns.
+        upside_down: the order of the rows is reversed.
+        mirrored: the order of the columns is reversed.
+    """
+
+    transposed: bool = False
+    upside_down: bool = False
+    mirrored: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Orientation:
+        """What FFmpeg's autorotation does with the frame's display matrix; other angles go to the nearest quarter."""
+        # `frame.side_data` would refer to the frame and the frame to it, which keeps both until a garbage collection.
+        side = SideDataContainer(frame).get(Type.DISPLAYMATRIX)  # type: ignore[call-arg]
+        if side is None:
+            return cls()
+        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side)[:36])
+        across, down = math.hypot(a, c), math.hypot(b, d)
+        if not across or not down:
+            return cls()
+        quarters = round(math.degrees(math.atan2(b / down, a / across)) / 90) % 4
+        if quarters == 1:
+            return cls(transposed=True, mirrored=c <= 0)
+        if quarters == 2:
+            return cls(upside_down=d < 0, mirrored=a < 0)
+        if quarters == 3:
+            return cls(transposed=True, upside_down=True, mirrored=c < 0)
+        return cls(upside_down=d < 0)
+
+    def upright(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A view of a picture (h,w,3)."""
+        if self.transposed:
+            picture = picture.transpose(1, 0, 2)
+        return picture[:: -1 if self.upside_down else 1, :: -1 if self.mirrored else 1]
+
+
 class PictureMaker:
     """Converts the frames of one stream to RGB pixels.
 
@@ -53,22 +98,28 @@ class PictureMaker:
         self._max_pixels = max_pixels
         self._name = name
         self._reformatter = VideoReformatter()
-        self._quarters: int | None = None
+        self._turned: bool | None = None
+        self._oriented: tuple[int, Orientation] | None = None
 
     @property
     def oriented(self) -> bool:
-        """Whether the rotation is known; it comes with the decoded frames."""
-        return self._quarters is not None
+        """Whether it is known if pictures are turned to the side; that comes with the decoded frames."""
+        return self._turned is not None
 
     def orient(self, frame: VideoFrame | None) -> None:
-        """Take the rotation from a frame; None means no rotation."""
-        self._quarters = round(frame.rotation / 90) % 4 if frame is not None else 0
+        """Take the size of all pictures from a frame; None means as stored."""
+        self._turned = frame is not None and self._orientation(frame).transposed
+
+    def _orientation(self, frame: VideoFrame) -> Orientation:
+        # Reading side data takes as long as decoding a tiny frame, so it is read again only if the rotation changes.
+        if self._oriented is None or self._oriented[0] != frame.rotation:
+            self._oriented = frame.rotation, Orientation.of(frame)
+        return self._oriented[1]
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) upright, in square pixels, unscaled."""
-        turned = self._quarters in (1, 3)
-        return (self._height, self._width) if turned else (self._width, self._height)
+        return (self._height, self._width) if self._turned else (self._width, self._height)
 
     def make(self, frame: VideoFrame, short_side: int | None, square: int | None) -> NDArray[np.uint8]:
         """Convert one frame.
@@ -88,7 +139,8 @@ class PictureMaker:
         """
         if not self.oriented:
             self.orient(frame)
-        width, height = self._width, self._height
+        orientation = self._orientation(frame)
+        width, height = self.size
         if short_side is not None:
             shorter = min(width, height)
             width, height = round(width * short_side / shorter), round(height * short_side / shorter)
@@ -97,10 +149,12 @@ class PictureMaker:
                 f"{self._name} has frames of {self._width}x{self._height}, which would be scaled to {width}x{height}, "
                 f"more than the limit of {self._max_pixels} pixels; use a smaller or less elongated video"
             )
+        if orientation.transposed:
+            width, height = height, width
         rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
-        picture = np.rot90(rows.reshape(height, width, 3), self._quarters or 0)
+        picture = orientation.upright(rows.reshape(height, width, 3))
         if square is not None:
             # A copy, because a view would keep the whole picture in memory.
             picture = np.ascontiguousarray(central_square(picture, square))

@@ -9,9 +9,11 @@ from typing import IO
 
 import av
 from av.container import InputContainer
-from av.stream import Discard, Disposition
+from av.stream import Discard, Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from sefar_serve.clip.decoders import DECODERS
 from sefar_serve.clip.errors import (
     ClipLimitError,
     EmptyVideoError,
@@ -26,10 +28,17 @@ VideoSource = str | os.PathLike[str] | bytes | IO[bytes]
 """A local path, the bytes of a video file, or a binary file object."""
 
 VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-    *(".3gp", ".ogv"),
+    *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".flv", ".f4v", ".gif"),
+    *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".m2t", ".mxf", ".dv", ".nut", ".y4m"),
+    *(".3gp", ".3g2", ".ogv", ".ogm", ".rm", ".rmvb", ".ivf", ".h264", ".264", ".hevc", ".h265", ".265", ".wtv"),
 )
 """Suffixes, in lower case, of the files in a folder that count as videos."""
+
+STILL = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpegxl"})
+"""Codecs of cover pictures."""
+
+HDR = {16: "PQ", 18: "HLG"}
+"""Transfer characteristics of HDR by their number in ITU-T H.273."""
 
 # Only containers that hold their own frames: a playlist (hls, dash, concat) in an untrusted file could
 # open other files and addresses, and pictures and plain text are not video.
@@ -97,7 +106,13 @@ def open_container(source: VideoSource, name: str, limits: ClipLimits) -> InputC
             # With the prefix, a path like `concat:…` or `http:…` is still read as a file.
             handle if handle is not None else f"file:{source_name(source)}",
             mode="r",  # otherwise PyAV takes the file object's own mode, "w+b" for a spooled upload
-            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
+            options={
+                "format_whitelist": CONTAINERS,
+                "protocol_whitelist": "file",
+                # Otherwise libavformat takes any jump back of more than a minute for a wrap of the clock.
+                "correct_ts_overflow": "0",
+                "codec_whitelist": ",".join(sorted(DECODERS)),  # FFmpeg decodes first frames when it opens a file
+            },
             metadata_errors="replace",
         )
 
@@ -118,19 +133,18 @@ def choose_stream(container: InputContainer, name: str, limits: ClipLimits) -> t
         ClipLimitError: frames of more than `max_pixels`.
     """
     with damage_as(NotAVideoError, f"{name} has a damaged header; use the whole, original file"):
-        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        streams = _moving(container)
         if not streams:
-            kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
+            kinds = ", ".join(sorted({_kind(s) for s in container.streams})) or "none"
             raise NoVideoStreamError(f"{name} has no video stream (found: {kinds}); use a file with a video stream")
         best = container.streams.best("video")
         chosen = next((s for s in streams if best is not None and s.index == best.index), None)
-        # Streams without a decoder in FFmpeg have no codec context at all.
-        decodable = [s for s in streams if s.codec_context is not None]
-        if chosen is None or chosen.codec_context is None:
+        decodable = [s for s in streams if _has_decoder(s)]
+        if chosen is None or not _has_decoder(chosen):
             chosen = max(decodable, key=lambda s: s.codec_context.width * s.codec_context.height, default=None)
     if chosen is None:
         raise UndecodableVideoError(
-            f"{name} uses a codec that FFmpeg cannot decode here; convert it to H.264, HEVC, VP9 or AV1"
+            f"{name} uses a codec that is not decoded here; convert it to H.264, HEVC, VP9 or AV1"
         )
     codec = chosen.codec_context
     if codec.width < 1 or codec.height < 1:
@@ -142,13 +156,66 @@ def choose_stream(container: InputContainer, name: str, limits: ClipLimits) -> t
             f"{name} has frames of {codec.width}x{codec.height}, more than the limit of {limits.max_pixels} pixels; "
             "scale it down"
         )
-    for stream in container.streams:
-        if stream.index != chosen.index:
-            stream.discard = Discard.all
+    _read_only(container, chosen)
     if len(streams) == 1:
         return chosen, ()
     others = ", ".join(_described(s) for s in streams if s.index != chosen.index)
     return chosen, (f"several video streams: used {_described(chosen)}, ignored {others}",)
+
+
+def _has_decoder(stream: VideoStream) -> bool:
+    """Whether FFmpeg has a decoder for a stream, and it may be used."""
+    # Streams without a decoder in FFmpeg have no codec context at all.
+    return stream.codec_context is not None and stream.codec_context.codec.name in DECODERS
+
+
+def _moving(container: InputContainer) -> list[VideoStream]:
+    """The video streams that are not cover pictures, flagged as such or not."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    still = [s for s in streams if s.codec_context is not None and s.codec_context.codec.canonical_name in STILL]
+    # A picture beside a video. Not every container tells the number of frames.
+    covers = [s for s in still if s.frames == 1 or (not s.frames and len(still) < len(streams))]
+    return [s for s in streams if s not in covers] if len(covers) < len(streams) else streams
+
+
+def _kind(stream: Stream) -> str:
+    is_cover = stream.type == "video" and stream.disposition & Disposition.attached_pic
+    return "cover picture" if is_cover else stream.type
+
+
+def hdr_warning(codec: VideoCodecContext) -> str | None:
+    """A warning about videos of high dynamic range, whose colours are converted as if they were not."""
+    name = HDR.get(codec.color_trc)
+    if name is None:
+        return None
+    return f"the video is HDR ({name}) and is shown without tone mapping: colours look pale; convert it to SDR"
+
+
+def open_stream(source: VideoSource, name: str, limits: ClipLimits, index: int) -> tuple[InputContainer, VideoStream]:
+    """Open a source again, to read the stream that was chosen.
+
+    Args:
+        source: as it was opened before; a file object must be seekable.
+        name: name of the source in messages.
+        limits: limits on the video.
+        index: of the stream.
+
+    Raises:
+        UndecodableVideoError: the stream is gone.
+    """
+    container = open_container(source, name, limits)
+    streams = container.streams
+    if index >= len(streams) or not isinstance(stream := streams[index], VideoStream):
+        container.close()
+        raise UndecodableVideoError(f"{name} changed while it was read; try again")
+    _read_only(container, stream)
+    return container, stream
+
+
+def _read_only(container: InputContainer, chosen: VideoStream) -> None:
+    for stream in container.streams:
+        if stream.index != chosen.index:
+            stream.discard = Discard.all
 
 
 def _described(stream: VideoStream) -> str:

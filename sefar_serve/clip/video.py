@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 import numpy as np
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 from numpy.typing import ArrayLike, NDArray
 
-from sefar_serve.clip.decoder import Decoder
-from sefar_serve.clip.errors import DAMAGE, UndecodableVideoError, damage_as
+from sefar_serve.clip.decoder import Decoder, WrongKeyError
+from sefar_serve.clip.errors import DAMAGE, ClipLimitError, UndecodableVideoError, damage_as
 from sefar_serve.clip.limits import ClipLimits
+from sefar_serve.clip.packets import Packets, read_packets
 from sefar_serve.clip.picture import PictureMaker
-from sefar_serve.clip.source import VideoSource, choose_stream, open_container, source_name
-from sefar_serve.clip.timeline import read_timeline
+from sefar_serve.clip.remembered import FileKey, Remembered, file_key, recall, remember
+from sefar_serve.clip.source import VideoSource, choose_stream, hdr_warning, open_container, open_stream, source_name
+from sefar_serve.clip.timeline import make_timeline
 
 
 @dataclass(frozen=True)
@@ -127,36 +131,78 @@ class Video:
         threads: int = 1,
     ) -> None:
         self.name = name if name is not None else source_name(source)
-        self._container = open_container(source, self.name, limits)
+        key = file_key(source, limits)
+        container = open_container(source, self.name, limits)
         try:
-            self._open(limits, threads)
+            self._open(source, container, key, limits, threads)
         except BaseException:
-            self.close()
+            container.close()
             raise
 
-    def _open(self, limits: ClipLimits, threads: int) -> None:
-        stream, choice = choose_stream(self._container, self.name, limits)
+    def _open(
+        self, source: VideoSource, container: InputContainer, key: FileKey | None, limits: ClipLimits, threads: int
+    ) -> None:
+        stream, choice = choose_stream(container, self.name, limits)
         codec = stream.codec_context
         self.stream_index: int = stream.index
+        # No reference to this object, which would keep it until the next garbage collection, or to the stream, which is
+        # gone when its container is closed.
+        reopen = partial(open_stream, source, self.name, limits, self.stream_index)
         with damage_as(UndecodableVideoError, f"{self.name} is damaged; use an undamaged file"):
             self.codec: str = codec.codec.canonical_name
             self._pictures = PictureMaker(
                 codec.width, codec.height, stream.sample_aspect_ratio, limits.max_pixels, self.name
             )
-            timeline = read_timeline(self._container, stream, self.name, limits)
-            self._decoder = Decoder(codec, timeline, max_pixels=limits.max_pixels, threads=threads)
-            if not timeline.counted:
-                timeline = timeline.recounted(sum(1 for _ in self._decoder.everything()))
+            known = recall(key)
+            if known is not None:
+                table, timeline, held = known.table, known.timeline, None
+            else:
+                table, held = read_packets(container, stream, self.codec, self.name, limits)
+                timeline = make_timeline(table, container, stream, self.codec, self.name, limits)
+            self._packets = Packets(table, held, (container, stream), reopen, codec.extradata or b"", self.name)
+            self._packets.stamp(timeline.stamps)
+            self._decoder = Decoder(codec, self._packets, timeline, max_pixels=limits.max_pixels, threads=threads)
+            self._coded_size, self._max_decoded_pixels = (codec.width, codec.height), limits.max_decoded_pixels
+            if known is not None:
+                pass  # its frames were counted
+            elif not timeline.counted:
+                self._check_work(len(table))
+                stamps = [frame.pts for frame in self._decoder.in_turn()]
+                timeline = timeline.learned(stamps, self.codec, float(stream.time_base or 0))
             elif head := timeline.uncertain_head():
                 timeline = timeline.without(set(range(head)) - self._shown_before(head))
         self._decoder.timeline = self._timeline = timeline
         if not timeline.frame_count:
             raise UndecodableVideoError(f"no frame of {self.name} decodes; use an undamaged file")
+        remember(key, Remembered(table, timeline))
+        self._key = key
         self.times: NDArray[np.float64] = timeline.times
         self.times.flags.writeable = False
         self.duration: float = timeline.duration
         self.average_rate: float = timeline.frame_count / timeline.duration
-        self.warnings: tuple[str, ...] = (*choice, *timeline.warnings)
+        hdr = hdr_warning(codec)
+        self.warnings: tuple[str, ...] = (*choice, *([hdr] if hdr else []), *timeline.warnings)
+
+    def check_work(self, reads: Iterable[Iterable[int]]) -> None:
+        """Estimate how much work reads are, from the packets to decode and their pixels, before anything is decoded.
+
+        Args:
+            reads: the frame numbers of each `read` that will follow.
+
+        Raises:
+            ClipLimitError: more than `ClipLimits.max_decoded_pixels`.
+        """
+        self._check_work(sum(self._decoder.packets_for(set(numbers)) for numbers in reads))
+
+    def _check_work(self, packets: int) -> None:
+        width, height = self._coded_size
+        pixels = packets * width * height
+        if pixels > self._max_decoded_pixels:
+            raise ClipLimitError(
+                f"{self.name}: {packets} frames of {width}x{height} would have to be decoded, {pixels / 1e9:.1f} "
+                f"gigapixels, more than the {self._max_decoded_pixels / 1e9:.1f} that the time limit allows; use a "
+                "part of it, or scale it down"
+            )
 
     def _shown_before(self, number: int) -> set[int]:
         """The frames before `number` that the decoder outputs when it decodes from the start."""
@@ -267,11 +313,16 @@ class Video:
 
     def _decode(self, numbers: set[int], shapes: Sequence[Shape]) -> tuple[_Decoded, list[int]]:
         """Decode only what is needed; if that does not give every frame undamaged, decode everything in order."""
-        if self._timeline.ordered and max(numbers) < len(self._timeline.pts):
+        positions = self._timeline.positions
+        if positions is not None and max(numbers) < len(positions):
             decoded = _Decoded(shapes, {}, set())
             try:
                 for number, frame in self._decoder.exact(numbers):
                     self._keep(number, frame, decoded)
+            except WrongKeyError:
+                self._decoder.timeline = self._timeline = self._timeline.in_turn()
+                remember(self._key, Remembered(self._packets.table, self._timeline))
+                return self._decode_all(numbers, shapes)
             except DAMAGE:
                 return self._decode_all(numbers, shapes)
             if len(decoded.pictures) == len(numbers) and not decoded.corrupt:
@@ -311,7 +362,7 @@ class Video:
 
     def close(self) -> None:
         """Close the file."""
-        self._container.close()
+        self._packets.close()
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from sefar_serve.clip import VIDEO_SUFFIXES
 from sefar_serve.extract.clips import ClipRef, SourceError, check_text
 from sefar_serve.extract.manifests import SUFFIXES, NamedClip, read_manifest
-from sefar_serve.lists import replaced_prefix
+from sefar_serve.lists import existing, replaced_prefix
 
 _KINDS = (
     "give a folder of videos, a video, a glob (videos/**/*.mp4), a list file (one `path label` per line: .txt, .csv) "
@@ -143,6 +143,8 @@ def _placed(named: Iterable[NamedClip], base: str | Path, remap: Mapping[str, st
     for clip in named:
         where = replaced_prefix(clip.name, remap)
         path = where if "://" in where else posixpath.join(folder, where)
+        if "://" not in path:
+            path = str(existing(Path(path)))
         if "://" in path and (scheme := path.partition("://")[0]) not in known:
             known.add(scheme)
             _check_scheme(scheme, clip.name)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sefar_serve.clip import ClipLimits
+from sefar_serve.decoding.pool import MEMORY
 from sefar_serve.engine import Engine, Model
 from sefar_serve.extract.clips import MixedModelError, OutputUnwritableError
 from sefar_serve.extract.decoders import DecoderPool
@@ -72,6 +73,8 @@ class JobBounds:
         workers: number of decode processes per job.
         max_batch: maximum number of clips per inference of the engine.
         limits: limits on each video.
+        seconds: that decoding a clip may take.
+        memory: bytes that decoding a clip may use.
         retention: seconds after which a job that has ended is deleted with its result; None keeps it.
     """
 
@@ -80,6 +83,8 @@ class JobBounds:
     workers: int
     max_batch: int
     limits: ClipLimits
+    seconds: float = 60.0
+    memory: int = MEMORY
     retention: float | None = None
 
 
@@ -352,6 +357,8 @@ class JobService:
                 workers=self._bounds.workers,
                 slots=at_once,
                 limits=self._bounds.limits,
+                timeout=self._bounds.seconds,
+                memory=self._bounds.memory,
                 nice=NICE,
                 estimators=self._estimators,
             )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sefar_serve.lists import UNKNOWN, ListEntry, ListFileError, parse_list, read_list, write_list
+from sefar_serve.lists import UNKNOWN, ListEntry, ListFileError, existing, parse_list, read_list, write_list
 
 SEPARATORS = [" ", ",", ", ", "\t", "  ", " ,"]
 ENDS = ["\n", "\r\n", "\n\n", " \n", "\r", "\r\r\n"]
@@ -62,7 +63,7 @@ def test_error_names_a_line_without_path_or_label(line: str) -> None:
         _parsed(f"a.mp4 1\n\n{line}\n", "mylist")
 
 
-@pytest.mark.parametrize("line", ["a.mp4 120 3", "a b.avi,120,3", '"a b.MKV 7",3'])
+@pytest.mark.parametrize("line", ["a.mp4 120 3", "a b.avi,120,3", '"a b.MKV 7",3', "a.mp4 12 30 5", "a.mp4,1.5,3,5"])
 def test_error_says_how_to_remove_frame_counts(line: str) -> None:
     with pytest.raises(ListFileError, match=r"list, line 1: .*frame count.*print \$1, \$NF"):
         _parsed(line)
@@ -208,3 +209,24 @@ def test_written_lists_are_read_back(
     for written in (entries, [replace(entry, start=None, end=None) for entry in entries]):
         write_list(root / "list.csv", written)
         assert read_list(root / "list.csv", root, unlabelled=True) == written
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("columns", ["path,label", "path,label,start,end"])
+def test_names_may_have_another_unicode_form_than_the_files(form: str, columns: str, tmp_path: Path) -> None:
+    name = "Turnübung/élan 1.mp4"
+    (tmp_path / unicodedata.normalize("NFC", "Turnübung")).mkdir()
+    file = tmp_path / unicodedata.normalize("NFC", "Turnübung") / unicodedata.normalize("NFD", "élan 1.mp4")
+    file.touch()
+    written = unicodedata.normalize(form, name)
+    (tmp_path / "list.csv").write_text(
+        f"{columns}\n{written},3{',,' if 'start' in columns else ''}\n", encoding="utf-8"
+    )
+    [entry] = read_list(tmp_path / "list.csv", tmp_path)
+    assert entry.path == file
+    assert entry.name == written
+
+
+@pytest.mark.parametrize("name", ["é" * 300, "é/" * 40, "missing é.mp4"])
+def test_a_name_without_a_file_stays_as_written(name: str) -> None:
+    assert existing(Path("/nowhere", name)) == Path("/nowhere", name)

@@ -147,7 +147,8 @@ def test_serving_loads_no_pickles() -> None:
     found = [
         f"{file.relative_to(package)}: {line.strip()}"
         for file in package.rglob("*.py")
-        if file.name != "distributed.py"  # passes our own objects between the nodes of a Ray cluster
+        # They pass our own objects to the nodes of a Ray cluster, and to the processes that this one starts.
+        if file.name not in ("distributed.py", "forkserver.py")
         for line in file.read_text(encoding="utf-8").splitlines()
         if UNSAFE.search(line)
     ]

@@ -7,9 +7,11 @@ import wave
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 
+import av
 import numpy as np
 import pytest
-from numbered_clips import encode, numbers_of
+from av.stream import Disposition
+from numbered_clips import encode, numbers_of, picture
 
 from sefar_serve.clip import (
     ClipError,
@@ -18,6 +20,7 @@ from sefar_serve.clip import (
     EmptyVideoError,
     NotAVideoError,
     NoVideoStreamError,
+    UndecodableVideoError,
     Video,
 )
 
@@ -112,8 +115,6 @@ def test_each_kind_of_bad_file_raises_its_own_error(
 
 
 def test_audio_only_mp4() -> None:
-    import av
-
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as out:
         sound = out.add_stream("aac", rate=8000, layout="mono")
@@ -122,6 +123,18 @@ def test_audio_only_mp4() -> None:
         out.mux(sound.encode(silence))
         out.mux(sound.encode())
     with pytest.raises(NoVideoStreamError, match=r"no video stream \(found: audio\)"):
+        Video(buffer.getvalue())
+
+
+def test_decoders_that_are_not_on_the_list() -> None:
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi") as out:
+        stream = out.add_stream("zlib", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "bgr24"  # type: ignore[attr-defined]
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "bgr24")))  # type: ignore[attr-defined]
+    with pytest.raises(UndecodableVideoError, match="uses a codec that is not decoded here"):
         Video(buffer.getvalue())
 
 
@@ -173,3 +186,64 @@ def test_the_file_is_closed(clip: bytes) -> None:
         video.read([0])
     assert not source.closed
     assert source.getvalue() == clip
+
+
+def beside(count: int, codec: str, *, first: bool, container: str) -> bytes:
+    """A video of `count` frames and one picture, as the first or the second stream."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as out:
+        streams = {}
+        for name in (codec, "libx264") if first else ("libx264", codec):
+            streams[name] = stream = out.add_stream(name, rate=25)
+            stream.width, stream.height = (640, 480) if name == codec else (96, 72)
+            stream.pix_fmt = {"mjpeg": "yuvj420p", "png": "rgb24"}.get(name, "yuv420p")
+        cover = streams[codec]
+        out.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((480, 640, 3), np.uint8), format="rgb24")))
+        out.mux(cover.encode())
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(picture(number, 96, 72), format="rgb24")
+            out.mux(streams["libx264"].encode(frame))
+        out.mux(streams["libx264"].encode())
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("codec", "container"), [("mjpeg", "matroska"), ("mjpeg", "mov"), ("mjpeg", "avi"), ("png", "mov"), ("png", "avi")]
+)
+def test_a_cover_picture_without_its_flag_is_not_the_video(codec: str, container: str, first: bool) -> None:
+    with Video(beside(30, codec, first=first, container=container)) as video:
+        assert (video.codec, video.frame_count) == ("h264", 30)
+        assert numbers_of(video.read([0, 17, 29]).pixels) == [0, 17, 29]
+
+
+def test_a_video_of_one_picture_is_a_video() -> None:
+    with Video(encode(1, "mjpeg", "mov", pix_fmt="yuvj420p")) as video:
+        assert video.frame_count == 1
+
+
+def test_the_error_about_a_song_with_a_cover_names_the_cover() -> None:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as out:
+        sound = out.add_stream("aac", rate=8000, layout="mono")
+        cover = out.add_stream("mjpeg", rate=1)
+        cover.width = cover.height = 32
+        cover.pix_fmt = "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        out.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        out.mux(cover.encode())
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        silence.sample_rate, silence.pts = 8000, 0
+        out.mux(sound.encode(silence))
+        out.mux(sound.encode())
+    with pytest.raises(NoVideoStreamError, match=r"no video stream \(found: audio, cover picture\)"):
+        Video(buffer.getvalue())
+
+
+@pytest.mark.parametrize(("transfer", "name"), [("smpte2084", "PQ"), ("arib-std-b67", "HLG"), ("bt709", None)])
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+def test_hdr_is_shown_with_a_warning(transfer: str, name: str | None, container: str) -> None:
+    params = f"log-level=none:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc"
+    data = encode(4, "libx265", container, pix_fmt="yuv420p10le", options={"x265-params": params})
+    with Video(data) as video:
+        assert [f"HDR ({name})" in warning for warning in video.warnings] == ([True] if name else [])

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,19 @@ def test_a_folder_gives_its_videos_in_order_with_their_sizes(videos: Path) -> No
         ClipRef("beam/c.webm", f"{videos}/beam/c.webm", cost=2),
         ClipRef("beam/deep/d.avi", f"{videos}/beam/deep/d.avi", cost=3),
     ]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "b.MXF", "c.vob", "d.dv", "e.m2v", "f.3g2", "g.asf", "h.ivf"])
+def test_a_folder_gives_videos_of_all_containers_that_can_be_read(name: str, tmp_path: Path) -> None:
+    _write(tmp_path / name, "x")
+    assert [clip.id for clip in _read(tmp_path)] == [name]
+
+
+def test_names_in_a_manifest_may_have_another_unicode_form_than_the_files(tmp_path: Path) -> None:
+    file = tmp_path / unicodedata.normalize("NFD", "Überschlag.mp4")
+    file.write_bytes(b"x")
+    manifest = _write(tmp_path / "list.csv", unicodedata.normalize("NFC", "path\nÜberschlag.mp4\n"))
+    assert _read(manifest) == [ClipRef(unicodedata.normalize("NFC", "Überschlag.mp4"), str(file), cost=1)]
 
 
 def test_paths_are_absolute_for_relative_sources(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -9,13 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sefar_serve.clip import ClipLimits, Video, span_indices
+from sefar_serve.clip.packets import HELD
 from sefar_serve.lists import ClipKey
 
-LONG_VIDEOS = ClipLimits(max_bytes=4 * 1024**3)
-"""Limits on files that clips are spans of. An open video takes as much memory as its file."""
+LONG_VIDEOS = ClipLimits(max_bytes=sys.maxsize)
+"""Limits on files that clips are spans of."""
 
 KEPT_BYTES = 512 * 1024**2
-"""Files that one thread keeps open, in bytes; the last one stays open whatever its size."""
+"""Memory for the files that one thread keeps open; the last one stays open whatever it takes. A file takes as much as
+its size, a large one `sefar_serve.clip.packets.HELD` at most."""
 
 SPANS = 16
 """Spans of one file that are read before they are given back: the file is opened once for as many."""
@@ -71,7 +74,7 @@ class OpenVideos(threading.local):
 
     def _keep(self, path: Path) -> Video:
         if path not in self._kept:
-            self._kept[path] = Video(path, limits=LONG_VIDEOS), path.stat().st_size
+            self._kept[path] = Video(path, limits=LONG_VIDEOS), min(path.stat().st_size, HELD)
         self._kept.move_to_end(path)
         while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > KEPT_BYTES:
             _, (oldest, _) = self._kept.popitem(last=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sefar_serve.clip import VIDEO_SUFFIXES, ClipError, Video
-from sefar_serve.lists import forward_slashes
+from sefar_serve.lists import existing, forward_slashes
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """Label Studio puts eight hexadecimal digits before the name of an uploaded file."""
@@ -26,6 +27,11 @@ def videos_under(root: Path) -> Iterator[str]:
         for name in sorted(files):
             if not name.startswith(".") and name.lower().endswith(VIDEO_SUFFIXES):
                 yield (Path(folder) / name).relative_to(root).as_posix()
+
+
+def _comparable(name: str) -> str:
+    """A file name without differences of case and of Unicode form."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 class AmbiguousVideoError(ValueError):
@@ -49,7 +55,7 @@ class Videos:
         for name in videos_under(self.root):
             file = name.rpartition("/")[2]
             for known in {file, file.rpartition(".")[0]}:
-                found.setdefault(known.casefold(), []).append(name)
+                found.setdefault(_comparable(known), []).append(name)
         return found
 
     def find(self, written: str) -> str:
@@ -67,10 +73,12 @@ class Videos:
         path = _plain(written)
         if (self.root / path).is_file():
             return path
+        if not path.startswith("/") and (found_file := existing(self.root / path)).is_file():
+            return found_file.relative_to(self.root).as_posix()
         file = path.rpartition("/")[2]
         uploaded = _UPLOADED.fullmatch(file)
         for name in (file, f"v_{file}", *([uploaded[1]] if uploaded else [])):
-            found = self._by_file_name.get(name.casefold(), [])
+            found = self._by_file_name.get(_comparable(name), [])
             if len(found) > 1:
                 raise AmbiguousVideoError(
                     f"{written} is not in {self.root}, and several files have its name: {', '.join(found[:3])}; write "
