@@ -43,6 +43,7 @@ from rich.progress import track
 from rich.table import Table
 
 from sefar_serve.assemble import make_engine, make_estimators
+from sefar_serve.cores import available_cores
 from sefar_serve.engine.base import Inputs, batch_of
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.extract.clips import ClipRef
@@ -53,7 +54,7 @@ from sefar_serve.extract.run import extract
 from sefar_serve.inputs import load_inputs
 from sefar_serve.metadata import FRAMES, ModelMetadata
 from sefar_serve.sampling import sample_indices
-from sefar_serve.settings import Settings, cpu_count, shipped_model
+from sefar_serve.settings import Settings, shipped_model
 from sefar_training.export import ServedModel, dropout_masks
 from sefar_training.model import FrameNormalizer, create_model
 from sefar_training.synthgym import write_dataset
@@ -65,7 +66,7 @@ Features = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 def decode_alone(clips: list[ClipRef], meta: ModelMetadata) -> float:
     """Seconds that our decode processes take, with as many clips in flight as in `sefar extract`."""
-    workers = cpu_count()
+    workers = available_cores()
     at_once = clips_at_once(BATCH, workers)
 
     async def run(pool: DecoderPool) -> float:
@@ -105,7 +106,7 @@ def ours(clips: list[ClipRef], settings: Settings, out: Path) -> float:
         engine = make_engine(settings)
         await engine.start()
         model = engine.model(None)
-        workers = cpu_count()
+        workers = available_cores()
         at_once = clips_at_once(settings.max_batch, workers)
         try:
             with DecoderPool(model.metadata, workers=workers, slots=at_once) as pool:

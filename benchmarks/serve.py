@@ -1,15 +1,18 @@
 """Cost of the gateway: clips per second over HTTP against the same work without it.
 
-Four jobs take turns in every round, so that a drift of the machine's speed affects all of them:
+Five jobs take turns in every round, so that a drift of the machine's speed affects all of them:
 
-- model    the bare ONNX Runtime session on ready tensors, full batches
-- decode   opening, decoding and sampling alone, in the gateway's number of threads
-- direct   decode and inference in one process, without HTTP (the work the gateway wraps)
-- gateway  the same clips as raw bodies over HTTP, over concurrent keep-alive connections
+- model      the bare ONNX Runtime session on ready tensors, full batches
+- threads    opening, decoding and sampling alone, in the gateway's number of threads
+- processes  the same in as many decode processes
+- direct     decode (in processes) and inference without HTTP (the work the gateway wraps)
+- gateway    the same clips as raw bodies over HTTP, over concurrent keep-alive connections
 
 Throughput at saturation includes the load generator, which shares the machine's cores with the
-gateway. CPU seconds per clip do not: they are those of the gateway's process alone. The last
-line is the latency of a single request. Run: python benchmarks/serve.py [--model FILE] [--clips FOLDER]
+gateway. CPU seconds per clip do not: they are those of one process alone, without those of
+decode processes. The last lines are the latency of a single clip.
+
+Run: python benchmarks/serve.py [--model FILE] [--clips FOLDER]
 """
 
 from __future__ import annotations
@@ -36,10 +39,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sefar_serve.assemble import bounds_of, make_engine, make_estimators
+from sefar_serve.assemble import bounds_of, make_decoders, make_engine, make_estimators
+from sefar_serve.cores import available_cores
+from sefar_serve.decoding import Decoders, DecodeTask, ThreadDecoders
 from sefar_serve.engine.base import Inputs, batch_of
 from sefar_serve.engine.onnx import OnnxModel
-from sefar_serve.inputs import load_inputs
 from sefar_serve.recognition import ClipInput, Recognizer
 from sefar_serve.settings import Settings
 
@@ -167,11 +171,15 @@ def main() -> None:
     meta = model.metadata
 
     estimators = make_estimators(settings)
+    threads = ThreadDecoders(settings.decode_threads, estimators)
+    processes = make_decoders(settings, estimators, serving=True)
+    processes.start(meta)
 
-    def load(body: bytes) -> Inputs:
-        return load_inputs(body, meta, estimators).inputs
+    def decode(decoders: Decoders, some: Sequence[bytes]) -> list[Inputs]:
+        waiting = [decoders.submit(lambda body=body: body, DecodeTask(meta, "clip")) for body in some]  # type: ignore[misc]
+        return [one.result().clips[0].inputs for one in waiting]
 
-    ready = [load(body) for body in bodies]
+    ready = decode(threads, bodies)
     batch = settings.max_batch
 
     def infer_ready() -> None:
@@ -181,11 +189,12 @@ def main() -> None:
     me = os.getpid()
     walls: dict[str, list[float]] = {}
     cpus: dict[str, list[float]] = {}
-    alone: dict[str, list[float]] = {"direct": [], "gateway": []}
+    alone: dict[str, list[float]] = {"threads": [], "processes": [], "direct": [], "gateway": []}
     runner = asyncio.Runner()
-    recognizer = Recognizer(make_engine(settings), bounds_of(settings), estimators)
+    recognizer = Recognizer(
+        make_engine(settings), bounds_of(settings), decoders=make_decoders(settings, estimators, serving=True)
+    )
     runner.run(recognizer.start())
-    decode_pool = ThreadPoolExecutor(settings.decode_threads)
     with gateway(settings) as (port, pid):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
@@ -195,7 +204,8 @@ def main() -> None:
 
         jobs: dict[str, tuple[Callable[[], object], int]] = {
             "model": (infer_ready, me),
-            "decode": (lambda: list(decode_pool.map(load, bodies)), me),
+            "threads": (lambda: decode(threads, bodies), me),
+            "processes": (lambda: decode(processes, bodies), me),
             "direct": (lambda: runner.run(recognise_all(recognizer, bodies, arguments.connections)), me),
             "gateway": (lambda: post_all(port, bodies, arguments.connections), pid),
         }
@@ -208,6 +218,8 @@ def main() -> None:
             connection.close()  # the gateway may have closed it meanwhile; the first request below reopens it
             for body in islice(cycle(found), 24):
                 for name, lone in (
+                    ("threads", lambda b: decode(threads, [b])),
+                    ("processes", lambda b: decode(processes, [b])),
                     ("direct", lambda b: runner.run(recognise_all(recognizer, [b], 1))),
                     ("gateway", ask),
                 ):
@@ -218,7 +230,8 @@ def main() -> None:
         connection.close()
     runner.run(recognizer.close())
     runner.close()
-    decode_pool.shutdown()
+    threads.close()
+    processes.close()
 
     count = len(bodies)
     table = Table("job", "clips/s", "CPU ms per clip", title=f"{count} clips, {arguments.rounds} rounds, medians")
@@ -237,10 +250,16 @@ def main() -> None:
         "wall_gateway_over_direct": ratio(walls, "gateway", "direct"),
         "cpu_gateway_over_direct": ratio(cpus, "gateway", "direct"),
         "wall_gateway_over_model": ratio(walls, "gateway", "model"),
-        "wall_gateway_over_decode": ratio(walls, "gateway", "decode"),
+        "wall_gateway_over_processes": ratio(walls, "gateway", "processes"),
+        "wall_processes_over_threads": ratio(walls, "processes", "threads"),
+        "lone_threads_p50_ms": statistics.median(alone["threads"]),
+        "lone_processes_p50_ms": statistics.median(alone["processes"]),
+        "lone_processes_minus_threads_p50_ms": statistics.median(
+            b - a for a, b in zip(alone["threads"], alone["processes"], strict=True)
+        ),
         "lone_direct_p50_ms": statistics.median(alone["direct"]),
         "lone_gateway_p50_ms": statistics.median(alone["gateway"]),
-        "cpus": os.cpu_count() or 1,
+        "cpus": available_cores(),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     console.print(
@@ -248,7 +267,11 @@ def main() -> None:
         f"the direct job (including the load generator)\n"
         f"and {figures['cpu_gateway_over_direct']:.2f} x its CPU time; "
         f"{figures['wall_gateway_over_model']:.2f} x the wall time of the bare model, "
-        f"{figures['wall_gateway_over_decode']:.2f} x that of decode alone.\n"
+        f"{figures['wall_gateway_over_processes']:.2f} x that of decode alone.\n"
+        f"Decoding in processes takes {figures['wall_processes_over_threads']:.2f} x the wall time of threads. "
+        f"A single clip: p50 {figures['lone_processes_p50_ms']:.2f} ms in a process, "
+        f"{figures['lone_threads_p50_ms']:.2f} ms in a thread\n"
+        f"(median of the differences: {figures['lone_processes_minus_threads_p50_ms']:.2f} ms).\n"
         f"A single request: p50 {figures['lone_gateway_p50_ms']:.2f} ms over HTTP, "
         f"{figures['lone_direct_p50_ms']:.2f} ms direct."
     )

@@ -18,7 +18,6 @@ import argparse
 import ctypes
 import json
 import multiprocessing
-import os
 import resource
 import statistics
 import sys
@@ -36,6 +35,7 @@ from rich.table import Table
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from sefar_serve.cores import available_cores
 from sefar_training.config import SemiConfig
 from sefar_training.model import FrameNormalizer, SefarModel, create_model
 from sefar_training.model.block import ElementGroups
@@ -204,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=2, help="number of labelled clips, and of unlabelled ones")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     console = Console()

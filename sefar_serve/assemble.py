@@ -6,6 +6,7 @@ import logging
 from functools import partial
 
 from sefar_serve.clip import ClipLimits
+from sefar_serve.decoding import Decoders, ProcessDecoders, ProcessLimits, ThreadDecoders
 from sefar_serve.engine import Engine
 from sefar_serve.language import Generator
 from sefar_serve.optional import needs_extra
@@ -28,7 +29,13 @@ def bounds_of(settings: Settings) -> Bounds:
         max_frames=settings.max_frames,
     )
     return Bounds(
-        settings.decode_threads, settings.max_decoding, limits, settings.max_windows, settings.unfamiliar_below
+        settings.decode_threads,
+        settings.max_decoding,
+        limits,
+        settings.max_windows,
+        windows_at_once=max(1, settings.max_queue // 2),
+        max_decoded_bytes=settings.max_decoded_bytes,
+        unfamiliar_below=settings.unfamiliar_below,
     )
 
 
@@ -70,6 +77,21 @@ def make_estimators(settings: Settings) -> Estimators:
     With `anonymous`, it refuses models that see more than joints, wherever a video is read for them.
     """
     return Estimators(partial(make_estimator, settings.pose_home), anonymous=settings.anonymous)
+
+
+def make_decoders(settings: Settings, estimators: Estimators, *, serving: bool) -> Decoders:
+    """Where videos are decoded, as the settings say: in processes, or in threads.
+
+    Args:
+        settings: all settings.
+        estimators: find the joints for models that see them.
+        serving: whether the videos are those of strangers; decides if `decode_in` is ``auto``.
+    """
+    within = settings.decode_in if settings.decode_in != "auto" else "processes" if serving else "threads"
+    if within == "threads":
+        return ThreadDecoders(settings.decode_threads, estimators)
+    limits = ProcessLimits(settings.decode_timeout, settings.decode_memory)
+    return ProcessDecoders(settings.decode_threads, estimators, limits, spare=settings.decode_threads)
 
 
 def make_generator(settings: Settings) -> Generator | None:

@@ -142,6 +142,8 @@ def _read(
     video: Video, meta: ModelMetadata, estimator: Estimator | None, spans: Sequence[tuple[int, int]]
 ) -> list[ModelClip]:
     chosen = [first + sample_indices(past - first, meta.sampling) for first, past in spans]
+    # Frames of windows are decoded together; with joints, window by window.
+    video.check_work([np.concatenate(chosen)] if estimator is None else chosen)
     if estimator is None:
         assert meta.pixels is not None
         clips = read_clips(video, spans, chosen, resize=meta.pixels.resize, size=meta.pixels.size)

@@ -97,6 +97,11 @@ class ListEntry:
         """Whether the clip is a part of its file."""
         return self.clip.is_span
 
+    def overlaps(self, other: ListEntry) -> bool:
+        """Whether this clip and another one of the same file have a moment in common."""
+        ends = [math.inf if entry.end is None else entry.end for entry in (self, other)]
+        return (self.start or 0.0) < ends[1] and (other.start or 0.0) < ends[0]
+
 
 def parse_list(lines: Iterable[str], source: str = "list", *, unlabelled: bool = False) -> Iterator[tuple[str, int]]:
     """Read the lines of a list file, one at a time.

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
@@ -15,12 +15,28 @@ REQUEST: ContextVar[Mapping[str, str]] = ContextVar("request", default=MappingPr
 """Fields added to every line logged while a request is served: its id, and its trace if it belongs to one."""
 
 
-def configure_logging(level: str, style: Literal["json", "text"]) -> None:
+_CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+
+
+class TextFormatter(logging.Formatter):
+    """One line per record, and lines of tracebacks indented, so that no text of a client looks like another record."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line, with control characters escaped as in Python."""
+        return super().formatMessage(record).translate(_CONTROLS)
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback, indented."""
+        lines = super().formatException(ei).splitlines()
+        return "\n".join("    " + line.translate(_CONTROLS) for line in lines)
+
+
+def configure_logging(level: str, style: Literal["json", "text", "plain"]) -> None:
     """Send every log record to standard error.
 
     Args:
         level: lowest level shown, e.g. ``info``.
-        style: ``json`` for machines, ``text`` for people.
+        style: ``json`` for machines, ``text`` for people, ``plain`` for warnings among a command's own output.
     """
     handler = logging.StreamHandler()
     handler.addFilter(_with_request)
@@ -35,7 +51,8 @@ def configure_logging(level: str, style: Literal["json", "text"]) -> None:
             )
         )
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        form = "%(message)s" if style == "plain" else "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        handler.setFormatter(TextFormatter(form))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # httpx logs every request that we send at INFO, and uvicorn's access log repeats ours.
     for name in ("httpx", "uvicorn.access"):

@@ -15,6 +15,12 @@ from sefar_serve.segments import BACKGROUND, MIN_LENGTH, SMOOTHING, Merging, bac
 
 T = TypeVar("T")
 
+MAX_LENGTHS = 64
+"""Lengths of windows in a request."""
+
+MAX_NAME = 1024
+"""Characters of a label in a request; messages repeat it."""
+
 
 class ClipOptions(BaseModel):
     """Options of every request about videos."""
@@ -48,6 +54,8 @@ def _lengths(value: object) -> tuple[float, ...]:
     texts = [text for part in parts for text in (part.split(",") if isinstance(part, str) else [part])]
     if not texts:
         raise ValueError("send at least one length")
+    if len(texts) > MAX_LENGTHS:
+        raise ValueError(f"send at most {MAX_LENGTHS} lengths, not {len(texts)}")
     return tuple(map(_length, texts))
 
 
@@ -113,6 +121,7 @@ class ClassifyOptions(PoseOptions):
     )
     background: str | None = Field(
         None,
+        max_length=MAX_NAME,
         description=f"label that is left out of the segments; `{BACKGROUND}` by default, if the model has it",
     )
 

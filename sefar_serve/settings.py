@@ -20,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from sefar_serve.cores import available_cores
 from sefar_serve.errors import SefarError
 from sefar_serve.reliability import UNFAMILIAR_BELOW
 from sefar_serve.validation import explain
@@ -60,11 +61,6 @@ def shipped_captioner() -> Path:
     relative = Path("adapters/sefar-synthgym-captioner")
     installed = package / relative
     return installed if installed.is_dir() else package.parent / relative
-
-
-def cpu_count() -> int:
-    """Number of CPU cores of this machine."""
-    return os.cpu_count() or 1
 
 
 class Settings(BaseSettings):
@@ -162,6 +158,11 @@ class Settings(BaseSettings):
     job_workers: int = Field(1, ge=1, description="number of decoding processes per job")
     jobs_at_once: int = Field(1, ge=1, description="number of jobs that run at the same time")
     max_jobs: int = Field(100, ge=1, description="maximum number of jobs waiting or running; more get 429")
+    job_retention: float = Field(
+        7 * 24.0,
+        ge=0,
+        description="hours after which ended jobs and their results are deleted; 0 never does",
+    )
     max_job_clips: int = Field(100_000, ge=1, description="maximum number of clips in a job")
 
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -170,6 +171,10 @@ class Settings(BaseSettings):
         (),
         description="comma-separated API keys; if set, every path except the probes and /docs requires "
         "`Authorization: Bearer KEY`",
+    )
+    keys_file: Path | None = Field(
+        None,
+        description="file of API keys with scopes, made by `sefar keys` and read again when it changes",
     )
     root_path: str = Field("", description="path prefix under which a proxy serves the gateway, e.g. /sefar")
     keep_alive: int = Field(
@@ -186,14 +191,55 @@ class Settings(BaseSettings):
     max_queue: int = Field(256, ge=1, description="maximum number of clips waiting for the model; more get 429")
     inference_threads: int = Field(0, ge=0, description="number of threads for an inference; 0 uses all cores")
     decode_threads: int = Field(
-        default_factory=cpu_count,
+        default_factory=available_cores,
         ge=1,
         description="number of videos decoded at the same time; one per core if not set",
     )
+    decode_in: Literal["auto", "processes", "threads"] = Field(
+        "auto",
+        description="where videos are decoded: `processes` survive videos that crash or hang them, `threads` suit your "
+        "own videos; `auto`: processes in the server, threads elsewhere",
+    )
+    decode_timeout: float = Field(
+        60.0,
+        gt=0,
+        description="seconds that decoding a video may take in a process; then 504. A video that cannot be decoded in "
+        "that time gets 413",
+    )
+    decode_memory: int = Field(
+        2048 * MIB, ge=64 * MIB, description="maximum number of bytes that decoding a video may use in a process"
+    )
+    max_requests: int = Field(
+        256, ge=1, description="maximum number of POST requests in progress; more get 429 before their body is read"
+    )
     max_decoding: int = Field(128, ge=1, description="maximum number of videos being decoded or waiting; more get 429")
+
+    max_decoded_bytes: int = Field(
+        1024 * MIB, ge=1, description="memory of all decoded clips in bytes; more videos wait until some of it is free"
+    )
 
     max_body_bytes: int = Field(
         256 * MIB, ge=1, description="maximum size of a request body in bytes; larger ones get 413"
+    )
+    max_connections: int = Field(
+        512, ge=1, description="maximum number of open connections; more get 503, except for the probes"
+    )
+    upload_timeout: float = Field(
+        600.0, gt=0, description="maximum time for the body of a request in seconds; then 408"
+    )
+    min_upload_rate: int = Field(
+        16 * 1024, ge=1, description="least mean rate of a body in bytes/s, after 20 s; slower ones get 408"
+    )
+    max_buffered_bytes: int = Field(
+        1024 * MIB, ge=1, description="memory of the bodies of all requests in bytes; more get 429"
+    )
+    max_json_bytes: int = Field(
+        64 * MIB,
+        ge=1,
+        description="maximum size of a JSON body in bytes, inflated; larger ones get 413; `max_body_bytes` holds too",
+    )
+    max_answer_bytes: int = Field(
+        256 * MIB, ge=1, description="maximum size of an answer about videos in bytes; larger ones get 413"
     )
     max_clips: int = Field(64, ge=1, description="maximum number of clips in a request")
     max_pixels: int = Field(8192 * 4320, ge=1, description="maximum number of pixels in a frame")
@@ -203,10 +249,25 @@ class Settings(BaseSettings):
     request_timeout: float = Field(120.0, gt=0, description="timeout of a request in seconds; then 504")
     shutdown_grace: int = Field(30, ge=0, description="seconds that running requests have to finish at shutdown")
 
+    otlp_endpoint: str | None = Field(
+        None,
+        description="URL of an OpenTelemetry collector (OTLP over HTTP), e.g. http://collector:4318, that gets traces; "
+        "none are sent if not set",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level to log")
     log_format: Literal["json", "text"] = Field(
         "json", description="json writes one JSON object per line, text writes plain text"
     )
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether requests need an API key."""
+        return bool(self.api_keys) or self.keys_file is not None
+
+    @property
+    def json_bytes(self) -> int:
+        """Maximum size of a JSON body."""
+        return min(self.max_json_bytes, self.max_body_bytes)
 
     @field_validator("api_keys", "triton_models", "url_hosts", "job_roots", "cors_origins", mode="before")
     @classmethod

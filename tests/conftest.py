@@ -7,6 +7,8 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the cores; read when torch and numpy are first imported, also by the processes that tests start.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A gateway starts decode processes, which takes a second; tests of them, and of whole gateways, ask for them.
+os.environ.setdefault("SEFAR_DECODE_IN", "threads")
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

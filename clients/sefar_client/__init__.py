@@ -10,22 +10,14 @@ with Client("http://127.0.0.1:8000") as sefar:
 
 from sefar_client.calls import JobClip
 from sefar_client.client import AsyncClient, Client
+from sefar_client.clips import Label
 from sefar_client.errors import GatewayError, GatewayUnreachableError
 from sefar_client.poses import PoseInfo
-from sefar_client.results import (
-    Caption,
-    ChatCompletion,
-    Classification,
-    Embedding,
-    Failure,
-    Job,
-    Label,
-    LanguageModel,
-    Model,
-    Segment,
-    Video,
-)
+from sefar_client.results import Classification, Embedding, Segment
 from sefar_client.segment_formats import format_segments
+from sefar_client.served import Job, LanguageModel, Model
+from sefar_client.texts import Caption, ChatCompletion
+from sefar_client.videos import Failure, Video
 
 __all__ = [
     "AsyncClient",

@@ -15,17 +15,11 @@ from pydantic import TypeAdapter
 
 from sefar_client import uploads
 from sefar_client.base import Result
-from sefar_client.results import (
-    Caption,
-    ChatCompletion,
-    Classification,
-    Embedding,
-    Job,
-    LanguageModel,
-    Model,
-    Video,
-)
+from sefar_client.results import Classification, Embedding
+from sefar_client.served import Job, LanguageModel, Model
+from sefar_client.texts import Caption, ChatCompletion
 from sefar_client.uploads import Upload
+from sefar_client.videos import Video
 
 T = TypeVar("T")
 Answer = TypeVar("Answer", bound=Result)

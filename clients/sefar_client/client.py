@@ -18,18 +18,11 @@ from sefar_client.calls import AskOptions, Call, CaptionOptions, ClassifyOptions
 from sefar_client.connection import DEFAULT_URL, LIMITS, address, headers, read, translate_errors
 from sefar_client.downloads import ResultFormat, atomic_file, check_type
 from sefar_client.errors import GatewayError, GatewayUnreachableError, refusal_of
-from sefar_client.results import (
-    Caption,
-    ChatCompletion,
-    Classification,
-    Embedding,
-    Failure,
-    Job,
-    LanguageModel,
-    Model,
-    Video,
-)
+from sefar_client.results import Classification, Embedding
 from sefar_client.retries import Retries, Tries
+from sefar_client.served import Job, LanguageModel, Model
+from sefar_client.texts import Caption, ChatCompletion
+from sefar_client.videos import Failure, Video
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Video)

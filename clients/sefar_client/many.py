@@ -12,7 +12,7 @@ from threading import Thread
 from typing import TypeVar
 
 from sefar_client.errors import GatewayError, GatewayUnreachableError
-from sefar_client.results import Failure, Video
+from sefar_client.videos import Failure, Video
 
 T = TypeVar("T")
 V = TypeVar("V", bound=Video)

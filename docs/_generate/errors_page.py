@@ -131,7 +131,7 @@ def _raised() -> Iterator[tuple[int, str, str | None]]:
                 ):
                     param = rest[1].value if len(rest) > 1 and isinstance(rest[1], ast.Constant) else None
                     yield status, what, str(param) if param else None
-                case ast.Call(ast.Name("DecodeError" | "_Refusal"), [ast.Constant(str(what)), _]):
+                case ast.Call(ast.Name("DecodeError"), [ast.Constant(str(what)), _]):
                     yield ROW, what, None
                 case _:
                     continue

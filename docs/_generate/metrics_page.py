@@ -8,16 +8,19 @@ from pathlib import Path
 from tables import code, sentence, table
 
 from sefar_serve.api.metrics import Metrics
+from sefar_serve.decoding import ProcessDecoders
 from sefar_serve.engine.fake import FakeEngine
 from sefar_serve.jobs.store import JobStore
 from sefar_serve.language.fake import FakeGenerator
+from sefar_serve.pose import Estimators
 from sefar_serve.recognition import Recognizer
 
 INTRO = """# Metrics
 
 `GET /metrics` returns these in the Prometheus text format. Times are in seconds. Each gateway process counts for
 itself; add the series up in Prometheus. A histogram has the series `…_bucket`, `…_sum` and `…_count`.
-`sefar_generating` exists only when a language model is loaded, and `sefar_jobs` only when batch jobs are enabled.
+`sefar_generating` exists only when a language model is loaded, `sefar_jobs` only when batch jobs are enabled, and
+`sefar_decode_…` about processes only if videos are decoded in processes.
 """
 
 
@@ -29,6 +32,7 @@ def render() -> str:
 def rows() -> list[list[str]]:
     """A row for every metric of a gateway with captions and batch jobs."""
     metrics = Metrics(Recognizer(FakeEngine()), FakeGenerator())
+    metrics.watch_processes(ProcessDecoders(1, Estimators()))  # none is started
     with tempfile.TemporaryDirectory() as folder:
         store = JobStore(Path(folder) / "jobs.sqlite")
         metrics.watch_jobs(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 
 import griffe
@@ -38,16 +39,20 @@ with the `estimator_sha256` of those that it was trained on.
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = "TrainConfig"
+MODULES = ("recipe", "model", "data", "learning")
+"""Modules of the package in the order of the page."""
 _LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 def render() -> str:
     """The page as Markdown."""
-    module = griffe.load("sefar_training.config", search_paths=[ROOT / "training", ROOT])
-    configs = [each for each in module.classes.values() if each.name.endswith("Config")]
+    package = griffe.load("sefar_training.config", search_paths=[ROOT / "training", ROOT])
+    modules = [package.modules[name] for name in MODULES]
+    known = {each.name: each for module in modules for each in module.classes.values() if not each.is_alias}
+    configs = [each for name, each in known.items() if name.endswith("Config")]
     configs.sort(key=lambda each: each.name != FIRST)
     names = {str(each.name) for each in configs}
-    return "\n".join([INTRO, *(_section(each, names) for each in configs), _choices(module), TRUE_JOINTS])
+    return "\n".join([INTRO, *(_section(each, names) for each in configs), _choices(modules), TRUE_JOINTS])
 
 
 def _section(config: griffe.Class, names: set[str]) -> str:
@@ -111,10 +116,10 @@ def _literal(expression: ast.expr) -> str:
             return code(ast.unparse(expression))
 
 
-def _choices(module: griffe.Module) -> str:
+def _choices(modules: Sequence[griffe.Module]) -> str:
     """Names that stand for a choice of words, such as the methods."""
     rows = []
-    for name, each in module.attributes.items():
+    for name, each in {name: each for module in modules for name, each in module.attributes.items()}.items():
         value = ast.parse(str(each.value), mode="eval").body
         if isinstance(value, ast.Subscript) and ast.unparse(value.value) == "Literal":
             words = ast.literal_eval(value.slice)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from sefar_serve.api.captioner import Captioner, required
 from sefar_serve.api.conversation import Conversation, read_conversation
@@ -17,7 +18,7 @@ from sefar_serve.api.notices import NO_VIDEO, noted
 from sefar_serve.api.openai_parameters import supported_parameters
 from sefar_serve.api.payload import read_json, validated
 from sefar_serve.api.stream import EventStream
-from sefar_serve.api.work import counted, while_connected
+from sefar_serve.api.work import counted, while_connected, wrote
 from sefar_serve.language import GenerationError, GenerationOptions
 from sefar_serve.language.completion import Envelope, failure
 from sefar_serve.language.replies import Reply, choose, write
@@ -55,8 +56,8 @@ async def chat(request: Request) -> Response:
     """
     gateway = gateway_of(request)
     captioner = required(gateway.captioner)
-    fields = await read_json(request, gateway.settings.max_body_bytes, example='{"messages": […]}')
-    body = validated(ChatRequest, supported_parameters(fields))
+    fields = await read_json(request, gateway.reading.json, example='{"messages": […]}')
+    body = await run_in_threadpool(validated, ChatRequest, supported_parameters(fields))
     captioner.check_name(body.model)
     options = captioner.options(
         body.length,
@@ -67,14 +68,18 @@ async def chat(request: Request) -> Response:
     )
     deadline = asyncio.get_running_loop().time() + gateway.settings.request_timeout
     work = _begin(request, gateway, captioner, body, options)
-    conversation, replies, first = await while_connected(request, gateway, work)
+    conversation, replies, first, started = await while_connected(request, gateway, work)
     envelope = Envelope(f"chatcmpl-{request.state.request_id}", captioner.generator.info.name, conversation.seen)
     if body.stream:
         with_usage = body.stream_options is not None and body.stream_options.include_usage
-        return EventStream(_events(gateway, envelope, replies, first, with_usage, deadline), replies, deadline)
+
+        def ended(reply: Reply) -> None:
+            wrote(request, gateway, reply, started)
+
+        return EventStream(_events(gateway, envelope, replies, first, with_usage, deadline, ended), replies, deadline)
     async with asyncio.timeout_at(deadline):
         reply = await while_connected(request, gateway, _last(replies, first))
-    gateway.metrics.observe_reply(reply)
+    wrote(request, gateway, reply, started)
     return Response(envelope.completion(reply).model_dump_json(), media_type="application/json")
 
 
@@ -83,16 +88,16 @@ Replies = AsyncGenerator[str | Reply, None]
 
 async def _begin(
     request: Request, gateway: Gateway, captioner: Captioner, body: ChatRequest, options: GenerationOptions
-) -> tuple[Conversation, Replies, str | Reply]:
+) -> tuple[Conversation, Replies, str | Reply, float]:
     """Process the clips and wait for the first part of the answer, so that a failure still gets an HTTP status."""
     with counted(gateway):
         captioner.admit()
         conversation = await read_conversation(request, gateway, captioner, body)
-        started = time.perf_counter()
+        started, began = time.perf_counter(), time.time()
         replies = _replies(captioner, conversation, body, options)
         first = await anext(replies)
     gateway.metrics.first_token_seconds.observe(time.perf_counter() - started)
-    return conversation, replies, first
+    return conversation, replies, first, began
 
 
 async def _replies(
@@ -128,7 +133,13 @@ async def _last(replies: Replies, first: str | Reply) -> Reply:
 
 
 async def _events(
-    gateway: Gateway, envelope: Envelope, replies: Replies, first: str | Reply, with_usage: bool, deadline: float
+    gateway: Gateway,
+    envelope: Envelope,
+    replies: Replies,
+    first: str | Reply,
+    with_usage: bool,
+    deadline: float,
+    ended: Callable[[Reply], None],
 ) -> AsyncGenerator[str, None]:
     """The events of a stream."""
     try:
@@ -138,7 +149,7 @@ async def _events(
             yield envelope.delta(item)
             async with asyncio.timeout_at(deadline):
                 item = await anext(replies)
-        gateway.metrics.observe_reply(item)
+        ended(item)
         yield envelope.closing(item, with_usage)
     except (GenerationError, TimeoutError) as error:
         gateway.metrics.replies.labels("failed").inc()

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match, Mount
 
 from sefar_serve.errors import SefarError
@@ -38,6 +39,7 @@ class ApiError(SefarError):
         missing_input (400): The request has no video, or no manifest.
         unsupported_parameter (400): The parameter is one of OpenAI's that this server does not support.
         invalid_api_key (401): The API key is missing or wrong.
+        insufficient_scope (403): The API key may not use this route.
         model_not_found (404): The server has no model or captioner of that name or version.
         too_many_clips (413): The request or the job has more videos than the server accepts.
         unsupported_media_type (415): The body is JSON, but its Content-Type does not say so.
@@ -58,8 +60,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "invalid request",
         401: "missing or invalid API key",
-        403: "the operator does not allow the URL's host, or the path",
+        403: "the operator does not allow the URL's host or the path, or the API key lacks a scope",
         404: "no such model, clip or job",
+        408: "the body came too slowly",
         413: "too large or too long",
         415: "not a video, or an unsupported Content-Encoding or Content-Type",
         422: "the video is empty or cannot be decoded",
@@ -81,6 +84,8 @@ def _problem(request: Request, error: Exception) -> Problem:
         method_not_allowed (405): The route does not have this HTTP method.
     """
     match error:
+        case ClientDisconnect():
+            return disconnected()
         case HTTPException(status_code=404):
             path, docs = request.scope["path"], f"{_prefix(request)}/docs"
             return problem(404, "not_found", f"there is nothing at {path}; see {docs} for the API")
@@ -97,6 +102,11 @@ def _problem(request: Request, error: Exception) -> Problem:
             return validation_problem({**first, "loc": first["loc"][1:]})
         case _:
             return problem_of(error)
+
+
+def disconnected() -> Problem:
+    """The outcome of a request whose client has gone; nobody reads it, but it is logged and counted."""
+    return problem(499, "client_disconnected", "the client closed the connection before the end of its request")
 
 
 def _prefix(request: Request) -> str:
@@ -135,5 +145,5 @@ def install_error_handlers(app: FastAPI) -> None:
     async def handle(request: Request, error: Exception) -> JSONResponse:
         return response(_problem(request, error))
 
-    for kind in (SefarError, TimeoutError, HTTPException, RequestValidationError, Exception):
+    for kind in (SefarError, TimeoutError, ClientDisconnect, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import io
+import shutil
+import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
+from sefar_serve.api.encoding import MAX_VALUES, JsonLimits
 from sefar_serve.api.errors import ERRORS, ApiError
 from sefar_serve.api.gateway import gateway_of
 from sefar_serve.api.payload import read_form, read_json, validated
@@ -151,7 +153,8 @@ async def _read(request: Request) -> tuple[Iterator[NamedClip], JobOptions]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _read_form(request, most)
-    fields = await read_json(request, most, example='{"input": [{"path": "a.mp4"}]}')
+    limits = JsonLimits(most, max(MAX_VALUES, 16 * settings.max_job_clips))
+    fields = await read_json(request, limits, example='{"input": [{"path": "a.mp4"}]}')
     clips = fields.get("input")
     if not isinstance(clips, list) or not clips:
         raise ApiError(400, "invalid_parameter", "input: must be a list with at least one clip", "input")
@@ -162,7 +165,8 @@ async def _read(request: Request) -> tuple[Iterator[NamedClip], JobOptions]:
 
 
 async def _read_form(request: Request, most: int) -> tuple[Iterator[NamedClip], JobOptions]:
-    from sefar_serve.extract.manifests import SUFFIXES, read_manifest
+    from sefar_serve.extract.manifests import SUFFIXES
+    from sefar_serve.jobs.manifest import ManifestLimits, read_bounded
 
     form = await read_form(request, most, files=1, fields=16)
     fields: dict[str, Any] = dict(form)
@@ -170,13 +174,24 @@ async def _read_form(request: Request, most: int) -> tuple[Iterator[NamedClip], 
     try:
         if not isinstance(file, UploadFile):
             raise ApiError(400, "missing_input", "the form has no manifest; send one as field 'file'", "file")
-        name, content = file.filename or "", await file.read()
+        name = file.filename or ""
+        if not name.lower().endswith(SUFFIXES):
+            message = f"{name!r} is not a manifest: its name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+            raise ApiError(400, "invalid_manifest", message, "file")
+        options = validated(JobOptions, fields)
+        manifest = await run_in_threadpool(_copied, file.file)
     finally:
         await form.close()
-    if not name.lower().endswith(SUFFIXES):
-        message = f"{name!r} is not a manifest: its name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
-        raise ApiError(400, "invalid_manifest", message, "file")
-    return read_manifest(lambda: io.BytesIO(content), name), validated(JobOptions, fields)
+    limits = ManifestLimits(gateway_of(request).settings.max_job_clips)
+    return read_bounded(manifest, name, limits), options
+
+
+def _copied(file: BinaryIO) -> IO[bytes]:
+    """A copy in a file without a name, which another process can read."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed by its reader
+    shutil.copyfileobj(file, copy)
+    copy.flush()
+    return copy
 
 
 def _named(clips: list[Any]) -> Iterator[NamedClip]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from sefar_serve.decoding import END_REASONS, ProcessDecoders
 from sefar_serve.jobs.store import JobStore
 from sefar_serve.language import Generator
 from sefar_serve.language.replies import Reply
@@ -60,9 +61,23 @@ class Metrics:
         )
         self._gauge("sefar_queue_depth", "Clips waiting for the model", lambda: recognizer.engine.queue_depth)
         self._gauge("sefar_decoding", "Videos being decoded or waiting", lambda: recognizer.decoding)
-
+        self._gauge("sefar_decoded_bytes", "Memory of decoded clips in bytes", lambda: recognizer.decoded_bytes)
         if generator is not None:
             self._gauge("sefar_generating", "Answers being written or waiting", lambda: generator.queue_depth)
+
+    def watch_processes(self, decoders: ProcessDecoders) -> None:
+        """Add the number of decode processes, and of those that have ended."""
+        self._gauge("sefar_decode_processes", "Processes that decode videos", lambda: len(decoders.pids))
+        ends = Counter(
+            "sefar_decode_process_ends_total",
+            "Decode processes that have ended: crashed, timeout, stopped because nobody waited any more, killed from "
+            "outside, or replaced after many videos, much memory or a slow video",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in END_REASONS:
+            ends.labels(reason)
+        decoders.on_end = lambda reason: ends.labels(reason).inc()
 
     def watch_jobs(self, store: JobStore) -> None:
         """Add a gauge of queued and running batch jobs."""

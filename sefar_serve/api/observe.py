@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sefar_serve.api.metrics import Metrics
 from sefar_serve.api.trace import trace_of
+from sefar_serve.api.traces import Traces
 from sefar_serve.logs import REQUEST
 from sefar_serve.recognition import Recognised
 
@@ -53,11 +54,13 @@ class ObserveMiddleware:
     Args:
         app: the application to wrap.
         metrics: counts and times the requests.
+        traces: gets a span for each request; None for none.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, traces: Traces | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; log and count it."""
@@ -69,10 +72,11 @@ class ObserveMiddleware:
         offered = sent.get("x-request-id", "")
         # The id is copied into logs and headers, so only harmless characters are accepted.
         request_id = offered if _USABLE_ID.fullmatch(offered) else uuid.uuid4().hex
-        traced = {"request_id": request_id, **trace_of(sent)}
+        span = None if self._traces is None else self._traces.begin(scope["method"], sent)
+        traced = {"request_id": request_id, **(trace_of(sent) if span is None else Traces.ids(span))}
         logged = REQUEST.set(traced)
         timings = Timings()
-        scope.setdefault("state", {}).update(request_id=request_id, timings=timings)
+        scope.setdefault("state", {}).update(request_id=request_id, timings=timings, span=span)
         status = 500
 
         async def observed_send(message: Message) -> None:
@@ -93,6 +97,8 @@ class ObserveMiddleware:
             route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.request_seconds.labels(route).observe(seconds)
+            if span is not None:
+                Traces.end(span, scope["method"], route, status)
             probe = route in ("/healthz", "/readyz", "/metrics") and status < 400
             log.log(
                 logging.DEBUG if probe else logging.INFO,
@@ -103,6 +109,7 @@ class ObserveMiddleware:
                 1000 * seconds,
                 extra={
                     **traced,
+                    **({"key": scope["state"]["key"]} if "key" in scope["state"] else {}),
                     "method": scope["method"],
                     "route": route,
                     "status": status,

@@ -16,7 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
-from sefar_serve.api.encoding import BodyTooLargeError, check_plain, parsed_json
+from sefar_serve.api.encoding import BodyTooLargeError, JsonLimits, check_plain, parsed_json
 from sefar_serve.api.errors import ApiError, validation_problem
 from sefar_serve.clip import ClipError, EmptyVideoError
 from sefar_serve.engine import EngineError
@@ -29,6 +29,9 @@ from sefar_serve.recognition import ClipInput
 from sefar_serve.segments import UnknownLabelError
 
 FILE_FIELDS = ("file", "files", "file[]", "files[]")
+
+MAX_FIELDS = 256
+"""Fields of a JSON object; no request has as many."""
 
 _WHITESPACE = string.whitespace.encode()
 
@@ -45,11 +48,13 @@ class Reading:
 
     Attributes:
         max_bytes: largest body in bytes.
+        json: limits on JSON bodies.
         max_clips: maximum number of videos in a request.
         fetcher: fetches videos that are given by URL.
     """
 
     max_bytes: int
+    json: JsonLimits
     max_clips: int
     fetcher: UrlFetcher
 
@@ -114,7 +119,6 @@ async def read_request(request: Request, query: Options, reading: Reading) -> tu
         EmptyVideoError: 422 if there is no body.
         BodyTooLargeError, EncodingNotSupportedError, BrokenEncodingError: the body cannot be read.
     """
-    max_clips = reading.max_clips
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     fields = query.model_dump(exclude_unset=True)
     if kind == "multipart/form-data":
@@ -125,9 +129,7 @@ async def read_request(request: Request, query: Options, reading: Reading) -> tu
         check_plain(request)
         inputs, more = [await _read_raw(_capped(request, reading.max_bytes), kind)], {}
     with closed_on_error(inputs):
-        if len(inputs) > max_clips:
-            message = f"the request has {len(inputs)} clips; at most {max_clips} are allowed, so send fewer"
-            raise ApiError(413, "too_many_clips", message, "input")
+        _check_number(len(inputs), reading.max_clips)
         return inputs, validated(type(query), fields | more)
 
 
@@ -166,9 +168,7 @@ def closed_on_error(inputs: Sequence[ClipInput]) -> Iterator[None]:
 
 def _capped(request: Request, max_bytes: int) -> Request:
     """The same request; reading its body raises a 413 error once it exceeds the limit."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > max_bytes:
-        raise BodyTooLargeError(max_bytes)
+    _check_declared(request, max_bytes)
     seen = 0
 
     async def receive() -> Message:
@@ -180,6 +180,18 @@ def _capped(request: Request, max_bytes: int) -> Request:
         return part
 
     return Request(request.scope, receive)
+
+
+def _check_number(clips: int, most: int) -> None:
+    if clips > most:
+        message = f"the request has {clips} clips; at most {most} are allowed, so send fewer"
+        raise ApiError(413, "too_many_clips", message, "input")
+
+
+def _check_declared(request: Request, max_bytes: int, kind: str = "") -> None:
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and (len(declared) > 20 or int(declared) > max_bytes):
+        raise BodyTooLargeError(max_bytes, kind)
 
 
 async def _read_multipart(request: Request, reading: Reading) -> tuple[list[ClipInput], dict[str, Any]]:
@@ -213,24 +225,27 @@ def _uploaded(upload: UploadFile, index: int) -> ClipInput:
     return ClipInput(upload.filename or f"file {index}", lambda: upload.file, upload.file.close)
 
 
-async def read_json(request: Request, max_bytes: int, *, example: str) -> Mapping[str, Any]:
+async def read_json(request: Request, limits: JsonLimits, *, example: str) -> Mapping[str, Any]:
     """Read a request's body as a JSON object.
 
     Args:
         request: its body not yet read.
-        max_bytes: largest body in bytes.
+        limits: limits on the body.
         example: a valid object, for the error message.
 
     Raises:
         ApiError: 400 if it is not a JSON object.
-        BodyTooLargeError, EncodingNotSupportedError, BrokenEncodingError: see `parsed_json`.
+        BodyTooLargeError, JsonTooLargeError, EncodingNotSupportedError, BrokenEncodingError: see `parsed_json`.
     """
+    _check_declared(request, limits.max_bytes, "JSON")
     try:
-        fields = await parsed_json(_capped(request, max_bytes), max_bytes)
-    except (ValueError, RecursionError) as error:
+        fields = await parsed_json(request, limits)
+    except ValueError as error:
         raise ApiError(400, "invalid_json", f"the body is not valid JSON: {error}") from error
     if not isinstance(fields, Mapping):
         raise ApiError(400, "invalid_json", f"the body must be a JSON object, e.g. {example}")
+    if len(fields) > MAX_FIELDS:
+        raise ApiError(400, "invalid_json", f"the body has {len(fields)} fields; at most {MAX_FIELDS} are allowed")
     return fields
 
 
@@ -257,11 +272,12 @@ async def read_form(request: Request, max_bytes: int, *, files: int, fields: int
 
 
 async def _read_json(request: Request, reading: Reading) -> tuple[list[ClipInput], dict[str, Any]]:
-    fields = await read_json(request, reading.max_bytes, example='{"input": "data:video/mp4;base64,…"}')
+    fields = await read_json(request, reading.json, example='{"input": "data:video/mp4;base64,…"}')
     given = fields.get("input")
     urls = [given] if isinstance(given, str) else given
     if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
         raise ApiError(400, "missing_input", "input: must be a data URL or a list of data URLs", "input")
+    _check_number(len(urls), reading.max_clips)
     inputs = [video_at(url, f"input[{index}]", reading.fetcher) for index, url in enumerate(urls)]
     return inputs, {key: value for key, value in fields.items() if key != "input"}
 

@@ -19,7 +19,7 @@ metrics_router = APIRouter(tags=["probes"])
 """A separate router, because metrics require a key if keys are set."""
 
 READY_SECONDS = 5.0
-"""A model that takes longer than this to answer a probe is not ready."""
+"""A gateway that takes longer than this for its own test video is not ready."""
 
 
 @router.get("/healthz")
@@ -32,7 +32,7 @@ async def healthz() -> Liveness:
 @router.get("/readyz", responses={503: ERRORS[503], 504: ERRORS[504]})
 @router.head("/readyz", include_in_schema=False)
 async def readyz(request: Request) -> Readiness:
-    """Readiness: the model answers. The probe goes through the engine; a recent successful inference also counts.
+    """Readiness: videos are decoded and the model answers. A recent success of either counts, otherwise it is tried.
 
     A failing language model is reported in `captioner` but does not fail readiness.
     """
@@ -40,9 +40,11 @@ async def readyz(request: Request) -> Readiness:
     engine = gateway.recognizer.engine
     try:
         async with asyncio.timeout(READY_SECONDS):
-            await engine.check()
+            await gateway.recognizer.check()
     except TimeoutError as error:
-        raise EngineUnavailableError(f"the model did not answer within {READY_SECONDS:g} s") from error
+        raise EngineUnavailableError(
+            f"no video was decoded and recognised within {READY_SECONDS:g} s; all decoders may be busy"
+        ) from error
     meta = engine.model(None).metadata
     return Readiness(
         model=meta.name,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel
 
 from sefar_serve import engine
+from sefar_serve.api.answers import Entry, answered
 from sefar_serve.api.captioner import Captioner
 from sefar_serve.api.errors import ERRORS, ApiError
 from sefar_serve.api.gateway import Gateway, gateway_of
@@ -17,14 +19,12 @@ from sefar_serve.language import AdapterMismatchError
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.options import ClassifyOptions, ClipOptions, EmbedOptions, PoseOptions
 from sefar_serve.pose import check_sees_joints
-from sefar_serve.recognition import ClipInput, Recognised, Span
+from sefar_serve.recognition import ClipInput, Recognised, Span, Window
 from sefar_serve.schemas import render
 from sefar_serve.schemas.model_name import default_as_none
 from sefar_serve.schemas.problem import ItemError, problem_of
 from sefar_serve.schemas.video import (
-    Classification,
     ClassifyResponse,
-    Embedding,
     EmbeddingsResponse,
     LanguageModel,
     Model,
@@ -34,8 +34,14 @@ from sefar_serve.schemas.video import (
 router = APIRouter(prefix="/v1")
 
 
-@router.post("/classify", responses=ERRORS, openapi_extra=body_forms(ClassifyOptions), tags=["video"])
-async def classify(request: Request, query: Annotated[ClassifyOptions, Query()]) -> ClassifyResponse:
+@router.post(
+    "/classify",
+    responses=ERRORS,
+    openapi_extra=body_forms(ClassifyOptions),
+    response_model=ClassifyResponse,
+    tags=["video"],
+)
+async def classify(request: Request, query: Annotated[ClassifyOptions, Query()]) -> Response:
     """Fine-grained labels for one or more videos.
 
     Send videos as multipart fields named `file`, as a raw body, or as JSON
@@ -51,29 +57,32 @@ async def classify(request: Request, query: Annotated[ClassifyOptions, Query()])
         merging = options.merging(meta.labels)
     found = await _recognise(request, gateway, inputs, options.span, model)
 
-    def answer(index: int, result: Recognised) -> Classification:
-        return render.classification(
-            result,
-            meta,
-            index=index,
-            clip_id=remember(gateway, result, meta),
-            top_k=options.top_k,
-            attributes=options.attributes,
-            raw_scores=options.raw_scores,
-            poses=options.poses,
-            merging=merging,
+    def entry(index: int, result: Recognised, clip_id: str | None) -> Entry:
+        options_of_labels: dict[str, Any] = {
+            "top_k": options.top_k,
+            "attributes": options.attributes,
+            "raw_scores": options.raw_scores,
+            "poses": options.poses,
+        }
+        head = render.classification(
+            result, meta, index=index, clip_id=clip_id, merging=merging, with_timeline=False, **options_of_labels
         )
+        return _entry(head, result, lambda window: render.window_labels(window, meta, **options_of_labels))
 
-    return ClassifyResponse(
-        model=meta.name,
-        version=_version(found, meta),
-        data=_entries(inputs, found, answer),
-        usage=render.usage(found, meta),
+    envelope = ClassifyResponse(
+        model=meta.name, version=_version(found, meta), data=[], usage=render.usage(found, meta)
     )
+    return await _answer(gateway, envelope, inputs, found, meta, entry)
 
 
-@router.post("/embeddings", responses=ERRORS, openapi_extra=body_forms(EmbedOptions), tags=["video"])
-async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) -> EmbeddingsResponse:
+@router.post(
+    "/embeddings",
+    responses=ERRORS,
+    openapi_extra=body_forms(EmbedOptions),
+    response_model=EmbeddingsResponse,
+    tags=["video"],
+)
+async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) -> Response:
     """Embeddings and element tokens for one or more videos, sent as to /v1/classify."""
     gateway = gateway_of(request)
     inputs, options, model = await _read(request, gateway, query)
@@ -86,24 +95,19 @@ async def embeddings(request: Request, query: Annotated[EmbedOptions, Query()]) 
     found = await _recognise(request, gateway, inputs, options.span, model)
     as_base64 = options.encoding_format == "base64"
 
-    def answer(index: int, result: Recognised) -> Embedding:
-        clip_id = remember(gateway, result, meta)
-        return render.embedding(
-            result,
-            meta,
-            index=index,
-            clip_id=clip_id,
-            include=options.include,
-            as_base64=as_base64,
-            poses=options.poses,
-        )
+    def entry(index: int, result: Recognised, clip_id: str | None) -> Entry:
+        options_of_vectors: dict[str, Any] = {
+            "include": options.include,
+            "as_base64": as_base64,
+            "poses": options.poses,
+        }
+        head = render.embedding(result, meta, index=index, clip_id=clip_id, with_timeline=False, **options_of_vectors)
+        return _entry(head, result, lambda window: render.window_embedding(window, **options_of_vectors))
 
-    return EmbeddingsResponse(
-        model=meta.name,
-        version=_version(found, meta),
-        data=_entries(inputs, found, answer),
-        usage=render.usage(found, meta),
+    envelope = EmbeddingsResponse(
+        model=meta.name, version=_version(found, meta), data=[], usage=render.usage(found, meta)
     )
+    return await _answer(gateway, envelope, inputs, found, meta, entry)
 
 
 @router.get("/models", tags=["models"])
@@ -200,16 +204,28 @@ def _version(found: list[Recognised | Exception], meta: ModelMetadata) -> str:
     return next(answered, meta.version)
 
 
-Entry = TypeVar("Entry", Classification, Embedding)
+def _entry(head: BaseModel, result: Recognised, window: Callable[[Window], BaseModel]) -> Entry:
+    return Entry(head, map(window, result.windows) if len(result.windows) > 1 else None)
 
 
-def _entries(
-    inputs: list[ClipInput], found: list[Recognised | Exception], answer: Callable[[int, Recognised], Entry]
-) -> list[Entry | ItemError]:
-    """One entry per video, in order: its result, or its error."""
-    return [
-        answer(index, result)
-        if isinstance(result, Recognised)
-        else ItemError(index=index, name=inputs[index].name, error=problem_of(result).body)
-        for index, result in enumerate(found)
-    ]
+async def _answer(
+    gateway: Gateway,
+    envelope: BaseModel,
+    inputs: list[ClipInput],
+    found: list[Recognised | Exception],
+    meta: ModelMetadata,
+    entry: Callable[[int, Recognised, str | None], Entry],
+) -> Response:
+    """The answer, with one entry per video, in order: its result, or its error."""
+    # Here, because the store is not for several threads.
+    ids = [remember(gateway, result, meta) if isinstance(result, Recognised) else None for result in found]
+
+    def entries() -> Iterator[Entry]:
+        for index, result in enumerate(found):
+            if isinstance(result, Recognised):
+                yield entry(index, result, ids[index])
+            else:
+                yield Entry(ItemError(index=index, name=inputs[index].name, error=problem_of(result).body))
+
+    windows = sum(len(result.windows) for result in found if isinstance(result, Recognised))
+    return await answered(envelope, entries(), windows=windows, most=gateway.settings.max_answer_bytes)

@@ -11,6 +11,8 @@ from errno import EADDRINUSE
 import uvicorn
 
 from sefar_serve.api.app import create_app
+from sefar_serve.api.connections import ConnectionLimits, bounded_protocol
+from sefar_serve.api.metrics import Metrics
 from sefar_serve.assemble import make_engine, make_estimators, make_generator
 from sefar_serve.errors import SefarError
 from sefar_serve.logs import configure_logging
@@ -61,6 +63,17 @@ def serve(settings: Settings) -> None:
         access_log=False,
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.shutdown_grace,
+        ws="none",
+        http=bounded_protocol(connection_limits(settings, app.state.gateway.metrics)),
+    )
+
+
+def connection_limits(settings: Settings, metrics: Metrics) -> ConnectionLimits:
+    """The limits on connections, which count the refused ones in the metrics."""
+    return ConnectionLimits(
+        settings.max_connections,
+        prefix=settings.root_path,
+        refused=metrics.rejected.labels("connections").inc,
     )
 
 
@@ -95,7 +108,7 @@ def check_exposure(settings: Settings) -> None:
     Raises:
         MisnamedKeysError: SEFAR_API_KEY is set, and probably SEFAR_API_KEYS was meant.
     """
-    if settings.api_keys:
+    if settings.has_keys:
         return
     if os.environ.get("SEFAR_API_KEY"):
         raise MisnamedKeysError(

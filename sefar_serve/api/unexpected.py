@@ -6,9 +6,13 @@ web page's script read the response.
 
 from __future__ import annotations
 
+import asyncio
+
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sefar_serve.api.errors import response
+from sefar_serve.api.errors import disconnected, response
+from sefar_serve.engine import EngineUnavailableError
 from sefar_serve.schemas.problem import problem_of
 
 
@@ -33,6 +37,16 @@ class UnexpectedErrorMiddleware:
 
         try:
             await self._app(scope, receive, noting_send)
+        except ClientDisconnect:
+            if not started:
+                await response(disconnected())(scope, receive, noting_send)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if scope["type"] != "http" or started or (task is not None and task.cancelling()):
+                raise
+            # Not this request was cancelled but work that it waited for, because a part of the server is closing.
+            stopped = EngineUnavailableError("the server stopped this request's work; try again later")
+            await response(problem_of(stopped))(scope, receive, send)
         except Exception as error:
             if scope["type"] != "http" or started:
                 raise  # the server closes the connection, so the client sees that the response is incomplete

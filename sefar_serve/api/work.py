@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from fastapi import Request
 
+from sefar_serve.api.admission import key_of
 from sefar_serve.api.errors import ApiError
 from sefar_serve.api.gateway import Gateway
 from sefar_serve.engine import EngineOverloadedError, Model
 from sefar_serve.language import GeneratorOverloadedError
+from sefar_serve.language.replies import Reply
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.recognition import ClipInput, Recognised, Span
 
@@ -30,13 +33,24 @@ async def recognise(
     Raises:
         EngineOverloadedError: too many videos are being fetched or decoded.
     """
+    admission, key = gateway.admission, key_of(request.scope)
+    unread: Sequence[ClipInput] = inputs
     try:
-        fetched = await gateway.remote.arrived(inputs)
-        results = await gateway.recognizer.recognise(fetched, model, span)
-    except EngineOverloadedError:
+        with admission.videos.taken(key, len(inputs)):
+            unread = fetched = await gateway.remote.arrived(inputs)
+            async with admission.turns.turn(key, len(inputs)):
+                unread = inputs[:0]  # the recognizer closes them
+                results = await gateway.recognizer.recognise(fetched, model, span)
+    except EngineOverloadedError as error:
+        error.retry_after = max(error.retry_after or 1, admission.videos.seconds)
         gateway.metrics.rejected.labels("decoding").inc()
         raise
+    finally:
+        for item in unread:
+            item.close()
     gateway.metrics.observe(results)
+    if gateway.traces is not None:
+        gateway.traces.videos(request.state.span, results)
     request.state.timings.add(results)
     return results
 
@@ -49,6 +63,20 @@ def counted(gateway: Gateway) -> Iterator[None]:
     except GeneratorOverloadedError:
         gateway.metrics.rejected.labels("generating").inc()
         raise
+
+
+def wrote(request: Request, gateway: Gateway, reply: Reply, started: float) -> None:
+    """Count a text that was written, and add it to the request's trace.
+
+    Args:
+        request: asked for it.
+        gateway: has the metrics and traces.
+        reply: the text.
+        started: when its writing began, in Unix seconds.
+    """
+    gateway.metrics.observe_reply(reply)
+    if gateway.traces is not None:
+        gateway.traces.text(request.state.span, started, time.time(), reply)
 
 
 async def while_connected(request: Request, gateway: Gateway, work: Coroutine[Any, Any, T]) -> T:

@@ -6,6 +6,7 @@ Installed packages can add commands through the entry-point group `sefar.command
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,6 +21,7 @@ from sefar_serve import __version__
 from sefar_serve.cli import console
 from sefar_serve.cli import text as text_commands
 from sefar_serve.cli.extract import extract
+from sefar_serve.cli.keys import app as keys
 from sefar_serve.cli.options import (
     SECONDS,
     AnonymousOption,
@@ -80,6 +82,7 @@ class Commands(TyperGroup):
         super().__init__(**attributes)
         for entry in entry_points(group=GROUP):
             self.commands.update(get_group(entry.load()).commands)
+        _unwrap_help(self)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Errors about its options are in the words that all our errors have."""
@@ -92,6 +95,14 @@ class Commands(TyperGroup):
             raise
 
 
+def _unwrap_help(command: Any) -> None:
+    """Join the lines of each paragraph of the help: Typer breaks them where the docstring does, at any width."""
+    if command.help:
+        command.help = "\n\n".join(" ".join(lines.split()) for lines in cleandoc(command.help).split("\n\n"))
+    for inner in getattr(command, "commands", {}).values():
+        _unwrap_help(inner)
+
+
 app = typer.Typer(
     name="sefar",
     cls=Commands,
@@ -100,6 +111,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(keys, name="keys", rich_help_panel=SERVE)
 app.add_typer(pose, name="pose", rich_help_panel=SERVE)
 app.add_typer(triton, name="triton", rich_help_panel=SERVE)
 

@@ -22,9 +22,10 @@ from sefar_serve.assemble import bounds_of, make_engine, make_estimators
 from sefar_serve.cli import console
 from sefar_serve.cli.options import AnonymousOption, ModelOption, needs_engine, path_prefixes, settings_for
 from sefar_serve.clip import ClipLimits
+from sefar_serve.cores import available_cores
 from sefar_serve.optional import needs_extra
 from sefar_serve.quantity import quantity
-from sefar_serve.settings import Settings, cpu_count
+from sefar_serve.settings import Settings
 
 if TYPE_CHECKING:  # their packages are an extra
     from sefar_serve.extract.rows import RowOptions
@@ -134,7 +135,9 @@ def extract(
 
         try:
             if ray is None:
-                progress = asyncio.run(_locally(settings, options, workers or cpu_count(), limits, clip_timeout, work))
+                progress = asyncio.run(
+                    _locally(settings, options, workers or available_cores(), limits, clip_timeout, work)
+                )
             else:
                 needs_engine(settings)
                 with needs_extra("ray"):
@@ -184,7 +187,9 @@ async def _locally(
             slots=at_once,
             limits=limits,
             timeout=timeout,
+            memory=settings.decode_memory,
             estimators=make_estimators(settings),
+            remote=True,
         ) as pool:
             sha256 = None if settings.triton_url is not None else model_sha256(settings.model)
             return await work(LocalBackend(model, pool, options, sha256=sha256, at_once=at_once))

@@ -77,6 +77,12 @@ class Decoder:
                 if not remaining:
                     break
 
+    def packets_for(self, numbers: Iterable[int]) -> int:
+        """How many packets `exact` feeds for the given frames; for a timeline without positions, all that there are."""
+        if self.timeline.positions is None:
+            return len(self._packets.table)
+        return sum(end - begin + 1 for begin, end, _ in self._runs(numbers))
+
     def in_turn(self) -> Iterator[VideoFrame]:
         """Decode the stream from its first packet to its last, continuing after errors."""
         self._restart()

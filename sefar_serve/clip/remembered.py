@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from sefar_serve.clip.limits import ClipLimits
@@ -48,12 +49,15 @@ _kept: dict[FileKey, Remembered] = {}
 
 def file_key(source: VideoSource, limits: ClipLimits) -> FileKey | None:
     """The key of a source; None if it is not a file on disk, or too small."""
-    if not isinstance(source, str | os.PathLike):
+    if isinstance(source, FileIO):  # decode processes get open files
+        found = os.fstat(source.fileno())
+    elif isinstance(source, str | os.PathLike):
+        try:
+            found = Path(source).stat()
+        except OSError:
+            return None  # opening it says why
+    else:
         return None
-    try:
-        found = Path(source).stat()
-    except OSError:
-        return None  # opening it says why
     if found.st_size < WORTHWHILE:
         return None
     return FileKey(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, limits)

@@ -13,6 +13,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from sefar_serve.clip.decoders import DECODERS
 from sefar_serve.clip.errors import (
     ClipLimitError,
     EmptyVideoError,
@@ -105,8 +106,13 @@ def open_container(source: VideoSource, name: str, limits: ClipLimits) -> InputC
             # With the prefix, a path like `concat:…` or `http:…` is still read as a file.
             handle if handle is not None else f"file:{source_name(source)}",
             mode="r",  # otherwise PyAV takes the file object's own mode, "w+b" for a spooled upload
-            # Without the last, libavformat takes any jump back of more than a minute for a wrap of the clock.
-            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "correct_ts_overflow": "0"},
+            options={
+                "format_whitelist": CONTAINERS,
+                "protocol_whitelist": "file",
+                # Otherwise libavformat takes any jump back of more than a minute for a wrap of the clock.
+                "correct_ts_overflow": "0",
+                "codec_whitelist": ",".join(sorted(DECODERS)),  # FFmpeg decodes first frames when it opens a file
+            },
             metadata_errors="replace",
         )
 
@@ -133,13 +139,12 @@ def choose_stream(container: InputContainer, name: str, limits: ClipLimits) -> t
             raise NoVideoStreamError(f"{name} has no video stream (found: {kinds}); use a file with a video stream")
         best = container.streams.best("video")
         chosen = next((s for s in streams if best is not None and s.index == best.index), None)
-        # Streams without a decoder in FFmpeg have no codec context at all.
-        decodable = [s for s in streams if s.codec_context is not None]
-        if chosen is None or chosen.codec_context is None:
+        decodable = [s for s in streams if _has_decoder(s)]
+        if chosen is None or not _has_decoder(chosen):
             chosen = max(decodable, key=lambda s: s.codec_context.width * s.codec_context.height, default=None)
     if chosen is None:
         raise UndecodableVideoError(
-            f"{name} uses a codec that FFmpeg cannot decode here; convert it to H.264, HEVC, VP9 or AV1"
+            f"{name} uses a codec that is not decoded here; convert it to H.264, HEVC, VP9 or AV1"
         )
     codec = chosen.codec_context
     if codec.width < 1 or codec.height < 1:
@@ -156,6 +161,12 @@ def choose_stream(container: InputContainer, name: str, limits: ClipLimits) -> t
         return chosen, ()
     others = ", ".join(_described(s) for s in streams if s.index != chosen.index)
     return chosen, (f"several video streams: used {_described(chosen)}, ignored {others}",)
+
+
+def _has_decoder(stream: VideoStream) -> bool:
+    """Whether FFmpeg has a decoder for a stream, and it may be used."""
+    # Streams without a decoder in FFmpeg have no codec context at all.
+    return stream.codec_context is not None and stream.codec_context.codec.name in DECODERS
 
 
 def _moving(container: InputContainer) -> list[VideoStream]:

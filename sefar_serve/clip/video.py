@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import ArrayLike, NDArray
 
 from sefar_serve.clip.decoder import Decoder, WrongKeyError
-from sefar_serve.clip.errors import DAMAGE, UndecodableVideoError, damage_as
+from sefar_serve.clip.errors import DAMAGE, ClipLimitError, UndecodableVideoError, damage_as
 from sefar_serve.clip.limits import ClipLimits
 from sefar_serve.clip.packets import Packets, read_packets
 from sefar_serve.clip.picture import PictureMaker
@@ -162,9 +162,11 @@ class Video:
             self._packets = Packets(table, held, (container, stream), reopen, codec.extradata or b"", self.name)
             self._packets.stamp(timeline.stamps)
             self._decoder = Decoder(codec, self._packets, timeline, max_pixels=limits.max_pixels, threads=threads)
+            self._coded_size, self._max_decoded_pixels = (codec.width, codec.height), limits.max_decoded_pixels
             if known is not None:
                 pass  # its frames were counted
             elif not timeline.counted:
+                self._check_work(len(table))
                 stamps = [frame.pts for frame in self._decoder.in_turn()]
                 timeline = timeline.learned(stamps, self.codec, float(stream.time_base or 0))
             elif head := timeline.uncertain_head():
@@ -180,6 +182,27 @@ class Video:
         self.average_rate: float = timeline.frame_count / timeline.duration
         hdr = hdr_warning(codec)
         self.warnings: tuple[str, ...] = (*choice, *([hdr] if hdr else []), *timeline.warnings)
+
+    def check_work(self, reads: Iterable[Iterable[int]]) -> None:
+        """Estimate how much work reads are, from the packets to decode and their pixels, before anything is decoded.
+
+        Args:
+            reads: the frame numbers of each `read` that will follow.
+
+        Raises:
+            ClipLimitError: more than `ClipLimits.max_decoded_pixels`.
+        """
+        self._check_work(sum(self._decoder.packets_for(set(numbers)) for numbers in reads))
+
+    def _check_work(self, packets: int) -> None:
+        width, height = self._coded_size
+        pixels = packets * width * height
+        if pixels > self._max_decoded_pixels:
+            raise ClipLimitError(
+                f"{self.name}: {packets} frames of {width}x{height} would have to be decoded, {pixels / 1e9:.1f} "
+                f"gigapixels, more than the {self._max_decoded_pixels / 1e9:.1f} that the time limit allows; use a "
+                "part of it, or scale it down"
+            )
 
     def _shown_before(self, number: int) -> set[int]:
         """The frames before `number` that the decoder outputs when it decodes from the start."""

@@ -144,6 +144,7 @@ class MicroBatcher:
                     if not item.future.done():
                         await self._answer([item])
             elif not batch[0].future.done():
+                log.warning("the model failed on a clip", exc_info=error)
                 failure = InferenceError(f"the model failed on this clip: {error}")
                 failure.__cause__ = error
                 batch[0].future.set_exception(failure)

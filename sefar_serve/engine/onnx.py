@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime as ort
 
+from sefar_serve.cores import limited_cores
 from sefar_serve.engine.base import Inputs, Outputs, Prediction, check_inputs, check_name
 from sefar_serve.engine.batcher import MicroBatcher
 from sefar_serve.engine.errors import EngineUnavailableError, ModelLoadError
 from sefar_serve.metadata import MetadataError, ModelMetadata
+
+log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -27,7 +31,7 @@ class OnnxModel:
     Args:
         path: the ONNX file.
         device: ``cuda`` needs the onnxruntime-gpu package; ``auto`` uses CUDA if it is available.
-        threads: intra-op threads; 0 lets ONNX Runtime use every core.
+        threads: intra-op threads; 0 uses every core that this process may use.
 
     Raises:
         ModelLoadError: the file is missing, is not ONNX, or is not a SeFAR model, or the device
@@ -39,7 +43,7 @@ class OnnxModel:
         if not self.path.is_file():
             raise ModelLoadError(f"no model file at {self.path}; set `model` (--model, SEFAR_MODEL) to an ONNX file")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or limited_cores()
         # Otherwise idle intra-op threads spin and take cores from the decoding threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -47,6 +51,7 @@ class OnnxModel:
         # ONNX Runtime raises a class per status code, all plain Exception subclasses of its C extension.
         except Exception as error:
             raise ModelLoadError(f"{self.path} cannot be loaded as an ONNX model: {error}") from error
+        self._check_device(device)
         try:
             self.metadata = ModelMetadata.from_props(self._session.get_modelmeta().custom_metadata_map, str(self.path))
         except MetadataError as error:
@@ -57,6 +62,21 @@ class OnnxModel:
     def provider(self) -> str:
         """The ONNX Runtime execution provider in use, e.g. ``CPUExecutionProvider``."""
         return str(self._session.get_providers()[0])
+
+    def _check_device(self, device: Device) -> None:
+        """ONNX Runtime only logs an error, and runs on the CPU, if CUDA's libraries or the GPU cannot be used.
+
+        Raises:
+            ModelLoadError: the device is ``cuda``, but the model is on another one.
+        """
+        on_gpu = self.provider == "CUDAExecutionProvider"
+        if device == "cuda" and not on_gpu:
+            raise ModelLoadError(
+                f"device 'cuda' cannot be used, the model would run with {self.provider}: the GPU, its driver or a "
+                "library of CUDA or cuDNN is missing, see the error of onnxruntime above; fix it, or set device to cpu"
+            )
+        if device == "auto" and not on_gpu and "CUDAExecutionProvider" in ort.get_available_providers():
+            log.warning("CUDA cannot be used, see the error of onnxruntime above; %s runs on the CPU", self.path)
 
     def run(self, inputs: Inputs) -> Outputs:
         """Run a batch.

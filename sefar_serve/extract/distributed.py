@@ -16,7 +16,6 @@ import threading
 import warnings
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -264,7 +263,9 @@ class _Decoder:
     def __init__(self, metadata: ModelMetadata, limits: ClipLimits, timeout: float, estimators: Estimators) -> None:
         self._metadata = metadata
         self._loop = asyncio.new_event_loop()
-        self._pool = DecoderPool(metadata, workers=1, slots=1, limits=limits, timeout=timeout, estimators=estimators)
+        self._pool = DecoderPool(
+            metadata, workers=1, slots=1, limits=limits, timeout=timeout, estimators=estimators, remote=True
+        )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return _packed([self._loop.run_until_complete(self._one(work)) for work in _unpacked(batch)])
@@ -272,8 +273,7 @@ class _Decoder:
     async def _one(self, work: Work) -> _Item:
         try:
             async with self._pool.decoded(work.clip) as clip:
-                # The next clip overwrites this memory.
-                return work, replace(clip, inputs={name: values.copy() for name, values in clip.inputs.items()})
+                return work, clip
         except DecodeError as error:
             return work, failed_row(work.clip, error.code, str(error), self._metadata)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 import socket
 import tempfile
 import threading
@@ -97,19 +98,30 @@ class UrlFetcher:
             _Deadline(self._timeout) as deadline,
             httpx.Client(trust_env=False, follow_redirects=False) as client,
         ):
-            for _ in range(REDIRECTS + 1):
-                target, trusted = self._checked(url)
-                address = self._address(target, trusted)
+            # Messages name the URL that the client gave, without its query: the query of either may be a signature,
+            # and the client must not learn where its URL redirects to.
+            name = shown(url)
+            for number in range(REDIRECTS + 1):
                 try:
-                    found = self._receive(client, self._request(client, target, address, deadline), url, deadline)
+                    target, trusted = self._checked(url)
+                    address = self._address(target, trusted)
+                except UrlError as error:
+                    if number == 0:
+                        raise
+                    raise type(error)(f"{name} redirects to a URL that cannot be fetched or is not allowed") from error
+                try:
+                    found = self._receive(client, self._request(client, target, address, deadline), name, deadline)
                 except httpx.HTTPError as error:
                     if deadline.over or isinstance(error, httpx.TimeoutException):
-                        raise self._too_slow(url) from error
-                    raise UrlFetchError(f"{url} cannot be fetched: {error}") from error
+                        raise self._too_slow(name) from error
+                    raise UrlFetchError(f"{name} cannot be fetched: {error}") from error
                 if not isinstance(found, str):
                     return found
-                url = str(target.join(found))
-        raise UrlFetchError(f"{url} redirects more than {REDIRECTS} times; give the final URL")
+                try:
+                    url = str(target.join(found))
+                except httpx.InvalidURL as error:
+                    raise UrlFetchError(f"{name} redirects to an invalid URL") from error
+        raise UrlFetchError(f"{name} redirects more than {REDIRECTS} times; give the final URL")
 
     def _checked(self, url: str) -> tuple[httpx.URL, bool]:
         """Parse a URL; also return whether the operator listed its port or address explicitly."""
@@ -256,6 +268,11 @@ class _Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
+
+
+def shown(url: str) -> str:
+    """A URL as messages and logs show it: without query and fragment, which may hold a signature or a token."""
+    return re.split("[?#]", url, maxsplit=1)[0]
 
 
 def _is_public(address: str) -> bool:

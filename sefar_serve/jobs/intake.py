@@ -13,6 +13,9 @@ from sefar_serve.extract.manifests import NamedClip
 from sefar_serve.fetch import UrlFetcher
 from sefar_serve.jobs.errors import PathNotAllowedError, TooManyClipsError
 
+LONGEST = 8192
+"""Characters of a path, URL or id."""
+
 
 @dataclass(frozen=True)
 class Intake:
@@ -51,6 +54,8 @@ class Intake:
             for number, clip in enumerate(named, start=1):
                 if number > self.most:
                     raise TooManyClipsError(self.most)
+                if len(clip.name) > LONGEST or len(clip.id or "") > LONGEST:
+                    raise SourceError(f"clip {number} has a path, URL or id of more than {LONGEST} characters")
                 check_text(ClipRef(clip.clip_id, clip.name))
                 placed = self._placed(clip)
                 if (before := seen.setdefault(placed.id, placed)) is not placed:

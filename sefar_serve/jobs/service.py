@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sefar_serve.clip import ClipLimits
+from sefar_serve.decoding.pool import MEMORY
 from sefar_serve.engine import Engine, Model
 from sefar_serve.extract.clips import MixedModelError, OutputUnwritableError
 from sefar_serve.extract.decoders import DecoderPool
@@ -31,7 +32,7 @@ from sefar_serve.extract.manifests import NamedClip
 from sefar_serve.extract.rows import RowOptions
 from sefar_serve.extract.run import Progress, extract
 from sefar_serve.extract.shards import model_sha256
-from sefar_serve.jobs.errors import JobNotFinishedError, JobsDirError, JobStorageError
+from sefar_serve.jobs.errors import JobNotFinishedError, JobNotFoundError, JobsDirError, JobStorageError
 from sefar_serve.jobs.intake import Intake, read_clips
 from sefar_serve.jobs.remote import FetchingDecoders
 from sefar_serve.jobs.results import ResultFormat, write_result
@@ -51,6 +52,9 @@ PROGRESS_SECONDS = 0.5
 STORE_SECONDS = 5.0
 """Pause between attempts to write to a full disk."""
 
+EXPIRE_SECONDS = 60.0
+"""Pause between searches for jobs whose retention is over."""
+
 NICE = 10
 """Niceness of a job's decoders, so that requests go first."""
 
@@ -69,6 +73,9 @@ class JobBounds:
         workers: number of decode processes per job.
         max_batch: maximum number of clips per inference of the engine.
         limits: limits on each video.
+        seconds: that decoding a clip may take.
+        memory: bytes that decoding a clip may use.
+        retention: seconds after which a job that has ended is deleted with its result; None keeps it.
     """
 
     most: int
@@ -76,6 +83,9 @@ class JobBounds:
     workers: int
     max_batch: int
     limits: ClipLimits
+    seconds: float = 60.0
+    memory: int = MEMORY
+    retention: float | None = None
 
 
 class JobService:
@@ -126,6 +136,8 @@ class JobService:
         for _ in range(self.store.counts["queued"]):
             self._waiting.release()
         self._workers = [asyncio.create_task(self._work()) for _ in range(self._bounds.at_once)]
+        if self._bounds.retention is not None:
+            self._workers.append(asyncio.create_task(self._expire(self._bounds.retention)))
 
     def _tidy(self) -> None:
         self.store.requeue()
@@ -249,6 +261,20 @@ class JobService:
                 write_result(file.parent / FEATURES, file, kind)
         return file
 
+    async def _expire(self, retention: float) -> None:
+        """Delete jobs that ended long ago."""
+        while True:
+            try:
+                expired = await asyncio.to_thread(self.store.ended_before, time.time() - retention)
+                for id_ in expired:
+                    await asyncio.to_thread(self.delete, id_)
+                    log.info("deleted %s and its result, which ended more than %g h ago", id_, retention / 3600)
+            except JobNotFoundError:  # its owner was faster
+                continue
+            except (OSError, sqlite3.Error) as error:
+                log.warning("cannot delete expired jobs: %s", error)
+            await asyncio.sleep(EXPIRE_SECONDS)
+
     async def _work(self) -> None:
         while True:
             await self._waiting.acquire()
@@ -331,6 +357,8 @@ class JobService:
                 workers=self._bounds.workers,
                 slots=at_once,
                 limits=self._bounds.limits,
+                timeout=self._bounds.seconds,
+                memory=self._bounds.memory,
                 nice=NICE,
                 estimators=self._estimators,
             )

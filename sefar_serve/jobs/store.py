@@ -209,6 +209,12 @@ class JobStore:
         with self._lock:
             return {row["id"] for row in self._db.execute("SELECT id FROM job")}
 
+    def ended_before(self, when: float) -> list[str]:
+        """Ids of the jobs that ended before a time, in Unix seconds, oldest first."""
+        with self._lock:
+            rows = self._db.execute("SELECT id FROM job WHERE finished < ? ORDER BY finished", (when,)).fetchall()
+        return [row["id"] for row in rows]
+
     def requeue(self) -> None:
         """Queue the jobs that were running when the process ended. They are the oldest, so they run next."""
         with self._changing() as db:

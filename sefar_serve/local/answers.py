@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from sefar_client import Caption, ChatCompletion, Classification, Embedding
-from sefar_serve.assemble import bounds_of
+from sefar_serve.assemble import bounds_of, make_decoders
 from sefar_serve.engine import Engine, Model, ModelNotFoundError
 from sefar_serve.engine.patient import PatientModel
 from sefar_serve.fetch import RemoteVideos, UrlFetcher
@@ -66,7 +66,7 @@ class Answers:
         at_once, bounds = videos_at_once(settings), bounds_of(settings)
         # After a cancelled call its video is decoded to the end, at the same time as those of later calls.
         bounds = replace(bounds, max_decoding=2 * at_once, limits=replace(bounds.limits, max_bytes=sys.maxsize))
-        self._recognizer = Recognizer(engine, bounds, estimators)
+        self._recognizer = Recognizer(engine, bounds, decoders=make_decoders(settings, estimators, serving=False))
         self._remote = RemoteVideos(self.fetcher, at_once + FETCH_THREADS)
         self._looking = asyncio.Semaphore(at_once)
         self._inferring = asyncio.Semaphore(settings.max_queue)

@@ -21,6 +21,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from peft import PeftModel
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -232,7 +233,7 @@ def load_adapter(
     processor = SefarProcessor.from_pretrained(folder)
     if described is None:
         with _without_progress_bars():  # a whole adapter is small; bars would only clutter logs
-            model = SefarForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+            model = SefarForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True)
         return Adapter(model.to(where).eval(), processor)
     model = SefarForConditionalGeneration.from_language_model(
         language_model or described.language_model,
@@ -248,6 +249,10 @@ def load_adapter(
     model.config.name, model.config.encoder = described.name, described.encoder
     model.projector.load_state_dict(load_file(folder / PROJECTOR))
     if (folder / LORA).is_dir():
+        if not (folder / LORA / SAFETENSORS_WEIGHTS_NAME).is_file():
+            # peft would load a file of torch.save instead, which can run code.
+            found = f"{folder / LORA} has no {SAFETENSORS_WEIGHTS_NAME}"
+            raise AdapterNotFoundError(f"{found}; copy the whole adapter again")
         model.language_model = PeftModel.from_pretrained(model.language_model, folder / LORA).merge_and_unload()
     return Adapter(model.to(where).eval(), processor)
 

@@ -69,7 +69,8 @@ class SefarForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: 
             sefar_token_id: id of the placeholder; the embedding table grows if it has no row for it.
             options: for ``AutoModelForCausalLM.from_pretrained``, e.g. ``dtype``.
         """
-        language_model = AutoModelForCausalLM.from_pretrained(name_or_path, **options)
+        # Only safetensors: files of torch.save can run code.
+        language_model = AutoModelForCausalLM.from_pretrained(name_or_path, use_safetensors=True, **options)
         rows = language_model.get_input_embeddings().weight.shape[0]
         if sefar_token_id >= rows:
             # Logits processors look prompt ids up in the vocabulary, so the placeholder needs a row of its own.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, StringConstraints
 
 DEFAULT = "default"
 """Name of the default model, or of the only captioner, for clients that must send a name."""
@@ -19,5 +19,8 @@ def default_as_none(name: str | None) -> str | None:
     return None if name in ("", DEFAULT) else name
 
 
-ModelName = Annotated[str | None, AfterValidator(default_as_none)]
+LONGEST = 1024
+"""Characters of a name; messages repeat it."""
+
+ModelName = Annotated[Annotated[str, StringConstraints(max_length=LONGEST)] | None, AfterValidator(default_as_none)]
 """A field that is None if the request says ``default`` or has an empty name."""

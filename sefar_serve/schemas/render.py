@@ -40,6 +40,7 @@ def classification(
     raw_scores: bool = False,
     poses: bool = False,
     merging: Merging | None = None,
+    with_timeline: bool = True,
 ) -> Classification:
     """The labels of one video.
 
@@ -53,32 +54,41 @@ def classification(
         raw_scores: whether labels include their logits.
         poses: whether the answer has the joints that the model saw.
         merging: how windows become segments; None if the video was not divided into windows.
+        with_timeline: whether the answer of a video with several windows has them all.
     """
-    timeline = [
-        WindowLabels(
-            start=window.start,
-            end=window.end,
-            labels=top_labels(window.prediction.outputs.logits, meta, top_k, attributes, raw_scores),
-            reliability=reliability(window.prediction.outputs.mc_logits),
-            familiarity=window.familiarity,
-            unfamiliar=window.unfamiliar,
-            pose=_joints_of(window, False) if poses else None,
-            warnings=list(window.clip.warnings),
-        )
-        for window in found.windows
-    ]
-    best = best_window(found.windows)
+
+    def labels_of(window: Window) -> WindowLabels:
+        return window_labels(window, meta, top_k=top_k, attributes=attributes, raw_scores=raw_scores, poses=poses)
+
+    best = found.windows[best_window(found.windows)]
+    stands = labels_of(best)
     return Classification(
         index=index,
         name=found.name,
         clip_id=clip_id,
-        labels=timeline[best].labels,
-        reliability=timeline[best].reliability,
-        familiarity=timeline[best].familiarity,
-        unfamiliar=timeline[best].unfamiliar,
-        clip=clip_info(found.windows[best].clip, meta, poses=poses),
-        timeline=timeline if len(timeline) > 1 else None,
+        labels=stands.labels,
+        reliability=stands.reliability,
+        familiarity=stands.familiarity,
+        unfamiliar=stands.unfamiliar,
+        clip=clip_info(best.clip, meta, poses=poses),
+        timeline=list(map(labels_of, found.windows)) if with_timeline and len(found.windows) > 1 else None,
         segments=None if merging is None else segments(found.windows, meta, merging),
+    )
+
+
+def window_labels(
+    window: Window, meta: ModelMetadata, *, top_k: int, attributes: bool, raw_scores: bool, poses: bool
+) -> WindowLabels:
+    """The labels of one window; arguments as of `classification`."""
+    return WindowLabels(
+        start=window.start,
+        end=window.end,
+        labels=top_labels(window.prediction.outputs.logits, meta, top_k, attributes, raw_scores),
+        reliability=reliability(window.prediction.outputs.mc_logits),
+        familiarity=window.familiarity,
+        unfamiliar=window.unfamiliar,
+        pose=_joints_of(window, False) if poses else None,
+        warnings=list(window.clip.warnings),
     )
 
 
@@ -112,6 +122,7 @@ def embedding(
     include: Sequence[str],
     as_base64: bool,
     poses: bool = False,
+    with_timeline: bool = True,
 ) -> Embedding:
     """The vectors of one video; with sliding windows, their mean and the vectors of each window.
 
@@ -125,34 +136,15 @@ def embedding(
         include: any of ``embedding`` and ``tokens``.
         as_base64: whether vectors and joints are base64 of little-endian float32 instead of lists.
         poses: whether the answer has the joints that the model saw.
+        with_timeline: whether the answer of a video with several windows has them all.
     """
-
-    def vectors(windows: Sequence[Window]) -> tuple[Vector | None, list[Vector] | None]:
-        outputs = [window.prediction.outputs for window in windows]
-        pooled = np.stack([o.embedding for o in outputs]).mean(axis=0)
-        tokens = np.stack([o.tokens for o in outputs]).mean(axis=0)
-        return (
-            _vector(pooled, as_base64) if "embedding" in include else None,
-            [_vector(token, as_base64) for token in tokens] if "tokens" in include else None,
-        )
-
-    pooled, tokens = vectors([window for window in found.windows if not window.clip.without_person] or found.windows)
+    counted = [window for window in found.windows if not window.clip.without_person] or found.windows
+    pooled, tokens = _vectors(counted, include, as_base64)
     timeline = None
-    if len(found.windows) > 1:
-        timeline = []
-        for window in found.windows:
-            one, several = vectors([window])
-            pose = _joints_of(window, as_base64) if poses else None
-            timeline.append(
-                WindowEmbedding(
-                    start=window.start,
-                    end=window.end,
-                    embedding=one,
-                    tokens=several,
-                    pose=pose,
-                    warnings=list(window.clip.warnings),
-                )
-            )
+    if with_timeline and len(found.windows) > 1:
+        timeline = [
+            window_embedding(window, include=include, as_base64=as_base64, poses=poses) for window in found.windows
+        ]
     return Embedding(
         index=index,
         name=found.name,
@@ -161,6 +153,32 @@ def embedding(
         tokens=tokens,
         clip=clip_info(found.windows[0].clip, meta, poses=poses, as_base64=as_base64),
         timeline=timeline,
+    )
+
+
+def window_embedding(window: Window, *, include: Sequence[str], as_base64: bool, poses: bool) -> WindowEmbedding:
+    """The vectors of one window; arguments as of `embedding`."""
+    pooled, tokens = _vectors([window], include, as_base64)
+    return WindowEmbedding(
+        start=window.start,
+        end=window.end,
+        embedding=pooled,
+        tokens=tokens,
+        pose=_joints_of(window, as_base64) if poses else None,
+        warnings=list(window.clip.warnings),
+    )
+
+
+def _vectors(
+    windows: Sequence[Window], include: Sequence[str], as_base64: bool
+) -> tuple[Vector | None, list[Vector] | None]:
+    """Mean embedding and mean tokens of windows, each None if it is not included."""
+    outputs = [window.prediction.outputs for window in windows]
+    pooled = np.stack([o.embedding for o in outputs]).mean(axis=0)
+    tokens = np.stack([o.tokens for o in outputs]).mean(axis=0)
+    return (
+        _vector(pooled, as_base64) if "embedding" in include else None,
+        [_vector(token, as_base64) for token in tokens] if "tokens" in include else None,
     )
 
 

@@ -197,7 +197,7 @@ def test_chart_accepts_existing_settings() -> None:
 
 def gateway_metrics() -> set[str]:
     """All series that the gateway may expose."""
-    idle = SimpleNamespace(engine=SimpleNamespace(queue_depth=0), decoding=0)
+    idle = SimpleNamespace(engine=SimpleNamespace(queue_depth=0), decoding=0, decoded_bytes=0)
     endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
     families = Metrics(idle).registry.collect()  # type: ignore[arg-type]
     return {family.name + ending for family in families for ending in endings[family.type]}

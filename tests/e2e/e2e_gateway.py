@@ -36,7 +36,7 @@ def start_gateway(log: Path, *flags: str, port: int = 0, env: dict[str, str] | N
             [sys.executable, "-m", "sefar_serve", "serve", "--port", str(port), *flags],
             stdout=output,
             stderr=output,
-            env=os.environ | {"SEFAR_CAPTIONER": "none"} | (env or {}),
+            env=os.environ | {"SEFAR_CAPTIONER": "none", "SEFAR_DECODE_IN": "auto"} | (env or {}),
         )
     url = f"http://127.0.0.1:{port}"
     with Client(url) as client:

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from sefar_client import Caption, ChatCompletion, Classification, Client, Embedding, calls
 from sefar_client.base import Result
 from sefar_serve.api import create_app
-from sefar_serve.clip import ClipSpanError
+from sefar_serve.clip import ClipSpanError, NotAVideoError
 from sefar_serve.engine import FAKE_METADATA, FakeEngine, ModelNotFoundError
 from sefar_serve.language import AdapterMismatchError, FakeGenerator, GenerationFailedError, PromptError
 from sefar_serve.metadata import ModelMetadata
@@ -266,3 +266,11 @@ def test_metadata_and_repr(model: Model) -> None:
     assert model.metadata == FAKE_METADATA
     assert model.labels == FAKE_METADATA.labels
     assert repr(model).startswith("<sefar_serve.Model fake, version 0, 3 labels, /")
+
+
+def test_videos_can_be_decoded_in_processes(model: Model, path: Path) -> None:
+    with fake_model(decode_in="processes", decode_threads=1) as careful:
+        assert without_ids(careful.classify(path)) == without_ids(model.classify(path))
+        assert without_ids(careful.embed(path, window=0.4)) == without_ids(model.embed(path, window=0.4))
+        with pytest.raises(NotAVideoError):
+            careful.classify(b"no video" * 99)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sefar_serve.lists import ClipKey
 from sefar_serve.pose import Estimator
 from sefar_serve.pose.models import ESTIMATOR_SHA256
@@ -100,7 +103,17 @@ def create_inputs(
     return JointInputs(config, estimator, progress)
 
 
-class FrameInputs:
+class _Labels:
+    """Reads the labels of lists."""
+
+    _config: TrainConfig
+
+    def labels(self, list_file: Path) -> NDArray[np.int64]:
+        """The class of each clip of a list, int64 (N,)."""
+        return np.array([entry.label for entry in read_entries(self._config, list_file)], np.int64)
+
+
+class FrameInputs(_Labels):
     """Clips as frames; see `sefar_training.task.Inputs`.
 
     Args:
@@ -154,7 +167,7 @@ class FrameInputs:
         return EvaluationClips(entries, model.sampling, model.resize, model.size, self._config.data.cache_gb)
 
 
-class JointInputs:
+class JointInputs(_Labels):
     """Clips as joints; see `sefar_training.task.Inputs`.
 
     Args:

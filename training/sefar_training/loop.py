@@ -31,7 +31,8 @@ from sefar_serve.errors import SefarError
 
 from .config import OptimConfig
 from .data import ClipSources, Source, StepBatches, collate, seed_step
-from .run_folder import LOG, STATE
+from .epochs import Best, Clock
+from .run_folder import BEST, LOG, STATE
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +139,9 @@ class TrainingLoop:
         evaluate: returns figures to log after each epoch; called only in the main process.
         checkpoint_every: epochs between resumable states.
         checkpoint_steps: steps between resumable states inside an epoch; None for none.
+        watch_from: epoch from which `optim.patience` counts.
+        stoppable: Ctrl-C ends the run with the weights of the best epoch so far; without `optim.patience`, those of the
+            last epoch that was saved.
         resume: resume the run in `folder`.
         progress: show a progress bar.
 
@@ -158,6 +162,8 @@ class TrainingLoop:
         evaluate: Callable[[], Figures] | None = None,
         checkpoint_every: int = 1,
         checkpoint_steps: int | None = None,
+        watch_from: int = 0,
+        stoppable: bool = False,
         resume: bool = False,
         progress: bool = True,
     ) -> None:
@@ -169,6 +175,7 @@ class TrainingLoop:
         self.evaluate = evaluate
         self.checkpoint_every = checkpoint_every
         self.checkpoint_steps = checkpoint_steps
+        self.stoppable = stoppable
         self.progress = progress and accelerator.is_main_process
         _check_parts(sources, optim.accumulate, accelerator.num_processes)
         self.batches = StepBatches(
@@ -187,6 +194,7 @@ class TrainingLoop:
         )
         self.optimizer = create_optimizer(step, optim)
         self.epoch = 0
+        self.best = Best(folder.path / BEST, optim.patience, watch_from)
         self._first_step = 0
         self._sums: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
@@ -201,30 +209,57 @@ class TrainingLoop:
             logger.info("resuming %s at epoch %d, step %d", folder.path, self.epoch, self._first_step)
         if accelerator.is_main_process:
             folder.cut_log(self.epoch)
+            self.best.open(resume=state is not None)
         self._forward, self.optimizer = accelerator.prepare(step, self.optimizer)
 
     def run(self) -> Figures:
-        """Train until the last epoch.
+        """Train until the last epoch, or until `optim.patience` or Ctrl-C ends it.
 
         Returns:
-            The last epoch's figures.
+            The figures of the last epoch; if the run ended early, those of the epoch whose weights were kept.
+
+        Raises:
+            KeyboardInterrupt: before the first epoch ended, or the run is not `stoppable`.
         """
-        while self.epoch < self.optim.epochs:
-            started = time.perf_counter()
-            line: dict[str, Any] = {"epoch": self.epoch, **self._train_epoch()}
-            line["seconds"] = round(time.perf_counter() - started, 2)
-            if self.accelerator.is_main_process:
-                if self.evaluate is not None:
-                    line |= self.evaluate()
-                self.folder.log(line)
-                self._track(line, (self.epoch + 1) * self.batches.steps, "epoch")
-                logger.info(" ".join(f"{key}={value:.4g}" for key, value in line.items()))
-            self.epoch += 1
-            self._last = line
-            if self.epoch % self.checkpoint_every == 0 or self.epoch == self.optim.epochs:
-                self._save(first_step=0)
-            self.accelerator.wait_for_everyone()
+        self._clock = Clock(self.epoch * self.batches.steps + self._first_step)
+        try:
+            while self.epoch < self.optim.epochs:
+                self._run_epoch()
+                if self.accelerator.check_trigger():  # set in the main process, seen in all
+                    logger.warning("stopped early: no better epoch in the last %d", self.optim.patience)
+                    return self._keep()
+        except KeyboardInterrupt:
+            if not self.stoppable or not (self.folder.path / STATE).exists():
+                raise
+            logger.warning("stopped by Ctrl-C")
+            return self._keep()
         return self._last
+
+    def _run_epoch(self) -> None:
+        started = time.perf_counter()
+        line: dict[str, Any] = {"epoch": self.epoch, **self._train_epoch()}
+        line["seconds"] = round(time.perf_counter() - started, 2)
+        if self.accelerator.is_main_process:
+            if self.evaluate is not None:
+                line |= self.evaluate()
+            self.folder.log(line)
+            self._track(line, (self.epoch + 1) * self.batches.steps, "epoch")
+            logger.info(" ".join(f"{key}={value:.4g}" for key, value in line.items()))
+            if self.best.update(line, self.step.state_dict):
+                self.accelerator.set_trigger()
+        self.epoch += 1
+        self._last = line
+        if self.epoch % self.checkpoint_every == 0 or self.epoch == self.optim.epochs:
+            self._save(first_step=0)
+        self.accelerator.wait_for_everyone()
+
+    def _keep(self) -> Figures:
+        """Take the weights of the best epoch, or else of the last one that was saved."""
+        kept = self.best.load() or torch.load(self.folder.path / STATE, map_location="cpu", weights_only=True)
+        self.step.load_state_dict(kept["step"])
+        line: Figures = kept["last"]
+        logger.warning("the weights of epoch %d of %d are kept", line["epoch"] + 1, self.optim.epochs)
+        return line
 
     def _train_epoch(self) -> Figures:
         self.step.train()
@@ -247,7 +282,9 @@ class TrainingLoop:
             self._sums.update(figures)
             self._counts.update(figures.keys())
             means = self._means()
-            bar.set_postfix({key: f"{mean:.3f}" for key, mean in means.items()} | {"lr": f"{lr:.1e}"}, refresh=False)
+            left = self._clock.left(done + 1, self.optim.epochs * self.batches.steps)
+            shown = {key: f"{mean:.3f}" for key, mean in means.items()} | {"lr": f"{lr:.1e}", "run": f"{left} left"}
+            bar.set_postfix(shown, refresh=False)
             if done % TRACK_EVERY == 0:
                 self._track(figures | {"lr": lr}, done, "step")
             if self.checkpoint_steps and (step + 1) % self.checkpoint_steps == 0 and step + 1 < self.batches.steps:

@@ -9,6 +9,9 @@ STUDENT = "student"
 STATE = "state.pt"
 """State to resume from."""
 
+BEST = "best.pt"
+"""Weights of the best epoch, with early stopping."""
+
 LOG = "log.jsonl"
 """Figures of each epoch, one JSON object per line."""
 

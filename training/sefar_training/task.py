@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -44,6 +46,14 @@ class Inputs(Protocol):
 
         Raises:
             ListFileError, MissingClipsError, BrokenClipsError: the list or its clips cannot be read.
+        """
+        ...
+
+    def labels(self, list_file: Path) -> NDArray[np.int64]:
+        """The class of each clip of a list, int64 (N,).
+
+        Raises:
+            ListFileError: the list cannot be read.
         """
         ...
 

@@ -69,8 +69,9 @@ def train(
     decoded: Mapping[ClipKey, DecodedClip] | None = None,
     estimator: Estimator | None = None,
     resume: bool = False,
+    stoppable: bool = False,
 ) -> Path:
-    """Train from a recipe until the last epoch.
+    """Train from a recipe until the last epoch, or until it stops early.
 
     Args:
         config: the recipe.
@@ -78,6 +79,7 @@ def train(
         decoded: frames of training clips that are already in memory; None fills the cache as the recipe says.
         estimator: for the stream ``pose``, finds the joints that are not stored yet; None for MediaPipe's.
         resume: resume the run in `out`, if there is one.
+        stoppable: Ctrl-C ends the training after its first epoch, and the best weights so far become the checkpoint.
 
     Returns:
         The folder of the final checkpoint, ``<out>/final``. For a classifier this is the moving average or the student,
@@ -138,6 +140,8 @@ def train(
         evaluate=None if val is None else partial(judge_all, val),
         checkpoint_every=config.checkpoint_every,
         checkpoint_steps=config.checkpoint_steps,
+        watch_from=config.semi.start_epoch if config.uses_unlabelled else 0,
+        stoppable=stoppable,
         resume=resume,
         progress=progress,
     )
@@ -214,13 +218,17 @@ def final_sources(models: Collection[str], last: Figures) -> dict[str, str]:
     return sources
 
 
+VARIED = {"scale", "flip", "strong", "strong_labelled", "balance"}
+"""Fields of a recipe's `data` that change what is learned from the same lists."""
+
+
 def _fingerprint(config: TrainConfig) -> dict[str, object]:
     """What must be unchanged for a run to resume, including the contents of its lists. Data may move."""
     data = config.data
     lists = [data.train, data.unlabel if config.uses_unlabelled else None]
     contents = [hashlib.sha256((data.root / file).read_bytes()).hexdigest() for file in lists if file is not None]
     kept = {"task", "method", "seed", "model", "regularization", "optim", "semi", "pretext", "init", "joint_views"}
-    varied = data.model_dump(mode="json", include={"scale", "flip", "strong", "strong_labelled"})
+    varied = data.model_dump(mode="json", include=VARIED)
     return config.model_dump(mode="json", include=kept) | {"data": varied, "lists": contents}
 
 

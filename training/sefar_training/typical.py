@@ -66,6 +66,11 @@ class Typical:
         """What the exported file says about it."""
         return FamiliarityInfo(method=f"knn{self.neighbour}", clips=len(self.reference), held_out=self.held_out)
 
+    def marked(self, below: float) -> int:
+        """How many of the held-out clips have a familiarity below a threshold."""
+        shares = (np.arange(self.held_out) + 0.5) / self.held_out
+        return int((shares < below).sum())
+
     def distance(self, mean_tokens: NDArray[np.floating]) -> NDArray[np.float64]:
         """Distances (B,) of clips with the mean tokens (B,D)."""
         return _distance(self.reference, mean_tokens)

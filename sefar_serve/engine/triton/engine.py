@@ -150,6 +150,9 @@ class TritonEngine:
         except EngineError as error:
             log.warning("%s; retrying", error)
             self._trouble = str(error)
+        except Exception as error:  # as in `_keep_refreshing`
+            log.exception("cannot read the list of Triton models; retrying")
+            self._trouble = f"the answer of the Triton server at {self._options.url} cannot be used: {error}"
         self._watch = asyncio.create_task(self._keep_refreshing(), name="sefar-triton-watch")
 
     async def close(self) -> None:
@@ -270,6 +273,7 @@ class TritonEngine:
             if model.bound:
                 return ModelNotFoundError(f"version {model.metadata.version} of {model.metadata.name} is not served")
             return EngineUnavailableError(f"{model.metadata.name} is not loaded on the model server")
+        log.warning("the Triton model %s failed on a clip: %s", model.served, message)
         return InferenceError(f"the model failed on this clip: {message}")
 
     def _no_answer(self) -> None:
@@ -288,6 +292,13 @@ class TritonEngine:
                 if str(error) != self._trouble:
                     log.warning("%s", error)
                 self._trouble = str(error)
+            # Whatever else a server's answer causes must not end this task: models would never be updated again, and
+            # a server that was away at the start would never be used.
+            except Exception as error:
+                trouble = f"the answer of the Triton server at {self._options.url} cannot be used: {error}"
+                if trouble != self._trouble:
+                    log.exception("cannot update the list of Triton models; retrying")
+                self._trouble = trouble
 
     async def _refresh(self) -> None:
         """Find out which models are ready, and read their descriptions.

@@ -71,10 +71,7 @@ class Upstream:
 
     async def start(self) -> None:
         """Check the server once, and from then on in the background."""
-        try:
-            await self._refresh()
-        except GenerationError as error:
-            self.failed(error)
+        await self._try_refresh()
         self._watch = asyncio.create_task(self._keep_refreshing(), name="sefar-vllm-watch")
 
     async def close(self) -> None:
@@ -118,10 +115,17 @@ class Upstream:
     async def _keep_refreshing(self) -> None:
         while True:
             await asyncio.sleep(CHECK_SECONDS if self.served else RETRY_SECONDS)
-            try:
-                await self._refresh()
-            except GenerationError as error:
-                self.failed(error)
+            await self._try_refresh()
+
+    async def _try_refresh(self) -> None:
+        try:
+            await self._refresh()
+        except GenerationError as error:
+            self.failed(error)
+        # Whatever else a server's answer causes must not end the watch: captions would never be available again.
+        except Exception as error:
+            log.exception("cannot find out what the vLLM server at %s serves", self._server.url)
+            self.failed(GeneratorUnavailableError(f"the answer of the vLLM server cannot be used: {error}"))
 
     async def _refresh(self) -> None:
         """Find out what the server serves and how it takes prompts.

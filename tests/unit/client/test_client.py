@@ -15,7 +15,6 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-import sefar_client.results
 from sefar_client import (
     AsyncClient,
     Client,
@@ -25,6 +24,10 @@ from sefar_client import (
     LanguageModel,
     Model,
     calls,
+    clips,
+    results,
+    served,
+    texts,
 )
 from sefar_client.base import Result
 from sefar_serve import options
@@ -173,19 +176,20 @@ def test_the_asynchronous_client_gives_the_same_results(dark_clip: bytes) -> Non
     asyncio.run(run())
 
 
-def shared_types() -> list[str]:
-    mine = vars(sefar_client.results).items()
-    ours = [name for name, kind in mine if isinstance(kind, type) and issubclass(kind, Result) and kind is not Result]
+def shared_types() -> list[type[Result]]:
+    mine = [kind for module in (clips, results, texts, served) for kind in vars(module).values()]
+    ours = dict.fromkeys(kind for kind in mine if isinstance(kind, type) and issubclass(kind, Result))
+    del ours[Result]
     assert len(ours) > 20
-    return ours
+    return list(ours)
 
 
-@pytest.mark.parametrize("name", shared_types())
-def test_client_and_server_have_the_same_types(name: str) -> None:
+@pytest.mark.parametrize("typed", shared_types())
+def test_client_and_server_have_the_same_types(typed: type[Result]) -> None:
+    name = typed.__name__
     model: type[BaseModel] = next(
         getattr(module, name) for module in (schemas, chat_schemas, job_schemas) if hasattr(module, name)
     )
-    typed: type[Result] = getattr(sefar_client.results, name)
     of_the_request = (
         {"model", "version", "usage"} if "index" in typed.model_fields and "clip" in typed.model_fields else set()
     )

@@ -9,7 +9,7 @@ import pytest
 from test_results import CLIP, LABEL
 
 from sefar_client import Classification, PoseInfo
-from sefar_client.results import Usage
+from sefar_client.clips import Usage
 
 JOINTS = np.arange(16 * 2 * 3 * 4, dtype=np.float32).reshape(16, 2, 3, 4)
 NAMES = ["nose", "left_hip", "right_hip"]

@@ -5,17 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sefar_client.results import (
-    Classification,
-    ClipInfo,
-    Embedding,
-    Failure,
-    Label,
-    Segment,
-    SourceFrame,
-    Usage,
-    WindowEmbedding,
-)
+from sefar_client.clips import ClipInfo, Label, SourceFrame, Usage
+from sefar_client.results import Classification, Embedding, Segment, WindowEmbedding
+from sefar_client.videos import Failure
 
 WINDOW = WindowEmbedding(start=0.0, end=1.5, embedding=np.zeros(256), tokens=np.zeros((3, 128)))
 

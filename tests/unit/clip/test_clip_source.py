@@ -20,6 +20,7 @@ from sefar_serve.clip import (
     EmptyVideoError,
     NotAVideoError,
     NoVideoStreamError,
+    UndecodableVideoError,
     Video,
 )
 
@@ -122,6 +123,18 @@ def test_audio_only_mp4() -> None:
         out.mux(sound.encode(silence))
         out.mux(sound.encode())
     with pytest.raises(NoVideoStreamError, match=r"no video stream \(found: audio\)"):
+        Video(buffer.getvalue())
+
+
+def test_decoders_that_are_not_on_the_list() -> None:
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi") as out:
+        stream = out.add_stream("zlib", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "bgr24"  # type: ignore[attr-defined]
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "bgr24")))  # type: ignore[attr-defined]
+    with pytest.raises(UndecodableVideoError, match="uses a codec that is not decoded here"):
         Video(buffer.getvalue())
 
 

@@ -172,3 +172,16 @@ def test_a_batcher_that_is_not_started_is_unavailable() -> None:
 def test_invalid_limits_are_refused(bounds: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be at least"):
         MicroBatcher(Model(), "1", **({"max_batch": 1, "max_wait": 0.0, "max_queue": 1} | bounds))
+
+
+def test_a_clip_that_fails_alone_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        batcher = await started(Model())
+        with pytest.raises(InferenceError, match="bad clip"):
+            await batcher.submit(clip(POISON))
+        await batcher.close()
+
+    asyncio.run(run())
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "RuntimeError: bad clip" in caplog.text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from sefar_serve.engine import EngineUnavailableError, InferenceError, ModelLoadError
@@ -111,3 +112,18 @@ def test_a_file_that_contradicts_its_metadata_is_refused(untrained_model: Path, 
 def test_cuda_without_cuda_says_what_to_install(untrained_model: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"sefar-serve\[gpu\]"):
         OnnxModel(untrained_model, device="cuda")
+
+
+def test_cuda_that_would_run_on_the_cpu_is_an_error(
+    untrained_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # ONNX Runtime with CUDA falls back to the CPU if a library is missing: here, it has CUDA in name only.
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    session = ort.InferenceSession
+    monkeypatch.setattr(
+        ort, "InferenceSession", lambda *given, providers: session(*given, providers=["CPUExecutionProvider"])
+    )
+    with pytest.raises(ModelLoadError, match="CUDA or cuDNN"):
+        OnnxModel(untrained_model, device="cuda")
+    assert OnnxModel(untrained_model, device="auto").provider == "CPUExecutionProvider"
+    assert "runs on the CPU" in caplog.text

@@ -1,4 +1,4 @@
-"""Decode processes: their frames, and clips that hang them, crash them or use too much memory."""
+"""The clips of a run in decode processes: local and remote files, and how what goes wrong is told."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 
+import faulty_estimators as faulty
 import fsspec
 import numpy as np
 import pytest
+from grey_clips import encode_grey_clip
+from pose_models import POSE
 
 from sefar_serve.clip import load_clip
 from sefar_serve.engine.fake import FAKE_METADATA
-from sefar_serve.extract import decoders
 from sefar_serve.extract.clips import ClipRef, ExtractError
 from sefar_serve.extract.decoders import DecodeError, DecoderPool
 from sefar_serve.inputs import ModelClip
+from sefar_serve.pose import Estimators
+from sefar_serve.pose.fake import FakeEstimator
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[DecoderPool]:
-    with DecoderPool(FAKE_METADATA, workers=1, slots=2, timeout=1.5) as pool:
+    with DecoderPool(FAKE_METADATA, workers=1, slots=2, timeout=1.5, remote=True) as pool:
         yield pool
 
 
@@ -43,8 +43,7 @@ def good(tmp_path: Path, bright_clip: bytes) -> ClipRef:
 def _decode(pool: DecoderPool, ref: ClipRef) -> ModelClip:
     async def run() -> ModelClip:
         async with pool.decoded(ref) as clip:
-            assert all(values.base is not None for values in clip.inputs.values())  # shared, not sent
-            return replace(clip, inputs={name: values.copy() for name, values in clip.inputs.items()})
+            return clip
 
     return asyncio.run(run())
 
@@ -75,7 +74,7 @@ def test_a_remote_video_is_read_through_its_file_system(tmp_path: Path, good: Cl
     # A free box after the video makes the file as large as the test needs.
     box = size.to_bytes(4, "big") + b"free" + bytes(size - 8) if not whole else b""
     (tmp_path / "remote.mp4").write_bytes(content + box)
-    with DecoderPool(FAKE_METADATA, workers=1, slots=1) as pool:
+    with DecoderPool(FAKE_METADATA, workers=1, slots=1, remote=True) as pool:
         clip = _decode(pool, ClipRef("it", f"file://{tmp_path}/remote.mp4"))
     assert clip.frame_count == 24
 
@@ -108,16 +107,7 @@ def silent() -> Iterator[tuple[socket.socket, str]]:
         yield server, f"ftp://127.0.0.1:{server.getsockname()[1]}/slow.mp4"
 
 
-def _processes(pool: DecoderPool) -> list[int]:
-    return list(pool._pool._pool_manager.worker_manager.workers)
-
-
-def _wait_for_end(process: int) -> None:
-    while Path("/proc", str(process)).exists():
-        time.sleep(0.02)
-
-
-def test_a_hanging_process_is_stopped_and_the_next_clip_is_decoded(
+def test_a_hanging_file_system_is_stopped_and_the_next_clip_is_decoded(
     pool: DecoderPool, silent: tuple[socket.socket, str], good: ClipRef
 ) -> None:
     code, text = _why(pool, silent[1])
@@ -126,99 +116,39 @@ def test_a_hanging_process_is_stopped_and_the_next_clip_is_decoded(
     assert _decode(pool, good).frame_count == 24
 
 
-def test_a_crash_fails_only_its_own_clip(silent: tuple[socket.socket, str], good: ClipRef) -> None:
-    server, url = silent
-
-    def crash() -> None:
-        with server.accept()[0]:
-            [process] = _processes(pool)
-            os.kill(process, signal.SIGSEGV)
-            _wait_for_end(process)
-
+def test_remote_files_are_read_only_if_that_was_asked_for(good: ClipRef) -> None:
     with DecoderPool(FAKE_METADATA, workers=1, slots=1) as pool:
-        killer = threading.Thread(target=crash)
-        killer.start()
-        code, text = _why(pool, url)
-        killer.join()
-        assert code == "decoder_crashed"
-        assert f"{url} crashed the process that decoded it (signal {signal.SIGSEGV.value})" in text
-        assert _decode(pool, good).frame_count == 24
+        code, text = _why(pool, f"file://{good.path}")
+    assert (code, text) == ("unreadable_file", f"file://{good.path} is not a local file")
 
 
-def test_processes_killed_while_idle_fail_no_clip(pool: DecoderPool, good: ClipRef) -> None:
-    for _ in range(2):
-        assert _decode(pool, good).frame_count == 24
-        [process] = _processes(pool)
-        os.kill(process, signal.SIGKILL)
-        _wait_for_end(process)
-    assert _decode(pool, good).frame_count == 24
-
-
-DECODE = """
-import asyncio, sys, threading, time
-from sefar_serve.engine.fake import FAKE_METADATA
-from sefar_serve.extract import decoders
-from sefar_serve.extract.clips import ClipRef
-
-decoders.GRACE = 0.5
-
-def print_process(pool):
-    while not pool._pool._pool_manager.worker_manager.workers:
-        time.sleep(0.02)
-    print(*pool._pool._pool_manager.worker_manager.workers, flush=True)
-
-async def run():
-    with decoders.DecoderPool(FAKE_METADATA, workers=1, slots=1, timeout=3.0) as pool:
-        threading.Thread(target=print_process, args=[pool]).start()
-        async with pool.decoded(ClipRef("it", sys.argv[1])):
-            pass
-
-if __name__ == "__main__":
-    asyncio.run(run())
-"""
-
-
-def test_a_hanging_process_exits_if_its_parent_was_killed(silent: tuple[socket.socket, str], tmp_path: Path) -> None:
-    (tmp_path / "decode.py").write_text(DECODE)
-    server, url = silent
-    with subprocess.Popen([sys.executable, tmp_path / "decode.py", url], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        process = int(parent.stdout.readline())
-        with server.accept()[0]:
-            parent.kill()
-            parent.wait()
-            _wait_for_end(process)  # blocks forever if it does not exit
+def _dies() -> FakeEstimator:
+    if "PYTEST_CURRENT_TEST" not in os.environ:  # decode processes get only some variables
+        os._exit(3)
+    return FakeEstimator()
 
 
 def test_processes_that_cannot_start_fail_the_run(good: ClipRef) -> None:
     with (
-        DecoderPool(FAKE_METADATA, workers=1, slots=1, nice="no number") as pool,  # type: ignore[arg-type]
-        pytest.raises(ExtractError, match=r"decode processes exit as soon as they start .* fewer --workers"),
+        DecoderPool(POSE, workers=1, slots=1, estimators=Estimators(_dies)) as pool,
+        pytest.raises(ExtractError, match=r"decode processes end as soon as they start.* fewer --workers"),
     ):
         _decode(pool, good)
 
 
-class ForgetfulPool:
-    """A pool whose processes all died before it read the clip from its queue."""
-
-    active = False
-
-    def schedule(self, *_: object, **__: object) -> Future[object]:
-        return Future()
-
-    def stop(self) -> None: ...
-
-    def join(self) -> None: ...
-
-
-def test_a_pool_that_forgets_a_clip_fails_the_run(good: ClipRef, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoders, "CHECK_SECONDS", 0.01)
-    monkeypatch.setattr(decoders, "ProcessPool", lambda **_: ForgetfulPool())
-    with (
-        DecoderPool(FAKE_METADATA, workers=1, slots=1) as pool,
-        pytest.raises(ExtractError, match=r"exit as soon as they start .*died before they took the clip"),
-    ):
-        _decode(pool, good)
+def test_a_crash_and_a_hang_fail_only_their_own_clips(good: ClipRef, tmp_path: Path) -> None:
+    for name, level in (("crash", faulty.CRASHES), ("hang", faulty.HANGS), ("fail", faulty.FAILS)):
+        (tmp_path / f"{name}.mp4").write_bytes(encode_grey_clip([level] * 8))
+    with DecoderPool(POSE, workers=1, slots=1, timeout=1.5, estimators=faulty.faulty_estimators()) as pool:
+        code, text = _why(pool, tmp_path / "crash.mp4")
+        assert code == "decoder_crashed"
+        assert f"crash.mp4 crashed the process that decoded it (signal {signal.SIGSEGV.value})" in text
+        code, text = _why(pool, tmp_path / "hang.mp4")
+        assert code == "decoder_timeout"
+        assert "allow more time (sefar extract --clip-timeout)" in text
+        code, text = _why(pool, tmp_path / "fail.mp4")
+        assert (code, text) == ("unreadable_file", f"{tmp_path}/fail.mp4: ZeroDivisionError: no such number")
+        assert _decode(pool, good).frame_count == 24
 
 
 @pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_AS)[1] != resource.RLIM_INFINITY, reason="a limit is set")
@@ -229,10 +159,19 @@ def test_a_memory_limit_of_the_system_is_kept(good: ClipRef, tmp_path: Path) -> 
     subprocess.run(command, check=True, timeout=60)
 
 
-def test_a_clip_that_needs_too_much_memory_fails(good: ClipRef) -> None:
-    huge = FAKE_METADATA.model_copy(update={"resize": 3000, "size": 3000})
-    with DecoderPool(huge, workers=1, slots=1, memory=50 * 1024**2) as pool:
-        assert _why(pool, good.path)[0] in ("clip_too_large", "undecodable_video")
+DECODE = """
+import asyncio, sys
+from sefar_serve.engine.fake import FAKE_METADATA
+from sefar_serve.extract.clips import ClipRef
+from sefar_serve.extract.decoders import DecoderPool
+
+async def run():
+    with DecoderPool(FAKE_METADATA, workers=1, slots=1) as pool:
+        async with pool.decoded(ClipRef("it", sys.argv[1])):
+            pass
+
+asyncio.run(run())
+"""
 
 
 def test_slots_are_released(pool: DecoderPool, tmp_path: Path, good: ClipRef) -> None:

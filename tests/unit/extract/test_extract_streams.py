@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +36,7 @@ def pool() -> Iterator[DecoderPool]:
 
 async def _decoded(pool: DecoderPool, ref: ClipRef) -> ModelClip:
     async with pool.decoded(ref) as clip:
-        assert all(values.base is not None for values in clip.inputs.values())  # shared, not sent
-        return replace(clip, inputs={name: values.copy() for name, values in clip.inputs.items()})
+        return clip
 
 
 def test_clips_equal_those_of_this_process(pool: DecoderPool, walking: Path) -> None:

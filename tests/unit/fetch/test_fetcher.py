@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from sefar_serve.clip import ClipLimitError
-from sefar_serve.fetch import UrlFetcher, UrlFetchError, UrlNotAllowedError, UrlTimeoutError
+from sefar_serve.fetch import UrlError, UrlFetcher, UrlFetchError, UrlNotAllowedError, UrlTimeoutError
 
 VIDEO = bytes(range(256)) * 16
 
@@ -26,6 +26,9 @@ class Handler(BaseHTTPRequestHandler):
             "/moved": "/video",
             "/loop": "/loop",
             "/away": "http://example.com/video",
+            "/signed?token=secret-1": "/secret-3?signature=secret-4",
+            "/signed-loop?token=secret-1": "/signed-loop?token=secret-1",
+            "/unreadable?token=secret-1": "http://[secret-5/",
             "/name": f"http://localhost:{port}/video",
         }
         if self.path == "/trickle":
@@ -136,8 +139,19 @@ def test_the_list_ignores_case() -> None:
 
 
 def test_a_redirect_to_another_host_is_not_followed(port: int) -> None:
-    with pytest.raises(UrlNotAllowedError, match=r"example\.com"):
+    with pytest.raises(
+        UrlNotAllowedError, match="redirects to a URL that cannot be fetched or is not allowed"
+    ) as caught:
         fetcher(f"127.0.0.1:{port}").fetch(f"http://127.0.0.1:{port}/away")
+    assert "example.com" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["signed", "signed-loop", "unreadable", "none"])
+def test_messages_have_neither_the_target_of_a_redirect_nor_a_signature(port: int, path: str) -> None:
+    with pytest.raises(UrlError) as caught:
+        fetcher(f"127.0.0.1:{port}").fetch(f"http://127.0.0.1:{port}/{path}?token=secret-1#secret-2")
+    assert f"http://127.0.0.1:{port}/{path}" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_redirects_are_limited(port: int) -> None:

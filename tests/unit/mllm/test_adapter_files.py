@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,13 @@ def test_a_lora_must_be_merged_before_a_whole_adapter_is_saved(tmp_path: Path, l
     with pytest.raises(ValueError, match="merge the LoRA first"):
         save_adapter(*adapter, tmp_path / "adapter", whole=True)
     assert not (tmp_path / "adapter").exists()
+
+
+def test_weights_that_can_run_code_are_not_loaded(language_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "lm"
+    shutil.copytree(language_model, folder)
+    plain = AutoModelForCausalLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(plain.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        beside(folder)

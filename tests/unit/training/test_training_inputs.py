@@ -57,7 +57,7 @@ def test_missing_clips_are_all_named_and_told_from_broken_ones(tmp_path: Path, s
     with pytest.raises(MissingClipsError, match=r"2 of 5 clips of train\.csv do not exist: x\.mp4, y\.mp4; the first"):
         inputs.labelled(Path("train.csv"))
     (tmp_path / "train.csv").write_text("0.mp4 0\n1.mp4 0\n2.mp4 0\n")
-    told = {"rgb": "1 clips do not decode", "pose": r"3 clips do not decode.*: 0\.mp4, 1\.mp4, 2\.mp4; last error"}
+    told = {"rgb": "1 clip does not decode", "pose": r"3 clips do not decode.*: 0\.mp4, 1\.mp4, 2\.mp4; last error"}
     with pytest.raises(BrokenClipsError, match=told[stream]):
         inputs.labelled(Path("train.csv"))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def loop(
     crash_at: int = 10**9,
     resume: bool = False,
     checkpoint_steps: int | None = None,
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    stoppable: bool = False,
     **optim: Any,
 ) -> TrainingLoop:
     settings = OptimConfig(**{"epochs": 4, "batch_size": 4, "lr": 2e-3, "warmup_epochs": 0.5} | optim)
@@ -76,6 +79,8 @@ def loop(
         seed=0,
         resume=resume,
         checkpoint_steps=checkpoint_steps,
+        evaluate=evaluate,
+        stoppable=stoppable,
         progress=False,
     )
 
@@ -122,6 +127,55 @@ def test_resumed_run_equals_an_uninterrupted_one(
     a, b = (list(map(json.loads, (tmp_path / f / "log.jsonl").read_text().splitlines())) for f in "ab")
     assert [line["epoch"] for line in b] == [0, 1, 2, 3]
     assert [line["loss"] for line in a] == [line["loss"] for line in b]
+
+
+class Judge:
+    """Gives scripted figures, and remembers the weights that it saw."""
+
+    def __init__(self, *figures: float) -> None:
+        self.figures = figures
+        self.seen: list[dict[str, torch.Tensor]] = []
+        self.loop: TrainingLoop | None = None
+
+    def __call__(self) -> dict[str, float]:
+        assert self.loop is not None
+        self.seen.append({name: value.clone() for name, value in self.loop.step.state_dict().items()})
+        return {"top1": self.figures[len(self.seen) - 1]}
+
+
+def watched(model: Any, folder: Path, judge: Judge, **options: Any) -> TrainingLoop:
+    judge.loop = loop(model, folder, evaluate=judge, **options)
+    return judge.loop
+
+
+def test_without_a_better_epoch_training_stops_and_the_best_one_is_kept(small_model, tmp_path: Path) -> None:
+    judge = Judge(0.2, 0.5, 0.5, 0.4, 0.4, 0.4)
+    running = watched(small_model(), tmp_path, judge, epochs=6, patience=2)
+    last = running.run()
+    assert len(judge.seen) == 4
+    assert (last["epoch"], last["top1"]) == (2, 0.5)  # of two that are as good, the one that trained longer
+    assert all(torch.equal(value, judge.seen[2][name]) for name, value in running.step.state_dict().items())
+    again = Judge(0.3, 0.4, 0.4, 0.4)
+    assert watched(small_model(), tmp_path / "other", again, epochs=4, patience=3).run()["epoch"] == 3
+    assert len(again.seen) == 4  # a run that ends has the weights of its last epoch
+
+
+def test_a_resumed_run_remembers_its_best_epoch(small_model, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        watched(small_model(), tmp_path, Judge(0.5, 0.4), epochs=6, patience=2, crash_at=7).run()
+    later = Judge(0.4, 0.4, 0.4)
+    assert watched(small_model(), tmp_path, later, epochs=6, patience=2, resume=True).run()["epoch"] == 0
+    assert len(later.seen) == 1
+
+
+def test_ctrl_c_ends_a_stoppable_run_with_the_best_weights_so_far(small_model, tmp_path: Path) -> None:
+    judge = Judge(0.5, 0.4, 0.4)
+    running = watched(small_model(), tmp_path / "a", judge, patience=3, crash_at=7, stoppable=True)
+    assert running.run()["epoch"] == 0
+    assert all(torch.equal(value, judge.seen[0][name]) for name, value in running.step.state_dict().items())
+    assert loop(small_model(), tmp_path / "b", crash_at=7, stoppable=True).run()["epoch"] == 1
+    with pytest.raises(KeyboardInterrupt):
+        loop(small_model(), tmp_path / "c", crash_at=2, stoppable=True).run()
 
 
 def test_accumulated_batch_equals_one_step(small_model, tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sefar_serve.cli.options import path_prefixes
+from sefar_serve.cores import available_cores
 from sefar_serve.logs import configure_logging
 from sefar_serve.optional import needs_extra
 
@@ -46,6 +46,6 @@ def calibrate(
         remap=path_prefixes(remap),
         joints=joints,
         device=device,
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or available_cores(),
     )
     typer.echo(str(report))

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from sefar_serve.cli.console import out
+from sefar_serve.quantity import quantity
 
 from ..data.survey import ListSurvey, Overlap, Survey
 from ..evaluation import EvaluationReport
@@ -81,8 +82,12 @@ def _sharing(overlap: Overlap) -> tuple[str, str]:
     """A note about what two lists share, and its colour."""
     if overlap.same:
         text = f"contain the same {overlap.shared} clips, as val and test do in many published lists"
+    elif overlap.shared:
+        text = f"share {quantity(overlap.shared, 'clip')}, e.g. {overlap.example}"
     else:
-        text = f"share {overlap.shared} clips, e.g. {overlap.example}"
+        text = f"overlap in {quantity(overlap.overlapping, 'span')} of the same files, e.g. {overlap.example}"
+    if overlap.shared and overlap.overlapping:
+        text += f", and overlap in {quantity(overlap.overlapping, 'more span')}"
     if overlap.contradictions:
         text += f"; {overlap.contradictions} of them with different classes"
     if overlap.leak:

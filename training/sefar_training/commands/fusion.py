@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from sefar_serve.atomic import atomic_file
 from sefar_serve.cli.options import JsonOption, path_prefixes
+from sefar_serve.cores import available_cores
 from sefar_serve.optional import needs_extra
 
 from .options import DeviceOption, JointsOption, RemapOption, RootOption
@@ -56,7 +56,7 @@ def fuse(
             joints=joints,
             device=device,
             batch_size=batch_size,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers or available_cores(),
         )
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import typer
 from rich.markup import escape
 
 from sefar_serve.cli import console
 from sefar_serve.logs import configure_logging
+from sefar_serve.metadata import Stream
 from sefar_serve.optional import needs_extra
 
-from .start import YOUR_VIDEOS, FormatName
 from .stop import stoppable
+from .videos import YOUR_VIDEOS, Videos, run_folder
 
 OWN: dict[str, Any] = {"rich_help_panel": YOUR_VIDEOS}
 """Options of `sefar train` that belong to it."""
@@ -23,12 +24,8 @@ OWN: dict[str, Any] = {"rich_help_panel": YOUR_VIDEOS}
 def train_on(
     place: Path,
     out: Path | None,
-    root: Path | None,
-    format: FormatName | None,
-    group: str,
-    labels_per_class: int | None,
-    seed: int,
-    stream: Literal["rgb", "pose"] | None,
+    videos: Videos,
+    stream: Stream | None,
     minutes: float,
     overrides: Sequence[str],
     resume: bool,
@@ -37,26 +34,16 @@ def train_on(
     with needs_extra("train"):
         from sefar_training.commands.start_console import print_prepared
         from sefar_training.own import Options, check_run, run_own
-        from sefar_training.start import cache_folder, prepare
-    configure_logging("warning", "text")
-    folder = out or Path("runs") / (place.absolute().name if place.is_dir() else place.stem)
+    configure_logging("warning", "plain")
+    folder = run_folder(place, out)
     check_run(folder, resume)
-    base = (root or (place if place.is_dir() else place.parent)).absolute()
 
     def say(line: str) -> None:
         console.out.print(escape(line), highlight=False, soft_wrap=True)
 
     kept = f"What was found is kept in {folder}. To continue: the same command with --resume"
     with stoppable(lambda: kept):
-        prepared = prepare(
-            place,
-            root=root,
-            format=format,
-            group=group,
-            labels_per_class=labels_per_class,
-            seed=seed,
-            cache=cache_folder(base, folder.absolute()),
-        )
+        prepared = videos.prepare(place, folder)
         print_prepared(prepared, None)
         if not prepared.trainable:
             raise typer.Exit(1)

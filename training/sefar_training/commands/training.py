@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from sefar_serve.logs import configure_logging
+from sefar_serve.metadata import Stream
 from sefar_serve.optional import needs_extra
 
 from .options import Overrides
 from .own import OWN, train_on
-from .start import FormatOption, Group, LabelsPerClass, Root
 from .stop import JOINTS_KEPT, stoppable
+from .videos import BackgroundOption, FormatOption, GroupOption, LabelsOption, RootOption, Videos
+
+MINUTES = 20.0
 
 
 def train(
@@ -28,39 +31,32 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="folder of the run (default: runs/NAME)", **OWN)
     ] = None,
-    root: Root = None,
+    root: RootOption = None,
     format: FormatOption = None,
-    group: Group = "auto",
-    labels_per_class: LabelsPerClass = None,
+    group: GroupOption = "auto",
+    labels_per_class: LabelsOption = None,
+    background: BackgroundOption = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="seed of splits and models", **OWN)] = 0,
     stream: Annotated[
-        Literal["rgb", "pose"] | None, typer.Option("--stream", help="try only this (default: both)", **OWN)
+        Stream | None, typer.Option("--stream", help="try only what sees this (default: everything)", **OWN)
     ] = None,
     minutes: Annotated[
         float, typer.Option("--minutes", min=0, help="about how long networks may be tried", **OWN)
-    ] = 20,
+    ] = MINUTES,
 ) -> None:
     """Train a model from a recipe, or from a folder of your videos with --data.
 
     For --data, `sefar init --help` says what can be read. Ways to make a model are compared by cross-validation, the
     best is trained and exported, and the folder of the run has model, report and model card.
     """
+    videos = Videos(root, format, group, labels_per_class, background, seed)
     if data is not None:
         changes = [*([str(recipe)] if recipe is not None else []), *(overrides or [])]
-        train_on(data, out, root, format, group, labels_per_class, seed, stream, minutes, changes, resume)
+        train_on(data, out, videos, stream, minutes, changes, resume)
         return
     if recipe is None:
         raise typer.BadParameter("give a recipe, or --data with a folder of videos")
-    if (out, root, format, group, labels_per_class, seed, stream, minutes) != (
-        None,
-        None,
-        None,
-        "auto",
-        None,
-        0,
-        None,
-        20,
-    ):
+    if (out, videos, stream, minutes) != (None, Videos(), None, MINUTES):
         raise typer.BadParameter(
             "options for your videos need --data; a recipe takes changes, e.g. out=runs/NAME seed=1"
         )

@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
+
+_REPEATS = 100_000
+"""More than how often a clip comes in one pass."""
 
 Key = tuple[int, int, int]
 """Source, pass over that source, and clip: everything that a sample depends on, apart from the seed."""
@@ -27,11 +31,14 @@ class Source:
         clips: map-style data set keyed by (pass, index), with a length.
         batch_size: clips per step, over all processes.
         first_epoch: first epoch, counted from 0, whose steps take clips from this source.
+        labels: int64 (N,), the class of each clip, to draw all classes equally often; None draws all clips equally
+            often.
     """
 
     clips: Dataset[Any]
     batch_size: int
     first_epoch: int = 0
+    labels: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.clips)  # type: ignore[arg-type]
@@ -97,9 +104,28 @@ class StepBatches(Sampler[list[Key]]):
         passes = -(-wanted // len(source))
         keys: list[Key] = []
         for which in range(self.epoch * passes, (self.epoch + 1) * passes):
-            order = np.random.default_rng((self.seed, number, which)).permutation(len(source))
-            keys += [(number, which, int(index)) for index in order]
+            rng = np.random.default_rng((self.seed, number, which))
+            if source.labels is not None:
+                keys += [(number, which * _REPEATS + turn, index) for turn, index in _balanced(source.labels, rng)]
+                continue
+            keys += [(number, which, int(index)) for index in rng.permutation(len(source))]
         return keys[:wanted]
+
+
+def _balanced(labels: NDArray[np.int64], rng: np.random.Generator) -> list[tuple[int, int]]:
+    """One pass in which the classes come in turn, each time in another order.
+
+    Args:
+        labels: int64 (N,).
+        rng: draws.
+
+    Returns:
+        N clips, each with how often it came before in this pass: its other views are not the same.
+    """
+    clips = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    rounds = -(-len(labels) // len(clips))
+    order = [(turn, int(k)) for turn in range(rounds) for k in rng.permutation(len(clips))]
+    return [(turn // len(clips[k]), int(clips[k][turn % len(clips[k])])) for turn, k in order][: len(labels)]
 
 
 def collate(samples: Sequence[tuple[int, Any]]) -> dict[str, Tensor]:

@@ -92,7 +92,8 @@ class BrokenClips:
         broken = [self._entries[i] for i in self._flags.nonzero().flatten().tolist()]
         if len(broken) > min(self._allowed, len(self._entries) - 1):
             last = list(errors.values())[-1]
+            count = "1 clip does" if len(broken) == 1 else f"{len(broken)} clips do"
             raise BrokenClipsError(
-                f"{len(broken)} clips do not decode, data.max_broken allows {self._allowed}: {_named(broken)}; "
+                f"{count} not decode, data.max_broken allows {self._allowed}: {_named(broken)}; "
                 f"last error: {last}; `sefar lists --root … --check` finds all of them"
             ) from last

@@ -7,7 +7,6 @@ Training clips are keyed by (epoch, index). Everything random about a clip is dr
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from sefar_serve.clip import ClipError, UndecodableVideoError
 from sefar_serve.clip.load import read_clips, segments_of
 from sefar_serve.clip.video import nearest
+from sefar_serve.cores import available_cores
 from sefar_serve.lists import ClipKey, ListEntry
 from sefar_serve.sampling import Sampling, sample_indices
 
@@ -141,7 +141,7 @@ class FrameStore:
         """
         if not self._limit:
             return
-        threads = threads or os.cpu_count() or 1
+        threads = threads or available_cores()
         size = 0
         with (
             ThreadPoolExecutor(threads, thread_name_prefix="sefar-decode") as pool,

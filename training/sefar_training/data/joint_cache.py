@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from sefar_serve.atomic import atomic_file
 from sefar_serve.clip import ClipError
+from sefar_serve.cores import available_cores
 from sefar_serve.errors import SefarError
 from sefar_serve.lists import ClipKey
 from sefar_serve.pose import JOINTS, Estimator
@@ -106,7 +107,7 @@ class JointCache:
                 self._signatures.save()
                 more, missing, _ = self._stored(missing)
                 found |= more
-                estimated, broken = self._estimate(missing, progress, threads or os.cpu_count() or 1, title)
+                estimated, broken = self._estimate(missing, progress, threads or available_cores(), title)
             found |= estimated
             errors |= broken
         elif all(os.access(place, os.W_OK) for place in (self.folder, self.folder / LOCK)):

@@ -80,15 +80,17 @@ class Overlap(_Report):
         first: one file.
         second: the other file.
         shared: number of clips in both.
+        overlapping: number of other clips of the first that have a moment in common with a clip of the second.
         same: both list exactly the same clips.
         leak: one is for training and the other for evaluation.
         contradictions: shared clips with different classes in the two lists.
-        example: name of a shared clip.
+        example: a clip of the first list that is in both, or else overlaps one of the second, e.g. ``a.mp4#t=3,5.5``.
     """
 
     first: Path
     second: Path
     shared: int
+    overlapping: int
     same: bool
     leak: bool
     contradictions: int
@@ -245,7 +247,8 @@ def _overlaps(entries: Mapping[Path, Sequence[ListEntry]]) -> list[Overlap]:
     found = []
     for (first, a), (second, b) in combinations(by_file.items(), 2):
         shared = a.keys() & b.keys()
-        if not shared:
+        overlapping = _overlapping([a[clip] for clip in a.keys() - shared], list(b.values()))
+        if not shared and not overlapping:
             continue
         contradictions = sum(len({a[clip].label, b[clip].label} - {UNKNOWN}) > 1 for clip in shared)
         found.append(
@@ -253,10 +256,23 @@ def _overlaps(entries: Mapping[Path, Sequence[ListEntry]]) -> list[Overlap]:
                 first=first,
                 second=second,
                 shared=len(shared),
+                overlapping=len(overlapping),
                 same=a.keys() == b.keys(),
                 leak={_role(first), _role(second)} == {"training", "evaluation"},
                 contradictions=contradictions,
-                example=min(a[clip].name for clip in shared),
+                example=min(map(_title, [a[clip] for clip in shared] or overlapping)),
             )
         )
     return found
+
+
+def _overlapping(entries: Sequence[ListEntry], others: Sequence[ListEntry]) -> list[ListEntry]:
+    """The clips that have a moment in common with one of the others."""
+    by_path: dict[Path, list[ListEntry]] = {}
+    for other in others:
+        by_path.setdefault(other.path, []).append(other)
+    return [entry for entry in entries if any(entry.overlaps(other) for other in by_path.get(entry.path, ()))]
+
+
+def _title(entry: ListEntry) -> str:
+    return str(ClipKey(Path(entry.name), entry.start, entry.end)) if entry.is_span else entry.name

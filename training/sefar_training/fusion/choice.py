@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -56,16 +55,10 @@ def _refuse(chosen: Sequence[ListEntry], entries: Sequence[ListEntry], both: str
     shared = {
         entry.clip: entry.name
         for entry in chosen
-        if any(_overlap(entry, other) for other in taken.get(entry.path.resolve(), ()))
+        if any(entry.overlaps(other) for other in taken.get(entry.path.resolve(), ()))
     }
     if shared:
         raise FusionError(f"{both} share {len(shared)} clips, e.g. {next(iter(shared.values()))}; {fix}")
-
-
-def _overlap(one: ListEntry, other: ListEntry) -> bool:
-    """Whether two clips of one file have a moment in common."""
-    ends = [math.inf if entry.end is None else entry.end for entry in (one, other)]
-    return (one.start or 0.0) < ends[1] and (other.start or 0.0) < ends[0]
 
 
 def _training_clips(checkpoint: Path) -> list[ListEntry] | None:

@@ -1,7 +1,7 @@
 """Join two exported files, a model of frames and a model of joints, into one graph that sees both.
 
 Embedding and tokens are the two models' own, concatenated, frames first. Logits and Monte-Carlo logits are fused as in
-`sefar_training.fusion.weight`.
+`sefar_training.fusion.weight`. Familiarity is the lower one: what either model does not know is unfamiliar.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from sefar_serve.engine import Outputs
 from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.errors import SefarError
-from sefar_serve.metadata import OUTPUT_NAMES, ModelMetadata
+from sefar_serve.metadata import FAMILIARITY, OUTPUT_NAMES, FamiliarityInfo, ModelMetadata
 
 from .weight import fuse_logits
 
@@ -77,6 +77,23 @@ class Pair:
             embedding_dim=rgb.embedding_dim + pose.embedding_dim,
             token_dim=rgb.token_dim + pose.token_dim,
             mc_samples=rgb.mc_samples,
+            familiarity=self._familiarity(weight),
+        )
+
+    def _measuring(self, weight: float) -> list[str]:
+        """The models whose familiarity counts: those that have a share in the scores, and measure it."""
+        shares = {"rgb": (self.rgb, 1 - weight), "pose": (self.pose, weight)}
+        return [kind for kind, (model, share) in shares.items() if share > 0 and model.metadata.familiarity]
+
+    def _familiarity(self, weight: float) -> FamiliarityInfo | None:
+        models = {"rgb": self.rgb, "pose": self.pose}
+        found = [info for kind in self._measuring(weight) if (info := models[kind].metadata.familiarity)]
+        if len(found) < 2:
+            return next(iter(found), None)
+        return FamiliarityInfo(
+            method=f"min({', '.join(info.method for info in found)})",
+            clips=min(info.clips for info in found),
+            held_out=min(info.held_out for info in found),
         )
 
     def graph(self, metadata: ModelMetadata) -> onnx.ModelProto:
@@ -97,7 +114,11 @@ class Pair:
             )
         parts = {kind: compose.add_prefix(proto, f"{kind}/", rename_inputs=False) for kind, proto in protos.items()}
         graphs = [part.graph for part in parts.values()]
-        nodes, constants = _fusing_nodes(metadata.pose_weight or 0.0)
+        weight = metadata.pose_weight or 0.0
+        nodes, constants = _fusing_nodes(weight)
+        if metadata.familiarity is not None:
+            names = [f"{kind}/{FAMILIARITY}" for kind in self._measuring(weight)]
+            nodes.append(helper.make_node("Min", names, [FAMILIARITY]))
         outputs = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
             for name, shape in metadata.output_shapes.items()
@@ -130,7 +151,9 @@ class Pair:
             else np.concatenate([getattr(rgb, name), getattr(pose, name)], axis=-1)
             for name in OUTPUT_NAMES
         }
-        return list(fused.values())
+        given = {"rgb": rgb.familiarity, "pose": pose.familiarity}
+        known = [given[kind] for kind in self._measuring(weight)]
+        return [*fused.values(), *([np.minimum.reduce(known)] if known else [])]
 
 
 def _run(model: OnnxModel, inputs: Mapping[str, NDArray[Any]]) -> Outputs:

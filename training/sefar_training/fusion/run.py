@@ -167,10 +167,8 @@ def fuse(
         }
         tried = try_weights(*found[val])
         weight = min(tried, key=lambda w: tried[w])
-        metadata = pair.metadata(weight, name, version)
-        serialized = pair.graph(metadata).SerializeToString()
-        differences = check_parity(serialized, lambda inputs: pair.outputs(weight, inputs), metadata.inputs)
-    report = FusionReport(
+        differences = write_joined(pair, weight, out, name, version)
+    return FusionReport(
         model=str(out),
         rgb=str(rgb),
         pose=str(pose),
@@ -180,10 +178,32 @@ def fuse(
         test=None if test is None else _figures(test, found[test], weight, classes),
         differences=differences,
     )
+
+
+def write_joined(pair: Pair, weight: float, out: Path, name: str | None = None, version: str = "1") -> dict[str, float]:
+    """Join two models with a weight, check the graph against both, and write it.
+
+    Args:
+        pair: the models.
+        weight: of the model of joints, in [0, 1].
+        out: the ONNX file to write; its folder is created if missing.
+        name: the name that clients pass as `model`; None for ``sefar-<data set>-both``.
+        version: version of the weights.
+
+    Returns:
+        For each output the largest difference from what the two models give.
+
+    Raises:
+        FusionError: they use different versions of ONNX's operators.
+        ParityError: the graph disagrees with the two models. No file is written.
+    """
+    metadata = pair.metadata(weight, name, version)
+    serialized = pair.graph(metadata).SerializeToString()
+    differences = check_parity(serialized, lambda inputs: pair.outputs(weight, inputs), metadata.inputs)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(out) as new:
         new.write_bytes(serialized)
-    return report
+    return differences
 
 
 class Predicted(NamedTuple):

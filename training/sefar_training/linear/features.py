@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from sefar_serve.atomic import atomic_file
 from sefar_serve.clip import ClipError
 from sefar_serve.clip.load import read_clips, segments_of
+from sefar_serve.cores import available_cores
 from sefar_serve.errors import SefarError
 from sefar_serve.lists import ClipKey
 from sefar_serve.sampling import Sampling, sample_indices
@@ -187,7 +187,7 @@ class FrameFeatures:
         """Decode clips ahead and describe them; yields float16 (V,D) for each."""
         waiting = deque([clips[index] for index in batch] for batch in batches(clips, SPANS))
         ahead: deque[tuple[list[ClipKey], Future[list[NDArray[np.uint8] | Exception]]]] = deque()
-        pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="sefar-frames")
+        pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="sefar-frames")
         bar = tqdm(total=len(clips), desc="describing frames", unit="clip", disable=not progress)
         try:
             while waiting or ahead:

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sefar_serve.lists import UNKNOWN
+from sefar_serve.metadata import Stream
 from sefar_serve.quantity import quantity
 
-from ..config import TrainConfig, load_recipe
-from ..model import Stream
+from ..config import ORDERED_FRAMES, TrainConfig, load_recipe
 from ..recipe import as_overrides, find_recipe
 from ..start import Prepared
 from .trial import Candidate
+
+BALANCED = "data.balance=true"
 
 JOINTS_LINEAR = Candidate(
     "joints-linear", "logistic regression on joints", "pose", "linear", "own_linear", ("model.stream=pose",)
 )
 FRAMES_LINEAR = Candidate("frames-linear", "logistic regression on image features", "rgb", "linear", "own_linear")
 JOINTS_NETWORK = Candidate(
-    "joints-network", "temporal convolutions over joints", "pose", "supervised", "own_pose_16", ("method=supervised",)
+    "joints-network", "temporal convolutions over joints", "pose", "supervised", "own_pose_16",
+    ("method=supervised", BALANCED),
+)  # fmt: skip
+JOINTS_SEFAR = Candidate(
+    "joints-sefar", "SeFAR on joints, with the unlabelled clips", "pose", "sefar", "own_pose_16", (BALANCED,)
 )
-JOINTS_SEFAR = Candidate("joints-sefar", "SeFAR on joints, with the unlabelled clips", "pose", "sefar", "own_pose_16")
 
-CANDIDATES = (JOINTS_LINEAR, FRAMES_LINEAR, JOINTS_NETWORK, JOINTS_SEFAR)
-"""In the order in which they are tried; of two that are as good, the earlier is chosen."""
+SAME_FRAMES = f"model.sample_frames={list(ORDERED_FRAMES['rgb'])}"
+"""Both streams of one model see the same frames of a clip."""
+
+JOINTS_OF_SAME_FRAMES = replace(
+    JOINTS_LINEAR, key="joints-of-same-frames", overrides=(*JOINTS_LINEAR.overrides, SAME_FRAMES)
+)
+BOTH_LINEAR = Candidate(
+    "both-linear", "logistic regression on image features and on joints", "both", "linear", "own_linear",
+    members=(FRAMES_LINEAR, JOINTS_OF_SAME_FRAMES),
+)  # fmt: skip
+
+CANDIDATES = (JOINTS_LINEAR, FRAMES_LINEAR, JOINTS_NETWORK, JOINTS_SEFAR, BOTH_LINEAR)
+"""The simplest first; of two that are as good, the earlier is chosen. A model of both needs most when it is served."""
+
+PATIENCE = 10
+"""Epochs without a better one after which the final training stops, if there is a val list."""
 
 FEW_UNLABELLED = 0.5
 """Unlabelled clips for each labelled one, below which learning from them is not tried."""
@@ -89,7 +108,7 @@ class Recipes:
             RecipeError: an override is wrong.
         """
         files = {"train": train, "unlabel": None, "val": None, "test": None} | others
-        fixed = {
+        fixed: dict[str, object] = {
             "out": str(out),
             "seed": self.prepared.seed,
             "data.name": self.name,
@@ -97,5 +116,7 @@ class Recipes:
             "data.labels": str(self.labels.absolute()),
             **{f"data.{key}": None if file is None else str(file.absolute()) for key, file in files.items()},
         }
+        if candidate.method != "linear" and files["val"] is not None:
+            fixed["optim.patience"] = PATIENCE
         recipe = find_recipe(Path(candidate.recipe), TrainConfig)
         return load_recipe(recipe, [*candidate.overrides, *as_overrides(fixed), *self.overrides])

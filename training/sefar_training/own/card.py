@@ -12,9 +12,11 @@ from sefar_serve.atomic import atomic_file
 from sefar_serve.lists import UNKNOWN
 from sefar_serve.pose.models import MEDIAPIPE
 from sefar_serve.quantity import quantity
+from sefar_serve.reliability import UNFAMILIAR_BELOW
 
 from ..markdown import code_block, escape_markdown, markdown_table
 from ..start import Prepared
+from ..typical import FEWEST_HELD_OUT
 from .report import RunFacts
 from .trial import Choice
 from .words import (
@@ -63,6 +65,7 @@ def write_card(path: Path, prepared: Prepared, choice: Choice, run: RunFacts) ->
         "## Classes\n\n" + _classes(prepared),
         "## Training\n\n" + _training(prepared),
         "## Results\n\n" + _results(prepared, choice, run),
+        "## Clips that it does not know\n\n" + _familiarity(run),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in _limits(prepared, choice)),
         f"## Use\n\nServe it:\n\n{code_block(serve_command(onnx))}",
         f"Or call it from Python:\n\n{code_block(python_lines(onnx))}",
@@ -91,10 +94,13 @@ def _classes_in_words(prepared: Prepared) -> str:
 
 def _made_of(choice: Choice, run: RunFacts) -> str:
     frozen = [f"`{w.name}` ({escape_markdown(w.licence)}; {escape_markdown(w.what)})" for w in run.weights]
+    shares = (
+        "" if run.pose_weight is None else f" (joints have weight {run.pose_weight:g}, frames {1 - run.pose_weight:g})"
+    )
     needed = f"MediaPipe's pose models ({MEDIAPIPE.package}, Apache-2.0), which `{MEDIAPIPE.setup}` installs"
     rows = [
         ["file", f"{escape_markdown(run.onnx.name)} (ONNX)"],
-        ["method", escape_markdown(choice.chosen.title)],
+        ["method", escape_markdown(choice.chosen.title) + shares],
         ["sees", SEES[run.stream]],
         ["contains frozen weights of", ", ".join(frozen) or "none"],
         ["needs, not contained", needed if run.stream != "rgb" else "nothing"],
@@ -125,7 +131,7 @@ def _training(prepared: Prepared) -> str:
 
 
 def _results(prepared: Prepared, choice: Choice, run: RunFacts) -> str:
-    told = [about_new_places(prepared, choice), about_same_places(choice), about_control(prepared, choice)]
+    told = [about_new_places(prepared, choice), about_same_places(prepared, choice), about_control(prepared, choice)]
     lines = [f"- {escape_markdown(text)}" for text in dict.fromkeys(told)]
     if run.test is not None:
         test = run.test
@@ -138,6 +144,26 @@ def _results(prepared: Prepared, choice: Choice, run: RunFacts) -> str:
         "They are from cross-validation with one seed; the model itself learnt from all clips of train."
     )
     return "\n".join(lines)
+
+
+def _familiarity(run: RunFacts) -> str:
+    """What familiarity means for this model."""
+    if not run.typical:
+        return (
+            "The model does not say whether it knows a clip: its val list has too few clips to measure that on. It "
+            f"needs at least {FEWEST_HELD_OUT}, of groups that are not in train."
+        )
+    fewest = min(run.typical, key=lambda one: one.held_out)
+    marked = sum(one.marked(UNFAMILIAR_BELOW) for one in run.typical)
+    lower = " Frames and joints are measured each, and the lower value counts." if len(run.typical) > 1 else ""
+    most = "at most " if len(run.typical) > 1 else ""
+    return (
+        "Answers have `familiarity`, from 0 to 1: the share of the "
+        f"{quantity(fewest.held_out, 'val clip')} that were less typical of the training clips, by the distance to the "
+        f"{fewest.neighbour}th nearest of {quantity(len(fewest.reference), 'training clip')}.{lower} Below "
+        f"{UNFAMILIAR_BELOW:g} a clip is marked `unfamiliar`, and captions abstain; of the val clips, {most}{marked} "
+        f"{'is' if marked == 1 else 'are'} marked. The setting is `SEFAR_UNFAMILIAR_BELOW`."
+    )
 
 
 def _limits(prepared: Prepared, choice: Choice) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 
 from sefar_serve.errors import SefarError
 
 from .candidates import CANDIDATES
-from .compare import Comparison, OutOfTimeError
+from .compare import Comparison, OneStreamError, OutOfTimeError
 from .trial import Candidate, Choice, Trial
 from .words import duration, interval
 
@@ -26,7 +28,7 @@ class NothingToTryError(SefarError, RuntimeError):
 
 
 def choose(
-    comparison: Comparison, candidates: Sequence[Candidate], reasons: Sequence[str], say: Say, deadline: float
+    comparison: Comparison, candidates: Sequence[Candidate], reasons: Sequence[str], say: Say, minutes: float
 ) -> Choice:
     """Try the candidates and choose one. Ctrl-C ends the trials; what was judged by then is chosen from.
 
@@ -35,7 +37,7 @@ def choose(
         candidates: what to try, the simplest first.
         reasons: why others were left out.
         say: told each result at once.
-        deadline: `time.monotonic` by which trainings of networks should end.
+        minutes: about how long networks may be tried.
 
     Raises:
         NothingToTryError: none of them can be tried.
@@ -45,19 +47,26 @@ def choose(
     trials: list[Trial] = []
     controls: list[Trial] = []
     unavailable: dict[str, str] = {}
-    for candidate in candidates:
+    # What takes seconds comes first, so that Ctrl-C loses little.
+    ordered = sorted(candidates, key=lambda one: one.method != "linear")
+    deadline = math.inf
+    for number, candidate in enumerate(ordered):
         try:
-            if candidate.stream in unavailable:
+            if {candidate.stream, *(member.stream for member in candidate.members)} & unavailable.keys():
                 continue
             if candidate.method != "linear" and (why := _hopeless(candidate, trials, comparison)):
                 told.append(why)
                 continue
-            trials.append(comparison.trial(candidate, deadline))
+            if candidate.method != "linear":
+                deadline = min(deadline, time.monotonic() + 60 * minutes)
+            trials.append(comparison.trial(candidate, deadline, _networks(ordered[number + 1 :])))
             say(f"{candidate.title}: {figures(trials[-1])}, {duration(trials[-1].seconds)}")
-            if candidate.method == "linear":
-                controls.append(comparison.control(candidate))
+            if candidate.method == "linear" and not (candidate.members and controls):
+                controls += [comparison.control(model) for model in candidate.members or (candidate,)]
         except OutOfTimeError as error:
             told.append(f"{candidate.title}: not tried, {error}; give more with --minutes.")
+        except OneStreamError as error:
+            told.append(f"{candidate.title}: {error}.")
         except KeyboardInterrupt:
             if not trials:
                 raise
@@ -81,6 +90,10 @@ def figures(trial: Trial) -> str:
     return f"new places {interval(trial.new_places)}, same places {interval(trial.same_places)}"
 
 
+def _networks(candidates: Sequence[Candidate]) -> int:
+    return sum(candidate.method != "linear" for candidate in candidates)
+
+
 def _accuracy(trial: Trial) -> float:
     return trial.deciding.accuracy if trial.deciding is not None else 0.0
 
@@ -89,8 +102,8 @@ def _hopeless(candidate: Candidate, trials: Sequence[Trial], comparison: Compari
     """Why a network is not worth its training; empty if it is."""
     chance = 1 / max(len(comparison.prepared.classes), 1)
     best = max((_accuracy(trial) for trial in trials), default=0.0)
-    beside = max((_accuracy(t) for t in trials if t.candidate.stream == candidate.stream), default=0.0)
-    if beside - chance >= HOPELESS * (best - chance):
+    beside = max((_accuracy(t) for t in trials if t.candidate.stream == candidate.stream), default=None)
+    if beside is None or beside - chance >= HOPELESS * (best - chance):
         return ""
     reached = f"logistic regression on the same input reaches {beside:.0%}, the best {best:.0%}"
     return f"{candidate.title}: not tried, because {reached}."

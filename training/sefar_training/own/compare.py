@@ -23,10 +23,11 @@ from sefar_serve.pose import Estimator
 
 from ..checkpoint import load_checkpoint
 from ..evaluation import predict_clips, torch_predictor
+from ..fusion import fuse_logits, try_weights
 from ..inputs import create_inputs
 from ..linear import fit, fit_settings, open_features
 from ..start import Prepared
-from ..train import train
+from ..train import VARIED, train
 from .candidates import Recipes, learnable_clips
 from .trial import Candidate, Judged, Trial, judge
 
@@ -36,8 +37,15 @@ Probabilities = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
+TINY = 1e-30
+
+
 class OutOfTimeError(SefarError, RuntimeError):
     """A trial would take longer than is left."""
+
+
+class OneStreamError(SefarError, RuntimeError):
+    """Of two streams, one does not help."""
 
 
 @dataclass
@@ -58,12 +66,19 @@ class Comparison:
     estimator: Estimator | None = None
     progress: bool = True
     _features: dict[str, tuple[Indices, NDArray[np.float32]]] = field(default_factory=dict)
+    _predicted: dict[tuple[object, ...], Probabilities | None] = field(default_factory=dict)
 
     def _cuts(self, folds: Indices) -> Iterator[tuple[Indices, Indices]]:
-        """For each fold the clips of the others that are learned from, and its own."""
-        learnable = learnable_clips(self.prepared)
+        """For each fold the clips of the others that are learned from, and its own clips that are judged.
+
+        Clips of a class that the other folds do not have are not judged: no model could know them.
+        """
+        learnable, labels = learnable_clips(self.prepared), self.prepared.labels
         for fold in np.unique(folds[folds >= 0]).tolist():
-            yield np.flatnonzero((folds >= 0) & (folds != fold) & learnable), np.flatnonzero(folds == fold)
+            learned = np.flatnonzero((folds >= 0) & (folds != fold) & learnable)
+            held = np.flatnonzero((folds == fold) & np.isin(labels, labels[learned]))
+            if len(held):
+                yield learned, held
 
     def features(self, candidate: Candidate) -> tuple[Indices, NDArray[np.float32]]:
         """Features of all labelled clips for a linear candidate.
@@ -87,26 +102,29 @@ class Comparison:
             self._features[candidate.key] = labelled[kept], np.stack([found[entries[n].clip] for n in kept])
         return self._features[candidate.key]
 
-    def trial(self, candidate: Candidate, deadline: float = float("inf")) -> Trial:
+    def trial(self, candidate: Candidate, deadline: float = float("inf"), later: int = 0) -> Trial:
         """Judge a candidate.
 
         Args:
             candidate: what to try.
             deadline: `time.monotonic` after which no training of a network begins that would not end before it.
+            later: networks that are tried after this one; the progress bar counts them in the time left.
 
         Raises:
             OutOfTimeError: there is not enough time.
+            OneStreamError: of a model of both streams, one does not help.
             SefarError, ModuleNotFoundError: what the candidate needs cannot be had.
         """
         started = time.monotonic()
         folds = self.prepared.folds
-        if candidate.method == "linear":
+        if candidate.members:
+            new, same = (self._joined(candidate, of) for of in (folds.new_places, folds.same_places))
+            if (weight := self.pose_weight(candidate)) in (0, 1):
+                raise OneStreamError("frames add nothing to joints" if weight else "joints add nothing to frames")
+        elif candidate.method == "linear":
             new, same = (self._linear(candidate, of) for of in (folds.new_places, folds.same_places))
         else:
-            new, same = (
-                self._network(candidate, name, of, deadline)
-                for name, of in (("new places", folds.new_places), ("same places", folds.same_places))
-            )
+            new, same = self._network(candidate, deadline, later)
         return Trial(candidate, self._judged(new), self._judged(same), time.monotonic() - started)
 
     def control(self, candidate: Candidate) -> Trial:
@@ -123,6 +141,12 @@ class Comparison:
         return judge(found, self.prepared.labels, self.prepared.groups.of, self.prepared.seed)
 
     def _linear(self, candidate: Candidate, folds: Indices, frames: int | None = None) -> Probabilities | None:
+        key = (candidate.key, frames, folds.tobytes())
+        if key not in self._predicted:
+            self._predicted[key] = self._fitted(candidate, folds, frames)
+        return self._predicted[key]
+
+    def _fitted(self, candidate: Candidate, folds: Indices, frames: int | None) -> Probabilities | None:
         clips, features = self.features(candidate)
         settings = fit_settings(self.recipes.make(candidate, Path("run"), Path("train.csv")))
         if frames is not None:
@@ -138,22 +162,57 @@ class Comparison:
                 found[held] = fitted.probabilities(features[row[held], 0])
         return None if np.isnan(found).all() else found
 
-    def _network(self, candidate: Candidate, name: str, folds: Indices, deadline: float) -> Probabilities | None:
-        found, longest = self._nothing(), 0.0
-        cuts = list(self._cuts(folds))
-        title = f"{candidate.title}: {name}"
-        for done, (learned, held) in enumerate(tqdm(cuts, title, unit="fold", disable=not self.progress)):
-            if time.monotonic() + longest * (len(cuts) - done) > deadline:
-                left = (
-                    f"{len(cuts) - done} more trainings of {longest:.0f} s each"
-                    if longest
-                    else f"{len(cuts)} trainings"
-                )
-                raise OutOfTimeError(f"there is no time for {left}")
-            started = time.monotonic()
-            found[held] = self._stored(candidate, learned, held)
-            longest = max(longest, time.monotonic() - started)
+    def _joined(self, candidate: Candidate, folds: Indices) -> Probabilities | None:
+        """Join the members' predictions; the weight for each fold is chosen on the others."""
+        found = self._nothing()
+        logs, known = self._members(candidate, folds)
+        for fold in np.unique(folds[known]).tolist():
+            held, others = known[folds[known] == fold], known[folds[known] != fold]
+            if len(others):
+                weight = self._weight([log[others] for log in logs], others)
+                found[held] = np.exp(fuse_logits(logs[0][held], logs[1][held], weight))
+                found[held] /= found[held].sum(axis=1, keepdims=True)
         return None if np.isnan(found).all() else found
+
+    def pose_weight(self, candidate: Candidate, temperatures: Sequence[float] = (1.0, 1.0)) -> float:
+        """The weight of the joints in a model of both streams that predicts best, by cross-validation of its members.
+
+        Args:
+            candidate: the model.
+            temperatures: what the scores of its members, frames first, are divided by.
+        """
+        folds = self.prepared.folds
+        logs, known = self._members(candidate, folds.new_places if folds.count else folds.same_places)
+        return self._weight([log[known] / t for log, t in zip(logs, temperatures, strict=True)], known)
+
+    def _weight(self, logs: Sequence[Probabilities], clips: Indices) -> float:
+        tried = try_weights(logs[0], logs[1], self.prepared.labels[clips])
+        return min(tried, key=lambda weight: tried[weight])
+
+    def _members(self, candidate: Candidate, folds: Indices) -> tuple[list[Probabilities], Indices]:
+        """Log-probabilities of each member, (N,K), and the clips that all of them predict."""
+        found = [self._linear(member, folds) for member in candidate.members]
+        logs = [self._nothing() if one is None else np.log(np.maximum(one, TINY)) for one in found]
+        return logs, np.flatnonzero(~np.isnan(logs).any(axis=(0, 2)))
+
+    def _network(self, candidate: Candidate, deadline: float, later: int) -> list[Probabilities | None]:
+        """Predictions of networks, in new places and in the same places."""
+        folds = (self.prepared.folds.new_places, self.prepared.folds.same_places)
+        trainings = [(number, *cut) for number, of in enumerate(folds) for cut in self._cuts(of)]
+        found, longest = [self._nothing() for _ in folds], 0.0
+        bar = tqdm(trainings, candidate.title, unit="training", disable=not self.progress)
+        for done, (number, learned, held) in enumerate(bar):
+            left = len(trainings) - done
+            if time.monotonic() + longest * left > deadline:
+                each = f"{left} more trainings of {longest:.0f} s each" if longest else f"{left} trainings"
+                raise OutOfTimeError(f"there is no time for {each}")
+            started = time.monotonic()
+            found[number][held] = self._stored(candidate, learned, held)
+            longest = max(longest, time.monotonic() - started)
+            # The final training is one more, of more clips.
+            rest = min(longest * (left - 1 + later * len(trainings)), max(deadline - time.monotonic(), 0)) + longest
+            bar.set_postfix_str(f"whole run {tqdm.format_interval(rest)} left")
+        return [None if np.isnan(one).all() else one for one in found]
 
     def _train(self, candidate: Candidate, learned: Indices, held: Indices) -> Probabilities:
         """Train on some clips and return the probabilities of others, (n,K)."""
@@ -178,7 +237,9 @@ class Comparison:
         ]
         unlabel = None if candidate.method == "supervised" else Path("unlabel.csv")
         recipe = self.recipes.make(candidate, Path("run"), Path("train.csv"), unlabel=unlabel)
-        told = recipe.model_dump(mode="json", exclude={"out", "data"})
+        told = recipe.model_dump(mode="json", exclude={"out", "data"}) | recipe.data.model_dump(
+            mode="json", include=VARIED
+        )
         key = hashlib.sha256(json.dumps([told, clips], sort_keys=True).encode()).hexdigest()[:16]
         file = self.folder / f"{candidate.key}-{key}.npy"
         if file.is_file():

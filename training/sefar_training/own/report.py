@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..page import Cell, Page, Picture, Tile
 from ..run_folder import LOG
 from ..start import Prepared
 from ..start.findings import plural
+from ..typical import Typical, load_typical
 from ..weights import KNOWN, Weights
 from .answers import Answers, Doubt, answers_of, find_doubts
 from .curves import draw_curves, read_log
@@ -60,35 +61,56 @@ class RunFacts:
 
     Attributes:
         name: name of the model.
-        checkpoint: folder of the checkpoint; a log of the training is in it or beside it, if there is one.
+        checkpoint: folder of the checkpoint; a log of the training is in it or beside it, if there is one. Of a joined
+            model, the folder of both checkpoints.
         onnx: the exported model.
         stream: what the model sees.
         seconds: what the run took in all.
         test: its figures on the user's test list; None if there is no such list.
         weights: frozen pretrained weights that the model contains.
+        typical: what is typical of its clips, of a joined model for frames and joints; empty if it measures no
+            familiarity.
+        pose_weight: of a joined model, the weight of the joints; the frames have the rest.
     """
 
     name: str
     checkpoint: Path
     onnx: Path
     stream: Stream
-    seconds: float
+    seconds: float = 0.0
     test: EvaluationReport | None = None
     weights: tuple[Weights, ...] = ()
+    typical: tuple[Typical, ...] = ()
+    pose_weight: float | None = None
 
     @classmethod
-    def read(cls, name: str, checkpoint: Path, onnx: Path, seconds: float) -> RunFacts:
+    def read(cls, name: str, checkpoint: Path, onnx: Path) -> RunFacts:
         """Take what is known from the checkpoint.
 
         Raises:
             CheckpointError: the folder is not a checkpoint.
         """
-        info = read_info(checkpoint)
+        info, typical = read_info(checkpoint), load_typical(checkpoint)
         test = info.metrics.get("test")
         return cls(
-            name, checkpoint, onnx, info.model.stream, seconds,
-            None if test is None else EvaluationReport.model_validate(test),
-            tuple(weights for key, weights in KNOWN.items() if key == info.model.backbone),
+            name, checkpoint, onnx, info.model.stream,
+            test=None if test is None else EvaluationReport.model_validate(test),
+            weights=tuple(weights for key, weights in KNOWN.items() if key == info.model.backbone),
+            typical=() if typical is None else (typical,),
+        )  # fmt: skip
+
+    def joined(self, other: RunFacts, weight: float, checkpoints: Path, test: EvaluationReport | None) -> RunFacts:
+        """The facts of a model that was joined of this model of frames and one of joints.
+
+        Args:
+            other: the model of joints that it is joined with.
+            weight: of the joints.
+            checkpoints: folder of both checkpoints.
+            test: figures of the joined model on the user's test list.
+        """
+        return replace(
+            self, stream="both", pose_weight=weight, checkpoint=checkpoints, test=test,
+            weights=self.weights + other.weights, typical=self.typical + other.typical,
         )  # fmt: skip
 
     @property
@@ -135,7 +157,8 @@ def write_report(path: Path, prepared: Prepared, choice: Choice, run: RunFacts) 
         page.table(["figure", "value", "meaning"], headline(run.test))
     page.heading("Use it").text("Serve the model:").code(run.serve)
     page.text("Or call it from Python:").code(run.python)
-    page.text(f"The checkpoint for further training is {run.checkpoint}.")
+    one = "The checkpoint for further training is" if run.stream != "both" else "Both checkpoints are in"
+    page.text(f"{one} {run.checkpoint}.")
     return page.write(path)
 
 
@@ -152,7 +175,7 @@ def _add_headline(page: Page, prepared: Prepared, choice: Choice) -> None:
             )
         )
     page.tiles(tiles)
-    told = [about_new_places(prepared, choice), about_same_places(choice), about_control(prepared, choice)]
+    told = [about_new_places(prepared, choice), about_same_places(prepared, choice), about_control(prepared, choice)]
     page.items(list(dict.fromkeys(told)))
     page.text("Figures are balanced accuracies: the share of right answers in each class, averaged over classes.")
 

@@ -8,32 +8,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from sefar_serve.atomic import atomic_file
 from sefar_serve.errors import SefarError
+from sefar_serve.metadata import Stream
 from sefar_serve.pose import Estimator
-from sefar_serve.quantity import quantity
 
-from ..config import WITHOUT_UNLABELLED
-from ..export import export_checkpoint
-from ..model import Stream
 from ..start import Prepared, write_prepared
 from ..start.write import FILES, LABELS, LISTS
-from ..train import train
 from .candidates import Recipes, find_candidates
 from .card import write_card
 from .choose import choose
 from .compare import Comparison
+from .make import MEMBERS, RECIPE, TRAINING, make_model
 from .report import REPORT, RunFacts, write_report
 from .trial import Choice
+from .words import expected_time
 
-RECIPE = "recipe.yaml"
 MODEL = "model.onnx"
 CARD = "MODEL_CARD.md"
 CLIPS = "clips"
 TRIALS = "trials"
-TRAINING = "training"
+MADE = (RECIPE, *(f"recipe_{kind}.yaml" for kind in MEMBERS), MODEL, TRIALS, TRAINING)
+"""What says that a folder has a run."""
 
 
 class RunExistsError(SefarError, FileExistsError):
@@ -47,7 +43,7 @@ class Options:
     Attributes:
         out: folder of the run; its name is the model's.
         stream: try only what sees this; None for any.
-        minutes: about how long the run may take; features and joints are found however long that takes.
+        minutes: about how long networks may be tried; joints and features are found however long that takes.
         overrides: changes of the recipe, ``key=value``.
         resume: go on with the run in `out`.
     """
@@ -84,7 +80,7 @@ def check_run(out: Path, resume: bool) -> None:
     """
     if out.is_file():
         raise RunExistsError(f"{out} is a file; choose a folder with --out")
-    if not resume and out.is_dir() and any((out / name).exists() for name in (RECIPE, MODEL, TRIALS, TRAINING)):
+    if not resume and out.is_dir() and any((out / name).exists() for name in MADE):
         raise RunExistsError(f"{out} has a run; go on with --resume, or choose another folder with --out")
 
 
@@ -118,22 +114,14 @@ def run_own(
     write_prepared(prepared, clips)
     recipes = Recipes(prepared, clips / LABELS, out.absolute().name, options.overrides)
     candidates, reasons = find_candidates(prepared, options.stream)
+    say(expected_time(prepared, candidates, options.minutes))
     comparison = Comparison(prepared, recipes, out / TRIALS, estimator, progress)
-    choice = choose(comparison, candidates, reasons, say, started + 60 * options.minutes)
+    choice = choose(comparison, candidates, reasons, say, options.minutes)
     for reason in choice.reasons:
         say(reason)
     lists = {split: clips / LISTS / file for split, file in FILES.items() if (clips / LISTS / file).is_file()}
-    others = {"val": lists.get("val"), "test": lists.get("test")}
-    if choice.chosen.method not in WITHOUT_UNLABELLED:
-        others["unlabel"] = lists["unlabelled"]
-    config = recipes.make(choice.chosen, out / TRAINING, lists["train"], **others)
-    with atomic_file(out / RECIPE) as new:
-        new.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-    say(f"training on {quantity(len(prepared.splits.train), 'clip')}: {choice.chosen.title}")
-    checkpoint = train(config, progress, estimator=estimator, resume=options.resume)
-    model = out / MODEL
-    export_checkpoint(checkpoint, model, name=recipes.name)
-    facts = RunFacts.read(recipes.name, checkpoint, model, time.monotonic() - started)
+    made = make_model(choice.chosen, comparison, lists, out, out / MODEL, say, options.resume)
+    facts = replace(made, seconds=time.monotonic() - started)
     write_card(out / CARD, prepared, choice, facts)
     write_report(out / REPORT, prepared, choice, facts)
     return Made(choice, facts, out / REPORT, out / CARD)

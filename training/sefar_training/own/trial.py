@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
 
+from sefar_serve.metadata import Stream
+
 from ..config import Method
-from ..model import Stream
 
 RESAMPLES = 1000
 """Resamples of the groups for an interval."""
@@ -26,6 +27,7 @@ class Candidate:
         method: how it learns.
         recipe: name of the recipe that it starts from.
         overrides: changes of the recipe, ``key=value``.
+        members: a model of frames and one of joints that are joined to this one; empty for a model that is trained.
     """
 
     key: str
@@ -34,6 +36,7 @@ class Candidate:
     method: Method
     recipe: str
     overrides: tuple[str, ...] = ()
+    members: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)

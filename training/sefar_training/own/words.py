@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,11 @@ from sefar_serve.lists import UNKNOWN
 from sefar_serve.quantity import quantity
 
 from ..start import Prepared
-from ..start.findings import plural
-from .trial import Choice, Judged
+from ..start.findings import plural, some
+from .trial import Candidate, Choice, Judged
+
+SECONDS_PER_CLIP = 0.7
+"""About how long one core takes to find the joints of a clip, and to describe its frames; measured on clips of 2 s."""
 
 UNMEASURED = (
     "How good the model is was not measured: there are too few labelled clips. Label at least three of each class."
@@ -28,6 +33,17 @@ def interval(judged: Judged | None) -> str:
 def duration(seconds: float) -> str:
     """A time, e.g. ``40 s`` or ``12 min``."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def expected_time(prepared: Prepared, candidates: Sequence[Candidate], minutes: float) -> str:
+    """What takes time in a run, and about how long."""
+    streams = {model.stream for one in candidates for model in one.members or (one,)}
+    what = [name for stream, name in (("pose", "joints"), ("rgb", "image features")) if stream in streams]
+    labelled = int((prepared.labels != UNKNOWN).sum())
+    found = duration(SECONDS_PER_CLIP * labelled * len(streams) / (os.cpu_count() or 1))
+    told = f"time: about {found} to find {' and '.join(what)}, unless they are stored already"
+    networks = any(one.method != "linear" for one in candidates) and minutes > 0
+    return told + (f"; then networks, for at most {duration(60 * minutes)} (--minutes)" if networks else "")
 
 
 def counts(prepared: Prepared) -> str:
@@ -70,18 +86,19 @@ def about_new_places(prepared: Prepared, choice: Choice) -> str:
     return (
         f"In new places: {_told(judged)}. This was measured by cross-validation of "
         f"{quantity(learnt_groups(prepared), 'group')} ({prepared.groups.why}), always on groups that the model had "
-        "not learnt from."
+        "not learnt from." + _unmeasured(prepared, judged, "with clips of too few groups")
     )
 
 
-def about_same_places(choice: Choice) -> str:
+def about_same_places(prepared: Prepared, choice: Choice) -> str:
     """How well the model does on other clips of the same groups."""
     if choice.trial is None:
         return UNMEASURED
     judged = choice.trial.same_places
     if judged is None:
         return "On other clips of the same places: not measured, because no class has two clips."
-    return f"On the rest of this folder, in the same places: {_told(judged)}."
+    without = _unmeasured(prepared, judged, "with too few clips")
+    return f"On the rest of this folder, in the same places: {_told(judged)}.{without}"
 
 
 def about_control(prepared: Prepared, choice: Choice) -> str:
@@ -98,6 +115,16 @@ def about_control(prepared: Prepared, choice: Choice) -> str:
         f"{reached} The model does not beat it: its interval does not lie above that figure. So it is not shown that "
         f"the model recognizes movements; it may know places or postures only. {chance}"
     )
+
+
+def _unmeasured(prepared: Prepared, judged: Judged, why: str) -> str:
+    """Which classes the figure does not cover."""
+    known = ~np.isnan(judged.probabilities).any(axis=1)
+    wanted = np.unique(prepared.labels[prepared.labels != UNKNOWN])
+    missing = [prepared.classes[k] for k in np.setdiff1d(wanted, prepared.labels[known]).tolist()]
+    if not missing:
+        return ""
+    return f" It does not cover {plural(len(missing), 'class', 'classes')} {why}: {some(missing)}."
 
 
 def _told(judged: Judged) -> str:

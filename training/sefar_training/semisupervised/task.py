@@ -22,7 +22,8 @@ def classify(setup: Setup) -> Task:
         raise RunError(
             "the method mixes unlabelled clips, but each part of a batch has only one; raise semi.batch_size"
         )
-    sources = [Source(inputs.labelled(config.data.train), config.optim.batch_size)]
+    labels = inputs.labels(config.data.train) if config.data.balance else None
+    sources = [Source(inputs.labelled(config.data.train), config.optim.batch_size, labels=labels)]
     if config.uses_unlabelled and config.data.unlabel is not None:
         unlabelled = inputs.unlabelled(config.data.unlabel)
         sources.append(Source(unlabelled, config.semi.batch_size, config.semi.start_epoch))

@@ -93,7 +93,7 @@ def find_class_problems(classes: Sequence[str], labels: Indices, groups: Groups)
             "long_tail",
             f"classes are unequal: {classes[order[0]]} has {counts[order[0]]} clips, {classes[order[-1]]} has "
             f"{counts[order[-1]]}, and {plural(half, 'class has', 'classes have')} half of all clips. Read balanced "
-            "accuracy, not accuracy, and balance the classes in training",
+            "accuracy, not accuracy. `sefar train --data` balances the classes; in recipes set data.balance=true",
         )
 
 

@@ -1,4 +1,4 @@
-"""Looks at every file: whether its clips decode, how long and large they are, and two small pictures of each clip.
+"""Looks at every file: whether the frames that training needs decode, its size, and two small pictures of each clip.
 
 What was found is kept beside the videos, or where the user says, so that the next look takes seconds.
 """
@@ -22,7 +22,10 @@ from tqdm import tqdm
 from sefar_serve.atomic import atomic_file
 from sefar_serve.clip import ClipError, Video, span_indices
 from sefar_serve.clip.load import segments_of
+from sefar_serve.cores import available_cores
+from sefar_serve.sampling import sample_indices
 
+from ..data.joint_cache import STORED
 from ..data.opened import LONG_VIDEOS
 from .rows import Row
 
@@ -30,9 +33,9 @@ HEIGHT, WIDTH = 48, 64
 """Size of the pictures that are kept of each clip, whatever its shape."""
 
 SEGMENTS = 8
-"""A frame that does not decode may be replaced by one of the same eighth of its clip, as in training."""
+"""A picture whose frame does not decode may be of another frame of the same eighth of its clip."""
 
-VERSION = "1"
+VERSION = "2"
 """Changes when what is kept does."""
 
 
@@ -106,7 +109,7 @@ def look_at(
         return indices, _looks(root / name, name, [(rows[i].start, rows[i].end) for i in indices], cache)
 
     # Threads: decoding does not hold the interpreter's lock.
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="sefar-look") as pool:
+    with ThreadPoolExecutor(threads or available_cores(), thread_name_prefix="sefar-look") as pool:
         done = tqdm(pool.map(one, by_file.items()), "looking", len(by_file), unit="file", disable=not progress)
         for indices, found in done:
             for index, look in zip(indices, found, strict=True):
@@ -148,8 +151,11 @@ def _open(path: Path, spans: list[Span]) -> list[ClipLook]:
 def _clip(video: Video, facts: FileFacts, start: float | None, end: float | None) -> ClipLook:
     try:
         first, past = span_indices(video, start, end)
-        wanted = np.array([first, (first + past) // 2, past - 1], np.int64)
-        read = video.read(wanted, HEIGHT, within=segments_of(wanted, (first, past), SEGMENTS))
+        shown = np.array([first, (first + past) // 2], np.int64)
+        # The frames whose joints are found: no training or evaluation needs more of a damaged clip.
+        needed = first + np.unique(sample_indices(past - first, STORED))
+        within = [segments_of(shown, (first, past), SEGMENTS), segments_of(needed, (first, past), len(needed))]
+        read = video.read(np.concatenate([shown, needed]), HEIGHT, within=np.concatenate(within))
     except ClipError as error:
         return ClipLook(facts, str(error))
     begin = float(video.times[first])

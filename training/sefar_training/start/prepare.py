@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from sefar_serve.lists import UNKNOWN, ListEntry
 from sefar_serve.quantity import quantity
+from sefar_serve.segments import BACKGROUND
 
+from .background import cut_background
 from .findings import (
     Finding,
     find_class_problems,
@@ -94,6 +96,7 @@ def prepare(
     format: Format | None = None,
     group: str = "auto",
     labels_per_class: int | None = None,
+    background: bool = False,
     seed: int = 0,
     cache: Path | None = None,
     threads: int | None = None,
@@ -107,6 +110,7 @@ def prepare(
         format: format of the place; None to find out.
         group: how to group clips, see `find_groups`.
         labels_per_class: keep so many labels of each class in train; its other clips become unlabelled.
+        background: add clips of the time that no span covers, see `cut_background`.
         seed: of all draws.
         cache: folder for what was found about each file; None: nothing is kept.
         threads: files looked at at the same time; None for one per core.
@@ -118,6 +122,9 @@ def prepare(
     """
     collection = read_collection(place, root=root, format=format)
     looks = look_at(collection.root, collection.rows, cache, threads=threads, progress=progress)
+    if background:
+        collection, added = _with_background(collection, looks, seed)
+        looks += look_at(collection.root, added, cache, threads=threads, progress=progress)
     copies = same_bytes(collection.root, [row.name for row in collection.rows])
     used, left_out, contradictions = _usable(collection.rows, looks, copies)
     _check_left(collection, used, left_out)
@@ -154,6 +161,20 @@ def prepare(
         collection, rows, seen, labels, collection.labels, groups, splits, folds, leak, tuple(left_out),
         tuple(findings), labels_per_class, seed,
     )  # fmt: skip
+
+
+def _with_background(
+    collection: Collection, looks: Sequence[ClipLook], seed: int
+) -> tuple[Collection, tuple[Row, ...]]:
+    """Add clips of the background; also return these alone."""
+    found = zip(collection.rows, looks, strict=True)
+    seconds = {row.name: look.file.duration for row, look in found if look.file is not None}
+    added = tuple(cut_background(collection.rows, seconds, seed))
+    length = f" of {(added[0].end or 0) - (added[0].start or 0):.1f} s" if added else ""
+    note = f"{quantity(len(added), 'clip')}{length} of the time that no span covers are the class {BACKGROUND}"
+    labels = collection.labels if not added or BACKGROUND in collection.labels else (*collection.labels, BACKGROUND)
+    rows = (*collection.rows, *added)
+    return replace(collection, rows=rows, labels=labels, notes=(*collection.notes, note)), added
 
 
 def _usable(

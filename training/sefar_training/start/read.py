@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from sefar_serve.segments import BACKGROUND
+
 from .activitynet import is_activitynet, read_activitynet
 from .cvat import is_cvat, read_cvat
 from .fiftyone import is_fiftyone, read_fiftyone
@@ -106,6 +108,10 @@ def _collection(
 ) -> Collection:
     if not rows:
         raise CollectionError(f"{', '.join(map(str, sources))}: no clips; a table needs a line for each clip")
+    rows = [
+        replace(row, label=BACKGROUND) if row.label is not None and row.label.casefold() == BACKGROUND else row
+        for row in rows
+    ]
     labels = sorted({row.label for row in rows if row.label is not None}, key=_natural)
     return Collection(root, tuple(rows), tuple(labels), kind, sources, tuple(notes))
 

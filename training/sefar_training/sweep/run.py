@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from sefar_serve.cores import available_cores
 from sefar_serve.errors import SefarError
 from sefar_serve.logs import configure_logging
 
@@ -68,7 +69,7 @@ def run_in_processes(
         return
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
         done = len(runs) - len(todo)
-        failed = fresh.submit(_run_all, todo, done, prepare, work, jobs or os.cpu_count() or 1, progress).result()
+        failed = fresh.submit(_run_all, todo, done, prepare, work, jobs or available_cores(), progress).result()
     if failed:
         logs = ", ".join(str(run.config.out / OUTPUT) for run in failed)
         raise SweepError(f"{len(failed)} of {len(todo)} trainings failed; see {logs}")

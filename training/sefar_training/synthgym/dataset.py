@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sefar_serve.atomic import atomic_file
+from sefar_serve.cores import available_cores
 from sefar_serve.errors import SefarError
 from sefar_training.captions import label_captions
 from sefar_training.joint_archive import write_joints
@@ -176,7 +177,7 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
 
 
 def _in_processes(jobs: list[_Job], workers: int | None) -> Iterator[NDArray[np.float16]]:
-    workers = workers or os.cpu_count() or 1
+    workers = workers or available_cores()
     if workers == 1:
         yield from map(_do, jobs)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_sefar_has_every_training_command_in_a_panel_of_its_own() -> None:
     assert own < shown.index("│ classify ") < train < shown.index("│ adapter ") < data < shown.index("│ lists ")
     assert all(f"│ {name} " in shown[train:] for name in NAMES)
     assert CliRunner().invoke(app, ["adapter", "compare", "--help"]).exit_code == 0
+
+
+def test_paragraphs_of_the_help_fill_the_lines() -> None:
+    shown = CliRunner().invoke(app, ["train", "--help"], terminal_width=80).output
+    lines = [line.strip() for line in shown.splitlines()]
+    first = lines.index(next(line for line in lines if line.startswith("For --data,")))
+    paragraph = lines[first : lines.index("", first)]
+    # The first word of each line would not have fitted on the line before it.
+    for line, following in pairwise(paragraph):
+        assert len(line) + 1 + len(following.split()[0]) > 76
+    assert len(paragraph) > 2
 
 
 def test_commands_are_imported_without_what_they_train_with() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
@@ -27,6 +28,20 @@ def keys(epoch: int = 0, first_step: int = 0, steps: int = 10, seed: int = 0, **
     batches.epoch, batches.first_step = epoch, first_step
     assert len(batches) == steps - first_step
     return list(batches)
+
+
+def test_a_balanced_source_draws_all_classes_equally_often() -> None:
+    labels = np.array([0] * 17 + [1] * 2 + [3])
+    drawn = []
+    for epoch in range(3):
+        batches = StepBatches([Source(Numbers("few", 20), 6, labels=labels)], 10, seed=0)
+        batches.epoch = epoch
+        drawn += [key for batch in batches for key in batch]
+    assert len(set(drawn)) == len(drawn) == 180  # a clip that comes again is seen in another view
+    counts = np.bincount(labels[[index for _, _, index in drawn]])
+    assert counts.tolist() == pytest.approx([60, 60, 0, 60], abs=5)
+    common = np.bincount([index for _, _, index in drawn])[:17]
+    assert common.max() - common.min() <= 6
 
 
 def test_every_batch_is_full_and_every_pass_holds_every_clip_once() -> None:

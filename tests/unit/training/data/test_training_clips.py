@@ -72,7 +72,7 @@ def test_broken_clips_are_named_and_replaced_up_to_the_limit(entries, caplog: py
         sample = clips(entries, max_broken=1)[0, 1]
     assert (sample["index"], sample["label"]) == (2, 2)
     assert "1.mp4" in caplog.text
-    with pytest.raises(BrokenClipsError, match=r"1 clips do not decode, data\.max_broken allows 0: 1\.mp4"):
+    with pytest.raises(BrokenClipsError, match=r"1 clip does not decode, data\.max_broken allows 0: 1\.mp4"):
         clips(entries)[0, 1]
 
 

@@ -187,7 +187,7 @@ def test_a_broken_clip_is_named_or_replaced(
     listed, cache = cached
     listed = [listed[0], *entries(tmp_path / "..", 0), ListEntry("x.mp4", tmp_path / "x.mp4", 0), *listed[1:]]
     (tmp_path / "x.mp4").write_bytes(b"neither")
-    with pytest.raises(BrokenClipsError, match=r"1 clips do not decode, data\.max_broken allows 0: x\.mp4"):
+    with pytest.raises(BrokenClipsError, match=r"1 clip does not decode, data\.max_broken allows 0: x\.mp4"):
         JointStore(listed, cache, max_broken=0).fill(progress=False)
     kept = JointStore(listed, cache, max_broken=1)
     kept.fill(progress=False)

@@ -69,6 +69,20 @@ def test_a_leak_is_found_under_any_prefix(folder: Path) -> None:
     assert not survey.sound
 
 
+def test_spans_that_overlap_in_time_leak(tmp_path: Path) -> None:
+    head = "path,label,start,end\n"
+    (tmp_path / "train.csv").write_text(f"{head}a.mp4,0,1,3\na.mp4,1,5,6\nb.mp4,0,0,2\nc.mp4,1,,\n")
+    (tmp_path / "test.csv").write_text(f"{head}a.mp4,0,3,5\na.mp4,1,5.5,7\nb.mp4,0,2,4\n")
+    survey = survey_lists([[tmp_path / "train.csv", tmp_path / "test.csv"]])
+    [overlap] = survey.overlaps
+    assert (overlap.shared, overlap.overlapping, overlap.leak) == (0, 1, True)
+    assert overlap.example == "a.mp4#t=5,6"  # spans that only touch share nothing
+    assert not survey.sound
+    shown = CliRunner().invoke(app, ["lists", str(tmp_path)]).output
+    told = "overlap in 1 span of the same files, e.g. a.mp4#t=5.5,7: evaluation clips are also used for training"
+    assert told in " ".join(shown.split())
+
+
 def test_lists_of_different_folders_are_different_sets_unless_named(folder: Path) -> None:
     (folder / "other").mkdir()
     (folder / "other" / "train.csv").write_text(LISTS["test.csv"])
@@ -102,7 +116,7 @@ def test_the_command_prints_a_table_and_names_what_is_wrong(folder: Path) -> Non
     add(folder, "test.csv", "/root/video/a.mp4 0")
     shown = sefar(folder / "lists", "--root", folder, "--remap", "/root/video/=v/", code=1)
     assert "lists/train.csv: 3 of 3 clips are not on disk: /root/video/a.mp4, /root/video/b.mp4," in shown
-    assert "share 1 clips, e.g. /root/video/a.mp4: evaluation clips are also used for training" in shown
+    assert "share 1 clip, e.g. /root/video/a.mp4: evaluation clips are also used for training" in shown
 
 
 def test_labels_beyond_the_label_file(folder: Path) -> None:

@@ -3,12 +3,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from own_runs import choice, collection, facts
 
 from sefar_training.own.card import write_card
+from sefar_training.own.report import RunFacts
 from sefar_training.start import Prepared
+from sefar_training.typical import fit_typical
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +76,30 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert "| 2 | \\# z | 3 | 3 |" in lines
     assert "evil: 1" not in lines
     assert "````\nsefar serve --model '``` x.onnx'\n````" in text
+
+
+def test_the_card_says_what_familiarity_means(tmp_path: Path, prepared: Prepared) -> None:
+    def told(run: RunFacts) -> str:
+        text = write_card(tmp_path / "MODEL_CARD.md", prepared, choice(prepared), run).read_text("utf-8")
+        return text.partition("## Clips that it does not know\n\n")[2].partition("\n\n## ")[0]
+
+    run, rng = facts(tmp_path), np.random.default_rng(0)
+    assert "its val list has too few clips to measure that on. It needs at least 10" in told(run)
+    typical = fit_typical(rng.normal(0, 1, (40, 6)), rng.normal(0, 1, (120, 6)))
+    one = told(dataclasses.replace(run, typical=(typical,)))
+    assert "the share of the 120 val clips that were less typical" in one
+    assert "the 5th nearest of 40 training clips. Below 0.01" in one and "of the val clips, 1 is marked" in one
+    assert (typical.familiarity(rng.normal(9, 1, (1, 6))) < 0.01).all()
+    assert "of the val clips, at most 2 are marked" in told(dataclasses.replace(run, typical=(typical, typical)))
+
+
+def test_the_card_says_which_classes_its_figures_do_not_cover(tmp_path: Path, prepared: Prepared) -> None:
+    chosen = choice(prepared)
+    trial = chosen.trials[0]
+    assert trial.new_places is not None
+    probabilities = trial.new_places.probabilities.copy()
+    probabilities[prepared.labels == 1] = np.nan
+    new = dataclasses.replace(trial.new_places, probabilities=probabilities)
+    partly = dataclasses.replace(chosen, trials=(dataclasses.replace(trial, new_places=new),))
+    text = write_card(tmp_path / "MODEL_CARD.md", prepared, partly, facts(tmp_path)).read_text("utf-8")
+    assert text.count("It does not cover 1 class with clips of too few groups: turn.") == 1

@@ -150,7 +150,7 @@ def test_facts_come_from_the_checkpoint(tmp_path: Path) -> None:
     model = ModelConfig(backbone="efficientnet-lite0")
     info = CheckpointInfo(model=model, dataset="mine", labels=("a", "b"), metrics={"test": test.model_dump()})
     (tmp_path / CONFIG).write_text(info.model_dump_json(), encoding="utf-8")
-    run = RunFacts.read("mine", tmp_path, tmp_path / "model.onnx", 3.0)
+    run = RunFacts.read("mine", tmp_path, tmp_path / "model.onnx")
     assert run.test == test
     assert run.stream == "rgb"
     assert run.weights == (LITE0,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from sefar_serve.pose.fake import FakeEstimator
 from sefar_training.config import load_recipe
 from sefar_training.data import JointCache, default_joints_folder
 from sefar_training.evaluation import onnx_predictor
+from sefar_training.loop import RunFolder
 from sefar_training.own import CANDIDATES, NothingToTryError, Options, RunExistsError, run_own
+from sefar_training.own import run as own_run
 from sefar_training.own.candidates import JOINTS_LINEAR, JOINTS_NETWORK, JOINTS_SEFAR, Recipes, find_candidates
 from sefar_training.own.choose import choose
 from sefar_training.own.compare import Comparison, OutOfTimeError
@@ -67,6 +70,10 @@ def test_a_folder_becomes_a_model(prepared: Prepared, tmp_path: Path) -> None:
     assert "temporal convolutions over joints: not tried" in " ".join(said)
     _, about = onnx_predictor(made.facts.onnx)
     assert (about.name, about.dataset, set(about.labels)) == ("my figures", "my figures", {"raise", "lower"})
+    for file in (made.facts.onnx, made.card, out / "recipe.yaml"):
+        assert b"synthgym" not in file.read_bytes().lower()
+        assert b"raise" in file.read_bytes() or file.suffix == ".yaml"
+    assert str(out).encode() not in made.facts.onnx.read_bytes()  # no paths of this machine either
     assert {path.name for path in out.iterdir()} == {
         "MODEL_CARD.md", "clips", "model.onnx", "recipe.yaml", "report.html", "training"
     }  # fmt: skip
@@ -77,6 +84,26 @@ def test_a_folder_becomes_a_model(prepared: Prepared, tmp_path: Path) -> None:
     assert again.choice.chosen == JOINTS_LINEAR
 
 
+def test_ctrl_c_in_the_last_training_keeps_the_best_epoch(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = RunFolder.log
+
+    def interrupted(folder: RunFolder, line: dict[str, object]) -> None:
+        log(folder, line)
+        if folder.path == tmp_path / "run" / "training" and line["epoch"] == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(RunFolder, "log", interrupted)
+    monkeypatch.setattr(own_run, "find_candidates", lambda *_: ([JOINTS_NETWORK], []))
+    options = Options(tmp_path / "run", "pose", overrides=("optim.epochs=4", *SHORT[1:]))
+    made = run_own(prepared, options, lambda line: None, FakeEstimator(), progress=False)
+    assert "stopped by Ctrl-C" in caplog.text and "the weights of epoch 1 of 4 are kept" in caplog.text
+    assert len((tmp_path / "run" / "training" / "log.jsonl").read_text().splitlines()) == 2
+    assert onnx_predictor(made.facts.onnx)[1].labels == prepared.classes
+    assert made.report.is_file() and made.card.is_file()
+
+
 def test_new_places_are_judged_by_models_that_have_not_seen_them(prepared: Prepared, tmp_path: Path) -> None:
     compared = comparison(prepared, tmp_path)
     for learned, held in compared._cuts(prepared.folds.new_places):
@@ -85,6 +112,16 @@ def test_new_places_are_judged_by_models_that_have_not_seen_them(prepared: Prepa
     for learned, held in comparison(hidden, tmp_path)._cuts(prepared.folds.new_places):
         assert set(learned.tolist()) <= {0, 1, 2, 3}
         assert len(held) == 8  # judged on all of the fold's clips, also those whose labels are not learned from
+
+
+def test_a_class_of_one_place_is_not_judged_in_new_places(prepared: Prepared, tmp_path: Path) -> None:
+    places = prepared.groups.of
+    alone = replace(prepared, labels=np.where(places == 0, 1, np.where(np.arange(len(places)) % 2, 0, 2)))
+    cuts = list(comparison(alone, tmp_path)._cuts(alone.folds.new_places))
+    assert len(cuts) == prepared.folds.count - 1
+    assert {int(label) for _, held in cuts for label in alone.labels[held]} == {0, 2}
+    same = list(comparison(alone, tmp_path)._cuts(alone.folds.same_places))
+    assert {int(label) for _, held in same for label in alone.labels[held]} == {0, 1, 2}
 
 
 def test_trainings_are_kept_and_not_begun_without_time(prepared: Prepared, tmp_path: Path) -> None:
@@ -118,7 +155,7 @@ class Scripted(Comparison):
 
     results: dict[str, float | BaseException]
 
-    def trial(self, candidate: Candidate, deadline: float = float("inf")) -> Trial:
+    def trial(self, candidate: Candidate, deadline: float = float("inf"), later: int = 0) -> Trial:
         return self._made(candidate, self.results[candidate.key])
 
     def control(self, candidate: Candidate) -> Trial:
@@ -141,7 +178,7 @@ def scripted(prepared: Prepared, folder: Path, **results: float | BaseException)
     script = Scripted(prepared, compared.recipes, folder)
     script.results = {key.replace("_", "-"): value for key, value in results.items()}
     candidates = [one for one in CANDIDATES if one.key in script.results]
-    choice = choose(script, candidates, [], lambda line: None, time.monotonic() + 60)
+    choice = choose(script, candidates, [], lambda line: None, minutes=1)
     return choice.chosen.key, " ".join(choice.reasons)
 
 

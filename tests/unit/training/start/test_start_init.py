@@ -3,9 +3,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
+from small_videos import damage, encode
 from start_videos import film
 from typer.testing import CliRunner
 
@@ -57,6 +61,36 @@ def test_from_a_folder_to_lists(clips: Path, tmp_path: Path) -> None:
     assert again.splits.given
     assert again.groups.count == 4
     assert len(again.splits.val) == 4
+
+
+def test_broken_files_are_left_out_each_with_its_reason(clips: Path) -> None:
+    good = encode(clips / "good.mp4", all_keys=True)
+    folder = clips / "left" / "hall 0"
+    (folder / "text.mp4").write_text("no video")
+    (folder / "empty.mp4").touch()
+    (folder / "cut.mp4").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    with av.open(folder / "sound.mp4", "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 44100
+        container.mux([*stream.encode(sound), *stream.encode(None)])
+    # Its first, middle and last frames decode; joints and features need the others too.
+    damage(encode(folder / "holes.mp4", all_keys=True), {3, 4, 5, 6})
+    (folder / "gone.mp4").symlink_to("nowhere.mp4")
+    good.unlink()
+    found = prepare(clips, progress=False, threads=1)
+    assert len(found.rows) == 16 and found.trainable
+    reasons = {left.row.name.rpartition("/")[2]: left.reason for left in found.left_out}
+    for name, told in {
+        "text.mp4": "is not a video file",
+        "empty.mp4": "is empty",
+        "cut.mp4": "truncated or damaged|does not decode",
+        "sound.mp4": "has no video stream",
+        "holes.mp4": "frame 3 of the file does not decode",
+        "gone.mp4": "does not exist",
+    }.items():
+        assert re.search(told, reasons.pop(name))
+    assert not reasons
 
 
 def test_few_labels_of_each_class(clips: Path, tmp_path: Path) -> None:
