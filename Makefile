@@ -50,6 +50,7 @@ docs-serve: .venv-dev/.ready  ## preview the documentation at http://127.0.0.1:8
 
 bench: .venv-dev/.ready  ## run the main benchmarks; each compares two variants in one run
 	$(DEV)/python benchmarks/decode.py
+	$(DEV)/python benchmarks/cpu_inference.py
 	$(DEV)/python benchmarks/serve.py
 	$(DEV)/python benchmarks/triton_server.py
 	$(DEV)/python benchmarks/captions.py

@@ -33,7 +33,8 @@ from rich.table import Table
 
 from sefar_serve.engine import Engine
 from sefar_serve.engine.base import Inputs, batch_of
-from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
+from sefar_serve.engine.local import LocalEngine
+from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.engine.triton import TritonEngine, TritonOptions
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.settings import shipped_model
@@ -91,7 +92,7 @@ async def measure(options: argparse.Namespace, server: TritonServer) -> dict[str
     async with AsyncExitStack() as stack:
         ways = {"bare": bare(model)}
         engines: dict[str, Engine] = {
-            "in process": OnnxEngine(model, max_batch=BATCH),
+            "in process": LocalEngine(model, max_batch=BATCH),
             "Triton, gRPC": TritonEngine(TritonOptions(server.url)),
             "Triton, shm": TritonEngine(TritonOptions(server.url, shared_memory=True)),
         }

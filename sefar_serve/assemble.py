@@ -7,8 +7,11 @@ from functools import partial
 
 from sefar_serve.clip import ClipLimits
 from sefar_serve.decoding import Decoders, ProcessDecoders, ProcessLimits, ThreadDecoders
-from sefar_serve.engine import Engine
-from sefar_serve.language import Generator
+from sefar_serve.engine import Engine, EngineUnavailableError
+from sefar_serve.engine.choose import load_model
+from sefar_serve.engine.local import LocalEngine
+from sefar_serve.language import AdapterMismatchError, Generator
+from sefar_serve.language.fitting import encoder_of
 from sefar_serve.optional import needs_extra
 from sefar_serve.pose import Estimators, make_estimator
 from sefar_serve.recognition import Bounds
@@ -60,10 +63,14 @@ def make_engine(settings: Settings) -> Engine:
                 probe=settings.triton_probe,
             )
         )
-    with needs_extra("cpu"):
-        from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
-    model = OnnxModel(settings.model, device=settings.device, threads=settings.inference_threads)
-    return OnnxEngine(
+    model = load_model(
+        settings.model,
+        device=settings.device,
+        runtime=settings.runtime,
+        precision=settings.precision,
+        threads=settings.inference_threads,
+    )
+    return LocalEngine(
         model,
         max_batch=settings.max_batch,
         max_wait=settings.max_wait_ms / 1000,
@@ -116,6 +123,27 @@ def make_generator(settings: Settings) -> Generator | None:
             raise
         log.info("captions are disabled: %s", error)
         return None
+
+
+def make_served_generator(settings: Settings, engine: Engine) -> Generator | None:
+    """As `make_generator`, but without the shipped captioner if it cannot read the features of any served model.
+
+    A captioner that the settings name is kept: its error says what to change.
+    """
+    generator = make_generator(settings)
+    if generator is None or settings.captioner != "auto":
+        return generator
+    try:
+        encoder_of(generator, engine)
+    except AdapterMismatchError:
+        log.info(
+            "captions are disabled: the shipped captioner was trained for the shipped model; train one for yours with "
+            "`sefar adapter train`"
+        )
+        return None
+    except EngineUnavailableError:
+        log.debug("which models a server has is not known yet")
+    return generator
 
 
 def _local_generator(adapter: str, settings: Settings) -> Generator:

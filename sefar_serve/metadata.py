@@ -100,6 +100,24 @@ class FamiliarityInfo(BaseModel):
     held_out: int = Field(ge=1)
 
 
+class Quantization(BaseModel):
+    """How a file was brought to a lower precision than float32, and what that cost.
+
+    Attributes:
+        precision: of the products with weights.
+        clips: labelled clips that it was checked on.
+        top1: share of them classified correctly, in [0, 1].
+        top1_fp32: the same before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    precision: Literal["int8", "fp16"]
+    clips: int = Field(ge=1)
+    top1: float = Field(ge=0, le=1)
+    top1_fp32: float = Field(ge=0, le=1)
+
+
 class ModelMetadata(BaseModel):
     """The description of a model.
 
@@ -130,6 +148,7 @@ class ModelMetadata(BaseModel):
         familiarity: where the output ``familiarity`` comes from; None if the graph does not have it.
         temperature: what the class scores were divided by, chosen on the validation list, so that probabilities are
             calibrated; None if they are as trained.
+        quantization: how the file was brought to a lower precision; None if it computes in float32.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -157,6 +176,7 @@ class ModelMetadata(BaseModel):
     mc_samples: int = Field(default=10, ge=2)
     familiarity: FamiliarityInfo | None = None
     temperature: float | None = Field(default=None, gt=0)
+    quantization: Quantization | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelMetadata:
@@ -245,7 +265,7 @@ class ModelMetadata(BaseModel):
         # A description without a stream is one of pictures, so versions exported before there were streams share a
         # Triton repository with later ones.
         unused = (set() if self.sees_frames else OF_FRAMES) | (set() if self.sees_joints else OF_JOINTS)
-        unused |= {name for name in ("familiarity", "temperature") if getattr(self, name) is None}
+        unused |= {name for name in ("familiarity", "temperature", "quantization") if getattr(self, name) is None}
         fields = self.model_dump(mode="json", exclude=unused)
         return {PREFIX + key: json.dumps(value) for key, value in fields.items()}
 

@@ -83,6 +83,15 @@ class Settings(BaseSettings):
 
     model: Path = Field(default_factory=shipped_model, description="ONNX file to serve; the shipped model if not set")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device that runs the model; auto prefers a GPU")
+    runtime: Literal["auto", "onnxruntime", "openvino"] = Field(
+        "auto",
+        description="what runs the model on a CPU; if both are installed, auto measures them at the start and takes "
+        "the faster one",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="what float operations are computed with; bf16 needs OpenVINO and a CPU with AVX-512 BF16 or AMX",
+    )
 
     pose_home: Path | None = Field(
         None,

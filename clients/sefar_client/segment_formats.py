@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from html import escape
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -224,13 +224,14 @@ def _annotate(tier: ElementTree.Element, kind: str, references: dict[str, str], 
 
 
 def _media(name: str) -> dict[str, str]:
-    """Where ELAN looks for the video: at its path, then beside the document."""
+    """Where ELAN looks for the video: at its path if it is known, then beside the document."""
     kind = mimetypes.guess_type(name)[0] or "video/mp4"
     if "://" in name:
         return {"MEDIA_URL": _printable(name), "MIME_TYPE": kind}
-    beside = f"./{quote(os.fsencode(PurePath(name).name))}"
-    absolute = PurePath(name).is_absolute()
-    place = f"file://{quote(os.fsencode(PurePath(name).as_posix()))}" if absolute else beside
+    beside = f"./{quote(os.fsencode(Path(name).name))}"
+    path = Path(name)
+    known = path.is_absolute() or path.is_file()
+    place = f"file://{quote(os.fsencode(path.absolute().as_posix()))}" if known else beside
     return {"MEDIA_URL": place, "MIME_TYPE": kind, "RELATIVE_MEDIA_URL": beside}
 
 

@@ -13,7 +13,7 @@ import uvicorn
 from sefar_serve.api.app import create_app
 from sefar_serve.api.connections import ConnectionLimits, bounded_protocol
 from sefar_serve.api.metrics import Metrics
-from sefar_serve.assemble import make_engine, make_estimators, make_generator
+from sefar_serve.assemble import make_engine, make_estimators, make_served_generator
 from sefar_serve.errors import SefarError
 from sefar_serve.logs import configure_logging
 from sefar_serve.settings import Settings, misspelled_variables
@@ -54,7 +54,7 @@ def serve(settings: Settings) -> None:
         estimators.of(model.metadata)
     if settings.anonymous:
         log.info("anonymous: nothing of videos is kept but joints, and models that see pictures are refused")
-    app = create_app(settings, engine, make_generator(settings), estimators)
+    app = create_app(settings, engine, make_served_generator(settings, engine), estimators)
     uvicorn.run(
         app,
         host=settings.host,

@@ -57,8 +57,8 @@ from sefar_serve.cli.segments import (
 from sefar_serve.cli.serve import serve
 from sefar_serve.cli.sheet import save_sheet, without_joints
 from sefar_serve.cli.triton import app as triton
+from sefar_serve.engine.choose import load_model
 from sefar_serve.errors import SefarError
-from sefar_serve.optional import needs_extra
 from sefar_serve.schemas.problem import ItemError
 from sefar_serve.schemas.video import Classification, Embedding
 from sefar_serve.settings import SettingsError
@@ -178,7 +178,7 @@ def classify(
     place = Place(model, url=url, api_key=api_key, anonymous=anonymous)
     items = process(files, place, "classify", kind, asked, joints_if_seen=sheet is not None)
     if form is Format.JSON:
-        console.print_json(items if poses else map(without_joints, items))
+        console.print_json(items if poses else map(without_joints, items), out)
     elif form in OF_SEGMENTS:
         save_segments(files, items, form, out)
     else:
@@ -246,9 +246,7 @@ def info(
 ) -> None:
     """Show a model's description: classes, frame sampling, sizes."""
     settings = settings_for(model)
-    with needs_extra("cpu"):
-        from sefar_serve.engine.onnx import OnnxModel
-    loaded = OnnxModel(settings.model)
+    loaded = load_model(settings.model, runtime=settings.runtime, precision=settings.precision)
     if as_json:
         typer.echo(loaded.metadata.model_dump_json())
     else:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sefar_client.warned import Warned, warning_lines
+from sefar_serve.atomic import atomic_file
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.quantity import quantity
 from sefar_serve.schemas.chat import Caption, ChatCompletion
@@ -35,10 +36,28 @@ def frames_text(frames: Iterable[SourceFrame]) -> str:
     return " | ".join(f"{element} {','.join(indices)}" for element, indices in by_element.items())
 
 
-def print_json(items: Iterable[BaseModel]) -> None:
-    """Print one JSON object per line."""
-    for item in items:
-        typer.echo(item.model_dump_json())
+def print_json(items: Iterable[BaseModel], file: Path | None = None) -> None:
+    """Print one JSON object per line, or write them to a file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = "".join(item.model_dump_json() + "\n" for item in items)
+    if file is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(file, text)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file that was asked for, atomically; its folder is created if missing.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(file) as part:
+        part.write_text(text, "utf-8", newline="")
 
 
 def exit_by(items: Sequence[BaseModel]) -> None:
@@ -189,6 +208,13 @@ def print_model(meta: ModelMetadata, path: str, provider: str, size_bytes: int) 
         )
     if meta.temperature is not None:
         table.add_row("calibration", f"scores divided by {meta.temperature:.3g}")
+    if meta.quantization is not None:
+        lower = meta.quantization
+        table.add_row(
+            "precision",
+            f"{lower.precision}; top-1 on {quantity(lower.clips, 'clip')} {100 * lower.top1:.1f} %, "
+            f"{100 * lower.top1_fp32:.1f} % in fp32",
+        )
     table.add_row("file", f"{size_bytes / 1e6:.1f} MB, runs on {provider}")
     out.print(table)
     names = Table("class", "label", "attributes")

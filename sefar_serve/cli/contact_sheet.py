@@ -1,5 +1,7 @@
 """Draws the frames that the model saw, one row per temporal element, along the clip's timeline.
 
+If every element is a single frame, there is nothing to tell apart, and the frames are drawn in order of time.
+
 If the answer has joints, the skeletons are drawn over the frames, or on a blank ground instead of them.
 """
 
@@ -27,6 +29,8 @@ LABELS = 96
 """Width of the column that names the elements."""
 TITLE, LINE, AXIS, FOOT = 30, 18, 46, 18
 """Heights in pixels: of the title, of each warning below it, of the lines to the timeline, and below that."""
+ACROSS = 8
+"""Frames in a row where rows are not elements."""
 PAPER, INK, FAINT = "white", "#1b1b1f", "#9a9aa5"
 BLANK, RED = "#3a3a42", "#ff3b30"
 BONE = 1.5
@@ -122,15 +126,18 @@ def _draw_persons(tiles: Sequence[Image.Image], pose: PoseInfo, scale: float) ->
 
 
 def _panel(clip: SheetClip, tiles: Sequence[Image.Image]) -> Image.Image:
-    """Draw one clip: title, warnings, one row of thumbnails per element in columns by time, and the timeline below."""
+    """Draw one clip: title, warnings, thumbnails, and the timeline below."""
     frames, duration = clip.clip.frames, clip.clip.duration
     width, height = tiles[0].size
     elements = list(dict.fromkeys(frame.element for frame in frames))
-    columns = sorted(range(len(frames)), key=lambda i: (frames[i].time, i))
-    axis_left, axis_width = MARGIN + LABELS, len(columns) * (width + GAP) - GAP
+    by_time = sorted(range(len(frames)), key=lambda i: (frames[i].time, i))
+    by_element = len(elements) < len(frames)
+    across = len(frames) if by_element else min(len(frames), ACROSS)
+    rows = len(elements) if by_element else -(-len(frames) // across)
+    axis_left, axis_width = MARGIN + (LABELS if by_element else 0), across * (width + GAP) - GAP
     warnings = warning_lines(clip.clip)
     rows_top = TITLE + len(warnings) * LINE
-    rows_bottom = rows_top + len(elements) * (height + GAP)
+    rows_bottom = rows_top + rows * (height + GAP)
     panel = Image.new("RGB", (axis_left + axis_width + MARGIN, rows_bottom + AXIS + FOOT), PAPER)
     draw = ImageDraw.Draw(panel)
     title, small = ImageFont.load_default(16), ImageFont.load_default(12)
@@ -138,7 +145,7 @@ def _panel(clip: SheetClip, tiles: Sequence[Image.Image]) -> Image.Image:
     for row, line in enumerate(warnings):
         draw.text((MARGIN, TITLE - 2 + row * LINE), line, RED, ImageFont.load_default(14))
 
-    for row, element in enumerate(elements):
+    for row, element in enumerate(elements if by_element else ()):
         draw.text(
             (MARGIN, rows_top + row * (height + GAP) + height // 2 - 8),
             element.replace("_", " "),
@@ -147,15 +154,16 @@ def _panel(clip: SheetClip, tiles: Sequence[Image.Image]) -> Image.Image:
         )
     axis = rows_bottom + AXIS - 12
     draw.line((axis_left, axis, axis_left + axis_width, axis), FAINT, 2)
-    for column, i in enumerate(columns):
+    for place, i in enumerate(by_time):
         frame = frames[i]
-        colour = _colour(frame.element)
-        left = axis_left + column * (width + GAP)
-        top = rows_top + elements.index(frame.element) * (height + GAP)
-        centre = left + width // 2
+        colour = _colour(frame.element if by_element else "context")
+        row, column = (elements.index(frame.element), place) if by_element else divmod(place, across)
+        left, top = axis_left + column * (width + GAP), rows_top + row * (height + GAP)
         moment = axis_left + round(axis_width * min(frame.time / max(duration, 1e-9), 1.0))
-        draw.line((centre, top + height, centre, rows_bottom), colour, 1)
-        draw.line((centre, rows_bottom, moment, axis), colour, 1)
+        if by_element:
+            centre = left + width // 2
+            draw.line((centre, top + height, centre, rows_bottom), colour, 1)
+            draw.line((centre, rows_bottom, moment, axis), colour, 1)
         draw.ellipse((moment - 4, axis - 4, moment + 4, axis + 4), colour)
         panel.paste(tiles[i], (left, top))
         draw.rectangle((left, top, left + width - 1, top + height - 1), None, colour, 3)

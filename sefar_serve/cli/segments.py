@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from sefar_client.segment_formats import ONE_VIDEO, SUFFIXES, SegmentFormat, format_segments
-from sefar_serve.atomic import atomic_file
 from sefar_serve.cli import console
 from sefar_serve.cli.options import SECONDS
 from sefar_serve.schemas.problem import ItemError
@@ -99,8 +98,8 @@ def check_segments(
         needs = f"--format {form}" if form in OF_SEGMENTS else given[0]
         raise typer.BadParameter(f"{needs} needs --window, the length of the windows that become segments")
     if form not in OF_SEGMENTS:
-        if out is not None:
-            raise typer.BadParameter(f"--out needs --format {', '.join(OF_SEGMENTS)}")
+        if out is not None and form is Format.TABLE:
+            raise typer.BadParameter(f"--out needs --format json, {', '.join(OF_SEGMENTS)}")
         return
     if not _file_each(files, form):
         if out is not None and out.is_dir():
@@ -133,13 +132,13 @@ def save_segments(
     found = {file: item for file, item in zip(files, items, strict=True) if isinstance(item, Classification)}
     if out is not None and _file_each(files, form):
         for file, item in found.items():
-            _write(out / _name(file, form), format_segments(item, kind))
+            console.write_text(out / _name(file, form), format_segments(item, kind))
     elif found:
         text = format_segments(list(found.values()), kind)
         if out is None:
             typer.echo(text, nl=False)
         else:
-            _write(out, text)
+            console.write_text(out, text)
     console.print_notes(items)
 
 
@@ -150,9 +149,3 @@ def _file_each(files: Sequence[str], form: Format) -> bool:
 def _name(file: str, form: Format) -> str:
     """Name of the file for a video: a path, or a URL."""
     return (Path(file.partition("?")[0]).stem or "video") + SUFFIXES[OF_SEGMENTS[form]]
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as part:
-        part.write_text(text, "utf-8", newline="")

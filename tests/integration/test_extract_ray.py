@@ -17,7 +17,8 @@ from pose_models import POSE, fake_estimators, write_tiny_model
 from ray.cluster_utils import Cluster
 
 from sefar_features import open_features
-from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
+from sefar_serve.engine.local import LocalEngine
+from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.extract.clips import ClipRef, ExtractError
 from sefar_serve.extract.decoders import DecoderPool
 from sefar_serve.extract.distributed import RayBackend
@@ -66,7 +67,7 @@ def expected(clips: list[ClipRef], tmp_path_factory: pytest.TempPathFactory) -> 
     out = tmp_path_factory.mktemp("local")
 
     async def run() -> None:
-        engine = OnnxEngine(OnnxModel(MODEL))
+        engine = LocalEngine(OnnxModel(MODEL))
         await engine.start()
         with DecoderPool(engine.metadata, workers=2, slots=16) as pool:
             sha256 = hashlib.sha256(MODEL.read_bytes()).hexdigest()

@@ -17,19 +17,20 @@ OLDEST_OPSET = 13
 def add_familiarity(model: onnx.ModelProto, typical: Typical, metadata: ModelMetadata) -> None:
     """Add the output, in place, computed from the output ``tokens``; other outputs do not change.
 
+    If the graph has the output already, it is replaced.
+
     Args:
         model: the graph.
         typical: what is typical.
         metadata: description of the model, with `ModelMetadata.familiarity`; it replaces the one in the file.
 
     Raises:
-        ValueError: the graph uses an ONNX operator set before `OLDEST_OPSET`, or has the output already.
+        ValueError: the graph uses an ONNX operator set before `OLDEST_OPSET`.
     """
     version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if version < OLDEST_OPSET:
         raise ValueError(f"the graph uses the ONNX operator set {version}; export the model again with `sefar export`")
-    if any(output.name == FAMILIARITY for output in model.graph.output):
-        raise ValueError("the graph has the output `familiarity` already")
+    _remove_familiarity(model.graph)
     centre = typical.reference.mean(axis=0, dtype=np.float64)
     known = typical.reference - centre
     widths = np.diff(typical.distances.astype(np.float64))
@@ -85,6 +86,17 @@ def add_familiarity(model: onnx.ModelProto, typical: Typical, metadata: ModelMet
     for key, value in (kept | metadata.to_props()).items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model, full_check=True)
+
+
+def _remove_familiarity(graph: onnx.GraphProto) -> None:
+    for kind in (graph.node, graph.initializer, graph.value_info, graph.output):
+        kept = [entry for entry in kind if not _is_ours(entry.output[0] if kind is graph.node else entry.name)]
+        del kind[:]
+        kind.extend(kept)
+
+
+def _is_ours(name: str) -> bool:
+    return name == FAMILIARITY or name.startswith(f"{FAMILIARITY}/")
 
 
 def _named(name: str) -> str:

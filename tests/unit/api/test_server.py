@@ -10,11 +10,11 @@ from pose_models import POSE, fake_estimators
 
 from sefar_serve.api import server
 from sefar_serve.api.server import AddressError, MisnamedKeysError, check_address, check_exposure
-from sefar_serve.assemble import make_generator
+from sefar_serve.assemble import make_generator, make_served_generator
 from sefar_serve.engine import FakeEngine
 from sefar_serve.language import AdapterNotFoundError
 from sefar_serve.pose import NotAnonymousError
-from sefar_serve.settings import Settings
+from sefar_serve.settings import Settings, shipped_captioner
 
 
 def test_captioner_none_loads_nothing() -> None:
@@ -25,6 +25,15 @@ def test_auto_loads_the_shipped_captioner() -> None:
     generator = make_generator(Settings())
     assert generator is not None
     assert generator.info.name == "sefar-synthgym-captioner"
+
+
+def test_the_shipped_captioner_is_left_out_beside_a_model_of_ones_own(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert make_served_generator(Settings(), FakeEngine()) is None
+    assert "train one for yours with `sefar adapter train`" in caplog.text
+    assert not any(record.levelno >= logging.WARNING for record in caplog.records)
+    named = Settings(captioner=str(shipped_captioner()))
+    assert make_served_generator(named, FakeEngine()) is not None
 
 
 def test_without_torch_auto_disables_captions_and_a_named_captioner_fails(

@@ -47,7 +47,7 @@ def test_an_option_of_segments_needs_a_window(option: str) -> None:
 def test_where_segments_are_written_is_checked_first(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     vtt = ("--window", "1", "--format", "vtt")
-    assert "--out needs --format csv, vtt, label-studio, elan" in words(
+    assert "--out needs --format json, csv, vtt, label-studio, elan" in words(
         "classify", "a.mp4", "--out", tmp_path / "a.csv", code=2
     )
     assert "is a folder; give a file name" in words("classify", "a.mp4", *vtt, "--out", tmp_path, code=2)

@@ -10,11 +10,17 @@ from grey_clips import encode_grey_clip
 from PIL import Image, ImageColor
 
 from sefar_serve.cli.contact_sheet import (
+    AXIS,
     BLANK,
     CONTEXT_COLOUR,
     FINE_COLOURS,
+    FOOT,
+    GAP,
     LINE,
+    MARGIN,
     RED,
+    THUMB,
+    TITLE,
     SheetClip,
     contact_sheet,
 )
@@ -50,6 +56,14 @@ def test_thumbnails_and_colours(tmp_path: Path) -> None:
         near = (np.abs(picture.astype(int) - level) <= 3).all(axis=-1).sum()
         assert near > 2 * 3 * 90 * 90
     assert [p.name for p in out.parent.iterdir()] == ["sheet.png"]
+
+
+def test_frames_that_are_elements_of_their_own_are_a_grid(tmp_path: Path) -> None:
+    seen = frames(*((index, f"fine_{index + 1}") for index in range(15)), (15, "context"))
+    video = encode_grey_clip([16 * index for index in range(16)] + [255] * 4)
+    with Image.open(contact_sheet([SheetClip(video, "a clip", seen)], tmp_path / "sheet.png")) as sheet:
+        assert sheet.width < 9 * (THUMB + GAP) + 2 * MARGIN
+        assert sheet.height < TITLE + 2 * (THUMB + GAP) + AXIS + FOOT + GAP
 
 
 def test_no_file_is_left_if_a_video_cannot_be_read(tmp_path: Path) -> None:

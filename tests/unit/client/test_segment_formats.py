@@ -208,3 +208,16 @@ def test_what_cannot_be_written_is_explained() -> None:
         format_segments(answer(name="a.mp4").model_copy(update={"segments": None}), "csv")
     with pytest.raises(ValueError, match="a file of the format vtt holds one video, not 2"):
         format_segments([answer(), answer()], "vtt")
+
+
+def test_elan_gets_the_place_of_a_video_with_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "videos" / "meet 1.mp4").touch()
+    monkeypatch.chdir(tmp_path / "work")
+    text = format_segments(answer(*TWO, name="../videos/meet 1.mp4"), "elan")
+    media = ElementTree.fromstring(text).find(".//MEDIA_DESCRIPTOR")
+    assert media is not None
+    place = unquote(media.get("MEDIA_URL", "")).removeprefix("file://")
+    assert Path(place).is_absolute() and Path(place).samefile(tmp_path / "videos" / "meet 1.mp4")
+    assert unquote(media.get("RELATIVE_MEDIA_URL", "")) == "./meet 1.mp4"

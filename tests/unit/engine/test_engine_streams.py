@@ -13,7 +13,8 @@ from redescribed_model import write_redescribed
 
 from sefar_serve.engine import FakeEngine, InferenceError, ModelLoadError
 from sefar_serve.engine.base import Inputs, batch_of, check_inputs
-from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
+from sefar_serve.engine.local import LocalEngine
+from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.metadata import ModelMetadata
 
 STREAMS = pytest.mark.parametrize("meta", [POSE, BOTH], ids=["pose", "both"])
@@ -47,7 +48,7 @@ def test_clips_are_batched_and_answered_like_single_ones(tmp_path: Path, meta: M
     model = OnnxModel(write_tiny_model(tmp_path / "model.onnx", meta), device="cpu")
 
     async def run() -> None:
-        engine = OnnxEngine(model, max_batch=4, max_wait=0.05)
+        engine = LocalEngine(model, max_batch=4, max_wait=0.05)
         await engine.start()
         clips = random_clips(meta, 6)
         together = await asyncio.gather(*map(engine.infer, clips))
@@ -67,7 +68,7 @@ def test_a_graph_that_contradicts_its_stream_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="has no tensor 'frames'"):
         OnnxModel(tmp_path / "as_both.onnx")
     write_redescribed(poses, tmp_path / "two.onnx", persons=2)
-    with pytest.raises(ModelLoadError, match=r"'poses' is tensor\(float\) .*metadata says .*8, 2, 15, 4"):
+    with pytest.raises(ModelLoadError, match=r"'poses' is float32 .*metadata says .*8, 2, 15, 4"):
         OnnxModel(tmp_path / "two.onnx")
     both = onnx.load(write_tiny_model(tmp_path / "both.onnx", BOTH))
     onnx.helper.set_model_props(both, POSE.model_copy(update={"persons": 2}).to_props())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sefar_serve.engine.onnx import Device
+from sefar_serve.engine.loaded import Device
 from sefar_serve.mllm.adapter import Adapter, check_encoder, load_adapter
 
 from ..data import ClassTable

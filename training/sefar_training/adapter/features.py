@@ -22,7 +22,8 @@ from tqdm import tqdm
 from sefar_serve.atomic import atomic_file
 from sefar_serve.clip.load import segments_of
 from sefar_serve.engine.base import Inputs, batch_of
-from sefar_serve.engine.onnx import Device, OnnxModel
+from sefar_serve.engine.loaded import Device
+from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.errors import SefarError
 from sefar_serve.inputs import load_inputs
 from sefar_serve.metadata import FRAMES, POSES, ModelMetadata

@@ -11,7 +11,8 @@ import onnx
 from numpy.typing import NDArray
 
 from sefar_serve.atomic import atomic_file
-from sefar_serve.engine.onnx import Device, OnnxModel
+from sefar_serve.engine.loaded import Device
+from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.lists import read_list
 from sefar_serve.metadata import OUTPUT_NAMES
 from sefar_serve.pose import Estimator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import adapter, calibration, data, evaluation, fusion, models, start, synthgym, training, weights
+from . import adapter, calibration, data, evaluation, fusion, models, quantization, start, synthgym, training, weights
 
 TRAIN, DATA = "Train and evaluate", "Training data"
 
@@ -15,6 +15,7 @@ for command in (
     training.study,
     calibration.calibrate,
     models.export,
+    quantization.quantize,
     fusion.fuse,
     models.convert,
 ):

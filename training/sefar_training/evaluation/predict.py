@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sefar_serve.engine.onnx import Device, OnnxModel
+from sefar_serve.engine.loaded import Device
+from sefar_serve.engine.onnx import OnnxModel
 from sefar_serve.metadata import ModelMetadata, PixelSizes
 from sefar_serve.sampling import Sampling
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from sefar_serve.atomic import atomic_file
-from sefar_serve.engine.onnx import Device
+from sefar_serve.engine.loaded import Device
 from sefar_serve.pose import Estimator
 
 from ..data import ClassTable, read_list

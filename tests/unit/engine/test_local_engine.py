@@ -1,4 +1,4 @@
-"""The in-process engine with a real ONNX file: loading, refusing, batching, health."""
+"""The in-process engine and both runtimes with a real ONNX file: loading, refusing, batching, health."""
 
 from __future__ import annotations
 
@@ -11,26 +11,36 @@ import onnxruntime as ort
 import pytest
 
 from sefar_serve.engine import EngineUnavailableError, InferenceError, ModelLoadError
-from sefar_serve.engine.onnx import OnnxEngine, OnnxModel
+from sefar_serve.engine.choose import load_model
+from sefar_serve.engine.loaded import LoadedModel, Runtime
+from sefar_serve.engine.local import LocalEngine
+
+RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
-def model(untrained_model: Path) -> OnnxModel:
-    return OnnxModel(untrained_model, device="cpu", threads=1)
+def model(untrained_model: Path, runtime: Runtime) -> LoadedModel:
+    return load_model(untrained_model, device="cpu", runtime=runtime, threads=1)
 
 
-def clips(model: OnnxModel, count: int) -> np.ndarray:
+def clips(model: LoadedModel, count: int) -> np.ndarray:
     shape = model.metadata.inputs["frames"].shape
     return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
 
 
-def test_the_file_describes_itself(model: OnnxModel) -> None:
+def test_the_file_describes_itself(model: LoadedModel) -> None:
     assert model.metadata.labels == ("a", "b", "c", "d")
     assert model.metadata.sample_frames == (2, 2, 4)
-    assert model.provider == "CPUExecutionProvider"
+    assert model.provider in ("ONNX Runtime, CPUExecutionProvider", "OpenVINO, CPU, fp32")
+    assert model.runs_on_cpu
 
 
-def test_outputs_have_the_documented_shapes(model: OnnxModel) -> None:
+def test_outputs_have_the_documented_shapes(model: LoadedModel) -> None:
     outputs = model.run({"frames": clips(model, 3)})
     meta = model.metadata
     assert outputs.logits.shape == (3, 4)
@@ -39,9 +49,9 @@ def test_outputs_have_the_documented_shapes(model: OnnxModel) -> None:
     assert outputs.mc_logits.shape == (3, meta.mc_samples, 4)
 
 
-def test_batched_answers_equal_single_ones(model: OnnxModel) -> None:
+def test_batched_answers_equal_single_ones(model: LoadedModel) -> None:
     async def run() -> None:
-        engine = OnnxEngine(model, max_batch=4, max_wait=0.05)
+        engine = LocalEngine(model, max_batch=4, max_wait=0.05)
         await engine.start()
         frames = clips(model, 10)
         together = await asyncio.gather(*(engine.infer({"frames": clip}) for clip in frames))
@@ -55,9 +65,9 @@ def test_batched_answers_equal_single_ones(model: OnnxModel) -> None:
     asyncio.run(run())
 
 
-def test_a_clip_of_a_wrong_shape_is_refused_before_the_queue(model: OnnxModel) -> None:
+def test_a_clip_of_a_wrong_shape_is_refused_before_the_queue(model: LoadedModel) -> None:
     async def run() -> None:
-        engine = OnnxEngine(model)
+        engine = LocalEngine(model)
         await engine.start()
         shape = model.metadata.inputs["frames"].shape
         for wrong in (np.zeros((8, 32, 32, 3), np.uint8), np.zeros(shape, np.float32)):
@@ -71,9 +81,9 @@ def test_a_clip_of_a_wrong_shape_is_refused_before_the_queue(model: OnnxModel) -
     asyncio.run(run())
 
 
-def test_health_follows_the_engine(model: OnnxModel) -> None:
+def test_health_follows_the_engine(model: LoadedModel) -> None:
     async def run() -> None:
-        engine = OnnxEngine(model)
+        engine = LocalEngine(model)
         with pytest.raises(EngineUnavailableError):
             await engine.check()
         await engine.start()
@@ -85,16 +95,18 @@ def test_health_follows_the_engine(model: OnnxModel) -> None:
     asyncio.run(run())
 
 
-def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path, runtime: Runtime) -> None:
     with pytest.raises(ModelLoadError, match="no model file"):
-        OnnxModel(tmp_path / "absent.onnx")
+        load_model(tmp_path / "absent.onnx", runtime=runtime)
     text = tmp_path / "text.onnx"
     text.write_text("not a model")
     with pytest.raises(ModelLoadError, match=r"text\.onnx cannot be loaded"):
-        OnnxModel(text)
+        load_model(text, runtime=runtime)
 
 
-def test_a_file_that_contradicts_its_metadata_is_refused(untrained_model: Path, tmp_path: Path) -> None:
+def test_a_file_that_contradicts_its_metadata_is_refused(
+    untrained_model: Path, tmp_path: Path, runtime: Runtime
+) -> None:
     proto = onnx.load(untrained_model)
     for prop in proto.metadata_props:
         if prop.key == "sefar.labels":
@@ -102,16 +114,16 @@ def test_a_file_that_contradicts_its_metadata_is_refused(untrained_model: Path, 
     wrong = tmp_path / "wrong.onnx"
     onnx.save(proto, wrong)
     with pytest.raises(ModelLoadError, match=r"'logits'.*metadata says"):
-        OnnxModel(wrong)
+        load_model(wrong, runtime=runtime)
     del proto.metadata_props[:]
     onnx.save(proto, wrong)
     with pytest.raises(ModelLoadError, match="sefar export"):
-        OnnxModel(wrong)
+        load_model(wrong, runtime=runtime)
 
 
 def test_cuda_without_cuda_says_what_to_install(untrained_model: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"sefar-serve\[gpu\]"):
-        OnnxModel(untrained_model, device="cuda")
+        load_model(untrained_model, device="cuda")
 
 
 def test_cuda_that_would_run_on_the_cpu_is_an_error(
@@ -124,6 +136,6 @@ def test_cuda_that_would_run_on_the_cpu_is_an_error(
         ort, "InferenceSession", lambda *given, providers: session(*given, providers=["CPUExecutionProvider"])
     )
     with pytest.raises(ModelLoadError, match="CUDA or cuDNN"):
-        OnnxModel(untrained_model, device="cuda")
-    assert OnnxModel(untrained_model, device="auto").provider == "CPUExecutionProvider"
+        load_model(untrained_model, device="cuda")
+    assert load_model(untrained_model, device="auto", runtime="onnxruntime").runs_on_cpu
     assert "runs on the CPU" in caplog.text
