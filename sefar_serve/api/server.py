@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import socket
+import sys
 from errno import EADDRINUSE
 
 import uvicorn
@@ -55,17 +57,22 @@ def serve(settings: Settings) -> None:
     if settings.anonymous:
         log.info("anonymous: nothing of videos is kept but joints, and models that see pictures are refused")
     app = create_app(settings, engine, make_served_generator(settings, engine), estimators)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=settings.keep_alive,
-        timeout_graceful_shutdown=settings.shutdown_grace,
-        ws="none",
-        http=bounded_protocol(connection_limits(settings, app.state.gateway.metrics)),
-    )
+    # Uvicorn raises a signal again after it has shut down in order, which is no failure.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        uvicorn.run(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=settings.keep_alive,
+            timeout_graceful_shutdown=settings.shutdown_grace,
+            ws="none",
+            http=bounded_protocol(connection_limits(settings, app.state.gateway.metrics)),
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def connection_limits(settings: Settings, metrics: Metrics) -> ConnectionLimits:

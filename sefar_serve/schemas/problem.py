@@ -14,6 +14,10 @@ from sefar_serve.errors import SefarError
 log = logging.getLogger(__name__)
 
 
+LONGEST_MESSAGE, LONGEST_PARAM = 4000, 200
+"""Characters of an error's message and parameter, which may repeat what a client sent."""
+
+
 class ErrorBody(BaseModel):
     """What went wrong, in OpenAI's format."""
 
@@ -60,7 +64,13 @@ def problem(status: int, code: str, message: str, param: str | None = None, **he
     kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
     named = {name.replace("_", "-"): value for name, value in headers.items()}
+    message, param = shortened(message, LONGEST_MESSAGE), None if param is None else shortened(param, LONGEST_PARAM)
     return Problem(status, ErrorBody(message=message, type=kind, param=param, code=code), named)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text without its end, if it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def problem_of(error: Exception) -> Problem:

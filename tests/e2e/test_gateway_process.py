@@ -117,6 +117,6 @@ def test_sigterm_lets_running_requests_finish(tmp_path: Path) -> None:
     time.sleep(0.4)
     gateway.process.send_signal(signal.SIGTERM)
     request.join(30)
-    assert gateway.process.wait(30) == -signal.SIGTERM, gateway.log.read_text()  # uvicorn exits by signal, once done
+    assert gateway.process.wait(30) == 0, gateway.log.read_text()
     [answer] = answers
     assert answer.labels

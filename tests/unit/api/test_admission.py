@@ -91,14 +91,14 @@ def test_a_full_server_refuses_before_the_body(gateway) -> None:
     requests = client.app.state.gateway.admission.requests
     with requests.taken(""), GatewayThread(client.app, lifespan="off") as url:
         address = httpx.URL(url)
-        with socket.create_connection((address.host, address.port), timeout=20) as open_:
+        with socket.create_connection((address.host, address.port), timeout=60) as open_:
             open_.sendall(b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
             head = open_.recv(65536)
         assert head.startswith(b"HTTP/1.1 429")
         assert b"\r\nretry-after: 1\r\n" in head.lower()
         assert b"\r\nx-request-id: " in head
-        assert httpx.get(f"{url}/v1/models").status_code == 200
-        assert 'sefar_rejected_total{reason="requests"} 1.0' in httpx.get(f"{url}/metrics").text
+        assert httpx.get(f"{url}/v1/models", timeout=60).status_code == 200
+        assert 'sefar_rejected_total{reason="requests"} 1.0' in httpx.get(f"{url}/metrics", timeout=60).text
 
 
 def test_a_key_that_fills_the_server_leaves_room_for_others(dark_clip: bytes) -> None:
@@ -108,7 +108,9 @@ def test_a_key_that_fills_the_server_leaves_room_for_others(dark_clip: bytes) ->
 
         def send(key: str) -> None:
             headers = {"authorization": f"Bearer {key}", "content-type": "video/mp4"}
-            statuses[key].append(httpx.post(f"{url}/v1/classify", content=dark_clip, headers=headers).status_code)
+            statuses[key].append(
+                httpx.post(f"{url}/v1/classify", content=dark_clip, headers=headers, timeout=60).status_code
+            )
 
         threads = [threading.Thread(target=send, args=("a",)) for _ in range(16)]
         for thread in threads:

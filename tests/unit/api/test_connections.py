@@ -39,7 +39,7 @@ def serving() -> Iterator[Callable[..., tuple[str, int]]]:
 
 @contextmanager
 def connected(address: tuple[str, int], sent: bytes = b"") -> Iterator[socket.socket]:
-    with socket.create_connection(address, timeout=20) as open_:
+    with socket.create_connection(address, timeout=60) as open_:
         open_.sendall(sent)
         yield open_
 
@@ -54,11 +54,11 @@ def answer(open_: socket.socket) -> tuple[int, dict[str, Any]]:
 
 
 def metrics(address: tuple[str, int]) -> str:
-    return httpx.get(f"http://{address[0]}:{address[1]}/metrics").text
+    return httpx.get(f"http://{address[0]}:{address[1]}/metrics", timeout=60).text
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -87,8 +87,8 @@ def test_connections_are_limited_but_probes_are_answered(serving) -> None:
     with ExitStack() as held:
         for _ in range(3):
             held.enter_context(connected(address, UPLOAD))
-        until(lambda: httpx.get(f"{url}/healthz").status_code == 200)
-        full = httpx.get(f"{url}/v1/models")
+        until(lambda: httpx.get(f"{url}/healthz", timeout=60).status_code == 200)
+        full = httpx.get(f"{url}/v1/models", timeout=60)
         assert (full.status_code, full.json()["error"]["code"]) == (503, "too_many_connections")
         assert full.headers["retry-after"] == "1"
         assert len(refused) == 1
@@ -96,7 +96,7 @@ def test_connections_are_limited_but_probes_are_answered(serving) -> None:
             held.enter_context(connected(address))
         with connected(address) as open_:
             assert answer(open_)[0] == 503
-    until(lambda: httpx.get(f"{url}/v1/models").status_code == 200)
+    until(lambda: httpx.get(f"{url}/v1/models", timeout=60).status_code == 200)
 
 
 @pytest.mark.parametrize("route", ["/v1/classify", "/v1/embeddings", "/v1/captions", "/v1/chat/completions"])

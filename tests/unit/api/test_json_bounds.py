@@ -118,3 +118,9 @@ def test_answers_to_long_values_are_short(gateway, more: dict[str, object], para
     assert answer.status_code in (400, 413)
     assert answer.json()["error"]["param"] == param
     assert len(answer.content) < 1000
+
+
+def test_a_long_name_of_a_field_is_not_repeated(gateway) -> None:
+    answer = gateway().post("/v1/classify", json={"input": "a", "k" * 10**6: 1})
+    assert answer.status_code == 400
+    assert len(answer.content) < 10_000

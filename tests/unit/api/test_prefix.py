@@ -43,7 +43,7 @@ class Passing(BaseHTTPRequestHandler):
         path = self.path.removeprefix("/sefar") if self.server.strip else self.path
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
         headers = {name: value for name, value in self.headers.items() if name.lower() != "accept-encoding"}
-        answer = httpx.request(self.command, self.server.upstream + path, content=body, headers=headers)
+        answer = httpx.request(self.command, self.server.upstream + path, content=body, headers=headers, timeout=60)
         self.send_response(answer.status_code)
         for name, value in answer.headers.items():
             self.send_header(name, value)
@@ -68,7 +68,7 @@ def proxied(request: pytest.FixtureRequest) -> Iterator[Proxied]:
             thread.start()
             running.callback(thread.join)
             running.callback(proxy.shutdown)
-            return running.enter_context(httpx.Client(base_url=proxy.url))
+            return running.enter_context(httpx.Client(base_url=proxy.url, timeout=60))
 
         yield make
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from sefar_serve.cli.options import path_prefixes
+from sefar_serve.cores import available_cores
 from sefar_serve.optional import needs_extra
 
 from .options import JointsOption, RemapOption, RootOption
@@ -47,6 +47,6 @@ def quantize(
             precision,
             remap=path_prefixes(remap),
             joints=joints,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers or available_cores(),
         )
     typer.echo(str(report))

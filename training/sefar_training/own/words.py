@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from sefar_serve.cores import available_cores
 from sefar_serve.lists import UNKNOWN
 from sefar_serve.quantity import quantity
 
@@ -40,7 +40,7 @@ def expected_time(prepared: Prepared, candidates: Sequence[Candidate], minutes: 
     streams = {model.stream for one in candidates for model in one.members or (one,)}
     what = [name for stream, name in (("pose", "joints"), ("rgb", "image features")) if stream in streams]
     labelled = int((prepared.labels != UNKNOWN).sum())
-    found = duration(SECONDS_PER_CLIP * labelled * len(streams) / (os.cpu_count() or 1))
+    found = duration(SECONDS_PER_CLIP * labelled * len(streams) / available_cores())
     told = f"time: about {found} to find {' and '.join(what)}, unless they are stored already"
     networks = any(one.method != "linear" for one in candidates) and minutes > 0
     return told + (f"; then networks, for at most {duration(60 * minutes)} (--minutes)" if networks else "")
