@@ -92,6 +92,32 @@ def parameter_sets(codec: str, extradata: bytes, packet: Packet[VideoStream]) ->
     return b"".join(found), types == kinds.sets
 
 
+def is_bidirectional(extradata: bytes, packet: Packet[VideoStream]) -> bool:
+    """Whether a packet of H.264 holds a B slice, so that frames may be shown in another order than they are stored.
+
+    Args:
+        extradata: the stream's, which says how units are separated.
+        packet: the packet.
+    """
+    kinds = _UNITS["h264"]
+    for unit in _units(bytes(memoryview(packet)[:HEAD]), extradata, kinds.length_at):
+        if unit[0] & kinds.mask in kinds.pictures:
+            bits = "".join(f"{byte:08b}" for byte in unit[1:12])
+            _first_macroblock, at = _exponential_golomb(bits, 0)
+            slice_type, _ = _exponential_golomb(bits, at)
+            return slice_type % 5 == 1
+    return False
+
+
+def _exponential_golomb(bits: str, at: int) -> tuple[int, int]:
+    """A number in Exp-Golomb code (H.264, 9.1) and where the next begins."""
+    zeros = bits.find("1", at) - at
+    if zeros < 0:
+        return 0, len(bits)
+    end = at + 2 * zeros + 1
+    return int(bits[at + zeros : end], 2) - 1, end
+
+
 def _units(data: bytes, extradata: bytes, length_at: int) -> Iterator[bytes]:
     """Split a packet into units, at lengths (if the stream's extradata begins with 1) or at start codes."""
     if extradata[:1] == b"\1" and len(extradata) > length_at:

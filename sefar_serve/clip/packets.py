@@ -44,6 +44,8 @@ class PacketTable:
         shown: bool (P,), the others are discarded, or hold a frame that is never shown.
         renewed: for a key packet, whether it has all parameter sets that its frame needs, bool (P,); None if all
             parameter sets of the stream are the same, or are stored outside of packets.
+        lost_order: frames are shown in another order than the times of presentation say: these ascend in the order of
+            storage, though the decoder reorders frames. Copying from AVI or from a raw stream does that.
         beside: by type of side data, the packets that have new settings for the decoder, and the settings.
         stored: number of packets in the file, with those that are empty.
         damaged: reading stopped at damage.
@@ -58,6 +60,7 @@ class PacketTable:
     discard: NDArray[np.bool_]
     shown: NDArray[np.bool_]
     renewed: NDArray[np.bool_] | None
+    lost_order: bool
     beside: Mapping[PktSideDataT, tuple[tuple[int, bytes], ...]]
     stored: int
     damaged: bool
@@ -74,11 +77,15 @@ class _Columns:
     codec: str
     extradata: bytes
     types: tuple[PktSideDataT, ...]
+    reorders: bool
+    dated: bool
     parts: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
     beside: dict[PktSideDataT, list[tuple[int, bytes]]] = field(default_factory=dict)
     sets: dict[int, tuple[bytes, bool]] = field(default_factory=dict)
     count: int = 0
     last_duration: int = 0
+    ascends: bool = True
+    bidirectional: bool = False
 
     def add(self, packets: list[Packet[VideoStream]]) -> None:
         """Take what is known of packets, which may be forgotten then."""
@@ -108,8 +115,21 @@ class _Columns:
                 if is_key:
                     found = codecs.parameter_sets(self.codec, self.extradata, packets[index])
                     self.sets[self.count + index] = found
+        if self.reorders and self.ascends:
+            self._find_lost_order(packets, columns["shown"])
         self.count += len(packets)
         self.last_duration = packets[-1].duration or 0
+
+    def _find_lost_order(self, packets: list[Packet[VideoStream]], shown: NDArray[np.bool_]) -> None:
+        pts, dts = (self.parts[name][-1] for name in ("pts", "dts"))
+        seen = pts[shown]
+        # Matroska stores no times of decoding. Elsewhere they differ from those of presentation if frames reorder.
+        self.ascends = bool((seen[1:] > seen[:-1]).all()) and (not self.dated or bool((pts == dts).all()))
+        if self.ascends and not self.bidirectional:
+            # Many encoders announce that they reorder, and do not.
+            self.bidirectional = self.codec != "h264" or any(
+                codecs.is_bidirectional(self.extradata, packet) for packet in packets
+            )
 
     def table(self, stored: int, damaged: bool) -> PacketTable:
         columns = {name: np.concatenate(parts) if len(parts) > 1 else parts[0] for name, parts in self.parts.items()}
@@ -117,6 +137,7 @@ class _Columns:
         return PacketTable(
             **columns,
             renewed=self._renewed(),
+            lost_order=self.reorders and self.ascends and self.bidirectional and self.count > 1,
             beside=beside,
             stored=stored,
             damaged=damaged,
@@ -159,7 +180,8 @@ def read_packets(
     types: tuple[PktSideDataT, ...] = ("new_extradata",)
     if context.pix_fmt == "pal8" or context.bits_per_coded_sample in range(1, 9):
         types = ("new_extradata", "palette")
-    columns = _Columns(codec, context.extradata or b"", types)
+    dated = "matroska" not in container.format.name
+    columns = _Columns(codec, context.extradata or b"", types, bool(context.has_b_frames), dated)
     packets: list[Packet[VideoStream]] = []
     holds = True
     count, held, stored, damaged = 0, 0, 0, False

@@ -180,7 +180,7 @@ def make_timeline(
         # AVI has no presentation times: the ones that FFmpeg makes up are in the wrong order with B-frames.
         and format_name != "avi"
         and bool((ascending[1:] > ascending[:-1]).all())
-        and not (stream.codec_context.has_b_frames and _lost_order(clock))
+        and not table.lost_order
     )
     counted = ordered or format_name == "avi"
     everywhere = bool(table.key.all())
@@ -243,14 +243,6 @@ def _doubtful(codec: str, everywhere: bool) -> bool:
     if codec in codecs.EACH_FRAME_ALONE:
         return False
     return codec not in codecs.FLAGS_CAN_BE_CHECKED or (everywhere and codec not in codecs.REFLAGGED)
-
-
-def _lost_order(clock: NDArray[np.int64]) -> bool:
-    """Whether times ascend in the order of storage, of a stream whose decoder reorders frames.
-
-    Copying from AVI or from a raw stream does that: the times are those of decoding.
-    """
-    return len(clock) > 1 and bool((clock[1:] > clock[:-1]).all())
 
 
 def _joined(table: PacketTable, jump: int, stream: VideoStream) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from pathlib import Path
 from unittest.mock import patch
 
+import av
 import numpy as np
 import pytest
-from numbered_clips import decode_in_turn, encode, numbers_of
+from av.video.frame import PictureType
+from numbered_clips import decode_in_turn, encode, numbers_of, picture
 
 from sefar_serve.clip import ClipLimits, EmptyVideoError, NoVideoStreamError, Video
 from sefar_serve.clip.decoder import Decoder
@@ -85,6 +88,27 @@ def test_no_frame_needs_the_whole_stream_decoded(codec: str, container: str, opt
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_a_video_that_announces_reordered_frames_and_has_none_is_not_decoded_to_learn_the_order(container: str) -> None:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as out:
+        stream = out.add_stream("libx264", rate=25, options=B_FRAMES)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        for number in range(COUNT):
+            frame = av.VideoFrame.from_ndarray(picture(number, 96, 72), format="rgb24")
+            frame.pict_type = PictureType.P
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    data = buffer.getvalue()
+    with av.open(io.BytesIO(data)) as source:
+        stream = source.streams.video[0]
+        assert stream.codec_context.has_b_frames
+        times = [packet.pts for packet in source.demux(stream) if packet.size]
+        assert times == sorted(times)
+    with patch.object(Decoder, "in_turn", side_effect=AssertionError("decoded in turn")), Video(data) as video:
+        assert numbers_of(video.read([31, 2, 17]).pixels) == [31, 2, 17]
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
 def test_av1(container: str) -> None:
     data = encode(24, "libsvtav1", container, options={"preset": "12", "g": "10", "svtav1-params": "lp=1"})
     truth = decode_in_turn(data)
@@ -158,8 +182,6 @@ def test_a_warning_names_the_choice_between_several_streams() -> None:
 
 
 def test_cover_art_is_not_a_video(tmp_path: Path) -> None:
-    import av
-
     path = tmp_path / "song.m4a"
     with av.open(path, "w", format="mp4") as out:
         sound = out.add_stream("aac", rate=8000, layout="mono")

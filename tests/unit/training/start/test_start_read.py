@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ def test_class_folders(tmp_path: Path) -> None:
         Row("walk/a.mp4", "walk"),
         Row("walk/lab/b.MOV", "walk", group="lab"),
     ]
+
+
+@pytest.mark.parametrize("written", ["Überschlag.mp4", "/server/uploads/Überschlag.mp4", "überschlag"])
+def test_names_in_a_table_may_have_another_unicode_form_than_the_files(written: str, tmp_path: Path) -> None:
+    name = unicodedata.normalize("NFD", "Überschlag.mp4")
+    touch(tmp_path, name)
+    rows = f"path,label\n{unicodedata.normalize('NFC', written)},vault\n"
+    (tmp_path / "clips.csv").write_text(rows, encoding="utf-8")
+    [row] = read_collection(tmp_path).rows
+    assert (row.name, row.label) == (name, "vault")
 
 
 def test_split_folders(tmp_path: Path) -> None:
