@@ -84,9 +84,9 @@ class Settings(BaseSettings):
     model: Path = Field(default_factory=shipped_model, description="ONNX file to serve; the shipped model if not set")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device that runs the model; auto prefers a GPU")
     runtime: Literal["auto", "onnxruntime", "openvino"] = Field(
-        "auto",
-        description="what runs the model on a CPU; if both are installed, auto measures them at the start and takes "
-        "the faster one",
+        "onnxruntime",
+        description="what runs the model on a CPU; auto measures both at the start and takes the faster one, so that "
+        "the last digits of results may change with a restart",
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",

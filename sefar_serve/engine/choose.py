@@ -21,7 +21,7 @@ def load_model(
     path: Path,
     *,
     device: Device = "auto",
-    runtime: Runtime = "auto",
+    runtime: Runtime = "onnxruntime",
     precision: Precision = "fp32",
     threads: int = 0,
 ) -> LoadedModel:
@@ -30,7 +30,8 @@ def load_model(
     Args:
         path: the ONNX file.
         device: ``auto`` uses CUDA if ONNX Runtime can.
-        runtime: ``auto`` measures ONNX Runtime and OpenVINO if both are installed and the device is a CPU.
+        runtime: ``auto`` measures ONNX Runtime and OpenVINO if both are installed and the device is a CPU. Their
+            results differ in the last digits, and OpenVINO's also with the size of the batch.
         precision: what float operations are computed with; ``bf16`` needs OpenVINO.
         threads: inference threads; 0 uses every core.
 
@@ -39,7 +40,9 @@ def load_model(
         ModuleNotFoundError: no runtime is installed, or not the one that was asked for.
     """
     if precision != "fp32" and (runtime == "onnxruntime" or device == "cuda"):
-        raise ModelLoadError(f"precision {precision!r} needs OpenVINO on a CPU; leave out `runtime` and `device`")
+        raise ModelLoadError(
+            f"precision {precision!r} needs OpenVINO on a CPU; set runtime (--runtime, SEFAR_RUNTIME) to openvino"
+        )
     if runtime == "openvino" and device == "cuda":
         raise ModelLoadError("OpenVINO does not run on CUDA devices; use runtime 'onnxruntime' or device 'cpu'")
     if runtime == "openvino" or precision != "fp32":

@@ -14,7 +14,7 @@ from sefar_serve.engine import ModelLoadError, choose
 from sefar_serve.engine.choose import load_model
 from sefar_serve.engine.loaded import LoadedModel
 from sefar_serve.metadata import ModelMetadata
-from sefar_serve.settings import shipped_model
+from sefar_serve.settings import Settings, shipped_model
 
 
 def inputs_of(meta: ModelMetadata, count: int) -> dict[str, np.ndarray]:
@@ -48,13 +48,18 @@ def test_openvino_runs_joints(tmp_path: Path, meta: ModelMetadata) -> None:
     assert_close(ours, theirs, 1e-3)
 
 
+def test_onnx_runtime_is_the_default(untrained_model: Path) -> None:
+    assert load_model(untrained_model).provider.startswith("ONNX Runtime")
+    assert Settings().runtime == "onnxruntime"
+
+
 def test_auto_takes_the_fastest(
     untrained_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for fastest in ("ONNX Runtime", "OpenVINO"):
         monkeypatch.setattr(choose, "_fastest", faster(fastest))
         with caplog.at_level(logging.INFO):
-            assert load_model(untrained_model, device="cpu").provider.startswith(fastest)
+            assert load_model(untrained_model, device="cpu", runtime="auto").provider.startswith(fastest)
         assert f"{fastest}" in caplog.messages[-1] and "2.0 ms a clip" in caplog.messages[-1]
 
 
@@ -65,7 +70,7 @@ def faster(name: str) -> Callable[[LoadedModel], float]:
 def test_auto_takes_what_is_installed(untrained_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for missing, taken in (("openvino", "ONNX Runtime"), ("onnxruntime", "OpenVINO")):
         monkeypatch.setattr(choose, "find_spec", lambda name, missing=missing: None if name == missing else name)
-        assert load_model(untrained_model, device="cpu").provider.startswith(taken)
+        assert load_model(untrained_model, device="cpu", runtime="auto").provider.startswith(taken)
 
 
 def test_requests_that_contradict_each_other_are_refused(untrained_model: Path) -> None:
@@ -78,7 +83,7 @@ def test_requests_that_contradict_each_other_are_refused(untrained_model: Path) 
 def test_bfloat16_is_close_or_refused(untrained_model: Path) -> None:
     exact = load_model(untrained_model, runtime="openvino")
     try:
-        rough = load_model(untrained_model, precision="bf16")
+        rough = load_model(untrained_model, runtime="openvino", precision="bf16")
     except ModelLoadError as error:
         assert "AVX-512 BF16" in str(error)
         return
