@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,9 @@ class OutputUnwritableError(ExtractError):
 
 def unwritable(folder: Path, error: Exception) -> OutputUnwritableError:
     """Describe a write error of the operating system or of SQLite to the user."""
+    number = getattr(error, "errno", None)
+    reason = error if number is None else os.strerror(number)
     return OutputUnwritableError(
-        f"{folder} cannot be written ({getattr(error, 'strerror', None) or error}). Committed rows are kept. Free disk "
+        f"{folder} cannot be written ({reason}). Committed rows are kept. Free disk "
         "space or get write permission and run the same command again, or start over with another --out"
     )

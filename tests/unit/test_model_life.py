@@ -32,9 +32,10 @@ TESTS = Path(__file__).parents[1]
 
 
 def model_threads() -> list[threading.Thread]:
-    # Tests of the gateway in the same process may have started its threads for gzip, which stay.
+    # Tests of the gateway in the same process may have started its threads for gzip and for large answers, which stay.
     running = threading.enumerate()
-    return [t for t in running if t.name.startswith("sefar") and not t.name.startswith("sefar-inflate")]
+    stay = ("sefar-inflate", "sefar-render")
+    return [t for t in running if t.name.startswith("sefar") and not t.name.startswith(stay)]
 
 
 def until(reached: Callable[[], bool]) -> None:
