@@ -16,6 +16,8 @@ from sefar_serve.engine.loaded import LoadedModel
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.settings import Settings, shipped_model
 
+pytestmark = pytest.mark.openvino
+
 
 def inputs_of(meta: ModelMetadata, count: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)

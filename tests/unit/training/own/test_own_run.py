@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import signal
 import time
 from dataclasses import replace
@@ -101,7 +102,8 @@ def test_ctrl_c_in_the_last_training_keeps_the_best_epoch(
     monkeypatch.setattr(RunFolder, "log", interrupted)
     monkeypatch.setattr(own_run, "find_candidates", lambda *_: ([JOINTS_NETWORK], []))
     options = Options(tmp_path / "run", "pose", overrides=("optim.epochs=4", *SHORT[1:]))
-    made = run_own(prepared, options, lambda line: None, FakeEstimator(), progress=False)
+    with caplog.at_level(logging.INFO):
+        made = run_own(prepared, options, lambda line: None, FakeEstimator(), progress=False)
     assert "stopped by Ctrl-C" in caplog.text and "the weights of epoch 1 of 4 are kept" in caplog.text
     assert len((tmp_path / "run" / "training" / "log.jsonl").read_text().splitlines()) == 2
     assert onnx_predictor(made.facts.onnx)[1].labels == prepared.classes
