@@ -25,7 +25,6 @@ triton-demo: .venv-triton/.ready  ## set up a Triton server and a gateway, class
 
 test: .venv-dev/.ready  ## set up and run all tests
 	$(DEV)/pytest -n auto --durations=10
-	$(DEV)/pytest -m openvino tests/unit/engine tests/unit/training/test_training_quantize.py
 
 lint: .venv-dev/.ready docs  ## check style of Python, Dockerfiles, YAML and workflows, spelling, and links in the docs
 	$(DEV)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class OpenvinoModel:
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 0, precision: Precision = "fp32") -> None:
         self.path = model_file(path)
-        core = ov.Core()
+        core = _core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ModelLoadError("precision 'bf16' needs a CPU with AVX-512 BF16 or AMX; use precision 'fp32'")
         # OpenVINO would take bfloat16 by itself on a CPU that has it.
@@ -72,6 +73,16 @@ class OpenvinoModel:
     def warm_up(self, batch: int = 1) -> None:
         """Run one batch of zeros; OpenVINO compiles its kernels for a batch size when it sees the first of it."""
         self.run(self.metadata.zeros(batch))
+
+
+@cache
+def _core() -> ov.Core:
+    """The only one of this process, which is never dropped.
+
+    With its last user OpenVINO's CPU plugin frees the stack that it gave to the signal handlers of the thread that had
+    loaded it. If another thread does that, the next signal with a handler kills the process.
+    """
+    return ov.Core()
 
 
 def _props(graph: ov.Model) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +17,6 @@ from sefar_serve.engine.choose import load_model
 from sefar_serve.engine.loaded import LoadedModel
 from sefar_serve.metadata import ModelMetadata
 from sefar_serve.settings import Settings, shipped_model
-
-pytestmark = pytest.mark.openvino
 
 
 def inputs_of(meta: ModelMetadata, count: int) -> dict[str, np.ndarray]:
@@ -95,3 +95,21 @@ def test_bfloat16_is_close_or_refused(untrained_model: Path) -> None:
     cosine = (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
     assert cosine.min() > 0.999
     assert (ours != theirs).any(), "bfloat16 was not used"
+
+
+DROPPED_BY_ANOTHER_THREAD = """
+import gc, signal, subprocess, sys, threading
+from pathlib import Path
+from sefar_serve.engine.choose import load_model
+
+held = [load_model(Path(sys.argv[1]), runtime="openvino")]
+thread = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+thread.start()
+thread.join()
+signal.signal(signal.SIGCHLD, lambda *_: None)
+subprocess.run([sys.executable, "-c", ""], check=True)
+"""
+
+
+def test_a_model_dropped_by_another_thread_leaves_signal_handlers_their_stack(untrained_model: Path) -> None:
+    subprocess.run([sys.executable, "-c", DROPPED_BY_ANOTHER_THREAD, untrained_model], check=True, timeout=60)

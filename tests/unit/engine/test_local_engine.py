@@ -15,7 +15,7 @@ from sefar_serve.engine.choose import load_model
 from sefar_serve.engine.loaded import LoadedModel, Runtime
 from sefar_serve.engine.local import LocalEngine
 
-RUNTIMES = ("onnxruntime", pytest.param("openvino", marks=pytest.mark.openvino))
+RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)

@@ -40,8 +40,8 @@ def open_joints(
     if not folder.is_dir():
         # A folder with a misspelt name must not be created, and its joints estimated again.
         raise StoredJointsError(
-            f"there is no folder of joints {folder}; a relative path is relative to the videos, {root}. Check the "
-            "path, or create the folder to store estimated joints in it"
+            f"there is no folder of joints {folder}; a relative path starts at the folder of the videos, {root}. "
+            "Check the path, or create the folder to store estimated joints in it"
         )
     if is_true_joints(folder):
         return TrueJoints(folder, persons)

@@ -42,7 +42,7 @@ def check_lists(
             continue
         trained = _training_clips(model)
         if trained is None:
-            logger.warning("the training list of %s is missing; check that --val has none of its clips", model)
+            logger.warning("the training list of %s is missing; make sure that it has no clips of --val", model)
         else:
             both = f"--val {val} and the training list of {model}"
             _refuse(chosen, trained, both, "choose the weight on clips that neither model was trained on")

@@ -255,7 +255,7 @@ def test_extracted_joints_need_no_videos_and_are_found_from_the_root(clips: list
 def test_a_folder_of_joints_that_does_not_exist_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(
         StoredJointsError,
-        match=r"no folder of joints .*typo; a relative path is relative to the videos, .*create the folder",
+        match=r"no folder of joints .*typo; a relative path starts at the folder of the videos, .*create the folder",
     ):
         open_joints(tmp_path / "typo", tmp_path, 1, 8)
     assert not (tmp_path / "typo").exists()
